@@ -1,0 +1,2 @@
+"""Batch semantic segmentation with fully convolutional networks."""
+__version__ = "0.1.0"

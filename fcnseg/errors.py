@@ -1,0 +1,74 @@
+"""Every error a user can meet.
+
+    FcnsegError                  exit code 1: it could not be done
+    |-- SettingsError            exit code 2: the command, its options or a recipe are at fault
+    |   |-- RecipeError          a recipe file is invalid (all its faults at once)
+    |   |-- UnknownModelError    no model of that name
+    |   `-- WeightsMismatchError weights that belong to another model
+    |-- SourceError              the inputs as a whole cannot be read
+    |-- ImageError               one image cannot be decoded or predicted: becomes a record, never ends a run
+    |-- OutputError              the outputs cannot be written
+    |-- WeightsError             a weight file is unreadable, truncated or foreign
+    |-- DownloadError            a file could not be fetched
+    `-- EngineError              a model cannot run on this device or with these settings
+
+Messages follow one form, "what was found; what to do", and fit on one line.
+"""
+
+from __future__ import annotations
+
+
+class FcnsegError(Exception):
+    """Something could not be done; `str(error)` is one line that says what and what to do."""
+
+    exit_code = 1
+
+
+class SettingsError(FcnsegError):
+    """The command, an option or a recipe is at fault."""
+
+    exit_code = 2
+
+
+class RecipeError(SettingsError):
+    """A recipe is invalid. The message names the file, each key, and what is allowed there."""
+
+
+class UnknownModelError(SettingsError):
+    """No recipe of that name; the message suggests the nearest."""
+
+
+class WeightsMismatchError(SettingsError):
+    """Weights whose tensors do not fit the network. `faults` holds one line a tensor."""
+
+    def __init__(self, message: str, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.faults = faults
+
+
+class SourceError(FcnsegError):
+    """The inputs as a whole (a folder, a list) cannot be read or hold nothing."""
+
+
+class ImageError(FcnsegError):
+    """One image cannot be decoded or predicted. `stage` is "load", "predict" or "write"."""
+
+    def __init__(self, message: str, stage: str = "load") -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+class OutputError(FcnsegError):
+    """The outputs cannot be written: no permission, no space, a file where a folder should be."""
+
+
+class WeightsError(FcnsegError):
+    """A weight file is missing, unreadable, truncated or of a foreign format."""
+
+
+class DownloadError(FcnsegError):
+    """A file could not be fetched; the message says where to put it by hand."""
+
+
+class EngineError(FcnsegError):
+    """The device, precision or memory does not allow a model to run."""

@@ -1,0 +1,177 @@
+"""The three ILSVRC classifiers that the paper turns into FCNs, as literal tables.
+
+Each table is the classifier as published, layer by layer with Caffe's names, its fully connected layers already
+convolutions (paper, section 3.1) and its own paddings. A `geometry` then sets the paddings:
+
+- `caffe`: the first convolution pads 100, so that any image gives an output (the released weights);
+- `same`: every window is centred on its input, no big padding: about half the arithmetic (nets trained here);
+- `classifier`: as published for classification, for the equivalence at the heart of the paper.
+
+Pooling always rounds its output size up, as Caffe does.
+
+Sources: VGG-16: Simonyan & Zisserman 2014, table 1 D. AlexNet: Krizhevsky et al. 2012 in the BVLC version
+(normalisation after pooling as the FCN release has it). GoogLeNet: Szegedy et al. 2014, table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fcnseg.models.geometry import IMAGE, Grid, Window
+
+Geometry = Literal["caffe", "same", "classifier"]
+GEOMETRIES: tuple[Geometry, ...] = ("caffe", "same", "classifier")
+
+CAFFE_FIRST_PAD = 100
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution and the ReLU after it. `fully_connected` ones are followed by dropout in training."""
+
+    name: str
+    channels: int
+    window: Window
+    groups: int = 1
+    fully_connected: bool = False
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Max pooling, output size rounded up."""
+
+    name: str
+    window: Window
+
+
+@dataclass(frozen=True)
+class LocalResponseNorm:
+    """AlexNet's normalisation across 5 channels: alpha 1e-4, beta 0.75."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Inception:
+    """A GoogLeNet module: four branches side by side, concatenated.
+
+    Channels of: the 1x1; the 3x3's reduction and the 3x3; the 5x5's reduction and the 5x5; the pool's projection.
+    """
+
+    name: str
+    channels: tuple[int, int, int, int, int, int]
+
+    @property
+    def branches(self) -> tuple[tuple[Conv | MaxPool, ...], ...]:
+        """The layers of each branch, in the order of concatenation, named as in Caffe's definition."""
+        one, three_reduce, three, five_reduce, five, pool = self.channels
+
+        def conv(suffix: str, channels: int, kernel: int = 1) -> Conv:
+            return Conv(f"{self.name}/{suffix}", channels, Window(kernel, pad=kernel // 2))
+
+        return (
+            (conv("1x1", one),),
+            (conv("3x3_reduce", three_reduce), conv("3x3", three, 3)),
+            (conv("5x5_reduce", five_reduce), conv("5x5", five, 5)),
+            (MaxPool(f"{self.name}/pool", Window(3, pad=1)), conv("pool_proj", pool)),
+        )
+
+
+Layer = Conv | MaxPool | LocalResponseNorm | Inception
+
+
+def _vgg_block(block: int, convolutions: int, channels: int) -> tuple[Layer, ...]:
+    names = (f"conv{block}_{i}" for i in range(1, convolutions + 1))
+    return (*(Conv(n, channels, Window(3, pad=1)) for n in names), MaxPool(f"pool{block}", Window(2, 2)))
+
+
+VGG16: tuple[Layer, ...] = (
+    *_vgg_block(1, 2, 64),
+    *_vgg_block(2, 2, 128),
+    *_vgg_block(3, 3, 256),
+    *_vgg_block(4, 3, 512),
+    *_vgg_block(5, 3, 512),
+    Conv("fc6", 4096, Window(7), fully_connected=True),
+    Conv("fc7", 4096, Window(1), fully_connected=True),
+)
+
+ALEXNET: tuple[Layer, ...] = (
+    Conv("conv1", 96, Window(11, 4)),
+    MaxPool("pool1", Window(3, 2)),
+    LocalResponseNorm("norm1"),
+    Conv("conv2", 256, Window(5, pad=2), groups=2),
+    MaxPool("pool2", Window(3, 2)),
+    LocalResponseNorm("norm2"),
+    Conv("conv3", 384, Window(3, pad=1)),
+    Conv("conv4", 384, Window(3, pad=1), groups=2),
+    Conv("conv5", 256, Window(3, pad=1), groups=2),
+    MaxPool("pool5", Window(3, 2)),
+    Conv("fc6", 4096, Window(6), fully_connected=True),
+    Conv("fc7", 4096, Window(1), fully_connected=True),
+)
+
+GOOGLENET: tuple[Layer, ...] = (
+    Conv("conv1/7x7_s2", 64, Window(7, 2, 3)),
+    MaxPool("pool1/3x3_s2", Window(3, 2)),
+    LocalResponseNorm("pool1/norm1"),
+    Conv("conv2/3x3_reduce", 64, Window(1)),
+    Conv("conv2/3x3", 192, Window(3, pad=1)),
+    LocalResponseNorm("conv2/norm2"),
+    MaxPool("pool2/3x3_s2", Window(3, 2)),
+    Inception("inception_3a", (64, 96, 128, 16, 32, 32)),
+    Inception("inception_3b", (128, 128, 192, 32, 96, 64)),
+    MaxPool("pool3/3x3_s2", Window(3, 2)),
+    Inception("inception_4a", (192, 96, 208, 16, 48, 64)),
+    Inception("inception_4b", (160, 112, 224, 24, 64, 64)),
+    Inception("inception_4c", (128, 128, 256, 24, 64, 64)),
+    Inception("inception_4d", (112, 144, 288, 32, 64, 64)),
+    Inception("inception_4e", (256, 160, 320, 32, 128, 128)),
+    MaxPool("pool4/3x3_s2", Window(3, 2)),
+    Inception("inception_5a", (256, 160, 320, 32, 128, 128)),
+    Inception("inception_5b", (384, 192, 384, 48, 128, 128)),
+)
+
+BACKBONES: dict[str, tuple[Layer, ...]] = {"vgg16": VGG16, "alexnet": ALEXNET, "googlenet": GOOGLENET}
+
+SKIPS: dict[str, dict[int, str]] = {"vgg16": {16: "pool4", 8: "pool3"}, "alexnet": {}, "googlenet": {}}
+"""For each backbone, the layers that finer strides add: paper, section 4.2."""
+
+
+def backbone_layers(backbone: str, geometry: Geometry) -> tuple[Layer, ...]:
+    """The layers of `backbone` with the paddings of `geometry`."""
+    first, *rest = BACKBONES[backbone]
+    if geometry == "caffe":
+        return (replace(first, window=replace(first.window, pad=CAFFE_FIRST_PAD)), *rest)  # type: ignore[union-attr, call-arg]
+    if geometry == "same":
+        return tuple(_centred(layer) for layer in (first, *rest))
+    return (first, *rest)
+
+
+def _centred(layer: Layer) -> Layer:
+    """The layer padded so that its output covers its input; an even fc6 pads enough to cover both borders."""
+    if isinstance(layer, Conv):
+        return replace(layer, window=replace(layer.window, pad=layer.window.kernel // 2))
+    if isinstance(layer, MaxPool):
+        return replace(layer, window=replace(layer.window, pad=(layer.window.kernel - 1) // 2))
+    return layer
+
+
+def windows(layer: Layer) -> Iterator[Window]:
+    """The windows on the widest path through a layer (in an inception module, the 5x5's)."""
+    if isinstance(layer, Inception):
+        yield Window(5, pad=2)
+    elif not isinstance(layer, LocalResponseNorm):
+        yield layer.window
+
+
+def grids(layers: tuple[Layer, ...], start: Grid = IMAGE) -> dict[str, Grid]:
+    """The grid of each layer's output by the layer's name."""
+    found: dict[str, Grid] = {}
+    grid = start
+    for layer in layers:
+        for window in windows(layer):
+            grid = grid.after(window)
+        found[layer.name] = grid
+    return found
