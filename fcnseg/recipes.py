@@ -11,10 +11,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fcnseg.errors import RecipeError, UnknownModelError
 from fcnseg.labels import Color, LabelSpace, voc_color
+
+T = TypeVar("T")
 
 MODALITIES = {"color": 3, "depth": 1, "hha": 3}
 """What an input may be, and its channels: RGB photographs, a depth map, an HHA encoding."""
@@ -289,7 +291,7 @@ class _Table:
         self.taken.add(key)
         return self.data.get(key, default)
 
-    def closed[T](self, value: T) -> T:
+    def closed(self, value: T) -> T:
         self.close()
         return value
 

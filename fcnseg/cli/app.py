@@ -1,0 +1,82 @@
+"""The `fcnseg` command: its sub-commands, and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from fcnseg import __version__
+from fcnseg.cli import models, run, weights
+from fcnseg.errors import FcnsegError
+
+# Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
+UsageError, ClickException = typer.BadParameter.__mro__[1:3]
+
+app = typer.Typer(
+    name="fcnseg",
+    help="Label maps from folders of images, by fully convolutional networks.",
+    epilog="Start with: fcnseg run photos/ --out masks/",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("models")(models.models)
+app.add_typer(weights.app, name="weights")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fcnseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Label maps from folders of images, by fully convolutional networks."""
+
+
+def main() -> None:
+    """Run the command line; every error a user can meet ends here as one line and an exit code."""
+    try:
+        code: Any = app(standalone_mode=False)
+    except typer.Abort:
+        code = _fail("interrupted", 130)
+    except ClickException as error:  # type: ignore[misc]
+        code = _fail(f"{error.format_message().rstrip('.')}; see `{_usage(error)}`", 2)
+    except KeyboardInterrupt:
+        code = _fail("interrupted; the same command starts again", 130)
+    except FcnsegError as error:
+        code = _fail(str(error), error.exit_code, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        code = _fail(f"{error.strerror or error}{where}; check the path and its permissions", 1, error)
+    except MemoryError as error:
+        code = _fail("out of memory; use a smaller batch or fewer workers", 1, error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'fcnseg'} --help"
+
+
+def _fail(message: str, code: int, error: BaseException | None = None) -> int:
+    """One line on standard error; the traceback too with -vv."""
+    if error is not None and "-vv" in sys.argv:
+        import traceback
+
+        traceback.print_exception(error)
+    line = " ".join(str(message).split())
+    sys.stderr.write(f"fcnseg: error: {line}\n")
+    return code
