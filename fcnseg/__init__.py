@@ -1,2 +1,56 @@
-"""Batch semantic segmentation with fully convolutional networks."""
+"""Batch semantic segmentation with fully convolutional networks.
+
+    import fcnseg
+
+    with fcnseg.load("street-fcn8s") as segmenter:
+        labels = segmenter("photo.jpg").labels["labels"]    # uint8 H x W, the class of each pixel
+
+Importing this imports neither torch nor Pillow; they load when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fcnseg.api import EngineOptions, Hooks, RunOptions, Segmenter, load, run
+    from fcnseg.errors import FcnsegError
+    from fcnseg.labels import LabelSpace
+    from fcnseg.recipes import Recipe, find_recipe, recipe_names
+    from fcnseg.types import Failure, Frame, Prediction, Summary
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "EngineOptions",
+    "Failure",
+    "FcnsegError",
+    "Frame",
+    "Hooks",
+    "LabelSpace",
+    "Prediction",
+    "Recipe",
+    "RunOptions",
+    "Segmenter",
+    "Summary",
+    "find_recipe",
+    "load",
+    "recipe_names",
+    "run",
+]
+
+_HOMES = {
+    "fcnseg.api": ("EngineOptions", "Hooks", "RunOptions", "Segmenter", "load", "run"),
+    "fcnseg.errors": ("FcnsegError",),
+    "fcnseg.labels": ("LabelSpace",),
+    "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),
+    "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

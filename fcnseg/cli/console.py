@@ -38,3 +38,9 @@ def bytes_progress() -> Progress:
         TimeRemainingColumn(),
         console=err(),
     )
+
+
+def shown(name: str) -> str:
+    """A file name fit for a terminal: bytes that are no text and control characters are escaped."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,50 @@
+"""`fcnseg models`: what can be run, and whose weights are here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fcnseg.cli.console import out
+
+
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """List the models: their classes, inputs, published score, and whether their weights are here.
+
+    Weights are "bundled" (in the package), "stored" (pulled or imported) or "absent": then
+    `fcnseg weights pull NAME` fetches them, or `--weights FILE` names a file of yours.
+    """
+    rows = _rows()
+    if as_json:
+        import json
+
+        out().print_json(json.dumps(rows))
+        return
+    from rich.table import Table
+
+    table = Table("model", "classes", "takes", "weights", "published score", box=None, header_style="bold")
+    for row in rows:
+        classes = " + ".join(str(n) for n in row["classes"])
+        table.add_row(row["name"], classes, ", ".join(row["takes"]), row["weights"], row["score"])
+    out().print(table)
+
+
+def _rows() -> list[dict[str, Any]]:
+    from fcnseg.recipes import find_recipe, recipe_names
+    from fcnseg.weights.store import available
+
+    recipes = [find_recipe(name) for name in recipe_names()]
+    return [
+        {
+            "name": recipe.name,
+            "title": recipe.title,
+            "classes": [head.labels.classes for head in recipe.heads],
+            "takes": list(recipe.modalities),
+            "weights": available(recipe),
+            "score": recipe.score,
+        }
+        for recipe in recipes
+    ]

@@ -1,0 +1,1 @@
+"""Networks on devices: one file a runtime."""
