@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,18 +15,12 @@ from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.types import EngineInfo, Failure, Prediction, Summary
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL import Image
-
     from fcnseg.engine.pytorch import TorchEngine
     from fcnseg.stream.sources import FileSource
 
 DEFAULT_MODEL = "street-fcn8s"
 RECORDS = ".fcnseg"
 """The folder for records inside an output folder."""
-
-ImageLike = "str | os.PathLike[str] | NDArray[np.uint8] | Image.Image"
 
 
 @dataclass(frozen=True)
@@ -200,7 +194,9 @@ def _check_outputs(source: FileSource, recipe: Recipe, options: RunOptions) -> N
         if os.path.realpath(target) in inputs:
             raise SettingsError(f"the output {target} would replace an input; give another --out")
     if existing and not options.overwrite and not (options.out / RECORDS).is_dir():
-        raise SettingsError(f"{existing[0]} exists and no run of fcnseg made {options.out}; use --overwrite to replace it")
+        raise SettingsError(
+            f"{existing[0]} exists and no run of fcnseg made {options.out}; use --overwrite to replace it"
+        )
 
 
 def _make_writable(folder: Path) -> None:
@@ -222,8 +218,3 @@ def _write_record(options: RunOptions, info: EngineInfo, summary: Summary) -> No
     record = {"settings": asdict(options), "engine": engine, "summary": asdict(summary)}
     with whole_file(options.out / RECORDS / "run.json") as file:
         file.write(json.dumps(record, indent=2, default=str).encode())
-
-
-def iter_failures(summary: Summary) -> Iterable[str]:
-    """One line for each failure of a run."""
-    return (f"{failure.key}: {failure.stage}: {failure.reason}" for failure in summary.failures)

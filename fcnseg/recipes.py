@@ -267,8 +267,10 @@ def _check_whole(recipe: Recipe, faults: list[str]) -> None:
     if architecture.stride != 32 and architecture.stride not in skips:
         faults.append(f"architecture.stride: {architecture.backbone} has no skip layers; allowed is 32")
     unknown = set(architecture.skip_scales) - set(skips.get(architecture.stride, ()))
-    for name in sorted(unknown):
-        faults.append(f"architecture.skip_scales.{name}: this network has no such skip layer; leave it out")
+    faults.extend(
+        f"architecture.skip_scales.{name}: this network has no such skip layer; leave it out"
+        for name in sorted(unknown)
+    )
     for what, items in (("streams", recipe.streams), ("heads", recipe.heads)):
         suffixes = [item.suffix for item in items]
         if len(set(suffixes)) < len(suffixes):
@@ -352,6 +354,4 @@ class _Table:
 
         values = self._checked(key, None if required else [], valid, f"at least one table [[{key}]]", [])
         many = len(values) > 1
-        return [
-            _Table(v, f"{self.where}{key}{f'[{i}]' if many else ''}.", self.faults) for i, v in enumerate(values)
-        ]
+        return [_Table(v, f"{self.where}{key}{f'[{i}]' if many else ''}.", self.faults) for i, v in enumerate(values)]

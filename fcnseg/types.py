@@ -98,14 +98,16 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Reference]: ...
 
-    def load(self, reference: Reference) -> Frame: ...
+    def load(self, reference: Reference) -> Frame:
+        """Decode one image; raises ImageError."""
 
 
 class Engine(Protocol):
     """A network on a device. Acquires nothing before entry. The same labels for any batch company."""
 
     @property
-    def info(self) -> EngineInfo: ...
+    def info(self) -> EngineInfo:
+        """What this engine is."""
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
@@ -115,7 +117,8 @@ class Engine(Protocol):
         Raises ImageError for images it cannot take (too large for memory, wrong dtype or channels).
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release everything."""
 
     def __enter__(self) -> Self: ...
 
@@ -127,6 +130,8 @@ class Engine(Protocol):
 class Sink(Protocol):
     """Where predictions go. `write` makes whole files or none; OSError ends the run, ImageError fails one image."""
 
-    def write(self, prediction: Prediction) -> None: ...
+    def write(self, prediction: Prediction) -> None:
+        """Write one prediction, whole."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish what stays open between writes."""

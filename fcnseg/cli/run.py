@@ -41,14 +41,13 @@ def run(
         str, typer.Option(metavar="auto|fp32|bf16", help="Arithmetic of the trunk; auto is fp32, the exact one.")
     ] = "auto",
     workers: Annotated[
-        int | None, typer.Option("--workers", "-j", min=1, help="Threads that decode images.", show_default="one a core")
+        int | None,
+        typer.Option("--workers", "-j", min=1, help="Threads that decode images.", show_default="one a core"),
     ] = None,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse larger images (decompression bombs).", show_default="178956970")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that no run of fcnseg made.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that no run of fcnseg made.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and failures only.")] = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv adds tracebacks.", show_default=False)
@@ -62,7 +61,6 @@ def run(
     An image that cannot be read is reported and the rest is done; the exit code is then 3.
 
     Examples:
-
         fcnseg run photos/ --out masks/
 
         fcnseg run photos/ --out masks/ --model voc-fcn8s --weights fcn8s-heavy-pascal.caffemodel
@@ -115,8 +113,15 @@ def _run_with_progress(options: Any, quiet: bool, verbose: int) -> Summary:
 
 
 def _progress() -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class RateColumn(ProgressColumn):

@@ -158,7 +158,7 @@ def working_bytes(network: FCN, height: int, width: int) -> int:
     area = (height + pad) * (width + pad)
     maps = 2 * stem.shape[0] * stem.element_size() * area // stride**2
     scores = max(head.classes for head in spec.heads) * 4 * 2 * area
-    return maps + scores + 32 * height * width
+    return int(maps + scores + 32 * height * width)
 
 
 def check_inputs(recipe: Recipe, inputs: Mapping[str, Pixels]) -> int:

@@ -141,12 +141,13 @@ SKIPS: dict[str, dict[int, str]] = {"vgg16": {16: "pool4", 8: "pool3"}, "alexnet
 
 def backbone_layers(backbone: str, geometry: Geometry) -> tuple[Layer, ...]:
     """The layers of `backbone` with the paddings of `geometry`."""
-    first, *rest = BACKBONES[backbone]
-    if geometry == "caffe":
-        return (replace(first, window=replace(first.window, pad=CAFFE_FIRST_PAD)), *rest)  # type: ignore[union-attr, call-arg]
+    layers = BACKBONES[backbone]
     if geometry == "same":
-        return tuple(_centred(layer) for layer in (first, *rest))
-    return (first, *rest)
+        return tuple(_centred(layer) for layer in layers)
+    first = layers[0]
+    if geometry == "caffe" and isinstance(first, Conv):
+        return (replace(first, window=replace(first.window, pad=CAFFE_FIRST_PAD)), *layers[1:])
+    return layers
 
 
 def _centred(layer: Layer) -> Layer:

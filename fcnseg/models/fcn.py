@@ -164,7 +164,7 @@ class FCN(nn.Module):
         They are returned as float32 whatever the precision of the trunk: scores and sums stay exact.
         """
         taps: dict[str, Tensor] = {}
-        x = x.to(self._layer(self._first_name(stream)).weight.dtype)
+        x = x.to(next(self._layer(self._first_name(stream)).parameters()).dtype)
         for index, layer in enumerate(self.layers):
             x = self._run(layer, self._first_name(stream) if index == 0 else layer.name + stream.suffix, x)
             if layer.name in self.spec.skips:
@@ -247,9 +247,7 @@ class FCN(nn.Module):
 
     def _add_conv(self, name: str, layer: Conv, channels_in: int) -> int:
         channels, window = self._channels(layer), layer.window
-        conv = nn.Conv2d(
-            channels_in, channels, window.kernel, window.stride, window.pad, groups=layer.groups
-        )
+        conv = nn.Conv2d(channels_in, channels, window.kernel, window.stride, window.pad, groups=layer.groups)
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         self.add_module(name, conv)

@@ -30,7 +30,8 @@ def class_iu(counts: Counts) -> NDArray[np.float64]:
     """Intersection over union of each class, 0..1; NaN where a class occurs neither in truth nor prediction."""
     hits = np.diag(counts).astype(np.float64)
     union = counts.sum(0) + counts.sum(1) - hits
-    return np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+    iu: NDArray[np.float64] = np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+    return iu
 
 
 def mean_iu(counts: Counts) -> float:

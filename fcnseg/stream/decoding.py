@@ -29,7 +29,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM")
 """Pillow's decoders that are tried: pixels only, none that runs another program."""
 
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .tif .tiff .bmp .webp .gif .ppm .pgm .pnm".split()
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm")
 )
 """The names that count as images in a folder (in any case)."""
 
@@ -69,8 +69,9 @@ def _read(path: Path, max_pixels: int, convert: Callable[[Image.Image], Pixels])
                     f"{image.width} x {image.height} pixels is more than the limit of {max_pixels}; "
                     "if the image is genuine, raise --max-pixels"
                 )
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise ImageError(f"the file holds {image.n_frames} frames; split it into single images")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":
+                raise ImageError(f"the file holds {frames} frames; split it into single images")
             return convert(_upright(image))
     except ImageError:
         raise
@@ -90,7 +91,14 @@ def _disguise(path: Path) -> str:
     """What a file that is no image looks like, if that helps."""
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
-    known = {b"<!doctype html": "HTML", b"<html": "HTML", b"<svg": "SVG", b"<?xml": "XML", b"%pdf": "PDF", b"pk\x03\x04": "a zip archive"}
+    known = {
+        b"<!doctype html": "HTML",
+        b"<html": "HTML",
+        b"<svg": "SVG",
+        b"<?xml": "XML",
+        b"%pdf": "PDF",
+        b"pk\x03\x04": "a zip archive",
+    }
     return next((f" (it is {name})" for magic, name in known.items() if start.startswith(magic)), "")
 
 

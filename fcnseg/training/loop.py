@@ -46,14 +46,17 @@ class Progress:
 class Trainer:
     """Trains `network` on `pairs`. Mean is B, G, R (0..255), subtracted from the B, G, R image."""
 
-    def __init__(self, network: FCN, mean_bgr: tuple[float, ...], weights: Tensor, views: Views, plan: Schedule) -> None:
+    def __init__(
+        self, network: FCN, mean_bgr: tuple[float, ...], weights: Tensor, views: Views, plan: Schedule
+    ) -> None:
         self.network = network.to(memory_format=torch.channels_last)
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.average_decay), use_buffers=True)
+        averaging = get_ema_multi_avg_fn(plan.average_decay)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
         self.mean = torch.tensor(mean_bgr)[:, None, None]
         self.class_weights, self.views, self.plan = weights, views, plan
         decayed = [p for n, p in network.named_parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for n, p in network.named_parameters() if p.requires_grad and p.ndim == 1]
-        groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=plan.peak_rate, weight_decay=plan.weight_decay)
         self.epoch = 0
 
@@ -61,7 +64,9 @@ class Trainer:
         """The network's input from RGB pixels ... x 3 x H x W in 0..255."""
         return pixels.float().flip(-3) - self.mean
 
-    def run(self, pairs: list[Pair], validation: list[Pair], checkpoint: Path, report: Callable[[Progress], None]) -> None:
+    def run(
+        self, pairs: list[Pair], validation: list[Pair], checkpoint: Path, report: Callable[[Progress], None]
+    ) -> None:
         """Train to the end of the schedule, from `checkpoint` if it exists; saves there after each epoch."""
         if checkpoint.exists():
             self._restore(torch.load(checkpoint, weights_only=True))
@@ -102,7 +107,7 @@ class Trainer:
             (scores,) = self.network(x)
         loss = F.cross_entropy(scores.float(), y, self.class_weights, ignore_index=VOID)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self.average.update_parameters(self.network)

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -22,9 +23,7 @@ from fcnseg.training.pairs import Views, class_frequencies, load_pairs
 CLASSES = 11
 MEAN_BGR = (110.248, 108.357, 104.985)
 """The mean of camvid/train."""
-SPEC = NetworkSpec(
-    "vgg16", 8, (Head(CLASSES),), geometry="same", width=0.25, fc_width=256, batch_norm=True
-)
+SPEC = NetworkSpec("vgg16", 8, (Head(CLASSES),), geometry="same", width=0.25, fc_width=256, batch_norm=True)
 
 
 def build(spec: NetworkSpec = SPEC) -> FCN:
@@ -67,7 +66,7 @@ def main() -> None:
 
     start = time.monotonic()
     trainer.run(photographs + scenes, validation, options.out / "checkpoint.pt", report)
-    network = fold_batch_norm(trainer.average.module.eval())
+    network = fold_batch_norm(cast(FCN, trainer.average.module.eval()))
     counts = trainer.validate(validation)
     figures = {
         "mean_iu": mean_iu(counts),
