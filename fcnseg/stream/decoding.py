@@ -25,7 +25,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fcnseg.errors import ImageError
 from fcnseg.types import Pixels
 
-FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 """Pillow's decoders that are tried: pixels only, none that runs another program."""
 
 EXTENSIONS = frozenset(
@@ -151,4 +151,4 @@ def pixels_of(image: Any) -> Pixels:
 def allow_pixels(limit: int) -> None:
     """Let Pillow open images of up to `limit` pixels (for the whole process), without its own warnings."""
     Image.MAX_IMAGE_PIXELS = max(limit, MAX_PIXELS) // 2 + 1
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
