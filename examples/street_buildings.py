@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from street_canvas import (
     BUILDING,
@@ -21,6 +22,7 @@ from street_canvas import (
     smooth_noise,
 )
 
+ROOF_DEPTH_M = 4.5  # from the eaves back to the ridge
 WALLS = (
     (132, 96, 74), (150, 112, 86), (112, 76, 62), (168, 146, 112), (186, 170, 138), (206, 198, 180),
     (150, 144, 134), (122, 116, 108), (96, 84, 76), (214, 210, 202), (140, 124, 100), (104, 100, 98),
@@ -50,7 +52,7 @@ class House:
     @classmethod
     def random(cls, rng: np.random.Generator, height: float, shops: float) -> House:
         """Draw a house at random, about ``height`` high; ``shops`` is the chance of a shop in it."""
-        wall = np.array(WALLS[rng.integers(len(WALLS))]) + rng.normal(0, 9, 3)
+        wall = np.array(WALLS[rng.integers(len(WALLS))]) * rng.uniform(0.85, 1.15) + rng.normal(0, 3, 3)
         modern = rng.random() < 0.25
         return cls(
             height=height * rng.uniform(0.82, 1.2),
@@ -79,7 +81,12 @@ class Facade:
 
     def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour, label: int | None = None) -> None:
         """Fill the rectangle from ``x0, y0`` (lower left) to ``x1, y1``."""
-        area = (x0 * self.sx, (self.height - y1) * self.sy, x1 * self.sx - 1, (self.height - y0) * self.sy - 1)
+        area = (
+            x0 * self.sx,
+            (self.height - y1) * self.sy,
+            x1 * self.sx - 1,
+            (self.height - y0) * self.sy - 1,
+        )
         if area[2] < area[0] or area[3] < area[1]:
             return
         self._pen.rectangle(area, fill=_tuple(colour))
@@ -94,7 +101,7 @@ def _tuple(colour: Colour) -> tuple[int, int, int]:
 
 def _draw_window(f: Facade, rng: np.random.Generator, box: tuple[float, float, float, float], trim: Colour) -> None:
     x0, y0, x1, y1 = box
-    glass = np.array([44, 50, 58]) * rng.uniform(0.5, 1.5)
+    glass = np.array([44, 50, 58]) * rng.uniform(0.4, 1.3) if rng.random() < 0.8 else np.array([132, 146, 160])
     f.box(x0 - 0.09, y0 - 0.09, x1 + 0.09, y1 + 0.09, trim)
     f.box(x0, y0, x1, y1, glass)
     f.box(x0, (y0 + y1) / 2 if rng.random() < 0.5 else y0, x1, y1, glass * rng.uniform(1.0, 1.9))
@@ -124,7 +131,7 @@ def _draw_shop(f: Facade, rng: np.random.Generator, house: House) -> None:
     f.box(0.25, 0.55, f.width - 0.25, 2.55, np.array([46, 48, 50]) * rng.uniform(0.5, 1.3))
     for _ in range(int(f.width * 3)):
         x, y = rng.uniform(0.3, f.width - 0.8), rng.uniform(0.6, 1.9)
-        goods = rng.uniform(20, 190, 3) * rng.uniform(0.3, 1.0)
+        goods = (rng.uniform(60, 170) + rng.normal(0, 28, 3)) * rng.uniform(0.3, 1.0)
         f.box(x, y, x + rng.uniform(0.1, 0.5), y + rng.uniform(0.1, 0.6), goods)
     x = 0.25
     while x < f.width:
@@ -154,7 +161,13 @@ def _draw_storeys(f: Facade, rng: np.random.Generator, house: House) -> None:
             f.box(0, y0, f.width, y1, (62, 72, 80))
             for i in range(bays * 2):
                 f.box(i * bay / 2, y0, i * bay / 2 + 0.09, y1, house.trim)
-                f.box(i * bay / 2 + 0.1, y0, (i + 1) * bay / 2, y1, np.array([60, 70, 80]) * rng.uniform(0.5, 1.6))
+                f.box(
+                    i * bay / 2 + 0.1,
+                    y0,
+                    (i + 1) * bay / 2,
+                    y1,
+                    np.array([60, 70, 80]) * rng.uniform(0.5, 1.6),
+                )
         for i in range(bays if not house.ribbon else 0):
             w, h = bay * house.window[0], house.storey * house.window[1]
             x0, y0 = (i + 0.5) * bay - w / 2, floor + house.storey * 0.28
@@ -171,7 +184,7 @@ def _draw_storeys(f: Facade, rng: np.random.Generator, house: House) -> None:
 
 def _wall_grain(rng: np.random.Generator, f: Facade, brick: bool) -> Floats:
     h, w = f.picture.height, f.picture.width
-    grain = 1 + 0.05 * fractal_noise(rng, (h, w), 40, 3) + 0.03 * rng.standard_normal((h, w)).astype(np.float32)
+    grain = 1 + 0.07 * fractal_noise(rng, (h, w), 60, 5) + 0.04 * rng.standard_normal((h, w)).astype(np.float32)
     if brick and f.sy > 14:
         rows = np.arange(h) / f.sy / 0.15
         columns = np.arange(w) / f.sx / 0.3
@@ -233,7 +246,20 @@ def _slates(rng: np.random.Generator, light: Light, normal: Colour, colour: Colo
     h, w = 48, 96
     courses = 1 - 0.12 * ((np.arange(h) % 4) == 0)[:, None]
     grain = (1 + 0.06 * smooth_noise(rng, (h, w), 5) + 0.05 * rng.standard_normal((h, w))) * courses
-    return (np.asarray(colour) * grain[..., None] * light.shade(normal)).astype(np.float32)
+    slates: Floats = np.asarray(colour) * grain[..., None] * light.shade(normal)
+    return slates
+
+
+def _paint_chimney(
+    canvas: Canvas, house: House, at: NDArray[np.float64], back: NDArray[np.float64], top: float, low: float
+) -> None:
+    along = np.array([back[1], -back[0]])
+    for step, tone in ((along * 1.1, 0.7), (back * 1.1, 0.9)):
+        a, b = at - step / 2, at + step / 2
+        stack = np.full((12, 12, 3), np.asarray(house.wall) * tone, dtype=np.float32) * canvas.light.ambient
+        stack[:2] *= 0.7
+        box = [(a[0], top, a[1]), (b[0], top, b[1]), (b[0], low, b[1]), (a[0], low, a[1])]
+        paste_texture(canvas, stack, np.full((12, 12), BUILDING, dtype=np.uint8), box)
 
 
 def paint_roof(
@@ -247,19 +273,16 @@ def paint_roof(
         return
     a, b = (np.array(p, dtype=np.float64) for p in foot)
     width = float(np.hypot(*(b - a)))
-    back = np.array([-(b[1] - a[1]), b[0] - a[0]]) / width * house.roof * 1.4
+    back = np.array([-(b[1] - a[1]), b[0] - a[0]]) / width * ROOF_DEPTH_M
     eaves, ridge = house.height, house.height + house.roof
     slate = np.array([(72, 74, 80), (96, 66, 54), (84, 78, 72)][rng.integers(3)]) * rng.uniform(0.8, 1.2)
-    (ra, rb), tilt = (a + back, b + back), math.sqrt(0.5)
-    normal = (-back[0] / (house.roof * 1.4) * tilt, tilt, -back[1] / (house.roof * 1.4) * tilt)
+    ra, rb = a + back, b + back
+    lean, up = np.array([house.roof, ROOF_DEPTH_M]) / math.hypot(house.roof, ROOF_DEPTH_M)
+    normal = (-back[0] / ROOF_DEPTH_M * lean, up, -back[1] / ROOF_DEPTH_M * lean)
     labels = np.full((48, 96), BUILDING, dtype=np.uint8)
     for _ in range(int(rng.integers(0, 3))):
         at = ra + (rb - ra) * rng.uniform(0.05, 0.85)
-        to = at + (rb - ra) / width * 1.2
-        top = ridge + rng.uniform(0.7, 1.5)
-        stack = np.full((12, 12, 3), np.asarray(house.wall) * 0.8, dtype=np.float32) * canvas.light.ambient
-        box = [(at[0], top, at[1]), (to[0], top, to[1]), (to[0], eaves, to[1]), (at[0], eaves, at[1])]
-        paste_texture(canvas, stack, np.full((12, 12), BUILDING, dtype=np.uint8), box)
+        _paint_chimney(canvas, house, at, back / ROOF_DEPTH_M, ridge + rng.uniform(0.6, 1.3), eaves)
     slope = [(ra[0], ridge, ra[1]), (rb[0], ridge, rb[1]), (b[0], eaves, b[1]), (a[0], eaves, a[1])]
     paste_texture(canvas, _slates(rng, canvas.light, normal, slate), labels, slope)
 

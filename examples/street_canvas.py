@@ -20,8 +20,8 @@ SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLI
 VOID = 255
 NOTHING = 254  # a pixel of a patch on which nothing was drawn
 
-Colour = Sequence[float]
-Floats = NDArray[np.float32]
+Colour = Sequence[float] | NDArray[np.floating[Any]]
+Floats = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
@@ -133,16 +133,15 @@ class Sketch:
         self.colours = Image.new("RGB", shape)
         self.classes = Image.new("L", shape, NOTHING)
         self._pens = (ImageDraw.Draw(self.colours), ImageDraw.Draw(self.classes))
-        self._origin = (origin[0] - self.left, origin[1] - self.top)
+        self.origin = (origin[0] - self.left, origin[1] - self.top)
         self.scale = 1.0 if scale is None else scale
         self._up = 1.0 if scale is None else -1.0
 
     def _pixels(self, points: Any) -> list[tuple[float, float]]:
-        (x0, y0), s = self._origin, self.scale
+        (x0, y0), s = self.origin, self.scale
         limit = 20000.0
         return [
-            (min(max(x0 + s * x, -limit), limit), min(max(y0 + self._up * s * y, -limit), limit))
-            for x, y in points
+            (min(max(x0 + s * x, -limit), limit), min(max(y0 + self._up * s * y, -limit), limit)) for x, y in points
         ]
 
     def polygon(self, points: Any, colour: Colour, label: int | None) -> None:
@@ -203,7 +202,12 @@ def billboard(canvas: Canvas, x: float, z: float, box_m: Sequence[float]) -> tup
         return None
     column, row, depth = (float(v) for v in camera.project([(x, 0.0, z)])[0])
     s = camera.focal / depth
-    box = (column + s * box_m[0] - 2, row - s * box_m[3] - 2, column + s * box_m[2] + 2, row - s * box_m[1] + 3)
+    box = (
+        column + s * box_m[0] - 2,
+        row - s * box_m[3] - 2,
+        column + s * box_m[2] + 2,
+        row - s * box_m[1] + 3,
+    )
     sketch = Sketch(canvas, box, (column, row), s)
     return (sketch, depth) if sketch.visible else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from street_canvas import (
     FENCE,
@@ -23,11 +24,17 @@ from street_canvas import (
 )
 
 GREENS = ((70, 84, 44), (54, 70, 40), (88, 94, 54), (96, 88, 60), (60, 78, 56))
-METALS = ((96, 98, 98), (60, 64, 64), (34, 38, 38), (120, 122, 120))
+METALS = ((96, 98, 98), (72, 76, 76), (38, 42, 42), (136, 138, 136), (116, 118, 118))
 
 
 def _grow(
-    s: Sketch, rng: np.random.Generator, at: tuple[float, float], angle: float, length: float, width: float, bark: Colour
+    s: Sketch,
+    rng: np.random.Generator,
+    at: tuple[float, float],
+    angle: float,
+    length: float,
+    width: float,
+    bark: Colour,
 ) -> None:
     to = (at[0] + length * math.sin(angle), at[1] + length * math.cos(angle))
     s.stroke([at, to], width, np.asarray(bark) * rng.uniform(0.85, 1.15), TREE)
@@ -50,7 +57,15 @@ def paint_bare_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float
     trunk = height * rng.uniform(0.2, 0.28)
     s.stroke([(0, -0.05), (0, trunk)], height * 0.03, bark, TREE)
     for _ in range(4):
-        _grow(s, rng, (0, trunk * rng.uniform(0.8, 1.0)), rng.normal(0, 0.42), height * 0.24, height * 0.018, bark)
+        _grow(
+            s,
+            rng,
+            (0, trunk * rng.uniform(0.8, 1.0)),
+            rng.normal(0, 0.42),
+            height * 0.24,
+            height * 0.018,
+            bark,
+        )
     twigs = np.asarray(s.classes) == TREE
     reach = 2.5 + 0.12 * s.scale
     spread = Image.fromarray((twigs * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(min(reach, 30)))
@@ -61,13 +76,13 @@ def paint_bare_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float
 
 def _foliage(rng: np.random.Generator, h: int, w: int, cell: float) -> Floats:
     clumps = fractal_noise(rng, (h, w), cell, 3)
-    leaves = fractal_noise(rng, (h, w), max(2.0, cell / 6), 2)
-    return np.clip(0.85 + 0.2 * clumps + 0.2 * leaves, 0.25, 1.7)
+    leaves = fractal_noise(rng, (h, w), max(2.0, cell / 5), 3)
+    return np.clip(0.85 + 0.22 * clumps + 0.3 * leaves, 0.2, 2.0)
 
 
 def paint_leafy_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, height: float) -> None:
     """Paint a tree in leaf: a ragged crown with lit top and dark underside on a trunk."""
-    board = billboard(canvas, x, z, (-height * 0.5, -0.1, height * 0.5, height * 1.05))
+    board = billboard(canvas, x, z, (-height * 0.85, -0.1, height * 0.85, height * 1.3))
     if board is None:
         return
     s, depth = board
@@ -75,23 +90,27 @@ def paint_leafy_tree(canvas: Canvas, rng: np.random.Generator, x: float, z: floa
     s.finish(canvas.light.shade((0.0, 0.0, -1.0)), depth, rng, 0.15)
     w, h = s.size
     rows, columns = np.mgrid[0:h, 0:w].astype(np.float32)
-    column0, row0 = s._origin
+    column0, row0 = s.origin
     u, v = (columns - column0) / s.scale / height, (row0 - rows) / s.scale / height
     field = np.full((h, w), -9.0, dtype=np.float32)
     top = np.zeros((h, w), dtype=np.float32)
-    for _ in range(9):
-        cu, cv, r = rng.normal(0, 0.16), rng.uniform(0.42, 0.86), rng.uniform(0.12, 0.24)
+    for i in range(9):
+        cu, cv, r = rng.normal(0, 0.15), rng.uniform(0.42, 0.86), rng.uniform(0.14, 0.24)
+        if i == 0:
+            cu, cv, r = 0.0, 0.6, 0.28
         blob = 1 - ((u - cu) ** 2 + ((v - cv) * 1.15) ** 2) / r**2
         top = np.where(blob > field, (v - cv) / r + 0.4 * (u - cu) / r, top)
         field = np.maximum(field, blob)
-    ragged = field + 0.22 * fractal_noise(rng, (h, w), max(3.0, s.scale * 0.8), 4)
+    ragged = field + 0.3 * fractal_noise(rng, (h, w), max(3.0, s.scale * 0.7), 6)
     green = np.array(GREENS[rng.integers(len(GREENS))]) * rng.uniform(0.7, 1.25)
     shade = (0.8 + 0.3 * np.clip(top, -1.3, 1.0)) * _foliage(rng, h, w, max(3.0, s.scale * 0.5))
     rgb = (green * shade[..., None] * canvas.light.shade((0.0, 0.6, -0.8))).astype(np.float32)
     canvas.paste(rgb, np.where(ragged > 0.12, TREE, NOTHING).astype(np.uint8), (s.left, s.top), depth)
 
 
-def paint_hedge(canvas: Canvas, rng: np.random.Generator, a: tuple[float, float], b: tuple[float, float], top: float) -> None:
+def paint_hedge(
+    canvas: Canvas, rng: np.random.Generator, a: tuple[float, float], b: tuple[float, float], top: float
+) -> None:
     """Paint a hedge or a bank of shrubs from ``a`` to ``b`` (x, z), ``top`` metres high with a ragged edge."""
     p = canvas.camera.project([(a[0], top, a[1]), (b[0], top, b[1]), (b[0], 0, b[1]), (a[0], 0, a[1])])
     w = int(np.clip(np.ptp(p[:, 0]), 8, 900))
@@ -198,7 +217,12 @@ def paint_bollard(canvas: Canvas, rng: np.random.Generator, x: float, z: float) 
 
 
 def paint_fence(
-    canvas: Canvas, rng: np.random.Generator, a: tuple[float, float], b: tuple[float, float], top: float, open_: bool
+    canvas: Canvas,
+    rng: np.random.Generator,
+    a: tuple[float, float],
+    b: tuple[float, float],
+    top: float,
+    open_: bool,
 ) -> None:
     """Paint a railing (``open_``: seen through, but labelled as a whole) or a board fence from ``a`` to ``b``."""
     length = math.hypot(b[0] - a[0], b[1] - a[1])
@@ -207,7 +231,7 @@ def paint_fence(
     w, h = int(np.clip(np.ptp(p[:, 0]) * 1.5, 8, 1400)), int(np.clip(np.ptp(p[:, 1]), 8, 400))
     along, up = np.arange(w)[None, :] / w * length, (1 - np.arange(h)[:, None] / h) * top
     if open_:
-        bars = ((along % 0.13) < 0.025) & (up > 0.15) & (up < top - 0.02)
+        bars = ((along % 0.13) < 0.035) & (up > 0.15) & (up < top - 0.02)
         rails = (np.abs(up - top + 0.03) < 0.035) | (np.abs(up - 0.14) < 0.03)
         solid = bars | rails | ((along % 2.0) < 0.06)
         colour = np.array([124, 128, 128] if rng.random() < 0.6 else [44, 48, 48])
@@ -225,7 +249,9 @@ def paint_fence(
     _paste_see_through(canvas, rgb, solid, corners)
 
 
-def _paste_see_through(canvas: Canvas, rgb: Floats, solid: np.ndarray, corners: list[tuple[float, float, float]]) -> None:
+def _paste_see_through(
+    canvas: Canvas, rgb: Floats, solid: NDArray[np.bool_], corners: list[tuple[float, float, float]]
+) -> None:
     labels = np.where(solid, FENCE, NOTHING).astype(np.uint8)
     paste_texture(canvas, rgb, labels, corners)
     quad = canvas.camera.project(corners)[:, :2]
@@ -233,4 +259,10 @@ def _paste_see_through(canvas: Canvas, rgb: Floats, solid: np.ndarray, corners: 
     if sketch.visible:
         sketch.polygon(quad, (0, 0, 0), FENCE)
         area = np.asarray(sketch.classes)
-        canvas.paste(np.zeros((*area.shape, 3), np.float32), area, (sketch.left, sketch.top), 1.0, np.zeros(area.shape, bool))
+        canvas.paste(
+            np.zeros((*area.shape, 3), np.float32),
+            area,
+            (sketch.left, sketch.top),
+            1.0,
+            np.zeros(area.shape, bool),
+        )

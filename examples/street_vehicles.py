@@ -9,7 +9,7 @@ import numpy as np
 from street_canvas import CAR, Canvas, Colour, Points, Sketch
 
 PAINTS = (
-    (150, 152, 156), (196, 198, 200), (40, 42, 46), (28, 30, 36), (34, 48, 92), (120, 24, 28), (158, 30, 32),
+    (150, 152, 156), (196, 198, 200), (40, 42, 46), (28, 30, 36), (34, 48, 92), (104, 34, 36), (134, 44, 42),
     (60, 66, 70), (84, 110, 128), (30, 62, 52), (222, 222, 220), (96, 100, 104), (150, 132, 96), (52, 84, 130),
 )  # fmt: skip
 
@@ -125,8 +125,9 @@ def _paint_strip(p: _Painter, rng: np.random.Generator, corners: Points, role: s
     if role in ("front", "rear") and not last:
         lamp = (215, 40, 30) if p.vehicle.braking else (130, 22, 20)
         lamp = (225, 228, 225) if role == "front" else lamp
-        for u in (0.03, 0.79):
-            p.fill(_on_face(corners, u, 0.35, u + 0.18, 0.95), lamp, normal)
+        for u in (0.03, 0.82):
+            p.fill(_on_face(corners, u, 0.42, u + 0.15, 0.86), np.asarray(lamp) * 0.75, normal)
+            p.fill(_on_face(corners, u + 0.03, 0.5, u + 0.12, 0.72), lamp, normal)
         dark = (22, 22, 24) if role == "front" else paint * 0.7
         p.fill(_on_face(corners, 0.28, 0.45, 0.72, 0.85), dark, normal)
     elif role in ("front", "rear"):
@@ -140,8 +141,14 @@ def _paint_wheel(p: _Painter, along: float, side: float) -> None:
     normal = p.world(np.array([[0, side, 0], [0, 0, 0]]))
     outward = normal[0] - normal[1]
     angles = np.linspace(0, 2 * math.pi, 17)[:-1]
-    for r, colour, out in ((radius + 0.06, (12, 12, 13), 0.0), (radius, (26, 26, 28), 0.01), (0.62 * radius, (118, 120, 124), 0.02)):
-        circle = [(along + r * math.cos(t), side * (p.body.width / 2 + out), max(0, radius + r * math.sin(t))) for t in angles]
+    for r, colour, out in (
+        (radius + 0.06, (12, 12, 13), 0.0),
+        (radius, (26, 26, 28), 0.01),
+        (0.62 * radius, (118, 120, 124), 0.02),
+    ):
+        circle = [
+            (along + r * math.cos(t), side * (p.body.width / 2 + out), max(0, radius + r * math.sin(t))) for t in angles
+        ]
         p.fill(p.world(np.array(circle)), colour, outward)
 
 
@@ -157,9 +164,11 @@ def _paint_side(p: _Painter, rng: np.random.Generator, side: float) -> None:
         return
     paint = np.asarray(p.vehicle.paint)
     p.fill(at(low), paint, normal)
+    p.fill(at([(0.01, body.belt - 0.16), (0.98, body.belt - 0.2), (0.97, body.belt - 0.12), (0.01, body.belt - 0.03)]),
+           paint * 1.12 + 14, normal)  # fmt: skip
     p.fill(at([(0.01, 0.25), (0.99, 0.25), (1.0, 0.45), (0.0, 0.45)]), paint * 0.6, normal)
     high = [(s, y) for s, y in body.outline if y > body.belt]
-    p.fill(at(high), paint, normal)
+    p.fill(at([(s, max(y, body.belt - 0.02)) for s, y in body.outline]), paint, normal)
     roof = max(y for _, y in high)
     s0, s1 = min(s for s, _ in high), max(s for s, _ in high)
     t0, t1 = (min(s for s, y in high if y > roof - 0.3), max(s for s, y in high if y > roof - 0.3))
@@ -191,7 +200,12 @@ def paint_vehicle(canvas: Canvas, rng: np.random.Generator, vehicle: Vehicle) ->
                (14, 14, 15), None)  # fmt: skip
     for end in (-0.31 * body.length, 0.31 * body.length):
         for w in (-half, half - 0.2):
-            tyre = [(end - 0.3, w, 0.0), (end - 0.3, w + 0.2, 0.0), (end - 0.3, w + 0.2, 0.5), (end - 0.3, w, 0.5)]
+            tyre = [
+                (end - 0.3, w, 0.0),
+                (end - 0.3, w + 0.2, 0.0),
+                (end - 0.3, w + 0.2, 0.5),
+                (end - 0.3, w, 0.5),
+            ]
             p.fill(p.world(np.array(tyre)), (18, 18, 20), None)
     faces = list(zip(body.outline[:-1], body.outline[1:], body.roles, strict=True))
     for side in (-1.0, 1.0):

@@ -17,6 +17,7 @@ ALLOWED = {
     "stream": FOUNDATION | {"models", "weights", "engine", "stream"},
     "scoring": FOUNDATION | {"scoring"},
     "training": FOUNDATION | {"models", "weights", "scoring", "training"},
+    "__main__": {"cli"},
     "api": FOUNDATION | {"engine", "stream", "weights", "api"},
     "cli": FOUNDATION | {"api", "cli", "models", "weights", "engine", "stream", "scoring", "training"},
 }

@@ -183,7 +183,8 @@ class FCN(nn.Module):
             window = layer.window
             return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True)
         if isinstance(layer, LocalResponseNorm):
-            return F.local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0)
+            # in float32: torch has no other for it, and the squares of large activations need the range
+            return F.local_response_norm(x.float(), size=5, alpha=1e-4, beta=0.75, k=1.0).to(x.dtype)
         suffix = name.removeprefix(layer.name)
         outputs = []
         for branch in layer.branches:

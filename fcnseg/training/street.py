@@ -44,7 +44,7 @@ def main() -> None:
     """Command line of the training script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--camvid", type=Path, required=True, help="folder with train/ and val/")
-    parser.add_argument("--scenes", type=Path, required=True, help="rendered scenes: images/ and labels/")
+    parser.add_argument("--scenes", type=Path, help="rendered scenes: images/ and labels/")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
@@ -54,7 +54,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     photographs = load_pairs(options.camvid / "train", CLASSES)
     validation = load_pairs(options.camvid / "val", CLASSES)
-    scenes = load_pairs(options.scenes, CLASSES)
+    scenes = load_pairs(options.scenes, CLASSES) if options.scenes else []
     frequency = class_frequencies(photographs, CLASSES)
     weights = (frequency.median() / frequency).sqrt().clamp(0.5, 3.0)
     schedule = Schedule(options.epochs, seed=options.seed)

@@ -142,7 +142,7 @@ def test_a_decompression_bomb_is_refused_and_says_which_option(tmp_path: Path) -
     with pytest.raises(ImageError, match="--max-pixels"):
         read_color(path)
     small = save(tmp_path, Image.fromarray(PIXELS), "a.png")
-    with pytest.raises(ImageError, match="limit of 34; .*--max-pixels"):
+    with pytest.raises(ImageError, match=r"limit of 34; .*--max-pixels"):
         read_color(small, max_pixels=34)
     assert read_color(small, max_pixels=35).shape == (7, 5, 3)
 
@@ -173,7 +173,9 @@ def test_depth_keeps_its_unit_and_hha_its_order(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_mutilated_files_are_images_or_image_errors(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_mutilated_files_are_images_or_image_errors(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     name = data.draw(st.sampled_from(["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM"]))
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).resize((40, 30)).save(buffer, name)
@@ -186,11 +188,10 @@ def test_mutilated_files_are_images_or_image_errors(tmp_path_factory: pytest.Tem
     path.write_bytes(content)
     try:
         pixels = read_color(path, max_pixels=10_000_000)
-    except ImageError as error:
-        assert str(error)
-    else:
-        assert pixels.dtype == np.uint8
-        assert pixels.shape[2] == 3
+    except ImageError:
+        return
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] == 3
 
 
 def test_pixels_of_takes_paths_images_and_arrays(tmp_path: Path) -> None:

@@ -43,13 +43,14 @@ def test_any_name_the_file_system_allows(tmp_path: Path) -> None:
     names = ["-dash.png", "line\nbreak.png", "spa ce.png", "ünïcødé.png", "x" * 246 + ".png", "quo\"te'.png"]
     touch(tmp_path, *names)
     raw = os.fsencode(str(tmp_path)) + b"/\xff\xfe.png"
-    with open(raw, "wb") as file:
-        file.write((tmp_path / names[0]).read_bytes())
+    Path(os.fsdecode(raw)).write_bytes((tmp_path / names[0]).read_bytes())
     keys = open_source(tmp_path).keys
     assert set(keys) == {*names, os.fsdecode(b"\xff\xfe.png")}
 
 
-def test_a_list_counts_from_its_own_folder_and_mirrors_the_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_counts_from_its_own_folder_and_mirrors_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "photos/a.png", "photos/sub/b.png", "other/c.png")
     path = tmp_path / "list.txt"
     path.write_text("# comment\nphotos/a.png\n\nphotos/sub/b.png\n")
@@ -82,7 +83,16 @@ def test_sources_that_hold_nothing_say_so(tmp_path: Path) -> None:
 
 
 def test_companions_match_by_name_whatever_the_extension(tmp_path: Path) -> None:
-    touch(tmp_path, "rgb/s/a.jpg", "rgb/s/b.jpg", "rgb/s/c.jpg", "rgb/s/d.jpg", "hha/s/a.png", "hha/s/d.png", "hha/s/d.bmp")
+    touch(
+        tmp_path,
+        "rgb/s/a.jpg",
+        "rgb/s/b.jpg",
+        "rgb/s/c.jpg",
+        "rgb/s/d.jpg",
+        "hha/s/a.png",
+        "hha/s/d.png",
+        "hha/s/d.bmp",
+    )
     Image.new("RGB", (9, 9)).save(tmp_path / "hha/s/b.png")
     source = open_source(tmp_path / "rgb", ("color", "hha"), {"hha": tmp_path / "hha"})
     a, b, c, d = source
