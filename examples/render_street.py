@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from street_canvas import Camera, Floats, Light, fractal_noise, smooth_noise
-from street_ground import Sky, Street
-from street_layout import Scene, furnish
+
+from scenery.canvas import Camera, Floats, Light, fractal_noise, smooth_noise
+from scenery.ground import Sky, Street
+from scenery.layout import Scene, furnish
 
 OVERSAMPLING = 2
 JPEG_QUALITY = 92

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from street_canvas import (
+
+from scenery.canvas import (
     BUILDING,
     NOTHING,
     SIGN,

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from street_canvas import CAR, Canvas, Colour, Points, Sketch
+
+from scenery.canvas import CAR, Canvas, Colour, Points, Sketch
 
 PAINTS = (
     (150, 152, 156), (196, 198, 200), (40, 42, 46), (28, 30, 36), (34, 48, 92), (104, 34, 36), (134, 44, 42),

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
-from street_canvas import (
+
+from scenery.canvas import (
     PAVEMENT,
     ROAD,
     SKY,

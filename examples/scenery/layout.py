@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from street_buildings import House, paint_gable, paint_roof, paint_wall
-from street_canvas import Camera, Canvas, Floats, Light
-from street_furniture import (
+
+from scenery.buildings import House, paint_gable, paint_roof, paint_wall
+from scenery.canvas import Camera, Canvas, Floats, Light
+from scenery.furniture import (
     paint_bare_tree,
     paint_bollard,
     paint_fence,
@@ -19,9 +20,9 @@ from street_furniture import (
     paint_sign,
     paint_traffic_light,
 )
-from street_ground import GroundPen, Sky, Street, draw_markings, paint_ground, paint_sky
-from street_people import paint_bicyclist, paint_pedestrian
-from street_vehicles import BODIES, PAINTS, Vehicle, paint_vehicle, shadow_of
+from scenery.ground import GroundPen, Sky, Street, draw_markings, paint_ground, paint_sky
+from scenery.people import paint_bicyclist, paint_pedestrian
+from scenery.vehicles import BODIES, PAINTS, Vehicle, paint_vehicle, shadow_of
 
 Paint = Callable[[], object]
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from street_canvas import (
+
+from scenery.canvas import (
     FENCE,
     NOTHING,
     POLE,

@@ -6,7 +6,8 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from street_canvas import BICYCLIST, PEDESTRIAN, Canvas, Colour, Floats, Sketch, billboard
+
+from scenery.canvas import BICYCLIST, PEDESTRIAN, Canvas, Colour, Floats, Sketch, billboard
 
 CLOTHES = (
     (34, 34, 38), (46, 48, 58), (26, 30, 46), (60, 50, 44), (90, 84, 78), (110, 28, 30), (40, 58, 50), (120, 116, 110),

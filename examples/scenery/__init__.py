@@ -1,0 +1,1 @@
+"""What the rendered street scenes are made of: the canvas, and a file for each kind of thing."""
