@@ -1,0 +1,139 @@
+"""`fcnseg weights`: import, inspect, pull and list weight files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcnseg.cli.console import bytes_progress, err, out, shown
+
+if TYPE_CHECKING:
+    from fcnseg.weights.importing import ImportReport
+
+app = typer.Typer(no_args_is_help=True, help="Import, inspect, pull and list weight files.")
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")]
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A .caffemodel (binary or HDF5), .pth or .safetensors file.")],
+    model: Model,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The safetensors file to write.", show_default="the model's own")
+    ] = None,
+    transplant: Annotated[
+        bool, typer.Option("--transplant", help="Make a start for training of an ImageNet classifier's file.")
+    ] = False,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="caffe|torchvision",
+            help="The input that VGG weights under torchvision's names expect: BGR 0..255, or RGB normalised.",
+            show_default="told by the file",
+        ),
+    ] = None,
+) -> None:
+    """Turn a weight file into the model's own form, every tensor accounted for.
+
+    Without --out the model finds the weights by itself afterwards. Nothing is written unless all of it fits.
+
+    Example:
+    - `fcnseg weights import fcn8s-heavy-pascal.caffemodel --model voc-fcn8s`
+    """
+    from fcnseg.errors import WeightsMismatchError
+    from fcnseg.recipes import find_recipe
+    from fcnseg.weights.importing import import_weights
+    from fcnseg.weights.store import stored_path
+
+    recipe = find_recipe(model)
+    try:
+        report = import_weights(
+            file, recipe, out or stored_path(recipe.name), transplant=transplant, convention=convention
+        )
+    except WeightsMismatchError as error:
+        for fault in error.faults:
+            sys.stderr.write(f"  {fault}\n")
+        raise
+    _say(report)
+
+
+def _say(report: ImportReport) -> None:
+    print_line = err().print
+    print_line(f"{report.tensors} tensors, {report.parameters:,} parameters, from {report.format}: {report.out}")
+    if report.convention == "torchvision":
+        print_line("taken as torchvision's (RGB, normalised): folded into conv1_1; --convention caffe says otherwise")
+    if report.dense:
+        print_line(f"deconvolutions that mix classes, run dense: {', '.join(report.dense)}")
+    if report.initialised:
+        print_line(f"a start for training: {', '.join(report.initialised)} are initialised, not read")
+
+
+@app.command("inspect")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Any weight file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+) -> None:
+    """Print what a weight file holds, and which models it fits.
+
+    Example:
+    - `fcnseg weights inspect fcn8s-heavy-pascal.caffemodel`
+    """
+    import json
+    from dataclasses import asdict
+
+    from fcnseg.weights.inspect import inspect_weights
+
+    summary = inspect_weights(file)
+    if as_json:
+        out().print_json(json.dumps(asdict(summary)))
+        return
+    from rich.table import Table
+
+    table = Table("tensor", "shape", "type", "least", "most", "mean", box=None, header_style="bold")
+    for t in summary.tensors:
+        shape = " x ".join(map(str, t.shape))
+        table.add_row(shown(t.name), shape, t.dtype, f"{t.least:.4g}", f"{t.most:.4g}", f"{t.mean:.4g}")
+    out().print(table)
+    out().print(f"{shown(str(file))}: {summary.format}, {summary.parameters:,} numbers, SHA-256 {summary.sha256}")
+    for key, value in summary.metadata.items():
+        out().print(f"{shown(key)}: {shown(value)}", markup=False)
+    out().print(f"fits: {', '.join(summary.fits) or 'no shipped recipe'}")
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="A name that `fcnseg models` lists.")],
+    url: Annotated[str | None, typer.Option(help="Fetch from here instead of the recipe's address.")] = None,
+) -> None:
+    """Download a model's released weights, check them, and import them.
+
+    A broken download goes on where it stopped.
+
+    Example:
+    - `fcnseg weights pull voc-fcn8s`
+    """
+    from fcnseg.recipes import find_recipe
+    from fcnseg.weights.pull import pull as pull_weights
+
+    recipe = find_recipe(name)
+    with bytes_progress() as bar:
+        task = bar.add_task(recipe.name, total=None)
+        report = pull_weights(recipe, url, lambda here, total: bar.update(task, completed=here, total=total))
+    _say(report)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the models whose weights are here, and where."""
+    from fcnseg.recipes import find_recipe, recipe_names
+    from fcnseg.weights.store import own_weights, store_folder
+
+    for recipe in map(find_recipe, recipe_names()):
+        path = own_weights(recipe)
+        if path is not None:
+            out().print(f"{recipe.name}  {path.stat().st_size / 2**20:.1f} MiB  {shown(str(path))}", markup=False)
+    err().print(f"imported weights are kept in {shown(str(store_folder()))}", markup=False)

@@ -1,0 +1,54 @@
+"""From a recipe and a weight file to a network ready to run."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fcnseg.errors import WeightsError, WeightsMismatchError
+from fcnseg.models import FCN, network_spec
+from fcnseg.recipes import Recipe
+from fcnseg.weights.fit import fit
+from fcnseg.weights.reading import read_weights, sha256_of
+from fcnseg.weights.store import own_weights, stored_path
+
+
+@dataclass(frozen=True)
+class LoadedNetwork:
+    """A network in evaluation mode and where its numbers came from; `training_start`: its scores are untrained."""
+
+    network: FCN
+    weights_sha256: str
+    source: Path
+    training_start: bool
+
+
+def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
+    """The recipe's network with the weights of a file of any known format, or with its own.
+
+    The numbers are the file's, bit for bit, and are not copied where the format allows. Raises WeightsError if there
+    are none or the file is unreadable, WeightsMismatchError if they are another model's.
+    """
+    path = weights or own_weights(recipe)
+    if path is None:
+        raise WeightsError(
+            f"there are no weights of {recipe.name} here; `fcnseg weights pull {recipe.name}` fetches them "
+            f"(to {stored_path(recipe.name)}), or name a file with --weights"
+        )
+    file = read_weights(path)
+    owner = file.metadata.get("recipe", recipe.name)
+    if owner != recipe.name:
+        raise WeightsMismatchError(f"{path} holds the weights of {owner}, not of {recipe.name}; use --model {owner}")
+    fitted = fit(file, recipe)
+    with torch.device("meta"):
+        network = FCN(network_spec(recipe), fitted.dense)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
+        state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in fitted.tensors.items()}
+    network.load_state_dict(state, assign=True)
+    started = any(n.startswith("score_") for n in file.metadata.get("initialised", "").split())
+    return LoadedNetwork(network.eval().requires_grad_(False), sha256_of(path), path, started)

@@ -1,0 +1,50 @@
+"""PyTorch state dicts (`.pth`, `.pt`), read without running any code they may carry."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from fcnseg.errors import WeightsError
+from fcnseg.weights.tensors import Array, TensorFile, as_array
+
+NESTED = ("model_state_dict", "state_dict", "model")
+"""Under which key checkpoints keep the state dict: pytorch-fcn's, and two common ones."""
+
+
+def read(path: Path) -> TensorFile:
+    """The tensors of a state dict, bare or inside a checkpoint. Raises WeightsError for anything else.
+
+    Only plain tensors are unpickled (`weights_only`); new files are mapped into memory.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path} holds more than plain tensors, or is damaged ({reason}); it is not read") from error
+    except Exception as error:  # torch raises many types for damaged files
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{path} cannot be read as a PyTorch file: {reason}; fetch it again") from error
+    return TensorFile(path, "pytorch", _arrays(path, _state(content)))
+
+
+def _state(content: Any) -> Any:
+    for key in NESTED:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            return content[key]
+    return content
+
+
+def _arrays(path: Path, state: Any) -> dict[str, Array]:
+    import torch
+
+    if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
+        raise WeightsError(f"{path} holds no state dict; save `model.state_dict()`")
+    tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    if not tensors:
+        raise WeightsError(f"{path} holds a dictionary without tensors; save `model.state_dict()`")
+    return {name: as_array(tensor) for name, tensor in tensors.items()}

@@ -1,0 +1,89 @@
+"""VGG-16 weights under torchvision's names, and the input they were trained for.
+
+torchvision's own VGG-16 takes RGB in 0..1, minus a mean, over a standard deviation; pytorch-fcn's `vgg16_from_caffe.pth`
+has the same names but Caffe's input (BGR, 0..255, minus a mean), which is ours. The first is folded into `conv1_1`
+exactly: w' = w / (255 std) per channel, in our channel order, and the bias takes the difference of the two means. Zero
+padding then stands for the recipe's mean colour, so the fold is exact up to the border where the two means are equal,
+and inside it where they differ.
+
+Sources: torchvision.models.vgg (layer numbers), torchvision's weight documentation (mean and deviation).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from fcnseg.errors import SettingsError, WeightsError
+from fcnseg.recipes import Recipe
+from fcnseg.weights.tensors import Array, TensorFile
+
+CONVENTIONS = ("caffe", "torchvision")
+MEAN_RGB = np.array([0.485, 0.456, 0.406]) * 255
+DEVIATION_RGB = np.array([0.229, 0.224, 0.225]) * 255
+
+_CONV_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+_CONV_NAMES = [f"conv{b}_{i}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, n + 1)]
+NAMES = {
+    **{f"features.{n}": name for n, name in zip(_CONV_NUMBERS, _CONV_NAMES, strict=True)},
+    "classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8",
+}
+
+FROM_CAFFE_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
+"""Of pytorch-fcn's `vgg16_from_caffe.pth`, as its downloader gives it."""
+
+
+def renamed(file: TensorFile, recipe: Recipe, convention: str | None) -> tuple[dict[str, Array], str]:
+    """The file's tensors under Caffe's names, for our input; and the convention they were taken to follow.
+
+    Files with other names pass unchanged ("caffe"). Raises WeightsError for torchvision's AlexNet and GoogLeNet,
+    which are other networks, and SettingsError for an unknown convention.
+    """
+    if convention not in (None, *CONVENTIONS):
+        raise SettingsError(f"convention {convention!r} is unknown; use caffe or torchvision")
+    tensors = dict(file.tensors)
+    _refuse_other_networks(file)
+    if "features.0.weight" not in tensors:
+        return tensors, "caffe"
+    convention = convention or ("caffe" if _is_from_caffe(file) else "torchvision")
+    found = {_renamed(key): value for key, value in tensors.items()}
+    if convention == "torchvision" and found.get("conv1_1.weight", np.empty(0)).ndim == 4:
+        found["conv1_1.weight"], found["conv1_1.bias"] = folded(found["conv1_1.weight"], found["conv1_1.bias"], recipe)
+    return found, convention
+
+
+def folded(weight: Array, bias: Array, recipe: Recipe) -> tuple[Array, Array]:
+    """conv1_1 for our input (the recipe's order, 0..255, minus its mean) instead of torchvision's."""
+    source = recipe.streams[0].inputs[0]
+    order = slice(None, None, -1) if source.order == "bgr" else slice(None)
+    scaled = (weight.astype(np.float64) / DEVIATION_RGB[:, None, None])[:, order]
+    difference = np.array(source.mean) - MEAN_RGB[order]
+    moved = bias.astype(np.float64) + (scaled.sum((2, 3)) * difference).sum(1)
+    return scaled.astype(np.float32), moved.astype(np.float32)
+
+
+def _renamed(key: str) -> str:
+    layer, _, kind = key.rpartition(".")
+    return f"{NAMES[layer]}.{kind}" if layer in NAMES else key
+
+
+def _is_from_caffe(file: TensorFile) -> bool:
+    if file.path.name.startswith("vgg16_from_caffe"):
+        return True
+    with file.path.open("rb") as content:
+        return hashlib.file_digest(content, "md5").hexdigest() == FROM_CAFFE_MD5
+
+
+def _refuse_other_networks(file: TensorFile) -> None:
+    first = file.tensors.get("features.0.weight")
+    if first is not None and first.shape[2:] == (11, 11):
+        raise WeightsError(
+            f"{file.path} is torchvision's AlexNet, another network than the paper's (no groups, no normalisation, "
+            "other widths); use bvlc_alexnet.caffemodel"
+        )
+    if "inception3a.branch1.conv.weight" in file.tensors:
+        raise WeightsError(
+            f"{file.path} is torchvision's GoogLeNet, another network than the paper's (batch normalisation, 3x3 in "
+            "place of 5x5); use bvlc_googlenet.caffemodel"
+        )
