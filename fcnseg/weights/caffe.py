@@ -34,7 +34,7 @@ class _Generation:
 GENERATIONS = {NET_LAYER: _Generation(name=1, blobs=7), NET_V1_LAYER: _Generation(name=4, blobs=6)}
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """The bytes are not the message they should be."""
 
 
@@ -50,7 +50,7 @@ def read(path: Path) -> TensorFile:
         for number, wire, value in _fields(data):
             if wire == BYTES and number in GENERATIONS:
                 _read_layer(value, GENERATIONS[number], tensors)
-    except _Malformed as error:
+    except _MalformedError as error:
         raise WeightsError(f"{path} is not a whole Caffe model: {error}; fetch it again") from error
     if not tensors:
         raise WeightsError(f"{path} holds no layers with weights; it is no Caffe model")
@@ -67,7 +67,7 @@ def _read_layer(message: memoryview, generation: _Generation, tensors: dict[str,
     for index, blob in enumerate(blobs):
         key = blob_name(name, index)
         if key in tensors:
-            raise _Malformed(f"two layers are named {name!r}")
+            raise _MalformedError(f"two layers are named {name!r}")
         tensors[key] = _read_blob(blob, key)
 
 
@@ -89,7 +89,9 @@ def _read_blob(message: memoryview, key: str) -> Array:
     numbers = chunks[8] or chunks[5]
     data = numbers[0] if len(numbers) == 1 else memoryview(b"".join(numbers))
     if prod(shape) * np.dtype(dtype).itemsize != len(data) or not shape:
-        raise _Malformed(f"{key} should be {' x '.join(map(str, shape))} but holds {len(data)} bytes of {dtype[1:]}")
+        raise _MalformedError(
+            f"{key} should be {' x '.join(map(str, shape))} but holds {len(data)} bytes of {dtype[1:]}"
+        )
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -104,7 +106,7 @@ def _blob_shape(message: memoryview) -> tuple[int, ...]:
                 dim, at = _varint(value, at)
                 dims.append(dim)
     if len(dims) > 32:
-        raise _Malformed(f"a blob of {len(dims)} axes")
+        raise _MalformedError(f"a blob of {len(dims)} axes")
     return tuple(dims)
 
 
@@ -123,9 +125,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
         else:
-            raise _Malformed(f"wire type {wire} at byte {at}")
+            raise _MalformedError(f"wire type {wire} at byte {at}")
         if number == 0 or size > len(data) - at:
-            raise _Malformed(f"field {number} says {size} bytes where {len(data) - at} are left")
+            raise _MalformedError(f"field {number} says {size} bytes where {len(data) - at} are left")
         yield number, wire, data[at : at + size]
         at += size
 
@@ -134,17 +136,17 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
-            raise _Malformed("the file ends inside a number")
+            raise _MalformedError("the file ends inside a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise _Malformed("a number of more than 10 bytes")
+    raise _MalformedError("a number of more than 10 bytes")
 
 
 def _text(value: memoryview) -> str:
     try:
         return str(value, "utf-8")
     except UnicodeDecodeError as error:
-        raise _Malformed("a layer's name is not text") from error
+        raise _MalformedError("a layer's name is not text") from error

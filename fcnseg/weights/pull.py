@@ -23,7 +23,7 @@ OnBytes = Callable[[int, int | None], None]
 """Hears of the bytes that are here and, where known, of those to come."""
 
 
-class _Changed(Exception):
+class _ChangedError(Exception):
     """The server's file is not the one that a part of is here."""
 
 
@@ -36,7 +36,8 @@ def pull(recipe: Recipe, url: str | None = None, on_bytes: OnBytes = lambda here
     source = next((s for s in recipe.weights if s.url), None)
     if source is None and url is None:
         raise DownloadError(
-            f"no weights of {recipe.name} were released; bring your own: `fcnseg weights import FILE --model {recipe.name}`"
+            f"no weights of {recipe.name} were released; "
+            f"bring your own: `fcnseg weights import FILE --model {recipe.name}`"
         )
     source = source or WeightSource(file=Path(url or "").name or "weights")
     target = store_folder() / "downloads" / source.file
@@ -63,7 +64,7 @@ def download(url: str, target: Path, by_hand: str, on_bytes: OnBytes = lambda he
                     _fetch_rest(client, url, part, on_bytes)
                     os.replace(part, target)
                     return
-                except _Changed:
+                except _ChangedError:
                     part.unlink(missing_ok=True)
                 except httpx.HTTPStatusError as refused:
                     status = refused.response.status_code
@@ -91,7 +92,7 @@ def _fetch_rest(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes) -
         headers |= {"Range": f"bytes={here}-", "If-Range": tag}
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _Changed
+            raise _ChangedError
         response.raise_for_status()
         if response.headers.get("content-type", "").startswith("text/html"):
             raise DownloadError(f"{url} answers with a web page instead of weights; look at it in a browser")

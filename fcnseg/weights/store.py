@@ -30,6 +30,6 @@ def own_weights(recipe: Recipe) -> Path | None:
 
 
 def available(recipe: Recipe) -> str:
-    """ "bundled", "stored" or "absent"."""
+    """Where a recipe's weights are: "bundled", "stored" or "absent"."""
     path = own_weights(recipe)
     return "absent" if path is None else "bundled" if path == recipe.bundled else "stored"

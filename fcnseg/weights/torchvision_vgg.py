@@ -1,10 +1,10 @@
 """VGG-16 weights under torchvision's names, and the input they were trained for.
 
-torchvision's own VGG-16 takes RGB in 0..1, minus a mean, over a standard deviation; pytorch-fcn's `vgg16_from_caffe.pth`
-has the same names but Caffe's input (BGR, 0..255, minus a mean), which is ours. The first is folded into `conv1_1`
-exactly: w' = w / (255 std) per channel, in our channel order, and the bias takes the difference of the two means. Zero
-padding then stands for the recipe's mean colour, so the fold is exact up to the border where the two means are equal,
-and inside it where they differ.
+torchvision's own VGG-16 takes RGB in 0..1, minus a mean, over a standard deviation. pytorch-fcn's
+`vgg16_from_caffe.pth` has the same names but Caffe's input (BGR, 0..255, minus a mean), which is ours. The first is
+folded into `conv1_1`: w' = w / (255 std) per channel, in our channel order, and the bias takes the difference of the two
+means. Zero padding then stands for the recipe's mean colour: the fold is exact everywhere where the two means are equal,
+and away from the border where they differ.
 
 Sources: torchvision.models.vgg (layer numbers), torchvision's weight documentation (mean and deviation).
 """
@@ -27,7 +27,9 @@ _CONV_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _CONV_NAMES = [f"conv{b}_{i}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, n + 1)]
 NAMES = {
     **{f"features.{n}": name for n, name in zip(_CONV_NUMBERS, _CONV_NAMES, strict=True)},
-    "classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8",
+    "classifier.0": "fc6",
+    "classifier.3": "fc7",
+    "classifier.6": "fc8",
 }
 
 FROM_CAFFE_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
