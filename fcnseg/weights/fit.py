@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -127,14 +128,19 @@ def _hint(file: TensorFile, found: Mapping[str, Array], recipe: Recipe) -> str:
 
 def fitting_recipes(file: TensorFile) -> Iterator[Recipe]:
     """The shipped recipes whose network the file's tensors fill, by names and shapes."""
-    for recipe in map(find_recipe, recipe_names()):
-        expected = expected_shapes(recipe)
+    for name in recipe_names():
+        expected = _shipped_shapes(name)
         given = {name for name in expected if not name.startswith("scale_")}
         if given <= file.tensors.keys() <= expected.keys() and all(
-            _reshaped(array, expected[name], name.startswith("upscore")) is not None
-            for name, array in file.tensors.items()
+            _reshaped(array, expected[key], key.startswith("upscore")) is not None
+            for key, array in file.tensors.items()
         ):
-            yield recipe
+            yield find_recipe(name)
+
+
+@cache
+def _shipped_shapes(name: str) -> dict[str, Shape]:
+    return expected_shapes(find_recipe(name))
 
 
 def _shown(shape: Shape) -> str:

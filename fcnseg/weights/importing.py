@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,8 @@ def import_weights(
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}; check its permissions and space") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return ImportReport(
         source,
         file.format,

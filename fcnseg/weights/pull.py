@@ -71,6 +71,8 @@ def download(url: str, target: Path, by_hand: str, on_bytes: OnBytes = lambda he
                     raise DownloadError(
                         f"{url} answers {status} {refused.response.reason_phrase}; {by_hand}"
                     ) from refused
+                except httpx.UnsupportedProtocol:
+                    raise
                 except httpx.TransportError as broken:
                     error = broken
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as wrong:
@@ -102,7 +104,7 @@ def _fetch_rest(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes) -
         total = here + int(length) if length else None
         tag_file.write_text(response.headers.get("etag") or response.headers.get("last-modified") or "")
         with part.open("ab" if here else "wb") as file:
-            for chunk in response.iter_raw(1 << 20):
+            for chunk in response.iter_raw():
                 file.write(chunk)
                 here += len(chunk)
                 on_bytes(here, total)

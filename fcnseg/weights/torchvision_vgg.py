@@ -2,9 +2,9 @@
 
 torchvision's own VGG-16 takes RGB in 0..1, minus a mean, over a standard deviation. pytorch-fcn's
 `vgg16_from_caffe.pth` has the same names but Caffe's input (BGR, 0..255, minus a mean), which is ours. The first is
-folded into `conv1_1`: w' = w / (255 std) per channel, in our channel order, and the bias takes the difference of the two
-means. Zero padding then stands for the recipe's mean colour: the fold is exact everywhere where the two means are equal,
-and away from the border where they differ.
+folded into `conv1_1`: w' = w / (255 std) per channel, in our channel order, and the bias takes the difference of the
+two means. Zero padding then stands for the recipe's mean colour: the fold is exact everywhere where the two means are
+equal, and away from the border where they differ.
 
 Sources: torchvision.models.vgg (layer numbers), torchvision's weight documentation (mean and deviation).
 """
