@@ -249,7 +249,8 @@ class FCN(nn.Module):
     def _add_conv(self, name: str, layer: Conv, channels_in: int) -> int:
         channels, window = self._channels(layer), layer.window
         conv = nn.Conv2d(channels_in, channels, window.kernel, window.stride, window.pad, groups=layer.groups)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        if not conv.weight.is_meta:  # nothing to fill, and arithmetic on meta tensors costs seconds of imports
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         self.add_module(name, conv)
         if self.spec.batch_norm:
@@ -282,10 +283,10 @@ class FCN(nn.Module):
             groups = 1 if name in dense else k
             kernel, stride = step.window.kernel, step.window.stride
             deconv = nn.ConvTranspose2d(k, k, kernel, stride, groups=groups, bias=False)
-            bilinear = bilinear_kernel(kernel)
-            mixing = torch.eye(k) if groups == 1 else torch.ones(k, 1)
-            with torch.no_grad():
-                deconv.weight.copy_(mixing[:, :, None, None] * bilinear)
+            if not deconv.weight.is_meta:
+                mixing = torch.eye(k) if groups == 1 else torch.ones(k, 1)
+                with torch.no_grad():
+                    deconv.weight.copy_(mixing[:, :, None, None] * bilinear_kernel(kernel))
             self.add_module(name, deconv)
 
 
