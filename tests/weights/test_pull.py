@@ -1,177 +1,210 @@
-"""Downloads against a real server that misbehaves in the ways servers do."""
+"""Downloads from a real server on this machine that behaves badly."""
 
-import hashlib
-import re
+from __future__ import annotations
+
+import http.server
+import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field, replace
+from hashlib import md5, sha256
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from safetensors.numpy import load_file
 
 from fcnseg.errors import DownloadError, WeightsMismatchError
-from fcnseg.recipes import Recipe, WeightSource, find_recipe
-from fcnseg.weights.pull import check_hash, download, pull
-from fcnseg.weights.store import available, stored_path
+from fcnseg.recipes import Recipe, WeightSource
+from fcnseg.weights import download as downloading
+from fcnseg.weights.pull import pull
+from fcnseg.weights.store import store_folder, stored_path
 from tests.caffe_files import write_caffemodel
-from tests.conftest import Outcome
-from tests.weights.nets import blobs, make_recipe, random_tensors
+from tests.weights.conftest import as_caffe, numbers
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `content` at /file; drops the connection after `drop_after` bytes `drops` times."""
+@dataclass
+class Served:
+    """What the server has, and how it misbehaves. `drops`: bytes after which each answer in turn breaks off."""
 
-    content = b""
-    etag = '"1"'
-    drops = 0
-    drop_after = 0
-    status = 200
-    kind = "application/octet-stream"
-
-    def __init__(self) -> None:
-        self.ranges: list[str | None] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/file.caffemodel"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server, wanted = self.server, self.headers.get("Range")
-        server.ranges.append(wanted)
-        start = 0
-        if wanted and self.headers.get("If-Range") == server.etag:
-            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])  # type: ignore[index]
-        body = server.content[start:]
-        self.send_response(server.status if server.status != 200 else 206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", server.kind)
-        self.send_header("ETag", server.etag)
-        self.end_headers()
-        if server.drops:
-            server.drops -= 1
-            body = body[: server.drop_after]
-            self.close_connection = True
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
+    content: bytes = b""
+    etag: str | None = '"one"'
+    drops: list[int] = field(default_factory=list)
+    status: int = 200
+    kind: str = "application/octet-stream"
+    length: bool = True
+    ranges: bool = True
+    requests: list[dict[str, str]] = field(default_factory=list)
+    after: Callable[[], None] = lambda: None
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = Thread(target=running.serve_forever)
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
+def served() -> Iterator[tuple[Served, str]]:
+    state = Served()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            state.requests.append({k.lower(): v for k, v in self.headers.items()})
+            if self.path == "/moved":
+                self.send_response(302)
+                self.send_header("Location", "/weights")
+                self.end_headers()
+                return
+            asked = state.requests[-1]
+            begin = 0
+            if state.ranges and asked.get("range") and asked.get("if-range") == state.etag:
+                begin = int(asked["range"].removeprefix("bytes=").rstrip("-"))
+            body = state.content[begin:]
+            self.send_response(206 if begin else state.status)
+            if begin:
+                self.send_header("Content-Range", f"bytes {begin}-{len(state.content) - 1}/{len(state.content)}")
+            if state.etag:
+                self.send_header("ETag", state.etag)
+            if state.length:
+                self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", state.kind)
+            self.end_headers()
+            self.wfile.write(body[: state.drops.pop(0)] if state.drops else body)
+            state.after()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield state, f"http://127.0.0.1:{server.server_port}/weights"
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    monkeypatch.setenv("FCNSEG_HOME", str(tmp_path / "home"))
-    return make_recipe(tmp_path, extra='[[weights]]\nfile = "file.caffemodel"\nurl = "http://127.0.0.1:9/"')
+def small(recipe: Callable[..., Recipe], tmp_path: Path, served: tuple[Served, str]) -> Recipe:
+    """A recipe whose weights the server has."""
+    made = recipe(width=0.03, fc_width=2, stride=32)
+    content = write_caffemodel(tmp_path / "s", as_caffe(numbers(made))).read_bytes()
+    served[0].content = content
+    source = WeightSource("small.caffemodel", served[1], None, md5(content).hexdigest(), sha256(content).hexdigest())
+    return replace(made, weights=(source,))
 
 
-def weights_of(recipe: Recipe, folder: Path) -> bytes:
-    return write_caffemodel(folder / "served", blobs(random_tensors(recipe))).read_bytes()
+def leftovers() -> list[str]:
+    return sorted(p.name for p in (store_folder() / "downloads").iterdir())
 
 
-def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server, recipe: Recipe, tmp_path: Path) -> None:
-    server.content = weights_of(recipe, tmp_path)
-    server.drops, server.drop_after = 2, 10_000
+def test_a_pull_fills_the_store(small: Recipe) -> None:
     heard: list[tuple[int, int | None]] = []
-    report = pull(recipe, server.url, lambda here, total: heard.append((here, total)))
-    assert server.ranges == [None, "bytes=10000-", "bytes=20000-"]
-    assert heard[-1] == (len(server.content), len(server.content))
-    assert report.out == stored_path("net")
-    assert available(recipe) == "stored"
-    assert sorted(p.name for p in (tmp_path / "home").rglob("*") if p.is_file()) == ["net.safetensors"]
+    report = pull(small, on_bytes=lambda here, total: heard.append((here, total)))
+    assert report.out == stored_path("small")
+    assert (load_file(report.out)["conv1_1.weight"] == numbers(small)["conv1_1.weight"]).all()
+    assert heard[-1][0] == heard[-1][1]
+    assert leftovers() == []
 
 
-def test_a_later_call_goes_on_and_a_changed_file_starts_over(server: Server, tmp_path: Path) -> None:
-    server.content, server.drops, server.drop_after = bytes(range(256)) * 100, 99, 1000
-    target = tmp_path / "t"
-    with pytest.raises(DownloadError, match=r"cannot be fetched .*; by hand"):
-        download(server.url, target, "by hand")
-    assert (tmp_path / "t.part").stat().st_size == 5000
-    server.drops = 0
-    download(server.url, target, "by hand")
-    assert server.ranges[-1] == "bytes=5000-"
-    assert target.read_bytes() == server.content
-    target.unlink()
-    server.drops = 99
-    with pytest.raises(DownloadError):
-        download(server.url, target, "by hand")
-    server.drops, server.etag, server.content = 0, '"2"', b"new" * 5000
-    download(server.url, target, "by hand")
-    assert target.read_bytes() == server.content
-    assert [p.name for p in tmp_path.iterdir()] == ["t"]
+def test_a_redirect_is_followed(small: Recipe, served: tuple[Served, str]) -> None:
+    pull(small, served[1].replace("weights", "moved"))
 
 
-def test_refusals_say_where_to_put_the_file(server: Server, recipe: Recipe, tmp_path: Path) -> None:
-    server.content = b"<html>moved</html>"
-    server.status = 404
-    target = tmp_path / "home/weights/downloads/file.caffemodel"
-    with pytest.raises(DownloadError, match="answers 404") as caught:
-        pull(recipe, server.url)
-    assert f"put file.caffemodel at {target} by hand" in str(caught.value)
-    server.status, server.kind = 200, "text/html; charset=utf-8"
-    with pytest.raises(DownloadError, match="web page"):
-        pull(recipe, server.url)
-    with pytest.raises(DownloadError, match="by hand"):
-        pull(recipe)  # nothing listens there
-    with pytest.raises(DownloadError, match="no address"):
-        pull(recipe, "not an address")
-    assert not stored_path("net").exists()
+def test_a_dropped_connection_goes_on_where_it_stopped(small: Recipe, served: tuple[Served, str]) -> None:
+    state = served[0]
+    state.drops = [500, 300, 200, 100, 100, 50]
+    pull(small)
+    assert [r.get("range") for r in state.requests[:4]] == [None, "bytes=500-", "bytes=800-", "bytes=1000-"]
 
 
-def test_a_file_put_there_by_hand_is_used_without_network(recipe: Recipe, tmp_path: Path) -> None:
-    target = tmp_path / "home/weights/downloads/file.caffemodel"
-    target.parent.mkdir(parents=True)
-    target.write_bytes(weights_of(recipe, tmp_path))
-    assert pull(recipe).out.is_file()
+def test_a_later_pull_goes_on_too(small: Recipe, served: tuple[Served, str]) -> None:
+    state = served[0]
+    state.drops = [700] + [0] * downloading.ATTEMPTS
+    with pytest.raises(DownloadError, match=r"small\.caffemodel at .* and run `fcnseg weights import"):
+        pull(small)
+    assert leftovers() == ["small.caffemodel.part", "small.caffemodel.part.json"]
+    pull(small)
+    assert state.requests[-1]["range"] == "bytes=700-"
+    assert leftovers() == []
 
 
-def test_a_file_of_another_model_is_not_imported(server: Server, recipe: Recipe, tmp_path: Path) -> None:
-    server.content = weights_of(make_recipe(tmp_path, "other", stride=32), tmp_path)
+@pytest.mark.parametrize("tag", ['"two"', 'W/"weak"', None])
+def test_a_changed_file_starts_over(tag: str | None, small: Recipe, served: tuple[Served, str]) -> None:
+    state = served[0]
+    good = state.content
+    state.content, state.drops = bytes(len(good)), [900]
+
+    def change() -> None:
+        state.content, state.etag = good, tag
+
+    state.after = change
+    pull(small)
+
+
+def test_a_server_without_ranges_starts_over(small: Recipe, served: tuple[Served, str]) -> None:
+    served[0].drops, served[0].ranges = [900], False
+    pull(small)
+
+
+def test_a_server_that_names_no_length(small: Recipe, served: tuple[Served, str]) -> None:
+    served[0].length = False
+    pull(small)
+
+
+def test_a_file_cut_without_notice_is_fetched_again(small: Recipe, served: tuple[Served, str]) -> None:
+    served[0].length, served[0].drops = False, [900]
+    for source in (small.weights[0], replace(small.weights[0], md5=None, sha256=None)):
+        served[0].drops = [900]
+        with pytest.raises(DownloadError, match=r"put small\.caffemodel at"):
+            pull(replace(small, weights=(source,)))
+    pull(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"status": 404}, "404"),
+        ({"status": 503}, "503"),
+        ({"kind": "text/html"}, "web page"),
+        ({"content": b"<html>log in</html>"}, "expected"),
+    ],
+)
+def test_other_answers_say_where_to_put_the_file(
+    change: dict[str, object], says: str, small: Recipe, served: tuple[Served, str]
+) -> None:
+    for key, value in change.items():
+        setattr(served[0], key, value)
+    with pytest.raises(DownloadError, match=says) as caught:
+        pull(small)
+    assert "put small.caffemodel at" in str(caught.value)
+    assert "fcnseg weights import" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not stored_path("small").exists()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "ftp://x/y", "no address", "http://[/"])
+def test_no_connection_is_one_line(url: str, small: Recipe) -> None:
+    with pytest.raises(DownloadError, match=r"put small\.caffemodel at"):
+        pull(small, url)
+
+
+def test_a_full_disk_is_one_line(small: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(downloading.os, "fsync", full)
+    with pytest.raises(DownloadError, match="No space left"):
+        pull(small)
+
+
+def test_a_file_put_by_hand_is_used(small: Recipe, served: tuple[Served, str]) -> None:
+    place = store_folder() / "downloads" / "small.caffemodel"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(served[0].content)
+    pull(small)
+    assert not served[0].requests
+
+
+def test_weights_of_another_model_do_not_reach_the_store(small: Recipe, recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(WeightsMismatchError):
-        pull(recipe, server.url)
-    assert not stored_path("net").exists()
+        pull(replace(recipe(name="other"), weights=small.weights))
+    assert not stored_path("other").exists()
 
 
-def test_a_wrong_hash_is_refused_and_a_right_one_passes(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_bytes(b"abc")
-    check_hash(path, WeightSource("f", sha256=hashlib.sha256(b"abc").hexdigest()), "")
-    with pytest.raises(DownloadError, match="wrong md5"):
-        check_hash(path, WeightSource("f", md5="0" * 32), "")
-    assert not path.exists()
-
-
-def test_models_without_released_weights_say_so() -> None:
-    with pytest.raises(DownloadError, match="no weights of voc-fcn-googlenet were released"):
-        pull(find_recipe("voc-fcn-googlenet"))
-
-
-def test_the_commands(fcnseg: Callable[..., Outcome], server: Server, recipe: Recipe, tmp_path: Path) -> None:
-    server.content = weights_of(recipe, tmp_path)
-    done = fcnseg("weights", "pull", recipe.path, "--url", server.url)
-    assert (done.code, stored_path("net").is_file()) == (0, True)
-    inspected = fcnseg("weights", "inspect", tmp_path / "served")
-    assert "conv1_1.weight" in inspected.out
-    assert "fits: no shipped recipe" in inspected.out
-    assert '"format": "caffe"' in fcnseg("weights", "inspect", tmp_path / "served", "--json").out
-    assert fcnseg("weights", "list").code == 0
-    out = tmp_path / "x.safetensors"
-    assert fcnseg("weights", "import", tmp_path / "served", "--model", recipe.path, "--out", out).code == 0
-    bad = fcnseg("weights", "import", tmp_path / "served", "--model", "voc-fcn8s", "--out", tmp_path / "y")
-    assert bad.code == 2
-    assert "  misshapen: conv1_1.weight" in bad.err
-    assert bad.error_line
-    assert not (tmp_path / "y").exists()
+def test_a_model_without_released_weights_says_so(recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(DownloadError, match="bring your own"):
+        pull(recipe())
