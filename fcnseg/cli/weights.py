@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,8 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A .caffemodel (binary or HDF5), .pth or .safetensors file.")],
     model: Model,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The safetensors file to write.", show_default="the model's own")
+        Path | None,
+        typer.Option("--out", "-o", help="The safetensors file to write.", show_default="the model's own"),
     ] = None,
     transplant: Annotated[
         bool, typer.Option("--transplant", help="Make a start for training of an ImageNet classifier's file.")
@@ -56,20 +56,16 @@ def import_(
         )
     except WeightsMismatchError as error:
         for fault in error.faults:
-            sys.stderr.write(f"  {fault}\n")
+            err().print(f"  {fault}", markup=False)
         raise
     _say(report)
 
 
 def _say(report: ImportReport) -> None:
-    print_line = err().print
-    print_line(f"{report.tensors} tensors, {report.parameters:,} parameters, from {report.format}: {report.out}")
-    if report.convention == "torchvision":
-        print_line("taken as torchvision's (RGB, normalised): folded into conv1_1; --convention caffe says otherwise")
-    if report.dense:
-        print_line(f"deconvolutions that mix classes, run dense: {', '.join(report.dense)}")
-    if report.initialised:
-        print_line(f"a start for training: {', '.join(report.initialised)} are initialised, not read")
+    where = shown(str(report.out))
+    what = f"{report.tensors} tensors, {report.parameters:,} parameters, from {report.format}: {where}"
+    for line in (what, *report.notes):
+        err().print(line, markup=False)
 
 
 @app.command("inspect")
@@ -91,17 +87,24 @@ def inspect(
     if as_json:
         out().print_json(json.dumps(asdict(summary)))
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("tensor", "shape", "type", "least", "most", "mean", box=None, header_style="bold")
     for t in summary.tensors:
         shape = " x ".join(map(str, t.shape))
-        table.add_row(shown(t.name), shape, t.dtype, f"{t.least:.4g}", f"{t.most:.4g}", f"{t.mean:.4g}")
+        figures = ("not finite" if v is None else f"{v:.4g}" for v in (t.least, t.most, t.mean))
+        table.add_row(escape(shown(t.name)), shape, t.dtype, *figures)
     out().print(table)
-    out().print(f"{shown(str(file))}: {summary.format}, {summary.parameters:,} numbers, SHA-256 {summary.sha256}")
+    out().print(
+        f"{shown(str(file))}: {summary.format}, {summary.parameters:,} numbers, SHA-256 {summary.sha256}",
+        markup=False,
+    )
     for key, value in summary.metadata.items():
         out().print(f"{shown(key)}: {shown(value)}", markup=False)
     out().print(f"fits: {', '.join(summary.fits) or 'no shipped recipe'}")
+    if summary.starts:
+        out().print(f"starts the training (--transplant) of: {', '.join(summary.starts)}")
 
 
 @app.command("pull")

@@ -48,7 +48,7 @@ class TorchEngine:
                 f"{loaded.source} is a start for training (its score layers are untrained); train it, "
                 "or give weights of a whole model with --weights"
             )
-        network = loaded.network.to(self.device, memory_format=torch.channels_last)
+        network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
         lower_trunk(network, PRECISIONS[self.precision])
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False

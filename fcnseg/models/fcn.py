@@ -295,6 +295,12 @@ def _crop(x: Tensor, offset: int, size: tuple[int, int] | torch.Size) -> Tensor:
     return x[..., offset : offset + height, offset : offset + width]
 
 
+def blank_network(spec: NetworkSpec, dense_deconvolutions: frozenset[str] = frozenset()) -> FCN:
+    """The network of `spec` without numbers (meta tensors): for shapes, or for `load_state_dict(assign=True)`."""
+    with torch.device("meta"):
+        return FCN(spec, dense_deconvolutions)
+
+
 def deconvolution_names(spec: NetworkSpec) -> tuple[str, ...]:
     """The names of all deconvolution layers of a network."""
     return tuple(step.name + head.suffix for head in spec.heads for step in plan_fusion(spec))
@@ -303,8 +309,7 @@ def deconvolution_names(spec: NetworkSpec) -> tuple[str, ...]:
 def parameter_count(spec: NetworkSpec) -> int:
     """Parameters the way the paper's table 1 counts them: trunk and score layers, weights and biases, without the
     deconvolutions (which are fixed interpolation there) and the constant skip scales."""
-    with torch.device("meta"):
-        network = FCN(spec)
+    network = blank_network(spec)
     skipped = (*deconvolution_names(spec), *(n for n, m in network.named_children() if isinstance(m, ChannelScale)))
     return sum(p.numel() for name, p in network.named_parameters() if name.rpartition(".")[0] not in skipped)
 

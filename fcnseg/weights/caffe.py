@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, blob_name
+from fcnseg.weights.tensors import Array, TensorFile, blob_name, printable, shape_text
 
 NET_NAME, NET_V1_LAYER, NET_LAYER = 1, 2, 100
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -34,27 +34,37 @@ class _Generation:
 GENERATIONS = {NET_LAYER: _Generation(name=1, blobs=7), NET_V1_LAYER: _Generation(name=4, blobs=6)}
 
 
-class _Malformed(Exception):
+class _MalformedError(Exception):
     """The bytes are not the message they should be."""
 
 
 def read(path: Path) -> TensorFile:
-    """The blobs of every layer as float32 or float64 views. Raises WeightsError for a truncated or foreign file."""
+    """The blobs of every layer as float32 or float64 views; writing to them leaves the file as it is.
+
+    Raises WeightsError for a truncated or foreign file.
+    """
     try:
         with path.open("rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}; check the path") from error
     tensors: dict[str, Array] = {}
+    data = memoryview(mapping)
     try:
         for number, wire, value in _fields(data):
             if wire == BYTES and number in GENERATIONS:
                 _read_layer(value, GENERATIONS[number], tensors)
-    except _Malformed as error:
+    except _MalformedError as error:
         raise WeightsError(f"{path} is not a whole Caffe model: {error}; fetch it again") from error
     if not tensors:
         raise WeightsError(f"{path} holds no layers with weights; it is no Caffe model")
-    return TensorFile(path, "caffe", tensors)
+    return TensorFile(path, "caffe", tensors, forget=lambda: _forget(mapping))
+
+
+def _forget(mapping: mmap.mmap) -> None:
+    """Drop the pages read so far, on systems that can."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_layer(message: memoryview, generation: _Generation, tensors: dict[str, Array]) -> None:
@@ -64,10 +74,12 @@ def _read_layer(message: memoryview, generation: _Generation, tensors: dict[str,
             name = _text(value)
         elif wire == BYTES and number == generation.blobs:
             blobs.append(value)
+    if blobs and not name:
+        raise _MalformedError("a layer with weights has no name")
     for index, blob in enumerate(blobs):
         key = blob_name(name, index)
         if key in tensors:
-            raise _Malformed(f"two layers are named {name!r}")
+            raise _MalformedError(f"two layers are named {printable(name)}")
         tensors[key] = _read_blob(blob, key)
 
 
@@ -75,21 +87,29 @@ def _read_blob(message: memoryview, key: str) -> Array:
     """BlobProto: data 5 or double_data 8; shape 7, or num 1, channels 2, height 3, width 4."""
     shape: tuple[int, ...] | None = None
     legacy = {1: 0, 2: 0, 3: 0, 4: 0}
-    chunks: dict[int, list[memoryview]] = {5: [], 8: []}
+    chunks: dict[int, list[memoryview | bytearray]] = {5: [], 8: []}
     for number, wire, value in _fields(message):
         if number == 7 and wire == BYTES:
             shape = _blob_shape(value)
         elif number in legacy and wire == VARINT:
             legacy[number] = int.from_bytes(value, "little")
         elif (number == 5 and wire in (BYTES, FIXED32)) or (number == 8 and wire in (BYTES, FIXED64)):
-            chunks[number].append(value)
+            last = chunks[number][-1] if chunks[number] else None
+            if wire != BYTES and isinstance(last, bytearray):
+                last += value  # numbers that come one by one
+            else:
+                chunks[number].append(value if wire == BYTES else bytearray(value))
     if shape is None:
         shape = tuple(legacy.values())
     dtype = "<f8" if chunks[8] else "<f4"
-    numbers = chunks[8] or chunks[5]
-    data = numbers[0] if len(numbers) == 1 else memoryview(b"".join(numbers))
-    if prod(shape) * np.dtype(dtype).itemsize != len(data) or not shape:
-        raise _Malformed(f"{key} should be {' x '.join(map(str, shape))} but holds {len(data)} bytes of {dtype[1:]}")
+    numbers = chunks[8] or chunks[5] or [bytearray()]
+    data = numbers[0] if len(numbers) == 1 else bytearray().join(numbers)
+    if prod(shape) * np.dtype(dtype).itemsize != len(data):
+        raise _MalformedError(
+            f"{printable(key)} should be {shape_text(shape)} but holds {len(data)} bytes of {dtype[1:]}"
+        )
+    if not len(data):
+        raise _MalformedError(f"{printable(key)} is empty")
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -104,7 +124,7 @@ def _blob_shape(message: memoryview) -> tuple[int, ...]:
                 dim, at = _varint(value, at)
                 dims.append(dim)
     if len(dims) > 32:
-        raise _Malformed(f"a blob of {len(dims)} axes")
+        raise _MalformedError(f"a blob of {len(dims)} axes")
     return tuple(dims)
 
 
@@ -123,9 +143,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
         else:
-            raise _Malformed(f"wire type {wire} at byte {at}")
+            raise _MalformedError(f"wire type {wire} at byte {at}")
         if number == 0 or size > len(data) - at:
-            raise _Malformed(f"field {number} says {size} bytes where {len(data) - at} are left")
+            raise _MalformedError(f"field {number} says {size} bytes where {len(data) - at} are left")
         yield number, wire, data[at : at + size]
         at += size
 
@@ -134,17 +154,17 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
-            raise _Malformed("the file ends inside a number")
+            raise _MalformedError("the file ends inside a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise _Malformed("a number of more than 10 bytes")
+    raise _MalformedError("a number of more than 10 bytes")
 
 
 def _text(value: memoryview) -> str:
     try:
         return str(value, "utf-8")
     except UnicodeDecodeError as error:
-        raise _Malformed("a layer's name is not text") from error
+        raise _MalformedError("a layer's name is not text") from error

@@ -6,11 +6,15 @@ A layer's name may hold slashes (GoogLeNet's do); HDF5 then nests groups.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, blob_name
+from fcnseg.weights.tensors import Array, TensorFile, blob_name, printable, shape_text
+
+MAX_COMPRESSION = 1100
+"""Deflate packs at most 1032 to one: a data set that claims more is damaged."""
 
 
 def read(path: Path) -> TensorFile:
@@ -22,15 +26,38 @@ def read(path: Path) -> TensorFile:
     def visit(name: str, item: object) -> None:
         layer, _, index = name.rpartition("/")
         if isinstance(item, h5py.Dataset) and layer and index.isdecimal():
-            tensors[blob_name(layer, int(index))] = np.asarray(item[()])
+            tensors[blob_name(layer, int(index))] = _numbers(f"/data/{printable(name)}", item)
 
     try:
         with h5py.File(path, "r") as file:
             if not isinstance(file.get("data"), h5py.Group):
                 raise WeightsError(f"{path} is HDF5 without a /data group; Caffe's snapshots have one")
             file["data"].visititems(visit)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"{path} cannot be read as HDF5: {error}; fetch it again") from error
+    # damaged bytes make the HDF5 library fail in many ways
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
+        reason = printable(" ".join(str(error).split()), 200)
+        raise WeightsError(f"{path} cannot be read as HDF5: {reason}; fetch it again") from error
     if not tensors:
         raise WeightsError(f"{path} holds no layers under /data; it is no Caffe snapshot")
     return TensorFile(path, "caffe-hdf5", tensors)
+
+
+def _numbers(name: str, item: Any) -> Array:
+    """A data set's numbers. Raises ValueError for text, for numbers kept in other files, and for absurd sizes."""
+    if item.shape is None or item.dtype.kind not in "fiu":
+        raise ValueError(f"{name} holds no numbers")
+    if item.external or item.is_virtual:
+        raise ValueError(f"{name} keeps its numbers in another file")
+    stored = item.id.get_storage_size()
+    if not 0 < item.size * item.dtype.itemsize <= stored * (1 if item.chunks is None else MAX_COMPRESSION):
+        raise ValueError(f"{name} of {shape_text(item.shape)} has {stored} bytes")
+    return np.asarray(item[()])

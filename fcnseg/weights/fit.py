@@ -2,140 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
-import torch
 
-from fcnseg.errors import WeightsError, WeightsMismatchError
-from fcnseg.models import FCN, network_spec
-from fcnseg.models.fcn import bilinear_kernel, deconvolution_names
-from fcnseg.recipes import Recipe, find_recipe, recipe_names
-from fcnseg.weights.tensors import Array, TensorFile
-from fcnseg.weights.torchvision_vgg import renamed
-
-CLASSIFIER_LAYERS = ("fc8.", "loss1/", "loss2/", "loss3/")
-"""Layers of the ImageNet classifiers that an FCN does without."""
-
-Shape = tuple[int, ...]
+from fcnseg.errors import WeightsError
+from fcnseg.models import network_spec
+from fcnseg.models.fcn import deconvolution_names
+from fcnseg.recipes import Recipe
+from fcnseg.weights.matching import match
+from fcnseg.weights.mismatch import mismatch
+from fcnseg.weights.tensors import Array, TensorFile, float32_chunks, printable
+from fcnseg.weights.torchvision_vgg import (
+    check_convention,
+    convention_of,
+    folded,
+    refuse_other_networks,
+)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network's whole state dict, float32; what of it the file did not hold; which deconvolutions are dense."""
+    """A network's whole state dict, numbers of the file's own type; what of it the file did not hold, and so was set
+    as a new network has it; which deconvolutions are dense; the input its file was made for."""
 
     tensors: Mapping[str, Array]
     initialised: tuple[str, ...]
     dense: frozenset[str]
     convention: str
 
-
-def expected_shapes(recipe: Recipe) -> dict[str, Shape]:
-    """The tensors of the recipe's network and their shapes, deconvolutions one kernel a class."""
-    with torch.device("meta"):
-        return {name: tuple(t.shape) for name, t in FCN(network_spec(recipe)).state_dict().items()}
+    @property
+    def training_start(self) -> bool:
+        """Whether score layers are untrained: no model yet."""
+        return any(name.startswith("score_") for name in self.initialised)
 
 
 def fit(file: TensorFile, recipe: Recipe, *, transplant: bool = False, convention: str | None = None) -> Fitted:
     """The tensors of `file` as the state dict of the recipe's network.
 
     `transplant` makes a start for training of an ImageNet classifier: its last layer is dropped, score layers are
-    zero and deconvolutions bilinear. `convention` says what input weights under torchvision's names expect. Raises
-    WeightsMismatchError that lists every tensor that is missing, left over or misshapen, WeightsError for numbers
-    that are not finite.
+    zero and deconvolutions bilinear. `convention` says what input the weights expect; None: what their names tell.
+    Raises WeightsMismatchError that lists every tensor that is missing, left over or misshapen, SettingsError for an
+    impossible convention, WeightsError for numbers that are not finite.
     """
-    found, taken = renamed(file, recipe, convention)
-    if transplant:
-        found = {k: v for k, v in found.items() if not k.startswith(CLASSIFIER_LAYERS)}
-    expected = expected_shapes(recipe)
-    deconvolutions = {f"{name}.weight" for name in deconvolution_names(network_spec(recipe))}
-    fitted, initialised, faults = {}, [], []
-    for name, shape in expected.items():
-        array = found.get(name)
-        if array is None:
-            array = _start(name, shape, recipe, transplant)
-            if array is None:
-                faults.append(f"missing: {name}, {_shown(shape)}")
-            elif not name.startswith("scale_"):
-                initialised.append(name)
-        else:
-            array = _reshaped(array, shape, name in deconvolutions)
-            if array is None:
-                faults.append(f"misshapen: {name} is {_shown(found[name].shape)}, expected {_shown(shape)}")
-        if array is not None:
-            fitted[name] = array
-    faults += [f"left over: {name}, {_shown(a.shape)}" for name, a in found.items() if name not in expected]
-    if faults:
-        raise WeightsMismatchError(_message(file, found, recipe, faults), tuple(faults))
-    dense = frozenset(n.removesuffix(".weight") for n in deconvolutions if fitted[n].shape[1] > 1)
-    return Fitted({n: _as_float32(file, n, a) for n, a in fitted.items()}, tuple(initialised), dense, taken)
+    check_convention(convention)
+    refuse_other_networks(file)
+    matched = match(file, recipe, transplant=transplant)
+    if matched.faults:
+        raise mismatch(file, recipe, matched, transplant)
+    for name, array in matched.tensors.items():
+        _check_finite(file, name, array)
+        file.forget()
+    tensors = {name: _separated(array, name) for name, array in matched.tensors.items()}
+    convention = convention or convention_of(file)
+    if convention == "torchvision":
+        first = next(iter(tensors)).rpartition(".")[0]
+        weight, bias = f"{first}.weight", f"{first}.bias"
+        tensors[weight], tensors[bias] = folded(tensors[weight], tensors[bias], recipe)
+    names = deconvolution_names(network_spec(recipe))
+    dense = frozenset(name for name in names if tensors[f"{name}.weight"].shape[1] > 1)
+    return Fitted(tensors, matched.initialised, dense, convention)
 
 
-def _reshaped(array: Array, shape: Shape, deconvolution: bool) -> Array | None:
-    """The array in the expected shape where that is the same tensor in another form; None where it is not."""
-    if array.shape == shape:
+def _separated(array: Array, name: str) -> Array:
+    """A deconvolution whose kernels mix no classes as K x 1 x k x k; anything else as it is."""
+    if not name.startswith("upscore") or array.shape[1] == 1:
         return array
-    while array.ndim > max(len(shape) if len(shape) == 1 else 2, 1) and array.shape[0] == 1:
-        array = array[0]  # Caffe's older files give every blob four axes
-    if array.shape == shape:
-        return array
-    if array.ndim == 2 and len(shape) == 4 and array.shape == (shape[0], prod(shape[1:])):
-        return array.reshape(shape)  # a fully connected layer is a convolution over its whole input
-    if deconvolution and array.shape == (shape[0], *shape[:1], *shape[2:]):
-        classes = np.arange(shape[0])
-        diagonal = array[classes, classes][:, None]
-        return diagonal if np.count_nonzero(diagonal) == np.count_nonzero(array) else array
-    return None
+    classes = np.arange(array.shape[0])
+    diagonal = array[classes, classes][:, None]
+    return diagonal if np.count_nonzero(diagonal) == np.count_nonzero(array) else array
 
 
-def _start(name: str, shape: Shape, recipe: Recipe, transplant: bool) -> Array | None:
-    """What stands in for a tensor the file does not hold; None if nothing may."""
-    layer = name.removesuffix(".weight")
-    for skip, value in recipe.architecture.skip_scales.items():
-        if layer.startswith(f"scale_{skip}"):  # pytorch-fcn scales in its code
-            return np.full(shape, value, np.float32)
-    if transplant and name.startswith("score_"):
-        return np.zeros(shape, np.float32)
-    if transplant and name.startswith("upscore"):
-        kernel = bilinear_kernel(shape[-1]).numpy()
-        return np.broadcast_to(kernel, shape)
-    return None
-
-
-def _as_float32(file: TensorFile, name: str, array: Array) -> Array:
-    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
-        raise WeightsError(f"{file.path}: {name} holds numbers that are not finite; fetch the file again")
-    return array.astype(np.float32, copy=False)
-
-
-def _message(file: TensorFile, found: Mapping[str, Array], recipe: Recipe, faults: list[str]) -> str:
-    kinds = ("missing", "misshapen", "left over")
-    counts = ", ".join(f"{n} {k}" for k in kinds if (n := sum(f.startswith(k) for f in faults)))
-    return (
-        f"{file.path} does not fit {recipe.name} ({counts} tensors; first: {faults[0]}); {_hint(file, found, recipe)}"
-    )
-
-
-def _hint(file: TensorFile, found: Mapping[str, Array], recipe: Recipe) -> str:
-    if any(name.startswith(CLASSIFIER_LAYERS) for name in found):
-        return "it is an ImageNet classifier: --transplant makes a start for training of it"
-    fits = [other.name for other in fitting_recipes(file) if other.name != recipe.name]
-    return f"it fits {', '.join(fits)}" if fits else "`fcnseg weights inspect` shows what it holds"
-
-
-def fitting_recipes(file: TensorFile) -> Iterator[Recipe]:
-    """The shipped recipes whose network the file's tensors fill, by names and shapes."""
-    for recipe in map(find_recipe, recipe_names()):
-        expected = expected_shapes(recipe)
-        given = {name for name in expected if not name.startswith("scale_")}
-        if given <= file.tensors.keys() <= expected.keys() and all(
-            _reshaped(array, expected[name], name.startswith("upscore")) is not None
-            for name, array in file.tensors.items()
-        ):
-            yield recipe
-
-
-def _shown(shape: Shape) -> str:
-    return " x ".join(map(str, shape)) or "a single number"
+def _check_finite(file: TensorFile, name: str, array: Array) -> None:
+    if array.dtype.kind not in "fiub":
+        raise WeightsError(f"{file.path}: {printable(name)} is of type {array.dtype}; save it as float32")
+    if not all(np.isfinite(chunk).all() for chunk in float32_chunks(array)):
+        what = "holds NaN, infinity or numbers beyond float32"
+        raise WeightsError(f"{file.path}: {printable(name)} {what}; fetch the file again")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fcnseg
-from fcnseg.errors import OutputError
-from fcnseg.recipes import Recipe
+from fcnseg.errors import OutputError, SettingsError, WeightsError
+from fcnseg.recipes import Recipe, find_recipe, recipe_names
 from fcnseg.weights import safetensors_file
-from fcnseg.weights.fit import fit
-from fcnseg.weights.reading import read_weights, sha256_of
+from fcnseg.weights.fit import Fitted, fit
+from fcnseg.weights.reading import detect, read_weights, sha256_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class ImportReport:
     initialised: tuple[str, ...]
     dense: tuple[str, ...]
     convention: str
+    notes: tuple[str, ...] = ()
+    """Lines the user should read."""
 
 
 def import_weights(
@@ -33,8 +35,9 @@ def import_weights(
 ) -> ImportReport:
     """Write the weights of `source` as `out` (safetensors) for the recipe's network; see `fit.fit`.
 
-    Raises WeightsError, WeightsMismatchError or OutputError; then nothing is written.
+    Raises WeightsError, WeightsMismatchError, SettingsError or OutputError; then nothing is written.
     """
+    _check_target(source, out)
     file = read_weights(source)
     fitted = fit(file, recipe, transplant=transplant, convention=convention)
     metadata = {
@@ -49,12 +52,12 @@ def import_weights(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as target:
-            safetensors_file.write(target, fitted.tensors, metadata)
+            safetensors_file.write(target, fitted.tensors, metadata, file.forget)
             target.flush()
             os.fsync(target.fileno())
         os.replace(partial, out)
     except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror}; check its permissions and space") from error
+        raise OutputError(f"cannot write {out}: {error.strerror or error}; check its permissions and space") from error
     finally:
         partial.unlink(missing_ok=True)
     return ImportReport(
@@ -66,4 +69,35 @@ def import_weights(
         fitted.initialised,
         tuple(sorted(fitted.dense)),
         fitted.convention,
+        tuple(_notes(source, recipe, fitted)),
     )
+
+
+def _check_target(source: Path, out: Path) -> None:
+    """Refuse to replace the source, or anything that is not of our own form."""
+    if not out.exists():
+        return
+    if source.exists() and out.samefile(source):
+        raise SettingsError(f"{out} would replace the file it is made from; give another --out")
+    try:
+        ours = detect(out) == "safetensors"
+    except WeightsError:
+        ours = False
+    if not ours:
+        raise SettingsError(f"{out} exists and is no safetensors file; give another --out")
+
+
+def _notes(source: Path, recipe: Recipe, fitted: Fitted) -> list[str]:
+    notes = []
+    if fitted.training_start:
+        notes.append(f"a start for training: {', '.join(fitted.initialised)} are initialised, not read")
+    elif fitted.initialised:
+        notes.append(f"{', '.join(fitted.initialised)} are not in the file and were taken from the recipe")
+    if fitted.dense:
+        notes.append(f"deconvolutions that mix classes, run dense: {', '.join(sorted(fitted.dense))}")
+    if fitted.convention == "torchvision":
+        notes.append("taken as torchvision's (RGB, normalised): folded into conv1_1; --convention caffe says otherwise")
+    others = [name for name in recipe_names() if source.name in {s.file for s in find_recipe(name).weights}]
+    if others and recipe.name not in others:
+        notes.append(f"{source.name} is the name of weights of {', '.join(others)}, not of {recipe.name}")
+    return notes

@@ -6,25 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcnseg.weights.fit import fitting_recipes
+import numpy as np
+
+from fcnseg.weights.mismatch import fitting_recipes
 from fcnseg.weights.reading import read_weights, sha256_of
+from fcnseg.weights.tensors import Array, float32_chunks
 
 
 @dataclass(frozen=True)
 class TensorSummary:
-    """One tensor: its shape, number type, and the range and mean of its numbers."""
+    """One tensor: its shape, number type, and the range and mean of its numbers as float32.
+
+    The figures are None for a tensor without numbers, or with some that are not finite.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    least: float
-    most: float
-    mean: float
+    least: float | None
+    most: float | None
+    mean: float | None
 
 
 @dataclass(frozen=True)
 class FileSummary:
-    """A weight file: its format, hash, metadata and tensors, and the shipped recipes whose network it fills."""
+    """A weight file: format, hash, metadata, tensors; the shipped recipes whose network it fills, and those that it
+    can start the training of (`--transplant`)."""
 
     path: str
     format: str
@@ -32,23 +39,30 @@ class FileSummary:
     metadata: Mapping[str, str]
     parameters: int
     fits: tuple[str, ...]
+    starts: tuple[str, ...]
     tensors: tuple[TensorSummary, ...]
 
 
 def inspect_weights(path: Path) -> FileSummary:
     """Read a weight file of any known format and sum it up. Raises WeightsError for an unreadable one."""
     file = read_weights(path)
-    rows = tuple(
-        TensorSummary(
-            name,
-            tuple(array.shape),
-            str(array.dtype),
-            float(array.min()) if array.size else float("nan"),
-            float(array.max()) if array.size else float("nan"),
-            float(array.mean(dtype="f8")) if array.size else float("nan"),
-        )
-        for name, array in file.tensors.items()
+    return FileSummary(
+        path=str(path),
+        format=file.format,
+        sha256=sha256_of(path),
+        metadata=file.metadata,
+        parameters=sum(array.size for array in file.tensors.values()),
+        fits=tuple(fitting_recipes(file)),
+        starts=tuple(fitting_recipes(file, transplant=True)),
+        tensors=tuple(_summary(name, array) for name, array in file.tensors.items()),
     )
-    parameters = sum(array.size for array in file.tensors.values())
-    fits = tuple(recipe.name for recipe in fitting_recipes(file))
-    return FileSummary(str(path), file.format, sha256_of(path), file.metadata, parameters, fits, rows)
+
+
+def _summary(name: str, array: Array) -> TensorSummary:
+    least, most, total = np.inf, -np.inf, 0.0
+    for chunk in float32_chunks(array):
+        least, most = np.minimum(least, chunk.min()), np.maximum(most, chunk.max())
+        total += float(chunk.sum(dtype=np.float64))
+    figures = (float(least), float(most), total / array.size if array.size else np.nan)
+    known = figures if np.isfinite(figures).all() else (None, None, None)
+    return TensorSummary(name, tuple(array.shape), str(array.dtype), *known)

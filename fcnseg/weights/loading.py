@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,12 @@ import torch
 
 from fcnseg.errors import WeightsError, WeightsMismatchError
 from fcnseg.models import FCN, network_spec
+from fcnseg.models.fcn import blank_network
 from fcnseg.recipes import Recipe
 from fcnseg.weights.fit import fit
 from fcnseg.weights.reading import read_weights, sha256_of
 from fcnseg.weights.store import own_weights, stored_path
+from fcnseg.weights.tensors import Array
 
 
 @dataclass(frozen=True)
@@ -30,25 +31,27 @@ class LoadedNetwork:
 def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
     """The recipe's network with the weights of a file of any known format, or with its own.
 
-    The numbers are the file's, bit for bit, and are not copied where the format allows. Raises WeightsError if there
+    The numbers are the file's, bit for bit, and are not copied where the format allows: replace such a file, never
+    write into it, while the network lives. Raises WeightsError if there
     are none or the file is unreadable, WeightsMismatchError if they are another model's.
     """
     path = weights or own_weights(recipe)
     if path is None:
-        raise WeightsError(
-            f"there are no weights of {recipe.name} here; `fcnseg weights pull {recipe.name}` fetches them "
-            f"(to {stored_path(recipe.name)}), or name a file with --weights"
-        )
+        fetch = f"`fcnseg weights pull {recipe.name}` fetches them (to {stored_path(recipe.name)}), or "
+        todo = f"{fetch if any(s.url for s in recipe.weights) else ''}name a file with --weights FILE"
+        raise WeightsError(f"there are no weights of {recipe.name} here; {todo}")
     file = read_weights(path)
     owner = file.metadata.get("recipe", recipe.name)
     if owner != recipe.name:
         raise WeightsMismatchError(f"{path} holds the weights of {owner}, not of {recipe.name}; use --model {owner}")
     fitted = fit(file, recipe)
-    with torch.device("meta"):
-        network = FCN(network_spec(recipe), fitted.dense)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
-        state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in fitted.tensors.items()}
+    network = blank_network(network_spec(recipe), fitted.dense)
+    state = {name: _tensor(array) for name, array in fitted.tensors.items()}
     network.load_state_dict(state, assign=True)
-    started = any(n.startswith("score_") for n in file.metadata.get("initialised", "").split())
+    started = fitted.training_start or any(n.startswith("score_") for n in file.metadata.get("initialised", "").split())
     return LoadedNetwork(network.eval().requires_grad_(False), sha256_of(path), path, started)
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    """float32, the file's own memory where type, order and alignment allow."""
+    return torch.from_numpy(np.require(array.astype("<f4", copy=False), requirements=("C", "A", "W")))

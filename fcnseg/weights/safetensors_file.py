@@ -7,14 +7,12 @@ format (8 bytes little-endian header length, JSON header, raw bytes).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, as_array
+from fcnseg.weights.tensors import Array, TensorFile, as_array, float32_chunks, printable
 
 
 def read(path: Path) -> TensorFile:
@@ -25,20 +23,34 @@ def read(path: Path) -> TensorFile:
         with safe_open(path, framework="pt") as file:
             tensors = {key: as_array(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path} cannot be read as safetensors: {error}; fetch it again") from error
+    # torch, which maps the file, and the library have their own errors for damage
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = printable(" ".join(str(error).split()), 200)
+        raise WeightsError(f"{path} cannot be read as safetensors: {reason}; fetch it again") from error
+    if not tensors:
+        raise WeightsError(f"{path} holds no tensors; fetch it again")
     return TensorFile(path, "safetensors", tensors, metadata)
 
 
-def write(file: BinaryIO, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write float32 `tensors` one after the other, none of them copied."""
+def write(
+    file: BinaryIO,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str],
+    forget: Callable[[], None] = lambda: None,
+) -> None:
+    """Write `tensors`, of any real type, as float32 one after the other; a few MiB at a time are copied.
+
+    `forget` is called after each tensor: see `TensorFile`.
+    """
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     for name, array in tensors.items():
         begin, end = end, end + 4 * array.size
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(len(text) + 8) % 64)  # the numbers begin where vector instructions like it
     file.write(len(text).to_bytes(8, "little") + text)
     for array in tensors.values():
-        file.write(np.ascontiguousarray(array, "<f4").data)
+        for chunk in float32_chunks(array):
+            file.write(chunk.data)
+        forget()

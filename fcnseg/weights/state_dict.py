@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, as_array
+from fcnseg.weights.tensors import Array, TensorFile, as_array, printable
 
 NESTED = ("model_state_dict", "state_dict", "model")
 """Under which key checkpoints keep the state dict: pytorch-fcn's, and two common ones."""
@@ -17,12 +20,14 @@ NESTED = ("model_state_dict", "state_dict", "model")
 def read(path: Path) -> TensorFile:
     """The tensors of a state dict, bare or inside a checkpoint. Raises WeightsError for anything else.
 
-    Only plain tensors are unpickled (`weights_only`); new files are mapped into memory.
+    Only tensors, containers and numbers are unpickled (`weights_only`); new files are mapped into memory.
     """
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
+            warnings.simplefilter("ignore")  # about pickle's protocol and sparse tensors: both end as errors here
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path} holds more than plain tensors, or is damaged ({reason}); it is not read") from error
@@ -30,6 +35,13 @@ def read(path: Path) -> TensorFile:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{path} cannot be read as a PyTorch file: {reason}; fetch it again") from error
     return TensorFile(path, "pytorch", _arrays(path, _state(content)))
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a checkpoint needs to hold a figure as a NumPy number (pytorch-fcn's `best_mean_iu`)."""
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = (np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType)
+    return [np.dtype, *dtypes, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
 
 
 def _state(content: Any) -> Any:
@@ -47,4 +59,11 @@ def _arrays(path: Path, state: Any) -> dict[str, Array]:
     tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
     if not tensors:
         raise WeightsError(f"{path} holds a dictionary without tensors; save `model.state_dict()`")
-    return {name: as_array(tensor) for name, tensor in tensors.items()}
+    return {name: _array(path, name, tensor) for name, tensor in tensors.items()}
+
+
+def _array(path: Path, name: str, tensor: Any) -> Array:
+    try:
+        return as_array(tensor)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {printable(name)} cannot be used: {error}") from error

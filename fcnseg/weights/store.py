@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import platformdirs
 
@@ -18,7 +19,7 @@ def store_folder() -> Path:
 
 def stored_path(name: str) -> Path:
     """Where the weights of the recipe of that name are kept."""
-    return store_folder() / f"{name}.safetensors"
+    return store_folder() / f"{quote(name, safe=' ')}.safetensors"
 
 
 def own_weights(recipe: Recipe) -> Path | None:
@@ -30,6 +31,6 @@ def own_weights(recipe: Recipe) -> Path | None:
 
 
 def available(recipe: Recipe) -> str:
-    """ "bundled", "stored" or "absent"."""
+    """One of "bundled", "stored" and "absent"."""
     path = own_weights(recipe)
     return "absent" if path is None else "bundled" if path == recipe.bundled else "stored"

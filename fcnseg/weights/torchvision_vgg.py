@@ -1,10 +1,10 @@
 """VGG-16 weights under torchvision's names, and the input they were trained for.
 
-torchvision's own VGG-16 takes RGB in 0..1, minus a mean, over a standard deviation; pytorch-fcn's `vgg16_from_caffe.pth`
-has the same names but Caffe's input (BGR, 0..255, minus a mean), which is ours. The first is folded into `conv1_1`
-exactly: w' = w / (255 std) per channel, in our channel order, and the bias takes the difference of the two means. Zero
-padding then stands for the recipe's mean colour, so the fold is exact up to the border where the two means are equal,
-and inside it where they differ.
+torchvision's own VGG-16 takes RGB in 0..1, minus a mean, over a standard deviation; pytorch-fcn's
+`vgg16_from_caffe.pth` has the same names but Caffe's input (BGR, 0..255, minus a mean), which is ours. The first is
+folded into `conv1_1`: w' = w / (255 std) per channel, in our channel order, and the bias takes the difference of the
+two means. Zero padding then stands for the recipe's mean colour: the fold is exact up to the border where the two
+means are equal, and inside it where they differ.
 
 Sources: torchvision.models.vgg (layer numbers), torchvision's weight documentation (mean and deviation).
 """
@@ -12,10 +12,11 @@ Sources: torchvision.models.vgg (layer numbers), torchvision's weight documentat
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
-from fcnseg.errors import SettingsError, WeightsError
+from fcnseg.errors import SettingsError, WeightsMismatchError
 from fcnseg.recipes import Recipe
 from fcnseg.weights.tensors import Array, TensorFile
 
@@ -27,35 +28,40 @@ _CONV_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _CONV_NAMES = [f"conv{b}_{i}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, n + 1)]
 NAMES = {
     **{f"features.{n}": name for n, name in zip(_CONV_NUMBERS, _CONV_NAMES, strict=True)},
-    "classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8",
+    "classifier.0": "fc6",
+    "classifier.3": "fc7",
+    "classifier.6": "fc8",
 }
 
 FROM_CAFFE_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
 """Of pytorch-fcn's `vgg16_from_caffe.pth`, as its downloader gives it."""
 
 
-def renamed(file: TensorFile, recipe: Recipe, convention: str | None) -> tuple[dict[str, Array], str]:
-    """The file's tensors under Caffe's names, for our input; and the convention they were taken to follow.
+def renamed(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """The tensors under Caffe's names if they carry those of torchvision's VGG-16, otherwise as they are."""
+    return {_renamed(key): value for key, value in tensors.items()} if _is_vgg16(tensors) else dict(tensors)
 
-    Files with other names pass unchanged ("caffe"). Raises WeightsError for torchvision's AlexNet and GoogLeNet,
-    which are other networks, and SettingsError for an unknown convention.
-    """
+
+def check_convention(convention: str | None) -> None:
+    """Raises SettingsError for an unknown convention."""
     if convention not in (None, *CONVENTIONS):
         raise SettingsError(f"convention {convention!r} is unknown; use caffe or torchvision")
-    tensors = dict(file.tensors)
-    _refuse_other_networks(file)
-    if "features.0.weight" not in tensors:
-        return tensors, "caffe"
-    convention = convention or ("caffe" if _is_from_caffe(file) else "torchvision")
-    found = {_renamed(key): value for key, value in tensors.items()}
-    if convention == "torchvision" and found.get("conv1_1.weight", np.empty(0)).ndim == 4:
-        found["conv1_1.weight"], found["conv1_1.bias"] = folded(found["conv1_1.weight"], found["conv1_1.bias"], recipe)
-    return found, convention
+
+
+def convention_of(file: TensorFile) -> str:
+    """The convention a file follows when nobody says: torchvision's for its names, but not for pytorch-fcn's copy."""
+    return "torchvision" if _is_vgg16(file.tensors) and not _is_from_caffe(file) else "caffe"
 
 
 def folded(weight: Array, bias: Array, recipe: Recipe) -> tuple[Array, Array]:
-    """conv1_1 for our input (the recipe's order, 0..255, minus its mean) instead of torchvision's."""
-    source = recipe.streams[0].inputs[0]
+    """conv1_1 for our input (the recipe's order, 0..255, minus its mean) instead of torchvision's; float32.
+
+    Raises SettingsError unless the recipe takes one colour image.
+    """
+    inputs = [image for stream in recipe.streams for image in stream.inputs]
+    if [image.modality for image in inputs] != ["color"]:
+        raise SettingsError(f"the torchvision convention is for one colour image; {recipe.name} takes other inputs")
+    source = inputs[0]
     order = slice(None, None, -1) if source.order == "bgr" else slice(None)
     scaled = (weight.astype(np.float64) / DEVIATION_RGB[:, None, None])[:, order]
     difference = np.array(source.mean) - MEAN_RGB[order]
@@ -68,6 +74,11 @@ def _renamed(key: str) -> str:
     return f"{NAMES[layer]}.{kind}" if layer in NAMES else key
 
 
+def _is_vgg16(tensors: Mapping[str, Array]) -> bool:
+    layers = {key.rpartition(".")[0] for key in tensors if key.startswith("features.")}
+    return layers == {f"features.{n}" for n in _CONV_NUMBERS}
+
+
 def _is_from_caffe(file: TensorFile) -> bool:
     if file.path.name.startswith("vgg16_from_caffe"):
         return True
@@ -75,15 +86,16 @@ def _is_from_caffe(file: TensorFile) -> bool:
         return hashlib.file_digest(content, "md5").hexdigest() == FROM_CAFFE_MD5
 
 
-def _refuse_other_networks(file: TensorFile) -> None:
+def refuse_other_networks(file: TensorFile) -> None:
+    """Raises WeightsMismatchError for torchvision's AlexNet and GoogLeNet, which only share the paper's names."""
     first = file.tensors.get("features.0.weight")
     if first is not None and first.shape[2:] == (11, 11):
-        raise WeightsError(
+        raise WeightsMismatchError(
             f"{file.path} is torchvision's AlexNet, another network than the paper's (no groups, no normalisation, "
             "other widths); use bvlc_alexnet.caffemodel"
         )
     if "inception3a.branch1.conv.weight" in file.tensors:
-        raise WeightsError(
+        raise WeightsMismatchError(
             f"{file.path} is torchvision's GoogLeNet, another network than the paper's (batch normalisation, 3x3 in "
             "place of 5x5); use bvlc_googlenet.caffemodel"
         )

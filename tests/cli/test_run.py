@@ -127,7 +127,11 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), REFUSALS, ids=lambda v: "".join(map(str, v))[-30:])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    REFUSALS,
+    ids=[" ".join(r[0]).replace("{photos}", "").strip() or "photos" for r in REFUSALS],
+)
 def test_what_cannot_be_done_is_one_line_and_a_code(
     fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path, arguments: list[str], code: int, says: str
 ) -> None:

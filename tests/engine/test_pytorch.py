@@ -104,7 +104,7 @@ def test_bfloat16_runs_and_nearly_agrees(tmp_path: Path, backbone: str, stride: 
     ):
         assert (exact.info.precision, rough.info.precision) == ("fp32", "bf16")
         a, b = (e.infer(pixels, probabilities=True)[1]["labels"] for e in (exact, rough))  # type: ignore[index]
-    assert np.abs(a - b).max() < 0.1
+    assert (a.argmax(1) == b.argmax(1)).mean() > 0.9
     assert not np.array_equal(a, b)
 
 

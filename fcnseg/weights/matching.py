@@ -1,0 +1,90 @@
+"""Which tensor of a file goes where in a recipe's network, by names and shapes; no number is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from fcnseg.models import network_spec
+from fcnseg.models.fcn import bilinear_kernel, blank_network
+from fcnseg.recipes import Recipe
+from fcnseg.weights.tensors import Array, TensorFile, printable, shape_text
+from fcnseg.weights.torchvision_vgg import renamed
+
+CLASSIFIER_LAYERS = ("fc8.", "loss1/", "loss2/", "loss3/")
+"""Layers of the ImageNet classifiers that an FCN does without."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """What of a file fits by name and shape, what a new network's values stand in for, and one fault a misfit."""
+
+    tensors: Mapping[str, Array]
+    initialised: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def expected_shapes(recipe: Recipe) -> dict[str, Shape]:
+    """The tensors of the recipe's network and their shapes, deconvolutions one kernel a class."""
+    return {name: tuple(t.shape) for name, t in blank_network(network_spec(recipe)).state_dict().items()}
+
+
+def match(file: TensorFile, recipe: Recipe, *, transplant: bool = False) -> Match:
+    """Match a file to a recipe by names and shapes alone; no number is read."""
+    found = renamed(file.tensors)
+    if transplant:
+        found = {k: v for k, v in found.items() if not k.startswith(CLASSIFIER_LAYERS)}
+    starts = transplant and not any(name.startswith(("score_", "upscore")) for name in found)
+    scales = starts or not file.format.startswith(
+        "caffe"
+    )  # Caffe's own files hold them; pytorch-fcn scales in its code
+    expected = expected_shapes(recipe)
+    fitted: dict[str, Array] = {}
+    initialised, faults = [], []
+    for name, shape in expected.items():
+        array = _reshaped(found[name], shape, name.startswith("upscore")) if name in found else None
+        if name not in found and (scales if name.startswith("scale_") else starts):
+            array = _start(name, shape, recipe)
+            initialised.append(name)
+        if array is not None:
+            fitted[name] = array
+        elif name in found:
+            is_shape = shape_text(found[name].shape)
+            faults.append(f"misshapen: {printable(name)} is {is_shape}, expected {shape_text(shape)}")
+        else:
+            faults.append(f"missing: {printable(name)}, {shape_text(shape)}")
+    left = (name for name in found if name not in expected)
+    faults += [f"left over: {printable(name)}, {shape_text(found[name].shape)}" for name in left]
+    return Match(fitted, tuple(n for n in initialised if n in fitted), tuple(faults))
+
+
+def _reshaped(array: Array, shape: Shape, deconvolution: bool) -> Array | None:
+    """The array in the expected shape where that is the same tensor in another form; None where it is not."""
+    if array.shape == shape:
+        return array
+    while array.ndim > max(len(shape) if len(shape) == 1 else 2, 1) and array.shape[0] == 1:
+        array = array[0]  # Caffe's older files give every blob four axes
+    if array.shape == shape:
+        return array
+    if array.ndim == 2 and len(shape) == 4 and array.shape == (shape[0], prod(shape[1:])):
+        return array.reshape(shape)  # a fully connected layer is a convolution over its whole input
+    if deconvolution and array.shape == (shape[0], *shape[:1], *shape[2:]):
+        return array
+    return None
+
+
+def _start(name: str, shape: Shape, recipe: Recipe) -> Array | None:
+    """What a new network has where the file holds nothing: scales, zero scores, bilinear kernels. None elsewhere."""
+    for skip, value in recipe.architecture.skip_scales.items():
+        if name.startswith(f"scale_{skip}"):
+            return np.full(shape, value, np.float32)
+    if name.startswith("score_"):
+        return np.zeros(shape, np.float32)
+    if name.startswith("upscore"):
+        return np.ascontiguousarray(np.broadcast_to(bilinear_kernel(shape[-1]).numpy(), shape))
+    return None

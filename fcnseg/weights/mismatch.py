@@ -1,0 +1,55 @@
+"""Which shipped recipes a file fits, and what to say of one that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fcnseg.errors import FcnsegError, WeightsMismatchError
+from fcnseg.recipes import Recipe, find_recipe, recipe_names
+from fcnseg.weights.matching import CLASSIFIER_LAYERS, Match, match
+from fcnseg.weights.tensors import TensorFile
+from fcnseg.weights.torchvision_vgg import renamed
+
+
+def fitting_recipes(file: TensorFile, *, transplant: bool = False) -> list[str]:
+    """The shipped recipes that a file fits by names and shapes: whole, or as a start for training (`transplant`)."""
+    return [recipe.name for recipe in _shipped() if _fits(file, recipe, transplant)]
+
+
+def _shipped() -> Iterator[Recipe]:
+    for name in recipe_names():
+        try:
+            yield find_recipe(name)
+        except FcnsegError:  # a recipe that cannot be read is no advice
+            continue
+
+
+def _fits(file: TensorFile, recipe: Recipe, transplant: bool) -> bool:
+    found = match(file, recipe, transplant=transplant)
+    return not found.faults and transplant == any(name.startswith("score_") for name in found.initialised)
+
+
+def mismatch(file: TensorFile, recipe: Recipe, found: Match, transplant: bool) -> WeightsMismatchError:
+    """The error for a file that does not fit: counts and first names in one line, every tensor in its `faults`."""
+    parts = []
+    for kind in ("missing", "misshapen", "left over"):
+        faults = (f.removeprefix(f"{kind}: ") for f in found.faults if f.startswith(f"{kind}: "))
+        names = [fault.split()[0].rstrip(",") for fault in faults]
+        if names:
+            parts.append(f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
+    message = f"{file.path} does not fit {recipe.name}: {', '.join(parts)}; {_hint(file, recipe, transplant)}"
+    return WeightsMismatchError(message, found.faults)
+
+
+def _hint(file: TensorFile, recipe: Recipe, transplant: bool) -> str:
+    """The nearest thing to do."""
+    classifier = any(name.startswith(CLASSIFIER_LAYERS) for name in renamed(file.tensors))
+    if classifier and not transplant and _fits(file, recipe, transplant=True):
+        return "it is an ImageNet classifier: --transplant makes a start for training of it"
+    whole = fitting_recipes(file)
+    if whole:
+        return f"it fits {', '.join(whole)}: use --model {whole[0]}"
+    starts = fitting_recipes(file, transplant=True) if classifier else []
+    if starts:
+        return f"it is an ImageNet classifier: --transplant makes a start for training of it, e.g. of {starts[0]}"
+    return "`fcnseg weights inspect FILE` shows what it holds"
