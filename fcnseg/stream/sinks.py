@@ -91,8 +91,10 @@ class NpyProbabilitySink:
         """Write the probabilities of every head."""
         for head, values in (prediction.probabilities or {}).items():
             name = output_name(prediction.key, ".npy", head if len(self.heads) > 1 else None)
-            with whole_file(self.folder / name) as file:
-                np.save(file, values.astype(self.dtype))
+            array = np.ascontiguousarray(values, self.dtype)
+            with whole_file(self.folder / name) as file:  # np.save would hide the reason a write fails for
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+                file.write(array.data)
 
     def close(self) -> None:
         """Nothing stays open between writes."""

@@ -1,0 +1,1 @@
+"""Speed and memory claims, one script each; what they printed is in RESULTS.md."""
