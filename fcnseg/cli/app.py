@@ -20,7 +20,7 @@ app = typer.Typer(
     help="Label maps from folders of images, by fully convolutional networks.",
     epilog="Start with: fcnseg run photos/ --out masks/",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # Rich would double the time that --help takes
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

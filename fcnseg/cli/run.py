@@ -60,10 +60,11 @@ def run(
     image's own size and lie in a mirrored tree: photos/a/b.jpg gives masks/a/b.png. Images are taken upright.
     An image that cannot be read is reported and the rest is done; the exit code is then 3.
 
+    \b
     Examples:
-        fcnseg run photos/ --out masks/
-
-        fcnseg run photos/ --out masks/ --model voc-fcn8s --weights fcn8s-heavy-pascal.caffemodel
+      fcnseg run photos/ --out masks/
+      fcnseg run photos/ --out masks/ --model voc-fcn8s \\
+        --weights fcn8s-heavy-pascal.caffemodel
     """
     from fcnseg.api import EngineOptions, RunOptions
 

@@ -12,7 +12,7 @@ from fcnseg.cli.console import bytes_progress, err, out, shown
 if TYPE_CHECKING:
     from fcnseg.weights.importing import ImportReport
 
-app = typer.Typer(no_args_is_help=True, help="Import, inspect, pull and list weight files.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Import, inspect, pull and list weight files.")
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")]
 
@@ -41,8 +41,9 @@ def import_(
 
     Without --out the model finds the weights by itself afterwards. Nothing is written unless all of it fits.
 
+    \b
     Example:
-    - `fcnseg weights import fcn8s-heavy-pascal.caffemodel --model voc-fcn8s`
+      fcnseg weights import fcn8s-heavy-pascal.caffemodel --model voc-fcn8s
     """
     from fcnseg.errors import WeightsMismatchError
     from fcnseg.recipes import find_recipe
@@ -75,8 +76,9 @@ def inspect(
 ) -> None:
     """Print what a weight file holds, and which models it fits.
 
+    \b
     Example:
-    - `fcnseg weights inspect fcn8s-heavy-pascal.caffemodel`
+      fcnseg weights inspect fcn8s-heavy-pascal.caffemodel
     """
     import json
     from dataclasses import asdict
@@ -116,8 +118,9 @@ def pull(
 
     A broken download goes on where it stopped.
 
+    \b
     Example:
-    - `fcnseg weights pull voc-fcn8s`
+      fcnseg weights pull voc-fcn8s
     """
     from fcnseg.recipes import find_recipe
     from fcnseg.weights.pull import pull as pull_weights
