@@ -202,6 +202,8 @@ class FCN(nn.Module):
         for step in self.fusion:
             x = self._layer(step.name + head.suffix)(x)
             if step.target is None:
+                if step.offset < 0:
+                    raise ValueError(f"{self.spec.geometry!r} scores do not cover the image; read them coarse")
                 return _crop(x, step.offset, size)
             skip = self._score(step.target, head, taps)
             if step.offset >= 0:

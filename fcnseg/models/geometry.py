@@ -43,7 +43,10 @@ class Grid:
         )
 
     def upsampled(self, window: Window) -> Self:
-        """The grid of the output of a deconvolution (transposed convolution) `window` over this one."""
+        """The grid of the output of a deconvolution (transposed convolution) `window` over this one.
+
+        Its receptive field is that of one sample of this grid; a sample of the output mixes a few of them.
+        """
         step_px = self.step_px / window.stride
         origin_px = self.origin_px - step_px * (Fraction(window.kernel - 1, 2) - window.pad)
         return type(self)(step_px, origin_px, self.receptive_field_px)
