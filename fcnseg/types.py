@@ -70,7 +70,7 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input without an output: where it failed ("load", "predict", "write") and why, in one line."""
+    """An input without an output: where it failed ("list", "load", "predict", "write") and why, in one line."""
 
     key: str
     stage: str

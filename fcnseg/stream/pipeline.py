@@ -48,6 +48,9 @@ def process(
             summary.done += 1
         on_result(key, failure)
 
+    for folder, reason in source.unlisted.items():
+        summary.failures.append(Failure(folder, "list", reason))
+        on_result(folder, summary.failures[-1])
     with ThreadPoolExecutor(workers, "decode") as decoders, ThreadPoolExecutor(1, "write") as writer:
         pending: deque[tuple[str, Future[None]]] = deque()
         try:

@@ -18,6 +18,7 @@ class FileSource:
     """Images in files. `keys` maps each image's identity (path relative to the source) to its file.
 
     `companions` maps further modalities to folders whose files are matched by relative path, whatever the extension.
+    `unlisted` holds the folders that could not be looked into, with the reason.
     """
 
     def __init__(
@@ -26,8 +27,10 @@ class FileSource:
         modality: str = "color",
         companions: Mapping[str, Path] | None = None,
         max_pixels: int = MAX_PIXELS,
+        unlisted: Mapping[str, str] | None = None,
     ) -> None:
         self.keys, self.modality, self.max_pixels = keys, modality, max_pixels
+        self.unlisted = unlisted or {}
         self.companions = {name: _Companions(name, folder) for name, folder in (companions or {}).items()}
 
     def __len__(self) -> int:
@@ -99,8 +102,9 @@ def open_source(
             raise SettingsError(f"this model takes {' and '.join(modalities)} images only; leave out --{name}")
     if not source.exists():
         raise SourceError(f"{source} does not exist; give a folder, an image, or a text file of paths")
+    unlisted: dict[str, str] = {}
     if source.is_dir():
-        keys = list_folder(source, exclude)
+        keys = list_folder(source, exclude, unlisted)
     elif source.suffix.lower() == ".txt":
         keys = read_list(source)
     else:
@@ -110,22 +114,34 @@ def open_source(
     if not keys:
         what = f"no images match {pattern!r} in" if pattern else "there are no images in"
         raise SourceError(f"{what} {source}; images are files that end in {' '.join(sorted(EXTENSIONS))}")
-    return FileSource(keys, main, companions, max_pixels)
+    return FileSource(keys, main, companions, max_pixels, unlisted)
 
 
-def list_folder(folder: Path, exclude: tuple[Path, ...] = ()) -> dict[str, Path]:
+def list_folder(
+    folder: Path, exclude: tuple[Path, ...] = (), unlisted: dict[str, str] | None = None
+) -> dict[str, Path]:
     """The image files below a folder by relative path, sorted; hidden names are left out, symlinks are followed
-    (each real folder once). Raises SourceError if a folder cannot be listed."""
+    (each real folder once). A folder below that cannot be listed is noted in `unlisted` with the reason; without
+    `unlisted`, or if `folder` itself cannot be listed, raises SourceError."""
     excluded = {_identity(path) for path in exclude if path.is_dir()}
     found: dict[str, Path] = {}
-    _walk(folder, "", excluded | {_identity(folder)}, found.__setitem__)
+    _walk(folder, "", excluded | {_identity(folder)}, found.__setitem__, unlisted)
     return found
 
 
-def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]], add: Callable[[str, Path], None]) -> None:
+def _walk(
+    folder: Path,
+    prefix: str,
+    seen: set[tuple[int, int]],
+    add: Callable[[str, Path], None],
+    unlisted: dict[str, str] | None,
+) -> None:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
+        if unlisted is not None and prefix:
+            unlisted[prefix] = f"the folder cannot be listed: {error.strerror}"
+            return
         raise SourceError(f"the folder {folder} cannot be listed: {error.strerror}; check its permissions") from error
     for entry in entries:
         if entry.name.startswith("."):
@@ -134,7 +150,7 @@ def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]], add: Callable[[
             identity = _identity(Path(entry.path))
             if identity not in seen:
                 seen.add(identity)
-                _walk(Path(entry.path), f"{prefix}{entry.name}/", seen, add)
+                _walk(Path(entry.path), f"{prefix}{entry.name}/", seen, add, unlisted)
         elif Path(entry.name).suffix.lower() in EXTENSIONS:
             add(prefix + entry.name, Path(entry.path))
 

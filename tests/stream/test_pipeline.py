@@ -41,6 +41,13 @@ def test_every_input_ends_done_or_as_a_record(photos: FileSource, workers: int) 
     assert sink.closed
 
 
+def test_a_folder_that_could_not_be_listed_fails_the_run(photos: FileSource) -> None:
+    source = FileSource({"00.png": photos.keys["00.png"]}, unlisted={"lost+found/": "why"})
+    summary = process(source, RedEngine(), [MemorySink()])
+    assert (summary.done, summary.failures) == (1, [Failure("lost+found/", "list", "why")])
+    assert summary.exit_code == 3
+
+
 def test_probabilities_come_only_when_asked_for(photos: FileSource) -> None:
     sink = MemorySink()
     process(photos, RedEngine(), [sink])

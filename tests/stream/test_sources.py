@@ -39,6 +39,23 @@ def test_symlink_loops_end_and_linked_folders_are_followed(tmp_path: Path) -> No
     assert list(list_folder(photos)) == ["a/b.png", "gone.png", "linked/x.png"]
 
 
+def test_a_folder_that_cannot_be_looked_into_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.png", "lost+found/b.png")
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root, as in CI, may look everywhere
+    source = open_source(tmp_path)
+    assert list(source.keys) == ["a.png"]
+    assert source.unlisted == {"lost+found/": "the folder cannot be listed: Permission denied"}
+    with pytest.raises(SourceError, match="cannot be listed"):
+        open_source(tmp_path / "lost+found")
+
+
 def test_any_name_the_file_system_allows(tmp_path: Path) -> None:
     names = ["-dash.png", "line\nbreak.png", "spa ce.png", "ünïcødé.png", "x" * 246 + ".png", "quo\"te'.png"]
     touch(tmp_path, *names)
