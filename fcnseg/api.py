@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.files import whole_file
 from fcnseg.recipes import Recipe, find_recipe
-from fcnseg.types import EngineInfo, Failure, Prediction, Summary
+from fcnseg.types import EngineInfo, Failure, Frame, Prediction, Summary
 
 if TYPE_CHECKING:
     from fcnseg.engine.pytorch import TorchEngine
@@ -87,11 +88,10 @@ class Segmenter:
 
     def _one(self, image: Any, probabilities: bool) -> Prediction:
         from fcnseg.stream.decoding import pixels_of
+        from fcnseg.stream.pipeline import predict
 
-        labels, values = self._engine.infer({"color": pixels_of(image)[None]}, probabilities)
         key = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
-        found = None if values is None else {head: value[0] for head, value in values.items()}
-        return Prediction(str(key), {head: value[0] for head, value in labels.items()}, found)
+        return predict(self._engine, Frame(str(key), {"color": pixels_of(image)}), probabilities)
 
     def close(self) -> None:
         """Release the model."""
@@ -211,8 +211,6 @@ def _make_writable(folder: Path) -> None:
 
 def _write_record(options: RunOptions, info: EngineInfo, summary: Summary) -> None:
     """`.fcnseg/run.json`: the resolved settings, the engine, the counts and every failure."""
-    from fcnseg.stream.sinks import whole_file
-
     engine = asdict(info)
     engine["heads"] = {name: list(space["names"]) for name, space in engine["heads"].items()}
     record = {"settings": asdict(options), "engine": engine, "summary": asdict(summary)}

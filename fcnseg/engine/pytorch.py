@@ -152,7 +152,7 @@ def working_bytes(network: FCN, height: int, width: int) -> int:
     """An estimate of the memory one image takes: the first block's two widest maps, and the scores with their
     arg-max."""
     spec, first = network.spec, network.layers[0]
-    stem = network.state_dict()[f"{spec.streams[0].first_layer or first.name + spec.streams[0].suffix}.weight"]
+    stem = next(network.parameters())  # the first convolution's weight
     pad = 2 * first.window.pad  # type: ignore[union-attr]
     stride = first.window.stride  # type: ignore[union-attr]
     area = (height + pad) * (width + pad)

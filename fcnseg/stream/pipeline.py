@@ -56,7 +56,7 @@ def process(
         try:
             for reference, decoded in _decode_ahead(source, decoders, workers + 1):
                 try:
-                    prediction = _predict(engine, decoded.result(), probabilities)
+                    prediction = predict(engine, decoded.result(), probabilities)
                 except ImageError as error:
                     settle(reference.key, Failure(reference.key, error.stage, str(error)))
                     continue
@@ -88,7 +88,8 @@ def _decode_ahead(
         window.extend((r, pool.submit(source.load, r)) for r in islice(references, 1))
 
 
-def _predict(engine: Engine, frame: Frame, probabilities: bool) -> Prediction:
+def predict(engine: Engine, frame: Frame, probabilities: bool = False) -> Prediction:
+    """What the engine says of one image. Raises ImageError if it cannot take it."""
     inputs = {modality: pixels[None] for modality, pixels in frame.inputs.items()}
     labels, values = engine.infer(inputs, probabilities)
     return Prediction(

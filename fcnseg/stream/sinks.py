@@ -1,47 +1,23 @@
-"""Where predictions go: indexed-PNG label maps and `.npy` probabilities. A file appears whole or not at all."""
+"""Where predictions go: indexed-PNG label maps and `.npy` probabilities."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from fcnseg.files import whole_file
 from fcnseg.labels import LabelSpace
 from fcnseg.types import EngineInfo, Labels, Prediction
-
-PART = ".fcnseg-part-"
-"""How the names of unfinished files begin."""
-
-_numbers = count()
 
 
 def output_name(key: str, suffix: str, head: str | None = None) -> str:
     """The path of an image's output, relative to the output folder: the mirrored key with another suffix."""
     name = PurePosixPath(key).with_suffix(suffix)
     return str(PurePosixPath(head, name) if head else name)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only when the block ends well; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{PART}{os.getpid()}-{next(_numbers)}")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 class LabelPngSink:

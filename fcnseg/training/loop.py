@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fcnseg.files import whole_file
 from fcnseg.models.fcn import FCN
 from fcnseg.scoring.confusion import Counts, confusion, mean_iu
 from fcnseg.training.pairs import VOID, Pair, Views
@@ -132,9 +132,8 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        partial = path.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with whole_file(path) as file:
+            torch.save(state, file)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.epoch = state["epoch"]

@@ -19,7 +19,7 @@ import numpy as np
 from fcnseg.errors import WeightsError
 from fcnseg.weights.tensors import Array, TensorFile, blob_name, printable, shape_text
 
-NET_NAME, NET_V1_LAYER, NET_LAYER = 1, 2, 100
+NET_V1_LAYER, NET_LAYER = 2, 100
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 

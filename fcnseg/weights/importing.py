@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import fcnseg
 from fcnseg.errors import OutputError, SettingsError, WeightsError
+from fcnseg.files import whole_file
 from fcnseg.recipes import Recipe, find_recipe, recipe_names
 from fcnseg.weights import safetensors_file
 from fcnseg.weights.fit import Fitted, fit
@@ -48,18 +48,11 @@ def import_weights(
         "initialised": " ".join(fitted.initialised),
         "convention": fitted.convention,
     }
-    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as target:
+        with whole_file(out) as target:
             safetensors_file.write(target, fitted.tensors, metadata, file.forget)
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(partial, out)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error}; check its permissions and space") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return ImportReport(
         source,
         file.format,

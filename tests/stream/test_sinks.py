@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink, output_name, whole_file
+from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink, output_name
 from fcnseg.types import EngineInfo, Prediction
 
 
@@ -48,25 +48,6 @@ def test_probabilities_keep_their_axes_and_type(tmp_path: Path, dtype: str) -> N
     found = np.load(tmp_path / "a.npy")
     assert found.dtype == dtype
     assert np.array_equal(found, values.astype(dtype))
-
-
-def write_and_raise(path: Path, content: bytes, error: BaseException) -> None:
-    with whole_file(path) as file:
-        file.write(content)
-        raise error
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "a.bin"
-    with pytest.raises(KeyboardInterrupt):
-        write_and_raise(path, b"half", KeyboardInterrupt())
-    assert list(path.parent.iterdir()) == []
-    with whole_file(path) as file:
-        file.write(b"first")
-    with pytest.raises(RuntimeError):
-        write_and_raise(path, b"second", RuntimeError())
-    assert path.read_bytes() == b"first"
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_output_names_mirror_the_source() -> None:
