@@ -21,14 +21,21 @@ READERS: dict[str, Callable[[Path], TensorFile]] = {
 FOREIGN = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+}
+"""How binary files that hold no weights begin."""
+
+FOREIGN_TEXT = {
     b"<": "a web page or XML",
     b"name:": "a Caffe network definition (prototxt); the weights are in the .caffemodel",
     b"layer": "a Caffe network definition (prototxt); the weights are in the .caffemodel",
     b"#": "text, perhaps a Caffe network definition (prototxt); the weights are in the .caffemodel",
     b"input": "a Caffe network definition (prototxt); the weights are in the .caffemodel",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself",
-    b"\x1f\x8b": "a gzip archive; unpack it first",
 }
+"""How text begins that is taken for weights, after white space."""
+
+TEXT = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 
 
 def read_weights(path: Path) -> TensorFile:
@@ -44,14 +51,12 @@ def detect(path: Path) -> str:
         raise WeightsError(f"there is no weight file {path}; check the path")
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            start = file.read(256)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     if not start:
         raise WeightsError(f"{path} is empty; fetch it again")
-    for magic, what in FOREIGN.items():
-        if start.lstrip().startswith(magic):
-            raise WeightsError(f"{path} holds no weights: it is {what}")
+    _refuse_foreign(path, start)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
         return "caffe-hdf5"
     if (
@@ -63,6 +68,19 @@ def detect(path: Path) -> str:
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
         return "safetensors"
     return "caffe"
+
+
+def _refuse_foreign(path: Path, start: bytes) -> None:
+    """Raises WeightsError for a file that is recognised as something else.
+
+    A Caffe model begins with a line feed (field 1), its name's length and its name, which may look like any text;
+    bytes that no text has follow, so only a start without them counts as text.
+    """
+    foreign = [what for magic, what in FOREIGN.items() if start.startswith(magic)]
+    if TEXT.issuperset(start):
+        foreign += [what for magic, what in FOREIGN_TEXT.items() if start.lstrip().startswith(magic)]
+    if foreign:
+        raise WeightsError(f"{path} holds no weights: it is {foreign[0]}")
 
 
 def sha256_of(path: Path) -> str:

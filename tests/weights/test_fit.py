@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torchvision.models.vgg import make_layers
 from fcnseg.errors import OutputError, SettingsError, WeightsError, WeightsMismatchError
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe
-from fcnseg.weights import importing
 from fcnseg.weights.importing import import_weights
 from fcnseg.weights.loading import load_network
 from tests.caffe_files import write_caffemodel
@@ -316,10 +316,16 @@ def test_an_interrupted_import_leaves_nothing(
     def fail(_: int) -> None:
         raise error
 
-    monkeypatch.setattr(importing.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises((KeyboardInterrupt, OutputError)):
         import_weights(path, recipe(), tmp_path / "new" / "out")
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_an_output_below_a_file_says_so(recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = write_caffemodel(tmp_path / "s", as_caffe(numbers(recipe())))
+    with pytest.raises(OutputError, match="cannot write"):
+        import_weights(path, recipe(), path / "out")
 
 
 def test_a_recipe_name_cannot_leave_the_store() -> None:

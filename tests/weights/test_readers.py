@@ -145,6 +145,22 @@ def test_foreign_files_are_one_line(kind: str, tmp_path: Path) -> None:
     assert not Path("/tmp/fcnseg-was-here").exists()
 
 
+@pytest.mark.parametrize("generation", ["layer", "layers"])
+@pytest.mark.parametrize("name", ["n" * 35, "n" * 60, "input" + "n" * 27, "layer" + "n" * 8, "n" * 126])
+def test_a_net_may_have_any_name(generation: str, name: str, tmp_path: Path) -> None:
+    """The file begins with a line feed and the name's length, which may be the code of "#" or "<" or a blank."""
+    path = caffe(tmp_path / "w", generation=generation)
+    body = path.read_bytes().removeprefix(field(1, b"net"))
+    path.write_bytes(field(1, name.encode()) + body)
+    assert read_weights(path).tensors.keys() == TENSORS.keys()
+
+
+def test_text_after_blank_lines_is_still_recognised(tmp_path: Path) -> None:
+    (tmp_path / "w").write_text('\n\n  name: "VGG"\nlayer { }\n')
+    with pytest.raises(WeightsError, match="prototxt"):
+        read_weights(tmp_path / "w")
+
+
 def test_a_folder_and_a_missing_file_say_so(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="folder"):
         read_weights(tmp_path)
