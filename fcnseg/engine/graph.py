@@ -14,13 +14,15 @@ from fcnseg.recipes import Input, Recipe
 
 class LabelGraph(nn.Module):
     """Takes one tensor a modality, N x H x W x C in the recipe's order of modalities: uint8 RGB for color, uint8 as
-    stored for hha, float32 (N x H x W x 1) for depth. Returns scores or labels of every head.
+    stored for hha, float32 (N x H x W x 1) for depth. Returns the label map of every head and, where
+    `probabilities` names their type ("float32" or "float16"), the class probabilities of every head after them.
     """
 
-    def __init__(self, network: FCN, recipe: Recipe) -> None:
+    def __init__(self, network: FCN, recipe: Recipe, probabilities: str | None = None) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
+        self.probabilities = probabilities
         for s, stream in enumerate(recipe.streams):
             for i, source in enumerate(stream.inputs):
                 mean = torch.tensor(source.mean, dtype=torch.float32)[:, None, None]
@@ -39,8 +41,22 @@ class LabelGraph(nn.Module):
         return tuple(self.network(*streams))
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """The label map of each head, uint8 N x H x W (int32 above 256 classes)."""
-        return tuple(labels_of(scores) for scores in self.scores(*images))
+        """The outputs that `output_names` names: labels uint8 N x H x W (uint16 above 256 classes), then
+        probabilities N x K x H x W."""
+        scores = self.scores(*images)
+        labels = tuple(labels_of(s) for s in scores)
+        if self.probabilities is None:
+            return labels
+        dtype = torch.float16 if self.probabilities == "float16" else torch.float32
+        return *labels, *(s.softmax(1).to(dtype) for s in scores)
+
+
+def output_names(recipe: Recipe, probabilities: bool = False) -> tuple[str, ...]:
+    """The graph's outputs: one a head, called like it ("labels" in models with one), then "probabilities" (or
+    "<head>_probabilities") where asked for."""
+    heads = [head.name for head in recipe.heads]
+    named = ["probabilities"] if len(heads) == 1 else [f"{head}_probabilities" for head in heads]
+    return tuple(heads + (named if probabilities else []))
 
 
 def prepare(source: Input, image: Tensor, mean: Tensor) -> Tensor:
@@ -59,5 +75,5 @@ def prepare(source: Input, image: Tensor, mean: Tensor) -> Tensor:
 
 
 def labels_of(scores: Tensor) -> Tensor:
-    """The class with the highest score, uint8 N x H x W (int32 above 256 classes)."""
-    return scores.argmax(1).to(torch.uint8 if scores.shape[1] <= 256 else torch.int32)
+    """The class with the highest score, uint8 N x H x W (uint16 above 256 classes)."""
+    return scores.argmax(1).to(torch.uint8 if scores.shape[1] <= 256 else torch.uint16)

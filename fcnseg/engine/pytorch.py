@@ -107,7 +107,7 @@ class TorchEngine:
             if "can't allocate memory" not in str(error):
                 raise
             raise ImageError(self._too_large(*images[0].shape[1:3]), "predict") from error
-        return [lab.astype(np.uint16) if lab.dtype != np.uint8 else lab for lab in labels], found
+        return labels, found
 
     def _check_memory(self, height: int, width: int) -> None:
         """Refuse what would not fit before the system's out-of-memory killer ends the whole run."""

@@ -1,0 +1,120 @@
+"""The graph as an ONNX file: what every compiled engine is built from, and what other runtimes can run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fcnseg
+from fcnseg.engine.graph import LabelGraph, output_names
+from fcnseg.errors import EngineError, OutputError
+from fcnseg.files import PART
+from fcnseg.recipes import MODALITIES
+
+OPSET = 20
+TRACED = 2, 93, 125
+"""The batch, height and width the graph is traced with; nothing in the file depends on them."""
+
+SMALLEST_TRACED_PX = 64
+"""Below it torch.export demands proofs about maps of one cell. The file itself is good from 1 x 1 up."""
+
+SINGLE_FILE_BYTES = 2**31 - 2**20
+"""A protobuf message holds less than 2 GiB; larger weights go into a file of their own."""
+
+
+def export_onnx(graph: LabelGraph, path: Path, *, weights_sha256: str = "", separate_weights: bool = False) -> None:
+    """Write `graph` as ONNX, whole or not at all.
+
+    Inputs are named after the modalities (N x H x W x C, see LabelGraph), outputs as `output_names` says; N, H and W
+    are dynamic. With `separate_weights` (and above 2 GiB in any case) the numbers go into `<path>.data`.
+    Raises OutputError if it cannot be written, EngineError if torch cannot export it.
+    """
+    program = _translate(graph)
+    model = program.model
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.shape = _named_axes(value.shape)
+    model.metadata_props.update(
+        fcnseg=fcnseg.__version__,
+        model=graph.recipe.name,
+        weights_sha256=weights_sha256,
+        classes=json.dumps({head.name: list(head.labels.names) for head in graph.recipe.heads}),
+    )
+    size = sum(p.numel() * p.element_size() for p in graph.state_dict().values())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder:
+            program.save(Path(folder) / path.name, external_data=separate_weights or size > SINGLE_FILE_BYTES)
+            for file in sorted(Path(folder).iterdir(), reverse=True):  # the numbers before the graph that names them
+                os.replace(file, path.parent / file.name)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; check its permissions and space") from error
+
+
+def _translate(graph: LabelGraph) -> Any:
+    """The torch.onnx program of a graph."""
+    recipe = graph.recipe
+    batch, height, width = TRACED
+    images = tuple(
+        torch.zeros(batch, height, width, MODALITIES[m], dtype=torch.float32 if m == "depth" else torch.uint8)
+        for m in recipe.modalities
+    )
+    dims = {
+        0: torch.export.Dim("N", min=1, max=2**16),
+        1: torch.export.Dim("H", min=SMALLEST_TRACED_PX, max=2**20),
+        2: torch.export.Dim("W", min=SMALLEST_TRACED_PX, max=2**20),
+    }
+    try:
+        with _quiet(), torch.no_grad():
+            traced = torch.export.export(
+                graph.cpu(),
+                images,
+                dynamic_shapes={"images": tuple(dims for _ in images)},
+                prefer_deferred_runtime_asserts_over_guards=True,  # ceil-mode pooling: true for every size
+            )
+            program = torch.onnx.export(
+                traced,
+                dynamo=True,
+                input_names=list(recipe.modalities),
+                output_names=list(output_names(recipe, graph.probabilities is not None)),
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except ImportError as error:
+        raise EngineError(f"exporting needs {error.name}; `pip install onnx onnxscript` installs it") from error
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise EngineError(f"torch {torch.__version__} cannot export {recipe.name}: {_first_line(error)}") from error
+    return program
+
+
+def _named_axes(shape: Any) -> Any:
+    """N x H x W x C or N x K x H x W or N x H x W, the dynamic axes by name."""
+    names = iter("NHW")
+    return type(shape)([size if isinstance(size, int) else next(names) for size in shape])
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings and log lines of the exporter: what goes wrong is raised."""
+    levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
