@@ -55,8 +55,27 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """How a built engine compared with the fp32 network on real images.
+
+    `held`: every case had the labels of the network on at least `floor` of its pixels. `agreement` is that share
+    over all cases, `worst` says where it was lowest and what was confused there. `max_probability_difference` is None
+    where it was not measured, `typical_seconds` the median time of one image of the typical size.
+    """
+
+    held: bool
+    floor: float
+    agreement: float
+    worst: str
+    max_probability_difference: float | None
+    cases: tuple[str, ...]
+    images: str
+    typical_seconds: float
+
+
+@dataclass(frozen=True)
 class EngineInfo:
-    """What an engine is: recorded with every run."""
+    """What an engine is: recorded with every run. `verification` None: not compared with the fp32 network."""
 
     backend: str
     device: str
@@ -66,6 +85,8 @@ class EngineInfo:
     heads: Mapping[str, LabelSpace]
     modalities: tuple[str, ...]
     versions: Mapping[str, str]
+    verification: Verification | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)

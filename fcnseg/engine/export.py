@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 import fcnseg
-from fcnseg.engine.graph import LabelGraph, output_names
+from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.signature import output_names
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.files import PART
 from fcnseg.recipes import MODALITIES
@@ -42,6 +43,7 @@ def export_onnx(graph: LabelGraph, path: Path, *, weights_sha256: str = "", sepa
     model = program.model
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.shape = _named_axes(value.shape)
+    _pad_instead_of_rounding_up(model.graph)
     model.metadata_props.update(
         fcnseg=fcnseg.__version__,
         model=graph.recipe.name,
@@ -93,6 +95,19 @@ def _translate(graph: LabelGraph) -> Any:
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise EngineError(f"torch {torch.__version__} cannot export {recipe.name}: {_first_line(error)}") from error
     return program
+
+
+def _pad_instead_of_rounding_up(graph: Any) -> None:
+    """Pooling that rounds its output up becomes pooling that rounds down over a map with `stride - 1` more cells at
+    the end: the same windows, and OpenVINO takes it for maps smaller than a window too."""
+    import onnx_ir
+
+    for node in graph:
+        if node.op_type == "MaxPool" and node.attributes.get_int("ceil_mode", 0):
+            pads, strides = node.attributes.get_ints("pads", [0] * 4), node.attributes.get_ints("strides")
+            ends = [pad + stride - 1 for pad, stride in zip(pads[2:], strides, strict=True)]
+            node.attributes.add(onnx_ir.AttrInt64("ceil_mode", 0))
+            node.attributes.add(onnx_ir.AttrInt64s("pads", [*pads[:2], *ends]))
 
 
 def _named_axes(shape: Any) -> Any:

@@ -51,14 +51,6 @@ class LabelGraph(nn.Module):
         return *labels, *(s.softmax(1).to(dtype) for s in scores)
 
 
-def output_names(recipe: Recipe, probabilities: bool = False) -> tuple[str, ...]:
-    """The graph's outputs: one a head, called like it ("labels" in models with one), then "probabilities" (or
-    "<head>_probabilities") where asked for."""
-    heads = [head.name for head in recipe.heads]
-    named = ["probabilities"] if len(heads) == 1 else [f"{head}_probabilities" for head in heads]
-    return tuple(heads + (named if probabilities else []))
-
-
 def prepare(source: Input, image: Tensor, mean: Tensor) -> Tensor:
     """The network's float32 input N x C x H x W: the recipe's channel order, minus its mean.
 

@@ -9,17 +9,17 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 import fcnseg
 from fcnseg.engine.graph import LabelGraph, labels_of
+from fcnseg.engine.signature import check_inputs, check_memory, too_large
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.models.fcn import FCN
-from fcnseg.recipes import MODALITIES, Recipe
+from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_whole_network
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -42,12 +42,7 @@ class TorchEngine:
         self._graph: LabelGraph | None = None
 
     def __enter__(self) -> Self:
-        loaded = load_network(self.recipe, self.weights)
-        if loaded.training_start:
-            raise SettingsError(
-                f"{loaded.source} is a start for training (its score layers are untrained); train it, "
-                "or give weights of a whole model with --weights"
-            )
+        loaded = load_whole_network(self.recipe, self.weights)
         network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
         lower_trunk(network, PRECISIONS[self.precision])
         if self.device.type == "cuda":
@@ -84,7 +79,9 @@ class TorchEngine:
     ) -> tuple[dict[str, Labels], dict[str, Probabilities] | None]:
         """Labels N x H x W of each head and, if asked, float32 probabilities N x K x H x W. See `types.Engine`."""
         rows = check_inputs(self.recipe, inputs)
-        self._check_memory(*next(iter(inputs.values())).shape[1:3])
+        if self.device.type == "cpu":
+            height, width = next(iter(inputs.values())).shape[1:3]
+            check_memory(self.recipe, height, width, PRECISIONS[self.precision].itemsize)
         images = [torch.from_numpy(np.ascontiguousarray(inputs[m])) for m in self.recipe.modalities]
         results = [self._infer_one([image[i : i + 1] for image in images], probabilities) for i in range(rows)]
         names = [head.name for head in self.recipe.heads]
@@ -102,26 +99,12 @@ class TorchEngine:
             labels = [labels_of(s)[0].cpu().numpy() for s in scores]
             found = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
         except (MemoryError, torch.OutOfMemoryError) as error:
-            raise ImageError(self._too_large(*images[0].shape[1:3]), "predict") from error
+            raise ImageError(too_large(*images[0].shape[1:3]), "predict") from error
         except RuntimeError as error:
             if "can't allocate memory" not in str(error):
                 raise
-            raise ImageError(self._too_large(*images[0].shape[1:3]), "predict") from error
+            raise ImageError(too_large(*images[0].shape[1:3]), "predict") from error
         return labels, found
-
-    def _check_memory(self, height: int, width: int) -> None:
-        """Refuse what would not fit before the system's out-of-memory killer ends the whole run."""
-        if self.device.type != "cpu" or self._graph is None:
-            return
-        needed, free = working_bytes(self._graph.network, height, width), psutil.virtual_memory().available
-        if needed > free:
-            raise ImageError(
-                f"{self._too_large(height, width)} (about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free)",
-                "predict",
-            )
-
-    def _too_large(self, height: int, width: int) -> str:
-        return f"{width} x {height} pixels need more memory than there is; cut the image into parts"
 
 
 def find_device(name: str) -> torch.device:
@@ -146,32 +129,3 @@ def lower_trunk(network: FCN, dtype: torch.dtype) -> None:
     for name, module in network.named_children():
         if not name.startswith(("score_", "upscore", "scale_")):
             module.to(dtype)
-
-
-def working_bytes(network: FCN, height: int, width: int) -> int:
-    """An estimate of the memory one image takes: the first block's two widest maps, and the scores with their
-    arg-max."""
-    spec, first = network.spec, network.layers[0]
-    stem = next(network.parameters())  # the first convolution's weight
-    pad = 2 * first.window.pad  # type: ignore[union-attr]
-    stride = first.window.stride  # type: ignore[union-attr]
-    area = (height + pad) * (width + pad)
-    maps = 2 * stem.shape[0] * stem.element_size() * area // stride**2
-    scores = max(head.classes for head in spec.heads) * 4 * 2 * area
-    return int(maps + scores + 32 * height * width)
-
-
-def check_inputs(recipe: Recipe, inputs: Mapping[str, Pixels]) -> int:
-    """The number of images N, of inputs N x H x W x C; raises ImageError where they are not what the recipe takes."""
-    sizes = {modality: pixels.shape[:-1] for modality, pixels in inputs.items()}
-    if set(inputs) != set(recipe.modalities) or len(set(sizes.values())) != 1:
-        raise ImageError(f"{recipe.name} takes {', '.join(recipe.modalities)} of one size; got {sizes}", "predict")
-    for modality, pixels in inputs.items():
-        dtype = np.float32 if modality == "depth" else np.uint8
-        if pixels.dtype != dtype or pixels.ndim != 4 or pixels.shape[-1] != MODALITIES[modality]:
-            raise ImageError(
-                f"{modality} must be {np.dtype(dtype)} N x H x W x {MODALITIES[modality]}; "
-                f"got {pixels.dtype} {' x '.join(map(str, pixels.shape))}",
-                "predict",
-            )
-    return int(next(iter(inputs.values())).shape[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from fcnseg.models.backbones import (
     grids,
 )
 from fcnseg.models.geometry import IMAGE, Grid, Window, crop_offset, upsampling_window
+from fcnseg.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,21 @@ class FCN(nn.Module):
 def _crop(x: Tensor, offset: int, size: tuple[int, int] | torch.Size) -> Tensor:
     height, width = size
     return x[..., offset : offset + height, offset : offset + width]
+
+
+def network_spec(recipe: Recipe) -> NetworkSpec:
+    """The network that a recipe describes."""
+    architecture = recipe.architecture
+    return NetworkSpec(
+        backbone=architecture.backbone,
+        stride=architecture.stride,
+        heads=tuple(Head(h.labels.classes, h.suffix) for h in recipe.heads),
+        streams=tuple(Stream(s.channels, s.suffix, s.first_layer) for s in recipe.streams),
+        geometry=cast(Geometry, architecture.geometry),
+        width=architecture.width,
+        fc_width=architecture.fc_width,
+        skip_scales=architecture.skip_scales,
+    )
 
 
 def blank_network(spec: NetworkSpec, dense_deconvolutions: frozenset[str] = frozenset()) -> FCN:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fcnseg.errors import WeightsError, WeightsMismatchError
+from fcnseg.errors import SettingsError, WeightsMismatchError
 from fcnseg.models import FCN, network_spec
 from fcnseg.models.fcn import blank_network
 from fcnseg.recipes import Recipe
 from fcnseg.weights.fit import fit
 from fcnseg.weights.reading import read_weights, sha256_of
-from fcnseg.weights.store import own_weights, stored_path
+from fcnseg.weights.store import find_weights
 from fcnseg.weights.tensors import Array
 
 
@@ -35,11 +35,7 @@ def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
     write into it, while the network lives. Raises WeightsError if there
     are none or the file is unreadable, WeightsMismatchError if they are another model's.
     """
-    path = weights or own_weights(recipe)
-    if path is None:
-        fetch = f"`fcnseg weights pull {recipe.name}` fetches them (to {stored_path(recipe.name)}), or "
-        todo = f"{fetch if any(s.url for s in recipe.weights) else ''}name a file with --weights FILE"
-        raise WeightsError(f"there are no weights of {recipe.name} here; {todo}")
+    path = find_weights(recipe, weights)
     file = read_weights(path)
     owner = file.metadata.get("recipe", recipe.name)
     if owner != recipe.name:
@@ -50,6 +46,17 @@ def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
     network.load_state_dict(state, assign=True)
     started = fitted.training_start or any(n.startswith("score_") for n in file.metadata.get("initialised", "").split())
     return LoadedNetwork(network.eval().requires_grad_(False), sha256_of(path), path, started)
+
+
+def load_whole_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
+    """`load_network`, of weights that can be used as they are: SettingsError for a start that awaits training."""
+    loaded = load_network(recipe, weights)
+    if loaded.training_start:
+        raise SettingsError(
+            f"{loaded.source} is a start for training (its score layers are untrained); train it, "
+            "or give weights of a whole model with --weights"
+        )
+    return loaded
 
 
 def _tensor(array: Array) -> torch.Tensor:

@@ -8,13 +8,19 @@ from urllib.parse import quote
 
 import platformdirs
 
+from fcnseg.errors import WeightsError
 from fcnseg.recipes import Recipe
+
+
+def data_folder() -> Path:
+    """The user's data folder of fcnseg, or `FCNSEG_HOME`; it need not exist yet."""
+    home = os.environ.get("FCNSEG_HOME")
+    return Path(home) if home else platformdirs.user_data_path("fcnseg", appauthor=False)
 
 
 def store_folder() -> Path:
     """The folder of imported weights; it need not exist yet."""
-    home = os.environ.get("FCNSEG_HOME")
-    return (Path(home) if home else platformdirs.user_data_path("fcnseg", appauthor=False)) / "weights"
+    return data_folder() / "weights"
 
 
 def stored_path(name: str) -> Path:
@@ -28,6 +34,16 @@ def own_weights(recipe: Recipe) -> Path | None:
         return recipe.bundled
     path = stored_path(recipe.name)
     return path if path.is_file() else None
+
+
+def find_weights(recipe: Recipe, weights: Path | None = None) -> Path:
+    """The file that was named, else the recipe's own. Raises WeightsError, which says how to get them, for none."""
+    path = weights or own_weights(recipe)
+    if path is None:
+        fetch = f"`fcnseg weights pull {recipe.name}` fetches them (to {stored_path(recipe.name)}), or "
+        todo = f"{fetch if any(s.url for s in recipe.weights) else ''}name a file with --weights FILE"
+        raise WeightsError(f"there are no weights of {recipe.name} here; {todo}")
+    return path
 
 
 def available(recipe: Recipe) -> str:

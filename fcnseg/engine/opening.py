@@ -1,0 +1,66 @@
+"""From an engine file to a running engine: only what this machine built, unchanged, for this recipe and device."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fcnseg.engine.identify import LIBRARIES, device_name, recipe_hash
+from fcnseg.engine.sidecar import Sidecar, read_sidecar, trusted
+from fcnseg.errors import EngineError
+from fcnseg.recipes import Recipe
+from fcnseg.types import Engine, EngineInfo
+
+
+def open_built(recipe: Recipe, file: Path) -> Engine:
+    """The engine in that file, not entered yet. Raises EngineError, naming the file, if it is not this machine's own
+    work for this recipe, device and library version, or if it was changed."""
+    sidecar = trusted(file)
+    built = sidecar.identity
+    rebuild = "build it again with `fcnseg build-engine`"
+    if built.recipe != recipe_hash(recipe):
+        raise EngineError(f"{file} was built from another recipe ({built.model}), not {recipe.name}; {rebuild}")
+    if built.backend not in LIBRARIES:
+        raise EngineError(f"{file} is for {built.backend}, which this version of fcnseg does not know; {rebuild}")
+    try:
+        library = f"{LIBRARIES[built.backend]} {version(LIBRARIES[built.backend])}"
+    except PackageNotFoundError as error:
+        raise EngineError(
+            f"{file} needs {built.library}, which is not installed; `pip install 'fcnseg[{built.backend}]'` installs it"
+        ) from error
+    if built.library != library:
+        raise EngineError(f"{file} was built with {built.library}, here is {library}; {rebuild}")
+    if built.device != device_name(built.backend):
+        raise EngineError(f"{file} was built for {built.device}, here is {device_name(built.backend)}; {rebuild}")
+    return runtime(recipe, file, sidecar)
+
+
+def runtime(recipe: Recipe, file: Path, sidecar: Sidecar) -> Engine:
+    """The engine of a file whose record has been checked."""
+    from fcnseg.engine.openvino import OpenVINOEngine
+
+    return OpenVINOEngine(
+        recipe, file, engine_info(recipe, file, sidecar), probabilities=sidecar.identity.probabilities
+    )
+
+
+def engine_info(recipe: Recipe, file: Path, sidecar: Sidecar) -> EngineInfo:
+    """What a built engine is, from its record."""
+    identity = sidecar.identity
+    return EngineInfo(
+        backend=identity.backend,
+        device=identity.device,
+        precision=identity.precision,
+        model=identity.model,
+        weights_sha256=identity.weights,
+        heads={head.name: head.labels for head in recipe.heads},
+        modalities=recipe.modalities,
+        versions=sidecar.versions,
+        verification=sidecar.verification,
+        file=file,
+    )
+
+
+def model_of(file: Path) -> str:
+    """The name of the model an engine file was built from."""
+    return read_sidecar(file).identity.model

@@ -1,0 +1,67 @@
+"""What every engine takes and gives: the types and sizes of its inputs, the names of its outputs.
+
+Nothing here needs torch: an engine loaded from a file starts without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import psutil
+
+from fcnseg.errors import ImageError
+from fcnseg.models.backbones import Conv, Geometry, backbone_layers
+from fcnseg.recipes import MODALITIES, Recipe
+from fcnseg.types import Pixels
+
+
+def output_names(recipe: Recipe, probabilities: bool = False) -> tuple[str, ...]:
+    """The graph's outputs: one a head, called like it ("labels" in models with one), then "probabilities" (or
+    "<head>_probabilities") where asked for."""
+    heads = [head.name for head in recipe.heads]
+    named = ["probabilities"] if len(heads) == 1 else [f"{head}_probabilities" for head in heads]
+    return tuple(heads + (named if probabilities else []))
+
+
+def check_inputs(recipe: Recipe, inputs: Mapping[str, Pixels]) -> int:
+    """The number of images N, of inputs N x H x W x C; raises ImageError where they are not what the recipe takes."""
+    sizes = {modality: pixels.shape[:-1] for modality, pixels in inputs.items()}
+    if set(inputs) != set(recipe.modalities) or len(set(sizes.values())) != 1:
+        raise ImageError(f"{recipe.name} takes {', '.join(recipe.modalities)} of one size; got {sizes}", "predict")
+    for modality, pixels in inputs.items():
+        dtype = np.float32 if modality == "depth" else np.uint8
+        if pixels.dtype != dtype or pixels.ndim != 4 or pixels.shape[-1] != MODALITIES[modality]:
+            raise ImageError(
+                f"{modality} must be {np.dtype(dtype)} N x H x W x {MODALITIES[modality]}; "
+                f"got {pixels.dtype} {' x '.join(map(str, pixels.shape))}",
+                "predict",
+            )
+    return int(next(iter(inputs.values())).shape[0])
+
+
+def check_memory(recipe: Recipe, height: int, width: int, element_bytes: int) -> None:
+    """Refuse, with an ImageError, what would not fit before the system's out-of-memory killer ends the whole run."""
+    needed = working_bytes(recipe, height, width, element_bytes)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ImageError(
+            f"{too_large(height, width)} (about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free)", "predict"
+        )
+
+
+def too_large(height: int, width: int) -> str:
+    """What to say of an image that memory does not hold."""
+    return f"{width} x {height} pixels need more memory than there is; cut the image into parts"
+
+
+def working_bytes(recipe: Recipe, height: int, width: int, element_bytes: int) -> int:
+    """An estimate of the memory one image takes: the first block's two widest maps, and the scores with their
+    arg-max."""
+    first = backbone_layers(recipe.architecture.backbone, cast(Geometry, recipe.architecture.geometry))[0]
+    assert isinstance(first, Conv)  # in every backbone
+    area = (height + 2 * first.window.pad) * (width + 2 * first.window.pad)
+    maps = 2 * first.channels * recipe.architecture.width * element_bytes * area // first.window.stride**2
+    scores = max(head.labels.classes for head in recipe.heads) * 4 * 2 * area
+    return int(maps + scores + 32 * height * width)

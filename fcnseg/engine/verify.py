@@ -1,0 +1,182 @@
+"""Does a built engine give the network's labels? Compared on real images, at every corner of its range of sizes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from fcnseg.errors import EngineError, ImageError
+from fcnseg.recipes import Recipe, Shapes
+from fcnseg.types import Engine, Labels, Pixels, Verification
+
+FLOORS = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
+"""The share of pixels on which an engine of each precision must agree with the fp32 network."""
+
+LARGEST_IMAGES = 2
+"""How many different images a full batch of the largest size repeats: the network takes seconds for each."""
+
+TIMED_RUNS = 3
+
+OnProgress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch to compare: `images` H x W of the photographs, `batch` rows that repeat them."""
+
+    height: int
+    width: int
+    batch: int
+    images: int
+
+    def __str__(self) -> str:
+        return f"{self.width} x {self.height}, batch {self.batch}"
+
+
+def cases_of(shapes: Sequence[Shapes], photographs: int) -> list[Case]:
+    """Smallest, typical and largest size of every profile, alone and in a full batch."""
+    found = {}
+    for profile in shapes:
+        for name in ("smallest", "typical", "largest"):
+            height, width = getattr(profile, name)
+            for batch in (1, profile.max_batch):
+                images = min(batch, photographs, LARGEST_IMAGES if name == "largest" else batch)
+                found[height, width, batch] = Case(height, width, batch, images)
+    return [found[key] for key in sorted(found)]
+
+
+class Reference:
+    """The fp32 network's labels and probabilities of each photograph at each size, computed once."""
+
+    def __init__(self, network: Engine, recipe: Recipe, photographs: Sequence[Mapping[str, Pixels]]) -> None:
+        self.network, self.recipe, self.photographs = network, recipe, photographs
+        self._known: dict[tuple[int, int, int], tuple[Labels, ...]] = {}
+
+    def inputs(self, index: int, height: int, width: int) -> dict[str, Pixels]:
+        """A photograph at that size, 1 x H x W x C by modality."""
+        photograph = self.photographs[index % len(self.photographs)]
+        return {m: at_size(pixels, height, width)[None] for m, pixels in photograph.items()}
+
+    def labels(self, index: int, height: int, width: int) -> tuple[Labels, ...]:
+        """The network's label map H x W of every head."""
+        key = (index % len(self.photographs), height, width)
+        if key not in self._known:
+            found, _ = self.network.infer(self.inputs(index, height, width))
+            self._known[key] = tuple(labels[0] for labels in found.values())
+        return self._known[key]
+
+
+def verify(
+    engine: Engine,
+    reference: Reference,
+    shapes: Sequence[Shapes],
+    *,
+    floor: float,
+    images: str,
+    probabilities: Engine | None = None,
+    on_progress: OnProgress = lambda phase, fraction: None,
+) -> Verification:
+    """Compare an engine with the network at the smallest, typical and largest size, alone and in full batches.
+
+    `images` names the photographs; `probabilities` is the same engine with probabilities, if it has a twin that gives
+    them. A case fails if more than the floor's share of its pixels, and more than one pixel, differ.
+    Raises EngineError if the engine gives what no network gives: unknown classes, NaN, wrong sizes.
+    """
+    cases = cases_of(shapes, len(reference.photographs))
+    total = right = 0
+    held, worst, worst_share, done, largest = True, "nowhere", 1.0, [], None
+    for number, case in enumerate(cases):
+        on_progress("verifying", number / len(cases))
+        try:
+            wrong, pixels, confused = _compare(engine, reference, case)
+        except ImageError as error:
+            done.append(f"{case}: not compared, {error}")
+            continue
+        done.append(str(case))
+        total, right = total + pixels, right + pixels - wrong
+        if wrong and 1 - wrong / pixels < worst_share:
+            worst_share = 1 - wrong / pixels
+            worst = f"{case}: {worst_share:.2%} agree{confused}"
+        held = held and wrong <= max(1, (1 - floor) * pixels)
+        if probabilities is not None and case.batch == 1:
+            largest = max(largest or 0.0, _probability_difference(probabilities, reference, case))
+    if not total:
+        raise EngineError(f"no size of the engine's range could be compared: {done[0]}")
+    seconds = _typical_seconds(engine, reference, shapes[0])
+    return Verification(held, floor, right / total, worst, largest, tuple(done), images, seconds)
+
+
+def _compare(engine: Engine, reference: Reference, case: Case) -> tuple[int, int, str]:
+    """Differing pixels, all pixels, and the commonest confusion in words."""
+    expected = [reference.labels(i % case.images, case.height, case.width) for i in range(case.batch)]
+    rows = [reference.inputs(i % case.images, case.height, case.width) for i in range(case.batch)]
+    found, _ = engine.infer({m: np.concatenate([row[m] for row in rows]) for m in rows[0]})
+    wrong = pixels = 0
+    confusions: Counter[tuple[str, str]] = Counter()
+    for h, head in enumerate(reference.recipe.heads):
+        labels = found[head.name]
+        if labels.shape != (case.batch, case.height, case.width) or int(labels.max()) >= head.labels.classes:
+            raise EngineError(f"at {case} the engine gives labels of shape {labels.shape} up to {int(labels.max())}")
+        truth = np.stack([maps[h] for maps in expected])
+        differs = labels != truth
+        wrong, pixels = wrong + int(differs.sum()), pixels + differs.size
+        pairs, counts = np.unique(np.stack([truth[differs], labels[differs]]), axis=1, return_counts=True)
+        for (was, became), count in zip(pairs.T, counts, strict=True):
+            confusions[head.labels.names[was], head.labels.names[became]] += int(count)
+    if not wrong:
+        return 0, pixels, ""
+    (was, became), count = confusions.most_common(1)[0]
+    return wrong, pixels, f", {count} of {wrong} pixels that differ are {became!r} instead of {was!r}"
+
+
+def _probability_difference(engine: Engine, reference: Reference, case: Case) -> float:
+    """The largest difference of any class probability of one image."""
+    inputs = reference.inputs(0, case.height, case.width)
+    (_, found), (_, expected) = engine.infer(inputs, True), reference.network.infer(inputs, True)
+    assert found is not None
+    assert expected is not None
+    differences = [float(np.abs(found[head].astype(np.float32) - expected[head]).max()) for head in expected]
+    if not np.isfinite(differences).all():
+        raise EngineError(f"at {case} the engine gives probabilities that are no numbers; use a higher precision")
+    return max(differences)
+
+
+def _typical_seconds(engine: Engine, reference: Reference, profile: Shapes) -> float:
+    inputs = reference.inputs(0, *profile.typical)
+    seconds = []
+    for _ in range(TIMED_RUNS):
+        start = time.perf_counter()
+        engine.infer(inputs)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+# ---------------------------------------------------------------------- images
+
+
+def at_size(pixels: Pixels, height: int, width: int) -> Pixels:
+    """An H x W x C image as height x width x C without resampling: its middle, or mirrored repeats of it."""
+    for axis, size in ((0, height), (1, width)):
+        have = pixels.shape[axis]
+        if size <= have:
+            start = (have - size) // 2
+            pixels = pixels.take(range(start, start + size), axis=axis)
+        else:
+            there_and_back = np.concatenate([np.arange(have), np.arange(have)[::-1]])
+            pixels = pixels.take(np.resize(there_and_back, size), axis=axis)
+    return np.ascontiguousarray(pixels)
+
+
+def stand_ins(photograph: Pixels, modalities: Sequence[str]) -> Iterator[tuple[str, Pixels]]:
+    """Inputs of a model that takes more than colour, made of an RGB photograph H x W x 3: its brightness serves as
+    depth in millimetres (1,000 to 5,080), its channels as HHA."""
+    for modality in modalities:
+        if modality == "depth":
+            yield modality, 1000 + 16 * photograph.astype(np.float32).mean(axis=2, keepdims=True)
+        else:
+            yield modality, photograph
