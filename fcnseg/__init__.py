@@ -14,7 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnseg.api import EngineOptions, Hooks, RunOptions, Segmenter, load, run
+    from fcnseg.api import Hooks, RunOptions, Segmenter, load, run
+    from fcnseg.building import BuildHooks
+    from fcnseg.deploy import EngineOptions, ProfileOptions, build_engine, export_model, open_engine, verify_engine
     from fcnseg.errors import FcnsegError
     from fcnseg.labels import LabelSpace
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BuildHooks",
     "EngineOptions",
     "Failure",
     "FcnsegError",
@@ -30,18 +33,32 @@ __all__ = [
     "Hooks",
     "LabelSpace",
     "Prediction",
+    "ProfileOptions",
     "Recipe",
     "RunOptions",
     "Segmenter",
     "Summary",
+    "build_engine",
+    "export_model",
     "find_recipe",
     "load",
+    "open_engine",
     "recipe_names",
     "run",
+    "verify_engine",
 ]
 
 _HOMES = {
-    "fcnseg.api": ("EngineOptions", "Hooks", "RunOptions", "Segmenter", "load", "run"),
+    "fcnseg.api": ("Hooks", "RunOptions", "Segmenter", "load", "run"),
+    "fcnseg.building": ("BuildHooks",),
+    "fcnseg.deploy": (
+        "EngineOptions",
+        "ProfileOptions",
+        "build_engine",
+        "export_model",
+        "open_engine",
+        "verify_engine",
+    ),
     "fcnseg.errors": ("FcnsegError",),
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),

@@ -1,4 +1,4 @@
-"""What the commands call: load a model, segment images, run a folder."""
+"""What the commands call: load a model, segment images, run a folder. Engines: see `fcnseg.deploy`."""
 
 from __future__ import annotations
 
@@ -10,29 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from fcnseg.building import BuildHooks
+from fcnseg.deploy import DEFAULT_MODEL, EngineOptions, open_engine
 from fcnseg.errors import OutputError, SettingsError
 from fcnseg.files import whole_file
 from fcnseg.recipes import Recipe, find_recipe
-from fcnseg.types import EngineInfo, Failure, Frame, Prediction, Summary
+from fcnseg.types import Engine, EngineInfo, Failure, Frame, Prediction, Summary
 
 if TYPE_CHECKING:
-    from fcnseg.engine.pytorch import TorchEngine
     from fcnseg.stream.sources import FileSource
 
-DEFAULT_MODEL = "street-fcn8s"
 RECORDS = ".fcnseg"
 """The folder for records inside an output folder."""
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Which model runs on what. `weights` None: the bundled or stored ones. `backend` is "auto" or "torch"."""
-
-    model: str = DEFAULT_MODEL
-    weights: Path | None = None
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -51,16 +40,6 @@ class RunOptions:
     overwrite: bool = False
 
 
-def open_engine(recipe: Recipe, options: EngineOptions) -> TorchEngine:
-    """The engine for a recipe; acquires nothing until entered. Raises SettingsError for unknown choices."""
-    from fcnseg.engine.pytorch import TorchEngine
-
-    if options.backend not in ("auto", "torch"):
-        raise SettingsError(f"backend {options.backend!r} is unknown; use torch (or auto)")
-    precision = "fp32" if options.precision == "auto" else options.precision
-    return TorchEngine(recipe, options.weights, options.device, precision)
-
-
 class Segmenter:
     """A loaded model: call it with an image or several, get a prediction for each.
 
@@ -73,12 +52,23 @@ class Segmenter:
             raise SettingsError(
                 f"{self.recipe.name} takes {' and '.join(self.recipe.modalities)}; use fcnseg.run with their folders"
             )
-        self._engine = open_engine(self.recipe, options).__enter__()
+        self._options = options
+        self._engines: dict[bool, Engine] = {}
+        self._engine(probabilities=False)
+
+    def _engine(self, probabilities: bool) -> Engine:
+        """The engine with or without probabilities; torch's gives both."""
+        if probabilities not in self._engines:
+            labels_only = self._engines.get(False)
+            if labels_only and labels_only.info.backend == "torch":
+                return labels_only
+            self._engines[probabilities] = open_engine(self._options, probabilities=probabilities).__enter__()
+        return self._engines[probabilities]
 
     @property
     def info(self) -> EngineInfo:
         """What runs, and where."""
-        return self._engine.info
+        return self._engine(probabilities=False).info
 
     def __call__(self, images: Any, probabilities: bool = False) -> Any:
         """The Prediction of one image, or a list of them for a list. Raises ImageError for an unreadable one."""
@@ -91,11 +81,12 @@ class Segmenter:
         from fcnseg.stream.pipeline import predict
 
         key = os.fspath(image) if isinstance(image, str | os.PathLike) else ""
-        return predict(self._engine, Frame(str(key), {"color": pixels_of(image)}), probabilities)
+        return predict(self._engine(probabilities), Frame(str(key), {"color": pixels_of(image)}), probabilities)
 
     def close(self) -> None:
         """Release the model."""
-        self._engine.close()
+        for engine in self._engines.values():
+            engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -110,16 +101,23 @@ def load(
     model: str = DEFAULT_MODEL,
     weights: str | os.PathLike[str] | None = None,
     *,
+    backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
 ) -> Segmenter:
-    """A segmenter for a shipped model or a recipe file, with its own weights or those of a file."""
-    return Segmenter(EngineOptions(model, Path(weights) if weights else None, "auto", device, precision))
+    """A segmenter for a shipped model or a recipe file, with its own weights or those of a file.
+
+    The first use of a model builds its engine, which takes seconds to minutes; later ones find it built.
+    """
+    return Segmenter(EngineOptions(model, Path(weights) if weights else None, backend, device, precision))
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may listen to: the number of images and the engine before the start, each image as it ends."""
+    """What a caller may listen to: the building of an engine, the number of images and the engine before the start,
+    each image as it ends."""
+
+    build: BuildHooks = field(default_factory=BuildHooks)
 
     on_start: Callable[[int, EngineInfo], None] = lambda total, info: None
     on_result: Callable[[str, Failure | None], None] = lambda key, failure: None
@@ -151,7 +149,10 @@ def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
         max_pixels=max_pixels,
     )
     _check_outputs(source, recipe, options)
-    with open_engine(recipe, options.engine) as engine:
+    opened = open_engine(
+        options.engine, hooks.build, probabilities=options.probabilities is not None, companions=options.companions
+    )
+    with opened as engine:
         for folder in outputs:
             _make_writable(folder)
         sinks: list[LabelPngSink | NpyProbabilitySink] = [LabelPngSink(options.out, engine.info)]

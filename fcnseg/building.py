@@ -78,6 +78,8 @@ def ensure_engine(request: EngineRequest, hooks: BuildHooks, *, out: Path | None
                     f"an earlier build of {request.model} in {request.precision} did not give the network's labels, "
                     f"worst at {bad.verification.worst}; use a higher precision, or `fcnseg build-engine --force`"
                 )
+        if request.precision == "int8" and not request.calibrate:
+            raise SettingsError("int8 needs images to calibrate on; name a folder of typical ones with --calibrate DIR")
         reason = "asked for" if force or out else cache.reason_to_build(wanted.identity)
         hooks.on_note(f"building {wanted.recipe.name} for {request.backend}, {request.precision}: {reason}")
         _build(wanted, [request.precision], hooks, out)
@@ -282,7 +284,7 @@ def _work(job: dict[str, Any], answers: IO[str]) -> None:
         name = f"{phase} {precisions[started]}" if len(precisions) > 1 else phase
         answers.write(json.dumps({"phase": name, "fraction": (started + fraction) / len(precisions)}) + "\n")
 
-    with Builder(recipe, request.weights, _images(recipe, files), Path(job["work"]), tell) as builder:
+    with Builder(recipe, request.weights, images_for(recipe, files), Path(job["work"]), tell) as builder:
         for started, precision in enumerate(precisions):  # noqa: B007 - `tell` reads it
             identity = identity_of(recipe, replace(request, precision=precision), files)
             try:
@@ -292,7 +294,7 @@ def _work(job: dict[str, Any], answers: IO[str]) -> None:
                     raise  # of several, any one will do
 
 
-def _images(recipe: Recipe, files: Sequence[Mapping[str, Path]]) -> Images:
+def images_for(recipe: Recipe, files: Sequence[Mapping[str, Path]]) -> Images:
     """The user's images, else the photographs that come with fcnseg."""
     from fcnseg.engine.build import Images
     from fcnseg.engine.verify import stand_ins

@@ -87,6 +87,8 @@ class EngineInfo:
     versions: Mapping[str, str]
     verification: Verification | None = None
     file: Path | None = None
+    choice: str = ""
+    """Why this backend and precision, in a few words."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +22,7 @@ geometry = "{geometry}"
 width = 0.07
 fc_width = 8
 {streams}
-[[heads]]
-classes = ["a", "b", "c", "d", "e"]
+{heads}
 """
 
 COLOR = """
@@ -52,11 +53,18 @@ class TinyModel:
 
     @property
     def arguments(self) -> list[str]:
-        return ["--model", str(self.recipe), "--weights", str(self.weights)]
+        """For runs whose engine does not matter: torch's needs no building."""
+        return ["--model", str(self.recipe), "--weights", str(self.weights), "--backend", "torch"]
 
 
 def make_tiny(
-    folder: Path, streams: str = "color", backbone: str = "vgg16", stride: int = 8, geometry: str = "same"
+    folder: Path,
+    streams: str = "color",
+    backbone: str = "vgg16",
+    stride: int = 8,
+    geometry: str = "same",
+    heads: int = 1,
+    classes: int = 5,
 ) -> TinyModel:
     """A narrow network with random scores, so that label maps vary from pixel to pixel."""
     import torch
@@ -65,10 +73,25 @@ def make_tiny(
     from fcnseg.models import FCN, network_spec
     from fcnseg.recipes import load_recipe
 
-    name = f"tiny-{backbone}-{stride}-{streams}-{geometry}"
+    name = f"tiny-{backbone}-{stride}-{streams}-{geometry}" + (
+        f"-{heads}x{classes}" if (heads, classes) != (1, 5) else ""
+    )
+    names = [chr(97 + i) if classes < 27 else f"class {i}" for i in range(classes)]
+    tables = [
+        f"[[heads]]\nclasses = {json.dumps(names[: classes - h])}"
+        + (f'\nname = "head{h}"\nsuffix = "_{h}"' if heads > 1 else "")
+        for h in range(heads)
+    ]
     recipe = folder / f"{name}.toml"
     recipe.write_text(
-        TINY.format(name=name, backbone=backbone, stride=stride, geometry=geometry, streams=STREAMS[streams])
+        TINY.format(
+            name=name,
+            backbone=backbone,
+            stride=stride,
+            geometry=geometry,
+            streams=STREAMS[streams],
+            heads="\n".join(tables),
+        )
     )
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -80,6 +103,15 @@ def make_tiny(
     weights = folder / f"{name}.safetensors"
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights, {"recipe": name})
     return TinyModel(recipe, weights)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Engines and imported weights of the tests, shared by the processes that run them."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fcnseg-home"
+    os.environ["FCNSEG_HOME"] = str(home)
+    return home
 
 
 @pytest.fixture(scope="session")

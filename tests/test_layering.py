@@ -18,8 +18,10 @@ ALLOWED = {
     "scoring": FOUNDATION | {"scoring"},
     "training": FOUNDATION | {"models", "weights", "scoring", "training"},
     "__main__": {"cli"},
-    "api": FOUNDATION | {"engine", "stream", "weights", "api"},
-    "cli": FOUNDATION | {"api", "cli", "models", "weights", "engine", "stream", "scoring", "training"},
+    "building": FOUNDATION | {"engine", "stream", "weights", "building"},
+    "deploy": FOUNDATION | {"building", "engine", "stream", "weights", "deploy"},
+    "api": FOUNDATION | {"building", "deploy", "engine", "stream", "weights", "api"},
+    "cli": FOUNDATION | {"api", "building", "deploy", "cli", "models", "weights", "engine", "stream", "scoring", "training"},
 }
 
 

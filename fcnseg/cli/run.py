@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcnseg.cli.building import build_display, described
 from fcnseg.cli.console import err, out, shown
+from fcnseg.cli.options import Backend, Calibrate, Device, Model, Precision, Quiet, Weights
 
 if TYPE_CHECKING:
     from fcnseg.types import EngineInfo, Failure, Summary
@@ -21,12 +23,10 @@ def run(
         Path, typer.Argument(help="A folder (searched through), an image, or a .txt file with one path a line.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps; made if needed.")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")
-    ] = "street-fcn8s",
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights of the model: imported, or straight from Caffe or PyTorch.", show_default="its own"),
+    model: Model = "street-fcn8s",
+    weights: Weights = None,
+    engine: Annotated[
+        Path | None, typer.Option(help="Run this engine, that `fcnseg build-engine --out` wrote here.")
     ] = None,
     depth: Annotated[Path | None, typer.Option(help="Folder of depth images, for models that take them.")] = None,
     hha: Annotated[Path | None, typer.Option(help="Folder of HHA images, for models that take them.")] = None,
@@ -35,11 +35,10 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Also write class probabilities, K x H x W, as .npy files.")
     ] = None,
     probabilities_dtype: Annotated[str, typer.Option(metavar="float16|float32", help="Their number type.")] = "float16",
-    backend: Annotated[str, typer.Option(metavar="auto|torch", help="What runs the network.")] = "auto",
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where it runs.")] = "auto",
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16", help="Arithmetic of the trunk; auto is fp32, the exact one.")
-    ] = "auto",
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    calibrate: Calibrate = None,
     workers: Annotated[
         int | None,
         typer.Option("--workers", "-j", min=1, help="Threads that decode images.", show_default="one a core"),
@@ -48,7 +47,7 @@ def run(
         int | None, typer.Option(min=1, help="Refuse larger images (decompression bombs).", show_default="178956970")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that no run of fcnseg made.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and failures only.")] = False,
+    quiet: Quiet = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv adds tracebacks.", show_default=False)
     ] = 0,
@@ -66,13 +65,14 @@ def run(
       fcnseg run photos/ --out masks/ --model voc-fcn8s \\
         --weights fcn8s-heavy-pascal.caffemodel
     """
-    from fcnseg.api import EngineOptions, RunOptions
+    from fcnseg.api import RunOptions
+    from fcnseg.deploy import EngineOptions
 
     companions = {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
     options = RunOptions(
         source=source,
         out=out,
-        engine=EngineOptions(model, weights, backend, device, precision),
+        engine=EngineOptions(model, weights, backend, device, precision, engine, calibrate),
         companions=companions,
         glob=glob,
         probabilities=save_probabilities,
@@ -90,27 +90,31 @@ def _run_with_progress(options: Any, quiet: bool, verbose: int) -> Summary:
     from fcnseg.api import Hooks
     from fcnseg.api import run as run_folder
 
-    bar = _progress() if not quiet else None
-    task = bar.add_task("loading the model", total=None) if bar else None
     failed = 0
+    with ExitStack() as display:
+        building = display.enter_context(ExitStack())
+        hooks = building.enter_context(build_display(quiet))
+        bar = None if quiet else _progress()
 
-    def on_start(total: int, info: EngineInfo) -> None:
-        if verbose:
-            err().print(f"{info.model} on {info.backend} {info.device}, {info.precision}")
-        if bar is not None and task is not None:
-            bar.reset(task, total=total, description="segmenting")
+        def on_start(total: int, info: EngineInfo) -> None:
+            building.close()
+            if verbose:
+                err().print(f"engine {info.file or info.device}; {dict(info.versions)}", markup=False)
+            if bar:
+                err().print(described(info), markup=False)
+                display.enter_context(bar)
+                bar.add_task("segmenting", total=total)
 
-    def on_result(key: str, failure: Failure | None) -> None:
-        nonlocal failed
-        if failure:
-            failed += 1
-            if failed <= FAILURES_SHOWN:
-                err().print(f"fcnseg: failed: {shown(key)}: {failure.reason}", markup=False)
-        if bar is not None and task is not None:
-            bar.advance(task)
+        def on_result(key: str, failure: Failure | None) -> None:
+            nonlocal failed
+            if failure:
+                failed += 1
+                if failed <= FAILURES_SHOWN:
+                    err().print(f"fcnseg: failed: {shown(key)}: {failure.reason}", markup=False)
+            if bar:
+                bar.advance(bar.task_ids[0])
 
-    with bar or nullcontext():
-        return run_folder(options, Hooks(on_start, on_result))
+        return run_folder(options, Hooks(hooks, on_start, on_result))
 
 
 def _progress() -> Any:

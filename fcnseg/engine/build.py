@@ -28,6 +28,7 @@ from fcnseg.errors import EngineError, OutputError
 from fcnseg.recipes import Recipe
 from fcnseg.types import Pixels, Verification
 from fcnseg.weights.loading import load_whole_network
+from fcnseg.weights.store import find_weights
 
 COMPARED = 8
 """How many of the images an engine is compared with the network on."""
@@ -123,6 +124,8 @@ class Builder:
             versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "library": identity.library},
             built=datetime.now(UTC).isoformat(),
             build_seconds=0.0,
+            model_source=str(self.recipe.path.resolve()),
+            weights_source=str(find_weights(self.recipe, self.weights).resolve()),
         )
         write_sidecar(engine, sidecar)
         return sidecar

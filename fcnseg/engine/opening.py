@@ -12,9 +12,12 @@ from fcnseg.recipes import Recipe
 from fcnseg.types import Engine, EngineInfo
 
 
-def open_built(recipe: Recipe, file: Path) -> Engine:
-    """The engine in that file, not entered yet. Raises EngineError, naming the file, if it is not this machine's own
-    work for this recipe, device and library version, or if it was changed."""
+def open_built(recipe: Recipe, file: Path, choice: str = "as asked") -> Engine:
+    """The engine in that file, not entered yet; `choice` says why it was chosen.
+
+    Raises EngineError, naming the file, if it is not this machine's own work for this recipe, device and library
+    version, or if it was changed.
+    """
     sidecar = trusted(file)
     built = sidecar.identity
     rebuild = "build it again with `fcnseg build-engine`"
@@ -32,19 +35,19 @@ def open_built(recipe: Recipe, file: Path) -> Engine:
         raise EngineError(f"{file} was built with {built.library}, here is {library}; {rebuild}")
     if built.device != device_name(built.backend):
         raise EngineError(f"{file} was built for {built.device}, here is {device_name(built.backend)}; {rebuild}")
-    return runtime(recipe, file, sidecar)
+    return runtime(recipe, file, sidecar, choice)
 
 
-def runtime(recipe: Recipe, file: Path, sidecar: Sidecar) -> Engine:
+def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> Engine:
     """The engine of a file whose record has been checked."""
     from fcnseg.engine.openvino import OpenVINOEngine
 
     return OpenVINOEngine(
-        recipe, file, engine_info(recipe, file, sidecar), probabilities=sidecar.identity.probabilities
+        recipe, file, engine_info(recipe, file, sidecar, choice), probabilities=sidecar.identity.probabilities
     )
 
 
-def engine_info(recipe: Recipe, file: Path, sidecar: Sidecar) -> EngineInfo:
+def engine_info(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str) -> EngineInfo:
     """What a built engine is, from its record."""
     identity = sidecar.identity
     return EngineInfo(
@@ -58,6 +61,7 @@ def engine_info(recipe: Recipe, file: Path, sidecar: Sidecar) -> EngineInfo:
         versions=sidecar.versions,
         verification=sidecar.verification,
         file=file,
+        choice=choice,
     )
 
 

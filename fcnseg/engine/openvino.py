@@ -123,7 +123,11 @@ def _is_trunk_convolution(op: Any) -> bool:
 @contextlib.contextmanager
 def _output_hidden() -> Iterator[None]:
     """NNCF draws its progress on standard output, which is for results: send it nowhere."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
         yield
 
 

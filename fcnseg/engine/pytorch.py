@@ -21,7 +21,7 @@ from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
@@ -33,12 +33,19 @@ class TorchEngine:
     """
 
     def __init__(
-        self, recipe: Recipe, weights: Path | None = None, device: str = "auto", precision: str = "fp32"
+        self,
+        recipe: Recipe,
+        weights: Path | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        choice: str = "as asked",
     ) -> None:
         if precision not in PRECISIONS:
-            raise SettingsError(f"precision {precision!r} is unknown to the torch backend; use fp32 or bf16")
-        self.recipe, self.weights, self.precision = recipe, weights, precision
+            raise SettingsError(f"precision {precision!r} is unknown to the torch backend; use {', '.join(PRECISIONS)}")
+        self.recipe, self.weights, self.precision, self.choice = recipe, weights, precision, choice
         self.device = find_device(device)
+        if precision == "fp16" and self.device.type == "cpu":
+            raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
         self._graph: LabelGraph | None = None
 
     def __enter__(self) -> Self:
@@ -57,6 +64,7 @@ class TorchEngine:
             heads={head.name: head.labels for head in self.recipe.heads},
             modalities=self.recipe.modalities,
             versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            choice=self.choice,
         )
         return self
 

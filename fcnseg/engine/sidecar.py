@@ -15,7 +15,7 @@ import secrets
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ class Identity:
 @dataclass(frozen=True)
 class Sidecar:
     """A built engine's record. `file` is the engine's name beside it; `verification` None: it could not be run here,
-    `note` says why. `graph_sha256` is that of the ONNX graph without its numbers."""
+    `note` says why. `graph_sha256` is that of the ONNX graph without its numbers; `model_source` and `weights_source`
+    name the recipe and the weights it was built from."""
 
     identity: Identity
     file: str
@@ -75,8 +76,9 @@ class Sidecar:
     versions: Mapping[str, str]
     built: str
     build_seconds: float
+    model_source: str
+    weights_source: str
     note: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -145,7 +147,8 @@ def _parse(body: dict[str, Any]) -> Sidecar:
 
 def shapes_from_json(entry: Mapping[str, Any]) -> Shapes:
     """A profile from its fields as JSON gives them: sizes (height, width) as lists."""
-    return Shapes(**{name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()})
+    sizes = {name: (int(entry[name][0]), int(entry[name][1])) for name in ("smallest", "typical", "largest")}
+    return Shapes(**sizes, max_batch=int(entry["max_batch"]))
 
 
 def _canonical(value: Any) -> bytes:
@@ -163,7 +166,7 @@ def _seal(body: Mapping[str, Any]) -> str:
 
 
 def _key() -> bytes:
-    """This machine's secret, made at first use, readable by its owner alone."""
+    """The secret of this machine, made at first use, readable by its owner alone."""
     path = data_folder() / "engine-key"
     if path.is_file():
         return path.read_bytes()
@@ -175,7 +178,5 @@ def _key() -> bytes:
             with suppress(FileExistsError):  # another process was first: its key counts
                 os.link(file.name, path)
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}; set FCNSEG_HOME to a folder of yours"
-        ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror}; set FCNSEG_HOME to a folder of yours") from error
     return path.read_bytes()

@@ -110,6 +110,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
 
 
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of an image once upright, by its header alone; None if it has none that can be read."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in range(5, 9)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:  # whatever a broken file makes of a decoder: loading it will say
+        return None
+
+
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode == "F":
         raise ImageError("floating-point samples have no 8-bit meaning; convert the image to 8 or 16 bits")

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnseg.engine.graph import labels_of, prepare
-from fcnseg.engine.pytorch import TorchEngine, find_device, working_bytes
+from fcnseg.engine.pytorch import TorchEngine, find_device
+from fcnseg.engine.signature import check_memory, working_bytes
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.recipes import Input, find_recipe
 from tests.conftest import TinyModel, make_tiny
@@ -117,14 +118,17 @@ def test_wrong_arrays_are_refused(engine: TorchEngine, pixels: np.ndarray) -> No
 
 
 def test_an_image_too_large_for_memory_is_refused_before_it_is_tried(engine: TorchEngine) -> None:
+    with pytest.raises(ImageError, match="GiB are free"):
+        check_memory(engine.recipe, 300_000, 300_000, 4)
     wide = np.broadcast_to(np.zeros((1, 1, 1, 3), np.uint8), (1, 300_000, 300_000, 3))
     with pytest.raises(ImageError, match="GiB are free"):
-        engine._check_memory(*wide.shape[1:3])
-    assert working_bytes(engine._graph.network, 100, 100) < working_bytes(engine._graph.network, 200, 100)  # type: ignore[union-attr]
+        engine.infer({"color": wide})
+    assert working_bytes(engine.recipe, 100, 100, 4) < working_bytes(engine.recipe, 200, 100, 4)
+    assert working_bytes(engine.recipe, 100, 100, 2) < working_bytes(engine.recipe, 100, 100, 4)
 
 
 def test_choices_that_do_not_exist(tiny: TinyModel) -> None:
-    with pytest.raises(SettingsError, match="use fp32 or bf16"):
+    with pytest.raises(SettingsError, match="use fp32, bf16"):
         TorchEngine(find_recipe(tiny.recipe), tiny.weights, "cpu", "fp8")
     with pytest.raises(SettingsError, match="auto, cpu, cuda"):
         find_device("gpu")

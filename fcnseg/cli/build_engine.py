@@ -1,0 +1,109 @@
+"""`fcnseg build-engine`: one command from a model to an engine for this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcnseg.cli import console
+from fcnseg.cli.building import build_display
+from fcnseg.cli.options import AsJson, Backend, Calibrate, Device, Precision, Quiet, Weights
+
+if TYPE_CHECKING:
+    from fcnseg.engine.sidecar import Sidecar
+
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Smallest image size.", show_default="the model's")]
+
+
+def build_engine(
+    model: Annotated[str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")] = (
+        "street-fcn8s"
+    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write the engine here.", show_default="the cache, where run finds it"),
+    ] = None,
+    weights: Weights = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    calibrate: Calibrate = None,
+    depth: Annotated[Path | None, typer.Option(help="Depth images that go with --calibrate.")] = None,
+    hha: Annotated[Path | None, typer.Option(help="HHA images that go with --calibrate.")] = None,
+    min_shape: Size = None,
+    opt_shape: Annotated[str | None, typer.Option(metavar="WxH", help="The size to be fastest at.")] = None,
+    max_shape: Annotated[str | None, typer.Option(metavar="WxH", help="Largest image size.")] = None,
+    max_batch: Annotated[int | None, typer.Option(min=1, help="Largest number of images at once.")] = None,
+    profile_from: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Take the three sizes from the images in this folder.")
+    ] = None,
+    with_probabilities: Annotated[
+        bool, typer.Option("--with-probabilities", help="An engine that can give class probabilities too.")
+    ] = False,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of pixels that must get the fp32 network's label.",
+            show_default="fp32 .9999, bf16 and fp16 .99, int8 .97",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build again even if the engine is there.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build the engine of MODEL for this machine, and prove it.
+
+    The engine is loaded back from disk and compared with the fp32 network on real images, at the smallest, typical
+    and largest size, alone and in full batches. If their labels differ on too many pixels the build fails. `fcnseg
+    run` finds the engine by itself; a second build is a look into the cache.
+
+    \b
+    Examples:
+      fcnseg build-engine
+      fcnseg build-engine voc-fcn8s --precision bf16
+      fcnseg build-engine voc-fcn8s --precision int8 --calibrate photos/
+      fcnseg build-engine voc-fcn8s --backend tensorrt --profile-from photos/
+    """
+    from dataclasses import asdict
+
+    from fcnseg.deploy import EngineOptions, ProfileOptions
+    from fcnseg.deploy import build_engine as build
+
+    companions = {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
+    options = EngineOptions(model, weights, backend, device, precision, calibrate=calibrate)
+    profile = ProfileOptions(min_shape, opt_shape, max_shape, max_batch, profile_from)
+    with build_display(quiet) as hooks:
+        file, sidecar = build(
+            options,
+            hooks,
+            out=out,
+            profile=profile,
+            companions=companions,
+            probabilities=with_probabilities,
+            min_agreement=min_agreement,
+            force=force,
+        )
+    if as_json:
+        console.out().print_json(json.dumps({"path": file, **asdict(sidecar)}, default=str))
+        return
+    console.out().print(str(file), markup=False)
+    if not quiet:
+        console.err().print(verdict(sidecar), markup=False)
+
+
+def verdict(sidecar: Sidecar) -> str:
+    """How an engine's comparison with the network went, in a line."""
+    found = sidecar.verification
+    if found is None:
+        return sidecar.note
+    difference = found.max_probability_difference
+    largest = "" if difference is None else f", largest probability difference {difference:.2g}"
+    return (
+        f"verified: {found.agreement:.3%} of pixels labelled as by the fp32 network{largest} "
+        f"({len(found.cases)} cases on {found.images}; {1 / found.typical_seconds:.1f} images/s at the typical size)"
+    )

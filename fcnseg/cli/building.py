@@ -1,0 +1,72 @@
+"""What a user sees while an engine is built: a line why, and a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fcnseg.cli.console import err
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from fcnseg.building import BuildHooks
+    from fcnseg.types import EngineInfo
+
+
+@contextmanager
+def build_display(quiet: bool) -> Iterator[BuildHooks]:
+    """Hooks that draw a progress bar on standard error from the first step of a build until the block ends."""
+    from fcnseg.building import BuildHooks
+
+    if quiet:
+        yield BuildHooks()
+        return
+    bar: Progress | None = None
+
+    def on_progress(phase: str, fraction: float) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = _bar()
+            bar.start()
+            bar.add_task(phase, total=1.0)
+        bar.update(bar.task_ids[0], description=phase, completed=fraction)
+
+    try:
+        yield BuildHooks(lambda line: err().print(line, markup=False), on_progress)
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _bar() -> Progress:
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=err(),
+        transient=True,
+    )
+
+
+def described(info: EngineInfo) -> str:
+    """One line: what runs, why, and how far it agrees with the fp32 network."""
+    where = info.backend if info.device in info.backend else f"{info.backend}, {info.device}"
+    line = f"{info.model} on {where}, {info.precision} ({info.choice})"
+    found = info.verification
+    if found is None:
+        return line if info.backend == "torch" else f"{line}: not verified"
+    return f"{line}: {found.agreement:.2%} of pixels labelled as by the fp32 network"

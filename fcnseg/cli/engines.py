@@ -1,0 +1,106 @@
+"""`fcnseg engines`: the engines kept on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcnseg.cli.build_engine import verdict
+from fcnseg.cli.building import build_display
+from fcnseg.cli.console import err, out
+from fcnseg.cli.options import AsJson, Quiet
+
+if TYPE_CHECKING:
+    from fcnseg.engine.sidecar import Sidecar
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, remove and verify built engines.")
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the engines in the cache, newest last: their model, device, precision and how they were verified."""
+    from dataclasses import asdict
+
+    from fcnseg.engine.cache import cache_folder, entries
+
+    found = entries()
+    if as_json:
+        out().print_json(json.dumps([{"path": str(path), **asdict(sidecar)} for path, sidecar in found], default=str))
+        return
+    from rich.table import Table
+
+    table = Table("engine", "model", "backend", "precision", "MiB", "agreement", "built", box=None, header_style="bold")
+    for path, sidecar in found:
+        identity = sidecar.identity
+        table.add_row(
+            identity.key,
+            identity.model,
+            identity.backend + (" + probabilities" if identity.probabilities else ""),
+            identity.precision,
+            f"{sidecar.file_bytes / 2**20:.1f}" if path.is_file() else "-",
+            _agreement(sidecar),
+            sidecar.built[:16].replace("T", " "),
+        )
+    out().print(table)
+    err().print(f"{len(found)} in {cache_folder()}", markup=False)
+
+
+def _agreement(sidecar: Sidecar) -> str:
+    found = sidecar.verification
+    if found is None:
+        return "not verified"
+    return f"{found.agreement:.2%}" + ("" if found.held else ", rejected")
+
+
+@app.command("rm")
+def rm(
+    names: Annotated[list[str] | None, typer.Argument(help="Engines by their name in the list, or models.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every engine, and what broken builds left.")] = False,
+) -> None:
+    """Remove engines from the cache; they are built again when needed."""
+    from fcnseg.engine.cache import entries, remove, strays
+    from fcnseg.errors import SettingsError
+
+    if not names and not everything:
+        raise SettingsError("no engine is named; give names from `fcnseg engines list`, a model, or --all")
+    kept = entries()
+    chosen = [path for path, s in kept if everything or {s.identity.key, s.identity.model} & set(names or ())]
+    unknown = set(names or ()) - {n for _, s in kept for n in (s.identity.key, s.identity.model)}
+    if unknown:
+        raise SettingsError(f"there is no engine {', '.join(sorted(unknown))}; `fcnseg engines list` shows them")
+    freed = sum(remove(path) for path in [*chosen, *(strays() if everything else [])])
+    err().print(f"removed {len(chosen)} engines, {freed / 2**20:.1f} MiB")
+
+
+@app.command("verify")
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Engines by their name in the list, or files.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare engines with their fp32 network again, and check their files; without NAMES every kept one.
+
+    The exit code is 1 if any is not what its record says or no longer gives the network's labels.
+    """
+    from fcnseg.deploy import verify_engine
+    from fcnseg.engine.cache import SUFFIX, entries
+    from fcnseg.errors import EngineError, SettingsError
+
+    kept = {s.identity.key: path for path, s in entries() if path.suffix == SUFFIX}
+    files = [kept.get(name, Path(name)) for name in names] if names else list(kept.values())
+    if missing := [str(f) for f in files if not f.is_file()]:
+        raise SettingsError(f"there is no engine {', '.join(missing)}; `fcnseg engines list` shows them")
+    failed = 0
+    for file in files:
+        try:
+            with build_display(quiet) as hooks:
+                sidecar = verify_engine(file, hooks)
+        except EngineError as error:
+            failed += 1
+            err().print(f"fcnseg: failed: {file.name}: {error}", markup=False)
+        else:
+            out().print(f"{file.name}: {verdict(sidecar)}", markup=False)
+    if failed:
+        raise EngineError(f"{failed} of {len(files)} engines failed; `fcnseg engines rm` removes them")

@@ -1,0 +1,68 @@
+"""Which runtime and which precisions to use here, and why."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from importlib.util import find_spec
+
+from fcnseg.errors import EngineError, SettingsError
+
+BACKENDS = ("torch", "openvino", "tensorrt", "tensorrt-rtx")
+
+
+def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]:
+    """The backend that "auto" means here, and why in a few words; any other is returned as it is.
+
+    TensorRT on NVIDIA GPUs, else torch there; on processors OpenVINO, else torch. Raises SettingsError for unknown
+    names and for a backend that cannot use the device, EngineError for a GPU that is not there.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise SettingsError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
+    on_gpu = device.startswith(("cuda", "mps"))
+    if backend != "auto":
+        if backend not in BACKENDS:
+            raise SettingsError(f"backend {backend!r} is unknown; use auto, {', '.join(BACKENDS)}")
+        if backend == "openvino" and on_gpu:
+            raise SettingsError(f"OpenVINO runs on the processor here, not on {device}; use --device cpu")
+        if backend.startswith("tensorrt") and device in ("cpu", "mps"):
+            raise SettingsError(f"TensorRT runs on NVIDIA GPUs, not on {device}; use --backend openvino or torch")
+        return backend, "as asked"
+    if device.startswith("cuda") and not nvidia_gpus():
+        raise EngineError(f"device {device}: the driver offers no NVIDIA GPU; use --device cpu")
+    if device.startswith("cuda") or (device == "auto" and nvidia_gpus()):
+        for name in ("tensorrt", "tensorrt-rtx"):
+            if find_spec(name.replace("-", "_")):
+                return name, "an NVIDIA GPU and TensorRT are here"
+        return "torch", "an NVIDIA GPU is here, TensorRT is not"
+    if device == "mps":
+        return "torch", "it alone runs on mps"
+    if precision == "fp16":
+        return "torch", "OpenVINO has no fp16 on processors"
+    if find_spec("openvino"):
+        return "openvino", "no NVIDIA GPU" if device == "auto" else "on the processor"
+    return "torch", "OpenVINO is not installed"
+
+
+def choose_precisions(backend: str, *, calibrated: bool) -> list[str]:
+    """What "auto" tries on a compiled backend: every precision the device has; int8 only of a calibrated engine."""
+    if backend == "openvino":
+        from fcnseg.engine.openvino import processor_has
+
+        found = [p for p in ("bf16", "fp32") if processor_has(p)]
+    else:
+        found = ["fp16", "bf16", "fp32"]
+    return (["int8"] if calibrated else []) + found
+
+
+def nvidia_gpus() -> int:
+    """How many NVIDIA GPUs the driver offers this process; asked without loading torch, which takes seconds."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value

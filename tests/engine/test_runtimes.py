@@ -1,0 +1,153 @@
+"""One exported graph, three runtimes: ONNX Runtime and OpenVINO hold against torch for every family of networks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from fcnseg.engine.export import export_onnx
+from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.openvino import OpenVINOEngine, compile_graph
+from fcnseg.engine.signature import output_names
+from fcnseg.errors import OutputError
+from fcnseg.recipes import MODALITIES, Recipe, load_recipe
+from fcnseg.types import EngineInfo
+from fcnseg.weights.loading import load_network
+from tests.conftest import make_tiny
+
+FAMILIES = {
+    "vgg-8s": {"geometry": "same"},
+    "vgg-8s-caffe": {"geometry": "caffe"},
+    "vgg-16s-caffe": {"geometry": "caffe", "stride": 16},
+    "vgg-32s-early-fusion": {"streams": "depth", "geometry": "caffe", "stride": 32},
+    "vgg-32s-late-fusion": {"streams": "hha", "stride": 32},
+    "vgg-8s-two-heads": {"heads": 2},
+    "vgg-8s-many-classes": {"classes": 300, "stride": 32},
+    "alexnet-32s": {"backbone": "alexnet", "geometry": "caffe", "stride": 32},
+    "googlenet-32s": {"backbone": "googlenet", "geometry": "caffe", "stride": 32},
+}
+
+SIZES = [(1, 1, 1), (2, 1, 40), (1, 33, 17), (3, 71, 20), (1, 64, 96), (1, 130, 99)]
+
+
+@dataclass
+class Exported:
+    """A network as torch and as a file."""
+
+    recipe: Recipe
+    graph: LabelGraph
+    file: Path
+
+    def inputs(self, batch: int, height: int, width: int) -> dict[str, Any]:
+        rng = np.random.default_rng(height * 1000 + width)
+        shape = (batch, height, width)
+        return {
+            m: rng.random((*shape, 1), dtype=np.float32) * 5000
+            if m == "depth"
+            else rng.integers(0, 256, (*shape, MODALITIES[m]), dtype=np.uint8)
+            for m in self.recipe.modalities
+        }
+
+    def expected(self, inputs: dict[str, Any]) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [o.numpy() for o in self.graph(*(torch.from_numpy(inputs[m]) for m in self.recipe.modalities))]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder = tmp_path_factory.mktemp("exported")
+    tiny = make_tiny(folder, **FAMILIES[request.param])
+    recipe = load_recipe(tiny.recipe)
+    graph = LabelGraph(load_network(recipe, tiny.weights).network, recipe, "float32").eval()
+    export_onnx(graph, folder / "model.onnx")
+    return Exported(recipe, graph, folder / "model.onnx")
+
+
+def assert_agree(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    """Probabilities within 1e-4; the same labels wherever the two best classes are further apart than that."""
+    heads = len(found) // 2
+    for labels, values, want, sure in zip(
+        found[:heads], found[heads:], expected[:heads], expected[heads:], strict=True
+    ):
+        assert np.abs(values - sure).max() < 1e-4
+        best = np.sort(sure, axis=1)[:, -2:]
+        clear = best[:, 1] - best[:, 0] > 2e-4
+        assert clear.mean() > 0.5
+        assert (labels == want)[clear].all()
+
+
+def test_onnx_runtime_agrees_with_torch_at_every_size(exported: Exported) -> None:
+    session = onnxruntime.InferenceSession(str(exported.file))
+    for size in SIZES:
+        inputs = exported.inputs(*size)
+        assert_agree(session.run(None, inputs), exported.expected(inputs))
+
+
+@pytest.fixture
+def openvino_engine(exported: Exported, tmp_path: Path) -> Iterator[OpenVINOEngine]:
+    recipe = exported.recipe
+    compile_graph(exported.file, {tmp_path / "e": output_names(recipe, True)}, "fp32")
+    info = EngineInfo("openvino", "", "fp32", recipe.name, "", {h.name: h.labels for h in recipe.heads}, (), {})
+    with OpenVINOEngine(recipe, tmp_path / "e", info, probabilities=True) as engine:
+        yield engine
+
+
+def test_openvino_agrees_with_torch_at_every_size(exported: Exported, openvino_engine: OpenVINOEngine) -> None:
+    for size in SIZES:
+        inputs = exported.inputs(*size)
+        labels, probabilities = openvino_engine.infer(inputs, probabilities=True)
+        assert probabilities is not None
+        assert_agree([*labels.values(), *probabilities.values()], exported.expected(inputs))
+
+
+def test_the_file_says_what_it_takes_and_gives(exported: Exported) -> None:
+    model = onnx.load(exported.file)
+    onnx.checker.check_model(model, full_check=True)
+    axes = {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*model.graph.input, *model.graph.output)
+    }
+    recipe = exported.recipe
+    for modality in recipe.modalities:
+        assert axes[modality] == ["N", "H", "W", MODALITIES[modality]]
+    names = output_names(recipe, True)
+    for head, name in zip(recipe.heads, names[len(recipe.heads) :], strict=True):
+        assert axes[head.name] == ["N", "H", "W"]
+        assert axes[name] == ["N", head.labels.classes, "H", "W"]
+    said = {p.key: p.value for p in model.metadata_props}
+    assert said["model"] == recipe.name
+    assert recipe.heads[0].labels.names[0] in said["classes"]
+
+
+def test_half_precision_probabilities_and_separate_weights(tiny_graph: LabelGraph, tmp_path: Path) -> None:
+    tiny_graph.probabilities = "float16"
+    export_onnx(tiny_graph, tmp_path / "half.onnx", separate_weights=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["half.onnx", "half.onnx.data"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"))
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 20, 30, 3), dtype=np.uint8)
+    labels, probabilities = session.run(None, {"color": pixels})
+    assert (labels.dtype, probabilities.dtype) == (np.uint8, np.float16)
+    assert np.allclose(probabilities.astype(float).sum(1), 1, atol=2e-2)
+
+
+def test_a_full_disk_leaves_nothing(tiny_graph: LabelGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OutputError, match="No space left"):
+        export_onnx(tiny_graph, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> LabelGraph:
+    tiny = make_tiny(tmp_path_factory.mktemp("graph"), stride=32)
+    recipe = load_recipe(tiny.recipe)
+    return LabelGraph(load_network(recipe, tiny.weights).network, recipe).eval()
