@@ -30,6 +30,7 @@ from fcnseg.recipes import Recipe, Shapes, find_recipe, recipe_folder
 
 if TYPE_CHECKING:
     from fcnseg.engine.build import Images
+    from fcnseg.types import Pixels
 
 CALIBRATION_IMAGES = 32
 """How many images int8 is calibrated on: evenly spaced ones of those in the folder."""
@@ -298,17 +299,23 @@ def images_for(recipe: Recipe, files: Sequence[Mapping[str, Path]]) -> Images:
     """The user's images, else the photographs that come with fcnseg."""
     from fcnseg.engine.build import Images
     from fcnseg.engine.verify import stand_ins
-    from fcnseg.stream.decoding import MAX_PIXELS, READERS
+    from fcnseg.stream.decoding import READERS
 
     if files:
-        try:
-            inputs = [{m: READERS[m](path, MAX_PIXELS) for m, path in entry.items()} for entry in files]
-        except ImageError as error:
-            raise SettingsError(f"a calibration image cannot be read: {error}; name a folder of whole ones") from error
+        inputs = [{m: _read(READERS[m], path) for m, path in entry.items()} for entry in files]
         return Images(inputs, f"{len(inputs)} of the user's images")
-    photographs = [READERS["color"](path, MAX_PIXELS) for path in example_images()]
+    photographs = [_read(READERS["color"], path) for path in example_images()]
     name = "the example photographs" + ("" if recipe.modalities == ("color",) else ", with stand-ins for depth")
     return Images([dict(stand_ins(photograph, recipe.modalities)) for photograph in photographs], name)
+
+
+def _read(reader: Callable[[Path, int], Pixels], path: Path) -> Pixels:
+    from fcnseg.stream.decoding import MAX_PIXELS
+
+    try:
+        return reader(path, MAX_PIXELS)
+    except ImageError as error:
+        raise SettingsError(f"the calibration image {path} cannot be read: {error}; remove it") from error
 
 
 if __name__ == "__main__":

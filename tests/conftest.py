@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +68,7 @@ def make_tiny(
     geometry: str = "same",
     heads: int = 1,
     classes: int = 5,
+    seed: int = 1,
 ) -> TinyModel:
     """A narrow network with random scores, so that label maps vary from pixel to pixel."""
     import torch
@@ -79,6 +83,7 @@ def make_tiny(
     names = [chr(97 + i) if classes < 27 else f"class {i}" for i in range(classes)]
     tables = [
         f"[[heads]]\nclasses = {json.dumps(names[: classes - h])}"
+        + ("\nignore = 65535" if classes > 255 else "")
         + (f'\nname = "head{h}"\nsuffix = "_{h}"' if heads > 1 else "")
         for h in range(heads)
     ]
@@ -94,7 +99,7 @@ def make_tiny(
         )
     )
     with torch.random.fork_rng():
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         network = FCN(network_spec(load_recipe(recipe)))
         for layer, module in network.named_children():
             if layer.startswith("score_"):
@@ -161,3 +166,16 @@ def photograph(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> 
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
     return path
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small file system of its own; skips where mounting is not allowed."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

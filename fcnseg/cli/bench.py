@@ -76,12 +76,12 @@ def bench(
       fcnseg bench --engines opencv,torch:fp32,openvino:bf16 --size 640x480
       fcnseg bench --json --plot speeds.png > speeds.json
     """
-    from fcnseg.deploy import parse_size
+    from fcnseg.deploy import size_of
     from fcnseg.engine.bench import BenchOptions, Workload
     from fcnseg.recipes import find_recipe
 
     recipe = find_recipe(model)
-    height_width = parse_size(size)
+    height_width = size_of(size)
     if plot:
         _check_plot(plot)
     companions = {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
@@ -244,7 +244,7 @@ def _print(result: BenchResult) -> None:
         )
     out().print(_machine_line(), markup=False)
     out().print(_summary(result), markup=False)
-    out().print(table, width=max(out().width, 100))  # piped output counts as 80 columns
+    out().print(table, width=max(out().width, 120))  # piped output counts as 80 columns
     for row in result.rows:
         if row.failure:
             out().print(f"{row.backend}:{row.precision}  not measured: {row.failure}", markup=False)
@@ -293,4 +293,4 @@ def _draw(result: BenchResult, path: Path) -> None:
     axes.tick_params(axis="y", length=0)
     figure.suptitle(f"{_summary(result)}\n{_machine_line()}", fontsize=9.5, x=0.01, ha="left")
     with whole_file(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
+        FigureCanvasAgg(figure).print_figure(file, format="png")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,11 +20,14 @@ from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.opening import open_built, runtime
 from fcnseg.engine.openvino import compile_graph
+from fcnseg.engine.precision import half, measure_ranges, quantize
 from fcnseg.engine.pytorch import TorchEngine
 from fcnseg.engine.sidecar import Identity, Sidecar, file_sha256, sidecar_path, write_sidecar
 from fcnseg.engine.signature import output_names
+from fcnseg.engine.tensorrt import build_plan
 from fcnseg.engine.verify import FLOORS, OnProgress, Reference, verify
 from fcnseg.errors import EngineError, OutputError
+from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.types import Pixels, Verification
 from fcnseg.weights.loading import load_whole_network
@@ -80,38 +83,37 @@ class Builder:
         target = target or engine_path(identity)
         with _writing(target):
             engine = self.work / identity.key
-            graph = self._graph_file(identity)
-            self._compile(identity, graph, engine)
+            labels, everything = output_names(self.recipe), output_names(self.recipe, True)
+            outputs = {engine: everything if identity.probabilities else labels}
+            if runs_here(identity):
+                outputs[_twin(engine)] = everything
+            graph = COMPILERS[identity.backend](self, identity, outputs)
             sidecar = self._record(identity, graph, engine)
-            floor = FLOORS[identity.precision] if floor is None else floor
-            verification = self._verify(identity, engine, sidecar, floor)
-            sidecar = replace(
-                sidecar, verification=verification, build_seconds=round(time.monotonic() - start, 1), file=target.name
-            )
+            if runs_here(identity):
+                floor = FLOORS[identity.precision] if floor is None else floor
+                sidecar = replace(sidecar, verification=self._verify(identity, engine, sidecar, floor))
+            sidecar = replace(sidecar, build_seconds=round(time.monotonic() - start, 1), file=target.name)
             _publish(engine, target, sidecar)
-            _twin(engine).unlink()
+            _twin(engine).unlink(missing_ok=True)
         return sidecar
 
-    def _graph_file(self, identity: Identity) -> Path:
+    def graph_file(self, identity: Identity) -> Path:
         """The exported fp32 graph with probabilities; exported once."""
         if self._exported is None:
-            self.on_progress("exporting the graph", 0.05)
-            network = load_whole_network(self.recipe, self.weights).network
-            self._exported = self.work / "graph.onnx"
-            graph = LabelGraph(network, self.recipe, "float32").eval()
-            export_onnx(graph, self._exported, weights_sha256=identity.weights, separate_weights=True)
+            self._exported = self.export(load_whole_network(self.recipe, self.weights).network, "graph", identity)
         return self._exported
 
-    def _compile(self, identity: Identity, graph: Path, engine: Path) -> None:
-        """Write the engine, and its twin, the same with probabilities."""
-        self.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
-        labels, everything = output_names(self.recipe), output_names(self.recipe, True)
-        compile_graph(
-            graph,
-            {engine: everything if identity.probabilities else labels, _twin(engine): everything},
-            identity.precision,
-            [{m: pixels[None] for m, pixels in inputs.items()} for inputs in self.images.inputs],
-        )
+    def export(self, network: FCN, name: str, identity: Identity) -> Path:
+        """A network's graph with probabilities, as a file in the folder for unfinished ones."""
+        self.on_progress("exporting the graph", 0.05)
+        file = self.work / f"{name}.onnx"
+        graph = LabelGraph(network, self.recipe, "float32").eval()
+        export_onnx(graph, file, weights_sha256=identity.weights, separate_weights=True)
+        return file
+
+    def calibration(self) -> list[Mapping[str, Pixels]]:
+        """The images as batches of one, N x H x W x C by modality."""
+        return [{m: pixels[None] for m, pixels in inputs.items()} for inputs in self.images.inputs]
 
     def _record(self, identity: Identity, graph: Path, engine: Path) -> Sidecar:
         sidecar = Sidecar(
@@ -126,6 +128,7 @@ class Builder:
             build_seconds=0.0,
             model_source=str(self.recipe.path.resolve()),
             weights_source=str(find_weights(self.recipe, self.weights).resolve()),
+            note="" if runs_here(identity) else f"not verified: no GPU here runs what {identity.library} built",
         )
         write_sidecar(engine, sidecar)
         return sidecar
@@ -134,7 +137,8 @@ class Builder:
         """Load the file from disk and compare it with the network."""
         if self._reference is None:
             self.on_progress("loading the network", 0.4)
-            network = self._left.enter_context(TorchEngine(self.recipe, self.weights, "cpu"))
+            device = "cpu" if identity.backend == "openvino" else "cuda"
+            network = self._left.enter_context(TorchEngine(self.recipe, self.weights, device))
             self._reference = Reference(network, self.recipe, self.images.inputs[:COMPARED])
         with_probabilities = replace(sidecar, identity=replace(identity, probabilities=True))
         with (
@@ -150,6 +154,66 @@ class Builder:
                 probabilities=twin,
                 on_progress=lambda phase, part: self.on_progress(phase, 0.45 + 0.55 * part),
             )
+
+
+# ---------------------------------------------------------------------- backends
+
+
+def _compile_openvino(builder: Builder, identity: Identity, outputs: Mapping[Path, Sequence[str]]) -> Path:
+    graph = builder.graph_file(identity)
+    builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
+    compile_graph(graph, outputs, identity.precision, builder.calibration())
+    return graph
+
+
+def _compile_tensorrt(builder: Builder, identity: Identity, outputs: Mapping[Path, Sequence[str]]) -> Path:
+    """Precision lives in the graph, so each has its own."""
+    graph = _typed_graph(builder, identity)
+    for number, (file, names) in enumerate(outputs.items()):
+        begin, share = 0.15 + 0.25 * number / len(outputs), 0.25 / len(outputs)
+        plan = build_plan(
+            graph,
+            identity.backend,
+            identity.shapes,
+            outputs=names,
+            on_progress=lambda phase, part: builder.on_progress(phase.lower(), begin + share * part),  # noqa: B023
+        )
+        file.write_bytes(plan)
+    return graph
+
+
+def _typed_graph(builder: Builder, identity: Identity) -> Path:
+    if identity.precision == "fp32":
+        return builder.graph_file(identity)
+    if identity.precision == "int8":
+        return _quantized_graph(builder, identity)
+    network = load_whole_network(builder.recipe, builder.weights).network
+    half(network, identity.precision)
+    return builder.export(network, identity.precision, identity)
+
+
+def _quantized_graph(builder: Builder, identity: Identity) -> Path:
+    import onnx
+
+    network = load_whole_network(builder.recipe, builder.weights).network
+    builder.on_progress("calibrating", 0.1)
+    ranges = measure_ranges(LabelGraph(network, builder.recipe).eval(), builder.calibration())
+    file = builder.work / "int8.onnx"
+    onnx.save(quantize(onnx.load(builder.graph_file(identity)), ranges), file, save_as_external_data=True)
+    return file
+
+
+COMPILERS: dict[str, Callable[[Builder, Identity, Mapping[Path, Sequence[str]]], Path]] = {
+    "openvino": _compile_openvino,
+    "tensorrt": _compile_tensorrt,
+    "tensorrt-rtx": _compile_tensorrt,
+}
+"""Each backend's compiler: writes files with the outputs named for each, and returns the graph they were made of."""
+
+
+def runs_here(identity: Identity) -> bool:
+    """Whether an engine can be run where it was built; TensorRT-RTX builds without a GPU too."""
+    return identity.backend == "openvino" or torch.cuda.is_available()
 
 
 def _twin(engine: Path) -> Path:

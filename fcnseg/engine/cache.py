@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -104,12 +105,17 @@ def strays() -> list[Path]:
 
 
 def remove(engine: Path) -> int:
-    """Delete an engine and its record; returns the bytes freed. Raises OutputError if that is not allowed."""
+    """Delete an engine and its record, or a stray; returns the bytes freed. Raises OutputError if that is not
+    allowed."""
     freed = 0
     for path in (sidecar_path(engine), engine):  # the record first: an engine without one is not trusted
         try:
-            freed += path.stat().st_size
-            path.unlink()
+            if path.is_dir():
+                freed += sum(file.stat().st_size for file in path.rglob("*"))
+                shutil.rmtree(path)
+            else:
+                freed += path.stat().st_size
+                path.unlink()
         except FileNotFoundError:
             continue
         except OSError as error:

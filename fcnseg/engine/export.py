@@ -44,6 +44,9 @@ def export_onnx(graph: LabelGraph, path: Path, *, weights_sha256: str = "", sepa
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.shape = _named_axes(value.shape)
     _pad_instead_of_rounding_up(model.graph)
+    for node in model.graph:
+        for note in ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.fx_node"):  # paths of this machine
+            node.metadata_props.pop(note, None)
     model.metadata_props.update(
         fcnseg=fcnseg.__version__,
         model=graph.recipe.name,

@@ -40,11 +40,14 @@ def open_built(recipe: Recipe, file: Path, choice: str = "as asked") -> Engine:
 
 def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> Engine:
     """The engine of a file whose record has been checked."""
-    from fcnseg.engine.openvino import OpenVINOEngine
+    info = engine_info(recipe, file, sidecar, choice)
+    if info.backend == "openvino":
+        from fcnseg.engine.openvino import OpenVINOEngine
 
-    return OpenVINOEngine(
-        recipe, file, engine_info(recipe, file, sidecar, choice), probabilities=sidecar.identity.probabilities
-    )
+        return OpenVINOEngine(recipe, file, info, probabilities=sidecar.identity.probabilities)
+    from fcnseg.engine.tensorrt_runtime import TensorRTEngine
+
+    return TensorRTEngine(recipe, file, info, probabilities=sidecar.identity.probabilities)
 
 
 def engine_info(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str) -> EngineInfo:

@@ -14,14 +14,12 @@ from torch import Tensor
 
 import fcnseg
 from fcnseg.engine.graph import LabelGraph, labels_of
+from fcnseg.engine.precision import HALVES, half
 from fcnseg.engine.signature import check_inputs, check_memory, too_large
 from fcnseg.errors import EngineError, ImageError, SettingsError
-from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
@@ -40,8 +38,8 @@ class TorchEngine:
         precision: str = "fp32",
         choice: str = "as asked",
     ) -> None:
-        if precision not in PRECISIONS:
-            raise SettingsError(f"precision {precision!r} is unknown to the torch backend; use {', '.join(PRECISIONS)}")
+        if precision not in HALVES:
+            raise SettingsError(f"precision {precision!r} is unknown to the torch backend; use {', '.join(HALVES)}")
         self.recipe, self.weights, self.precision, self.choice = recipe, weights, precision, choice
         self.device = find_device(device)
         if precision == "fp16" and self.device.type == "cpu":
@@ -51,7 +49,7 @@ class TorchEngine:
     def __enter__(self) -> Self:
         loaded = load_whole_network(self.recipe, self.weights)
         network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
-        lower_trunk(network, PRECISIONS[self.precision])
+        half(network, self.precision)
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
         self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
@@ -89,7 +87,7 @@ class TorchEngine:
         rows = check_inputs(self.recipe, inputs)
         if self.device.type == "cpu":
             height, width = next(iter(inputs.values())).shape[1:3]
-            check_memory(self.recipe, height, width, PRECISIONS[self.precision].itemsize)
+            check_memory(self.recipe, height, width, HALVES[self.precision].itemsize)
         images = [torch.from_numpy(np.ascontiguousarray(inputs[m])) for m in self.recipe.modalities]
         results = [self._infer_one([image[i : i + 1] for image in images], probabilities) for i in range(rows)]
         names = [head.name for head in self.recipe.heads]
@@ -130,10 +128,3 @@ def find_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise SettingsError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:N or mps")
     return device
-
-
-def lower_trunk(network: FCN, dtype: torch.dtype) -> None:
-    """Put the trunk in `dtype`; score layers, skip scales and deconvolutions stay float32."""
-    for name, module in network.named_children():
-        if not name.startswith(("score_", "upscore", "scale_")):
-            module.to(dtype)

@@ -1,11 +1,9 @@
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fcnseg.labels import voc_color
-from tests.conftest import Outcome, TinyModel, make_tiny, photograph
+from tests.conftest import Outcome, TinyModel, make_tiny, mounted, photograph
 
 Command = Callable[..., Outcome]
 
@@ -223,19 +221,6 @@ def test_ctrl_c_leaves_whole_files_and_says_so(tiny: TinyModel, tmp_path: Path) 
     assert 3 <= len(written) < 400
     assert all(Image.open(path).size == (300, 200) and np.asarray(Image.open(path)).size for path in written)
     assert not [p for p in masks.rglob("*") if "part" in p.name]
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A small file system of its own; skips where mounting is not allowed."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.slow

@@ -1,0 +1,134 @@
+"""`fcnseg doctor`: what this machine has, what it can run, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcnseg.cli.console import out, shown
+from fcnseg.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from fcnseg.engine.hardware import Backend, Library, Machine
+
+NAMES = {"tensorrt_rtx": "tensorrt-rtx", "cv2": "opencv"}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that may not exist yet, the bytes in it, and those left on its disk."""
+
+    path: Path
+    size_bytes: int
+    free_bytes: int
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this machine has: processor, memory, GPUs, libraries, and which engines can run here.
+
+    What is missing is named with the one command that installs it. `runs` are the precisions a backend runs here,
+    `builds` those it can only build, for another machine. OpenCV is no backend of `fcnseg run`: `fcnseg bench`
+    compares with it.
+
+    \b
+    Examples:
+      fcnseg doctor
+      fcnseg doctor --json
+    """
+    import fcnseg
+    from fcnseg.engine.cache import cache_folder
+    from fcnseg.engine.choice import choose_backend
+    from fcnseg.engine.hardware import backends, inspect_machine
+    from fcnseg.weights.store import store_folder
+
+    machine = inspect_machine()
+    found = backends(machine)
+    backend, why = choose_backend("auto", "auto", "auto")
+    folders = {"engines": inspect_folder(cache_folder()), "weights": inspect_folder(store_folder())}
+    if as_json:
+        document = {
+            "fcnseg": fcnseg.__version__,
+            "machine": asdict(machine),
+            "backends": [asdict(b) for b in found],
+            "auto": {"backend": backend, "why": why},
+            "folders": {name: asdict(folder) for name, folder in folders.items()},
+        }
+        out().print_json(json.dumps(document, default=str))
+        return
+    _say("fcnseg", [("version", fcnseg.__version__), ("python", machine.python), ("system", machine.system)])
+    _say("machine", _machine(machine))
+    _say("libraries", [(NAMES.get(name, name), _library(lib)) for name, lib in machine.libraries.items()])
+    _say("engines", [*((b.name, _backend(b)) for b in found), ("auto picks", f"{backend}: {why}")])
+    _say("folders", [(name, _folder(folder)) for name, folder in folders.items()])
+    missing = [(b.name, f"{b.install}  ({b.missing})") for b in found if b.install]
+    _say("to install what is missing", missing or [("nothing", "everything is here")])
+
+
+def inspect_folder(path: Path) -> Folder:
+    """The size of a folder's files and the free space where it is or would be; what cannot be read counts as none."""
+    size = free = 0
+    for folder, _, files in os.walk(path):
+        for file in files:
+            with suppress(OSError):
+                size += os.lstat(Path(folder, file)).st_size
+    with suppress(OSError, StopIteration):
+        free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.is_dir())).free
+    return Folder(path, size, free)
+
+
+# ---------------------------------------------------------------------- what is shown
+
+
+def _say(title: str, lines: list[tuple[str, str]]) -> None:
+    """A section: its title, then name and value in two columns."""
+    width = max(len(name) for name, _ in lines)
+    out().print(title, style="bold", markup=False)
+    for name, value in lines:
+        out().print(f"  {name:<{width}}  {value}", markup=False)
+    out().print()
+
+
+def _machine(machine: Machine) -> list[tuple[str, str]]:
+    cores = f"{machine.cores} of {machine.logical_cores}" if machine.cores < machine.logical_cores else machine.cores
+    lines = [
+        ("processor", f"{machine.cpu}, {cores} cores usable"),
+        ("arithmetic", ", ".join(machine.features) or "not told by this system"),
+        ("memory", f"{_bytes(machine.memory_bytes)}, {_bytes(machine.free_memory_bytes)} free"),
+    ]
+    for gpu in machine.gpus:
+        capability = f", compute capability {gpu.capability}" if gpu.capability else ""
+        bf16 = ", bf16" if gpu.bf16 else ""
+        lines.append((gpu.device, f"{gpu.name}, {_bytes(gpu.memory_bytes)}{capability}{bf16}"))
+    if not machine.gpus:
+        lines.append(("GPU", "an NVIDIA driver is loaded, but torch cannot use it" if machine.driver else "none"))
+    return lines
+
+
+def _library(library: Library) -> str:
+    if library.version is None:
+        return "not installed"
+    return library.version if library.problem is None else f"{library.version}, does not import: {library.problem}"
+
+
+def _backend(backend: Backend) -> str:
+    parts: list[Any] = []
+    if backend.runs:
+        parts.append(f"runs {', '.join(backend.runs)}")
+    if backend.builds:
+        parts.append(f"only builds {', '.join(backend.builds)}")
+    if backend.missing:
+        parts.append(backend.missing)
+    return "; ".join(parts)
+
+
+def _folder(folder: Folder) -> str:
+    return f"{shown(str(folder.path))}: {_bytes(folder.size_bytes)} used, {_bytes(folder.free_bytes)} free"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,220 @@
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from fcnseg.engine.export import export_onnx
+from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.precision import lower_trunk, measure_ranges, quantize, rescale_trunk
+from fcnseg.errors import EngineError
+from fcnseg.models import FCN, Head, NetworkSpec, Stream
+from fcnseg.recipes import find_recipe
+from fcnseg.weights.loading import load_network
+from tests.conftest import make_tiny
+
+RNG = np.random.default_rng(0)
+
+
+def random_network(seed: int = 0, backbone: str = "vgg16", stride: int = 8, **options: object) -> FCN:
+    """Narrow, with random scores and biases: nothing is zero that a wrong factor could hide in."""
+    torch.manual_seed(seed)
+    spec = NetworkSpec(backbone, stride, (Head(5),), width=0.07, fc_width=8, geometry="same")
+    network = FCN(NetworkSpec(**{**vars(spec), **options})).eval().requires_grad_(False)  # type: ignore[arg-type]
+    for parameter in network.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.3)
+    return network
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_trunk_is_lowered_and_the_scores_are_not(dtype: torch.dtype) -> None:
+    network = random_network(skip_scales={"pool4": 0.01, "pool3": 0.0001})
+    lower_trunk(network, dtype)
+    types = {name: parameter.dtype for name, parameter in network.named_parameters()}
+    exact = {name for name in types if name.startswith(("score_", "upscore", "scale_"))}
+    assert {name for name, found in types.items() if found == torch.float32} == exact
+    assert all(types[name] == dtype for name in set(types) - exact)
+    assert {name.partition(".")[0] for name in exact} >= {"score_fr", "score_pool3", "upscore8", "scale_pool4"}
+
+
+@pytest.mark.parametrize("exponent", [3, 5])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 16, "heads": (Head(5, "_a"), Head(3, "_b"))},
+        {"stride": 32, "streams": (Stream(3, "color"), Stream(3, "hha"))},
+        {"skip_scales": {"pool4": 0.01, "pool3": 0.0001}, "streams": (Stream(4, first_layer="conv1_1_bgrd"),)},
+    ],
+    ids=["8s", "two heads", "two streams", "scaled skips"],
+)
+def test_rescaling_by_powers_of_two_changes_no_score(exponent: int, seed: int, options: dict[str, object]) -> None:
+    network = random_network(seed, **options)
+    images = [torch.randn(2, s.channels, 75, 94) * 100 for s in network.spec.streams]
+    before = network(*images)
+    features = network.trunk(network.spec.streams[0], images[0])
+    rescale_trunk(network, exponent)
+    assert all(torch.equal(a, b) for a, b in zip(before, network(*images), strict=True))
+    smaller = network.trunk(network.spec.streams[0], images[0])
+    assert all(torch.equal(features[tap], smaller[tap] * 2**exponent) for tap in network.spec.skips)
+    assert torch.equal(features["fr"], smaller["fr"])
+
+
+def test_rescaling_does_not_write_into_the_old_numbers() -> None:
+    network = random_network()
+    held = {name: (parameter.data, parameter.clone()) for name, parameter in network.named_parameters()}
+    rescale_trunk(network, 3)
+    assert all(torch.equal(now, then) for now, then in held.values())
+
+
+def test_rescaling_keeps_float16_finite() -> None:
+    torch.manual_seed(0)
+    network = FCN(NetworkSpec("vgg16", 8, (Head(5),), width=0.07, fc_width=8, geometry="same")).requires_grad_(False)
+    for name, module in network.eval().named_children():
+        if name.startswith("score_"):
+            torch.nn.init.normal_(module.weight, std=1e-3)  # type: ignore[arg-type]
+    network.get_parameter("conv1_1.weight").mul_(1000)  # later layers keep the magnitude: they are drawn so
+    network.get_parameter("fc6.weight").mul_(1e-3)
+    image = torch.randn(1, 3, 40, 40) * 100
+    expected = network(image)[0]
+    largest = max(float(tap.max()) for tap in network.trunk(network.spec.streams[0], image).values())
+    lowered = copy.deepcopy(network)
+    lower_trunk(lowered, torch.float16)
+    rescale_trunk(network, 6)
+    lower_trunk(network, torch.float16)
+    assert largest > 65_504
+    assert not torch.isfinite(lowered(image)[0]).all()
+    assert torch.allclose(network(image)[0], expected, atol=float(expected.abs().max()) * 0.02)
+
+
+@pytest.mark.parametrize("options", [{"backbone": "alexnet"}, {"backbone": "googlenet"}, {"batch_norm": True}])
+def test_a_trunk_that_normalises_cannot_be_rescaled(options: dict[str, object]) -> None:
+    network = random_network(stride=32, **options)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="cannot be rescaled"):
+        rescale_trunk(network, 3)
+
+
+# ---------------------------------------------------------------------- int8
+
+
+class Exported:
+    """A tiny model as a graph in torch and in ONNX, with the ranges that its images reach."""
+
+    def __init__(self, folder: Path, **options: object) -> None:
+        model = make_tiny(folder, **options)  # type: ignore[arg-type]
+        recipe = find_recipe(model.recipe)
+        self.graph = LabelGraph(load_network(recipe, model.weights).network, recipe).eval()
+        if len(recipe.streams) == 2:  # trunks that share their numbers share their initialisers in the file
+            modules = dict(self.graph.network.named_children())
+            for name, module in modules.items():
+                if name.endswith("hha") and not name.startswith("score_"):
+                    module.load_state_dict(modules[f"{name.removesuffix('hha')}color"].state_dict())
+        export_onnx(self.graph, folder / "graph.onnx")
+        self.model = onnx.load(folder / "graph.onnx")
+        self.image = {m: RNG.integers(0, 256, (1, 60, 80, 3), np.uint8) for m in recipe.modalities}
+        self.ranges = measure_ranges(self.graph, [self.image])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
+    return Exported(tmp_path_factory.mktemp("color"))
+
+
+def labels_of(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["labels"], inputs)[0]
+
+
+def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "Conv"]
+
+
+def test_int8_labels_stay_close(exported: Exported) -> None:
+    before = exported.model.SerializeToString()
+    int8 = quantize(exported.model, exported.ranges)
+    onnx.checker.check_model(int8, full_check=True)
+    assert (labels_of(int8, exported.image) == labels_of(exported.model, exported.image)).mean() > 0.9
+    assert exported.model.SerializeToString() == before
+
+
+def test_int8_is_symmetric_with_a_scale_for_each_output_channel(exported: Exported) -> None:
+    int8 = quantize(exported.model, exported.ranges)
+    numbers = {i.name: onnx.numpy_helper.to_array(i) for i in int8.graph.initializer}
+    assert numbers["int8_zero"] == 0
+    assert not any(zero.any() for name, zero in numbers.items() if name.endswith("_zero"))
+    weights = {name.removesuffix("_int8"): w for name, w in numbers.items() if name.endswith(".weight_int8")}
+    assert {name.split(".")[1] for name in weights} == set(exported.ranges)
+    state = exported.graph.state_dict()
+    for name, values in weights.items():
+        scales = numbers[f"{name}_scale"]
+        assert values.dtype == np.int8
+        assert scales.shape == values.shape[:1]
+        assert np.abs(values).max() == 127
+        assert np.abs(values * scales[:, None, None, None] - state[name].numpy()).max() <= scales.max() * 0.501
+        assert name not in numbers  # the float weights are gone
+    assert {"network.score_fr.weight", "network.upscore8.weight"} <= set(numbers)
+
+
+def test_only_the_named_layers_are_quantised(exported: Exported) -> None:
+    int8 = quantize(exported.model, {"conv2_1": exported.ranges["conv2_1"]})
+    quantised = [node.input[1] for node in convolutions(int8) if node.input[1].endswith("_float")]
+    assert quantised == ["network.conv2_1.weight_float"]
+    assert [node.op_type for node in int8.graph.node].count("QuantizeLinear") == 1
+
+
+def test_trunks_with_the_same_weights_keep_their_own_ranges(tmp_path: Path) -> None:
+    twins = Exported(tmp_path, streams="hha", stride=32, geometry="same")
+    int8 = quantize(twins.model, twins.ranges)
+    numbers = {i.name: onnx.numpy_helper.to_array(i) for i in int8.graph.initializer}
+    pairs = {node.output[0]: node for node in int8.graph.node if node.op_type == "DequantizeLinear"}
+    scales = [float(numbers[pairs[n.input[0]].input[1]]) for n in convolutions(int8) if n.input[0] in pairs]
+    assert {"conv1_1color", "conv1_1hha", "fc7hha"} <= set(twins.ranges)
+    assert scales == pytest.approx([largest / 127 for largest in twins.ranges.values()])
+    assert len({n.input[1] for n in convolutions(int8)[:30]}) < 30  # the exporter shares equal numbers
+    assert (labels_of(int8, twins.image) == labels_of(twins.model, twins.image)).mean() > 0.9
+
+
+def test_layers_that_share_their_input_share_its_quantisation() -> None:
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "network.a.weight"], ["y"]),
+        onnx.helper.make_node("Conv", ["x", "network.b.weight"], ["z"]),
+    ]
+    values = {name: onnx.helper.make_tensor_value_info(name, 1, [1, 2, 4, 4]) for name in "xyz"}
+    weights = [
+        onnx.numpy_helper.from_array(RNG.normal(size=(2, 2, 1, 1)).astype("f4"), f"network.{layer}.weight")
+        for layer in "ab"
+    ]
+    graph = onnx.helper.make_graph(nodes, "branches", [values["x"]], [values["y"], values["z"]], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
+    int8 = quantize(model, {"b": 2.0, "a": 2.0})
+    onnx.checker.check_model(int8, full_check=True)  # nodes are in the order of their use
+    assert [node.op_type for node in int8.graph.node].count("QuantizeLinear") == 1
+    assert len({node.input[0] for node in convolutions(int8)}) == 1
+
+
+@pytest.mark.parametrize("layer", ["conv9_9", "score_fr", "upscore8"])
+def test_layers_that_cannot_be_quantised(exported: Exported, layer: str) -> None:
+    with pytest.raises(EngineError, match=f"'{layer}' is no trunk convolution"):
+        quantize(exported.model, {layer: 1.0})
+
+
+@pytest.mark.parametrize("largest", [0.0, -1.0, float("nan"), float("inf")])
+def test_ranges_that_say_nothing(exported: Exported, largest: float) -> None:
+    with pytest.raises(EngineError, match=r"input of conv2_1 has the range .*; calibrate"):
+        quantize(exported.model, {"conv2_1": largest})
+
+
+def test_only_a_float32_export_is_quantised(exported: Exported) -> None:
+    half = onnx.ModelProto.FromString(exported.model.SerializeToString())
+    for number in half.graph.initializer:
+        if number.name == "network.conv2_1.weight":
+            number.CopyFrom(
+                onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(number).astype(np.float16), number.name)
+            )
+    with pytest.raises(EngineError, match="quantise a float32 export"):
+        quantize(half, {"conv2_1": 1.0})

@@ -1,0 +1,146 @@
+"""TensorRT engines on a real GPU, against the network in float32."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from fcnseg.engine.export import export_onnx
+from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.precision import lower_trunk, measure_ranges, quantize, rescale_trunk
+from fcnseg.engine.pytorch import TorchEngine
+from fcnseg.engine.tensorrt import MODULES, build_plan
+from fcnseg.engine.tensorrt_runtime import TensorRTEngine
+from fcnseg.errors import ImageError
+from fcnseg.recipes import Recipe, Shapes, find_recipe
+from fcnseg.types import EngineInfo
+from fcnseg.weights.loading import load_network
+from tests.conftest import TinyModel, make_tiny
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+SMALL = Shapes((1, 1), (60, 80), (96, 128), 4)
+LARGE = Shapes((64, 64), (240, 320), (480, 640), 2)
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+FLOORS = {"fp32": 0.9999, "fp16": 0.99, "bf16": 0.97, "int8": 0.85}
+"""Tiny random networks tell classes apart by less than trained ones do: real models have higher floors."""
+
+
+@pytest.fixture(params=sorted(MODULES))
+def library(request: pytest.FixtureRequest) -> str:
+    if importlib.util.find_spec(MODULES[request.param][0]) is None:
+        pytest.skip(f"needs {request.param}")
+    return str(request.param)
+
+
+def photographs(recipe: Recipe, rows: int, height: int, width: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Smooth random images of every modality."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (rows, 3, 4, 5)).astype("f4"))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 255)
+    color = smooth.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+    depth = 500 + color[..., :1].astype(np.float32) * 20
+    return {m: depth if m == "depth" else color for m in recipe.modalities}
+
+
+def build(model: TinyModel, folder: Path, library: str, precision: str, shapes: list[Shapes]) -> TensorRTEngine:
+    """An engine with float32 probabilities, not entered yet."""
+    recipe = find_recipe(model.recipe)
+    loaded = load_network(recipe, model.weights)
+    graph = LabelGraph(loaded.network, recipe, "float32").eval()
+    ranges = measure_ranges(graph, [photographs(recipe, 2, 60, 80, seed) for seed in range(4)])
+    if precision in DTYPES:
+        if recipe.architecture.backbone == "vgg16":
+            rescale_trunk(graph.network, 3)
+        lower_trunk(graph.network, DTYPES[precision])
+    file = folder / f"{precision}.onnx"
+    export_onnx(graph, file)
+    if precision == "int8":
+        onnx.save(quantize(onnx.load(file), ranges), file)
+    (folder / "plan").write_bytes(build_plan(file, library, shapes))
+    heads = {head.name: head.labels for head in recipe.heads}
+    info = EngineInfo(library, "this GPU", precision, recipe.name, loaded.weights_sha256, heads, recipe.modalities, {})
+    return TensorRTEngine(recipe, folder / "plan", info, probabilities=True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_labels_agree_with_the_network(tmp_path: Path, library: str, precision: str) -> None:
+    model = make_tiny(tmp_path)
+    recipe = find_recipe(model.recipe)
+    with (
+        build(model, tmp_path, library, precision, [SMALL, LARGE]) as engine,
+        TorchEngine(recipe, model.weights, "cpu") as network,
+    ):
+        for rows, height, width in [(1, 1, 1), (1, 37, 51), (4, 60, 80), (3, 96, 128), (5, 61, 79), (3, 480, 640)]:
+            inputs = photographs(recipe, rows, height, width)
+            found, probabilities = engine.infer(inputs, probabilities=True)
+            expected, _ = network.infer(inputs)
+            assert probabilities is not None
+            assert np.isfinite(probabilities["labels"]).all()
+            assert np.allclose(probabilities["labels"].sum(1), 1, atol=1e-3)
+            if height > 1:
+                assert (found["labels"] == expected["labels"]).mean() >= FLOORS[precision]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"streams": "depth", "stride": 32, "geometry": "caffe"},
+        {"streams": "hha", "stride": 32, "geometry": "caffe"},
+        {"heads": 2, "stride": 16},
+        {"backbone": "alexnet", "stride": 32},
+        {"backbone": "googlenet", "stride": 32},
+    ],
+    ids=["early fusion", "late fusion", "two heads", "alexnet", "googlenet"],
+)
+def test_every_kind_of_network(tmp_path: Path, library: str, options: dict[str, object]) -> None:
+    model = make_tiny(tmp_path, **options)  # type: ignore[arg-type]
+    recipe = find_recipe(model.recipe)
+    inputs = photographs(recipe, 3, 60, 80)
+    with (
+        build(model, tmp_path, library, "fp32", [SMALL]) as engine,
+        TorchEngine(recipe, model.weights, "cpu") as network,
+    ):
+        found, expected = engine.infer(inputs)[0], network.infer(inputs)[0]
+    assert set(found) == set(expected)
+    assert all((found[head] == expected[head]).mean() >= FLOORS["fp32"] for head in found)
+
+
+def test_batches_in_flight_and_company_change_nothing(tmp_path: Path, library: str) -> None:
+    model = make_tiny(tmp_path)
+    recipe = find_recipe(model.recipe)
+    batches = [photographs(recipe, 1 + i % 4, 50 + i, 70, seed=i) for i in range(9)]
+    with build(model, tmp_path, library, "fp32", [SMALL]) as engine:
+        together = [labels["labels"] for labels, _ in engine.infer_many(batches)]
+        for batch, labels in zip(batches, together, strict=True):
+            alone = [engine.infer({"color": batch["color"][i : i + 1]})[0]["labels"] for i in range(len(labels))]
+            assert np.array_equal(labels, np.concatenate(alone))
+
+
+def test_tensors_give_what_arrays_give(tmp_path: Path, library: str) -> None:
+    model = make_tiny(tmp_path)
+    inputs = photographs(find_recipe(model.recipe), 2, 60, 80)
+    with build(model, tmp_path, library, "fp32", [SMALL]) as engine:
+        expected, _ = engine.infer(inputs)
+        found, none = engine.infer_tensors({"color": torch.from_numpy(inputs["color"]).cuda()})
+        assert none is None
+        assert np.array_equal(found["labels"].cpu().numpy(), expected["labels"])
+        with pytest.raises(ImageError, match="on cpu; give a contiguous"):
+            engine.infer_tensors({"color": torch.from_numpy(inputs["color"])})
+
+
+def test_sizes_outside_the_plan(tmp_path: Path, library: str) -> None:
+    model = make_tiny(tmp_path)
+    recipe = find_recipe(model.recipe)
+    with build(model, tmp_path, library, "fp32", [SMALL]) as engine:
+        with pytest.raises(ImageError, match="1 x 1 to 128 x 96"):
+            engine.infer(photographs(recipe, 1, 97, 128))
+        assert engine.infer(photographs(recipe, 1, 96, 128))[0]["labels"].shape == (1, 96, 128)
