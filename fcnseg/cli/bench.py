@@ -244,7 +244,8 @@ def _print(result: BenchResult) -> None:
         )
     out().print(_machine_line(), markup=False)
     out().print(_summary(result), markup=False)
-    out().print(table, width=max(out().width, 120))  # piped output counts as 80 columns
+    out().width = max(out().width, 120)  # rather wrapped by a narrow terminal than cut short
+    out().print(table)
     for row in result.rows:
         if row.failure:
             out().print(f"{row.backend}:{row.precision}  not measured: {row.failure}", markup=False)

@@ -28,7 +28,8 @@ def list_(as_json: AsJson = False) -> None:
 
     found = entries()
     if as_json:
-        out().print_json(json.dumps([{"path": str(path), **asdict(sidecar)} for path, sidecar in found], default=str))
+        rows = [{"name": s.identity.key, "path": path, **asdict(s)} for path, s in found]
+        out().print_json(json.dumps(rows, default=str))
         return
     from rich.table import Table
 

@@ -39,7 +39,7 @@ def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]
     if device == "mps":
         return "torch", "it alone runs on mps"
     if precision == "fp16":
-        return "torch", "OpenVINO has no fp16 on processors"
+        raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
     if find_spec("openvino"):
         return "openvino", "no NVIDIA GPU" if device == "auto" else "on the processor"
     return "torch", "OpenVINO is not installed"

@@ -120,8 +120,11 @@ def _compare(engine: Engine, reference: Reference, case: Case) -> tuple[int, int
     confusions: Counter[tuple[str, str]] = Counter()
     for h, head in enumerate(reference.recipe.heads):
         labels = found[head.name]
-        if labels.shape != (case.batch, case.height, case.width) or int(labels.max()) >= head.labels.classes:
-            raise EngineError(f"at {case} the engine gives labels of shape {labels.shape} up to {int(labels.max())}")
+        shape = (case.batch, case.height, case.width)
+        if labels.shape != shape:
+            raise EngineError(f"at {case} the engine gives labels of shape {labels.shape} instead of {shape}")
+        if int(labels.max()) >= head.labels.classes:
+            raise EngineError(f"at {case} the engine gives class {int(labels.max())} of {head.labels.classes}")
         truth = np.stack([maps[h] for maps in expected])
         differs = labels != truth
         wrong, pixels = wrong + int(differs.sum()), pixels + differs.size

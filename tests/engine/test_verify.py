@@ -1,0 +1,121 @@
+"""Comparing an engine with the network: what counts, what fails, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcnseg.engine.verify import Reference, at_size, cases_of, stand_ins, verify
+from fcnseg.errors import EngineError, ImageError
+from fcnseg.recipes import Recipe, Shapes, find_recipe
+from fcnseg.types import Labels, Verification
+from tests.fakes import RedEngine
+
+RECIPE = find_recipe("street-fcn8s")
+SHAPES = (Shapes((1, 1), (40, 50), (60, 80), 3),)
+PHOTOGRAPHS = [{"color": np.random.default_rng(i).integers(0, 256, (48, 64, 3), dtype=np.uint8)} for i in range(4)]
+
+
+class Altered(RedEngine):
+    """An engine whose labels are those of RedEngine after a change."""
+
+    def __init__(self, change: Callable[[Labels], Labels], nan: bool = False) -> None:
+        super().__init__()
+        self.change, self.nan = change, nan
+
+    def infer(self, inputs: Mapping[str, np.ndarray], probabilities: bool = False):  # type: ignore[no-untyped-def,override]
+        labels = {"labels": self.change(inputs["color"][..., 0] % 11)}
+        values = {"labels": np.full((len(inputs["color"]), 11, *inputs["color"].shape[1:3]), 1 / 11, np.float32)}
+        if self.nan:
+            values["labels"][0, 0, 0, 0] = np.nan
+        return labels, values if probabilities else None
+
+
+def compare(engine: Altered, floor: float = 0.99, recipe: Recipe = RECIPE) -> Verification:
+    network = Altered(lambda labels: labels)
+    return verify(
+        engine, Reference(network, recipe, PHOTOGRAPHS), SHAPES, floor=floor, images="noise", probabilities=engine
+    )
+
+
+def test_equal_engines_agree_at_every_corner() -> None:
+    found = compare(Altered(lambda labels: labels))
+    assert (found.held, found.agreement, found.max_probability_difference) == (True, 1.0, 0.0)
+    assert found.cases == tuple(f"{size}, batch {n}" for size in ("1 x 1", "50 x 40", "80 x 60") for n in (1, 3))
+    assert found.typical_seconds > 0
+
+
+def test_the_worst_place_and_the_confusion_are_named() -> None:
+    def sky_is_car(labels: Labels) -> Labels:
+        labels = labels.copy()
+        if labels.shape[1:] == (60, 80) and len(labels) == 3:  # only the largest full batch is wrong
+            labels[labels == 0] = 8
+        return labels
+
+    found = compare(Altered(sky_is_car))
+    assert not found.held
+    assert found.worst.startswith("80 x 60, batch 3: 9")
+    assert "pixels that differ are 'car' instead of 'sky'" in found.worst
+    assert compare(Altered(sky_is_car), floor=0.8).held
+
+
+def test_one_pixel_of_a_tiny_image_may_differ() -> None:
+    def first_pixel(labels: Labels) -> Labels:
+        labels = labels.copy()
+        if labels.shape[1:] == (1, 1):
+            labels[0] = (labels[0] + 1) % 11
+        return labels
+
+    assert compare(Altered(first_pixel)).held
+    assert not compare(Altered(lambda labels: (labels + 1) % 11)).held
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [Altered(lambda labels: labels + 11), Altered(lambda labels: labels[:, :, :-1]), Altered(lambda x: x, nan=True)],
+    ids=["unknown class", "wrong size", "NaN"],
+)
+def test_what_no_network_gives_is_an_error(engine: Altered) -> None:
+    with pytest.raises(EngineError, match="at 1 x 1, batch 1 the engine gives"):
+        compare(engine)
+
+
+def test_a_size_that_memory_does_not_hold_is_said_and_not_counted() -> None:
+    def small_only(labels: Labels) -> Labels:
+        if labels.shape[1] > 50:
+            raise ImageError("no memory", "predict")
+        return labels
+
+    found = compare(Altered(small_only))
+    assert found.held
+    assert found.cases[-1] == "80 x 60, batch 3: not compared, no memory"
+
+    def never(labels: Labels) -> Labels:  # noqa: ARG001
+        raise ImageError("no memory", "predict")
+
+    with pytest.raises(EngineError, match="no size of the engine's range could be compared"):
+        compare(Altered(never))
+
+
+def test_a_single_size_is_compared_once() -> None:
+    assert [str(c) for c in cases_of([Shapes((9, 9), (9, 9), (9, 9), 1)], 4)] == ["9 x 9, batch 1"]
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_images_are_cropped_or_mirrored_never_resampled(height: int, width: int) -> None:
+    image = PHOTOGRAPHS[0]["color"]
+    found = at_size(image, height, width)
+    assert found.shape == (height, width, 3)
+    colours = {tuple(c) for c in image.reshape(-1, 3)}
+    assert {tuple(c) for c in found.reshape(-1, 3)} <= colours
+
+
+def test_other_modalities_get_stand_ins() -> None:
+    made = dict(stand_ins(PHOTOGRAPHS[0]["color"], ("color", "depth", "hha")))
+    assert (made["depth"].dtype, made["depth"].shape) == (np.float32, (48, 64, 1))
+    assert (made["depth"] >= 1000).all()
+    assert made["hha"].shape == (48, 64, 3)
