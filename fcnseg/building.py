@@ -59,31 +59,40 @@ class BuildHooks:
     on_progress: Callable[[str, float], None] = lambda phase, fraction: None
 
 
-def ensure_engine(request: EngineRequest, hooks: BuildHooks, *, out: Path | None = None, force: bool = False) -> Path:
+def ensure_engine(
+    request: EngineRequest, hooks: BuildHooks, *, out: Path | None = None, force: bool = False, proved: bool = True
+) -> Path:
     """The file of the engine that was asked for: from the cache if it is there whole, else built, verified and kept
     (as `out` if given). `force` builds in any case.
 
     Raises EngineError if it cannot be built or does not give the network's labels, and the errors of reading weights
-    and images.
+    and images. Without `proved`, for measurements, one that does not give them is kept aside and returned.
     """
     wanted = _Wanted(request)
-    if not force and out is None and (kept := wanted.kept()):
-        return kept
+    found = None if force or out else wanted.kept() or (None if proved else wanted.kept_aside())
+    if found:
+        return found
     with cache.building(wanted.identity):
         if not force and out is None:
-            if kept := wanted.kept():  # built by another process meanwhile
-                return kept
+            if found := wanted.kept():  # built by another process meanwhile
+                return found
             bad = cache.rejected(wanted.identity)
-            if bad and bad.verification and request.floor is None:
+            if bad and bad.verification and request.floor is None and proved:
                 raise EngineError(
-                    f"an earlier build of {request.model} in {request.precision} did not give the network's labels, "
-                    f"worst at {bad.verification.worst}; use a higher precision, or `fcnseg build-engine --force`"
+                    f"an earlier build of {wanted.recipe.name} in {request.precision} did not give the network's "
+                    f"labels, worst at {bad.verification.worst}; use a higher precision, or `fcnseg build-engine "
+                    "--force`"
                 )
         if request.precision == "int8" and not request.calibrate:
             raise SettingsError("int8 needs images to calibrate on; name a folder of typical ones with --calibrate DIR")
         reason = "asked for" if force or out else cache.reason_to_build(wanted.identity)
         hooks.on_note(f"building {wanted.recipe.name} for {request.backend}, {request.precision}: {reason}")
-        _build(wanted, [request.precision], hooks, out)
+        try:
+            _build(wanted, [request.precision], hooks, out, keep_rejected=not proved)
+        except EngineError:
+            if not proved and (found := wanted.kept_aside()):
+                return found
+            raise
     return out or cache.engine_path(wanted.identity)
 
 
@@ -93,19 +102,22 @@ def fastest_engine(request: EngineRequest, precisions: Sequence[str], hooks: Bui
     Those not tried yet are built and compared first. Raises EngineError if none does.
     """
     wanted = {p: _Wanted(replace(request, precision=p)) for p in precisions}
-    missing = [p for p, w in wanted.items() if not w.kept() and not cache.rejected(w.identity)]
-    if missing:
-        first = wanted[missing[0]]
+
+    def missing() -> list[str]:
+        return [p for p, w in wanted.items() if not w.recorded() and not cache.rejected(w.identity)]
+
+    if to_build := missing():
+        first = wanted[to_build[0]]
         with cache.building(first.identity):
-            missing = [p for p in missing if not wanted[p].kept() and not cache.rejected(wanted[p].identity)]
-            if missing:
+            if to_build := missing():
                 reason = cache.reason_to_build(first.identity)
-                hooks.on_note(f"building {first.recipe.name} for {request.backend}, {' and '.join(missing)}: {reason}")
-                _build(first, missing, hooks, None)
-    found = [path for w in wanted.values() if (path := w.kept())]
+                hooks.on_note(f"building {first.recipe.name} for {request.backend}, {' and '.join(to_build)}: {reason}")
+                _build(first, to_build, hooks, None)
+    found = {p: path for p, w in wanted.items() if (path := w.recorded())}
     if not found:
         raise EngineError(f"no {request.backend} engine of {request.model} gives the network's labels here")
-    return min(found, key=_seconds)
+    fastest = min(found, key=lambda p: _seconds(found[p]))
+    return ensure_engine(replace(request, precision=fastest), hooks)  # built again if its bytes are not whole
 
 
 def _seconds(engine: Path) -> float:
@@ -129,14 +141,30 @@ class _Wanted:
         self.images = _calibration_files(self.recipe, request.calibrate)
         self.identity = identity_of(self.recipe, request, self.images)
 
-    def kept(self) -> Path | None:
-        """The kept engine, if its bytes are what was built."""
+    def recorded(self) -> Path | None:
+        """The kept engine with a record; its bytes are not looked at."""
         path = cache.find(self.identity, any_shapes=not self.request.shapes, any_calibration=not self.request.calibrate)
         with suppress(EngineError):
             if path:
-                trusted(path)
+                read_sidecar(path)
                 return path
         return None
+
+    def kept(self) -> Path | None:
+        """The kept engine, if its bytes are what was built."""
+        path = self.recorded()
+        return _whole(path) if path else None
+
+    def kept_aside(self) -> Path | None:
+        """The engine that did not give the network's labels, if it was kept for measurements."""
+        return _whole(cache.engine_path(self.identity, cache.REJECTED))
+
+
+def _whole(path: Path) -> Path | None:
+    with suppress(EngineError):
+        trusted(path)
+        return path
+    return None
 
 
 def identity_of(recipe: Recipe, request: EngineRequest, images: Sequence[Mapping[str, Path]]) -> Identity:
@@ -174,7 +202,9 @@ def _calibration_files(recipe: Recipe, folders: Mapping[str, Path]) -> list[dict
 # ---------------------------------------------------------------------- the other process
 
 
-def _build(wanted: _Wanted, precisions: Sequence[str], hooks: BuildHooks, out: Path | None) -> None:
+def _build(
+    wanted: _Wanted, precisions: Sequence[str], hooks: BuildHooks, out: Path | None, *, keep_rejected: bool = False
+) -> None:
     """Have another process build engines; whatever happens, it is ended and its unfinished files are gone."""
     folder = (out or cache.engine_path(wanted.identity)).parent
     try:
@@ -186,6 +216,7 @@ def _build(wanted: _Wanted, precisions: Sequence[str], hooks: BuildHooks, out: P
                 "images": wanted.images,
                 "out": out,
                 "work": work,
+                "keep_rejected": keep_rejected,
             }
             _run({key: value for key, value in job.items() if key != "calibrate"}, hooks)
     except OSError as error:
@@ -289,7 +320,7 @@ def _work(job: dict[str, Any], answers: IO[str]) -> None:
         for started, precision in enumerate(precisions):  # noqa: B007 - `tell` reads it
             identity = identity_of(recipe, replace(request, precision=precision), files)
             try:
-                builder.build(identity, out, job["floor"])
+                builder.build(identity, out, job["floor"], keep_rejected=job["keep_rejected"])
             except EngineError:
                 if len(precisions) == 1:
                     raise  # of several, any one will do

@@ -44,11 +44,13 @@ def open_engine(
     *,
     probabilities: bool = False,
     companions: Mapping[str, Path] | None = None,
+    proved: bool = True,
 ) -> Engine:
     """The engine of those options, built and verified first if need be; acquires nothing until entered.
 
     `probabilities`: it shall be able to give them. `companions`: folders of depth or HHA images that go with
-    `calibrate`. Raises SettingsError for unknown choices, EngineError for what cannot be had here.
+    `calibrate`. Without `proved`, for measurements, an engine of a stated precision may differ from the network on more
+    pixels than it should. Raises SettingsError for unknown choices, EngineError for what cannot be had here.
     """
     from fcnseg.engine.choice import choose_backend, choose_precisions
     from fcnseg.engine.opening import open_built
@@ -65,7 +67,7 @@ def open_engine(
     request = engine_request(options, backend, probabilities=probabilities, companions=companions)
     try:
         if options.precision != "auto":
-            file = ensure_engine(request, hooks)
+            file = ensure_engine(request, hooks, proved=proved)
         else:
             precisions = choose_precisions(backend, calibrated=options.calibrate is not None)
             file = fastest_engine(request, precisions, hooks)

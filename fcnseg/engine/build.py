@@ -73,11 +73,19 @@ class Builder:
     ) -> None:
         self._left.close()
 
-    def build(self, identity: Identity, target: Path | None = None, floor: float | None = None) -> Sidecar:
+    def build(
+        self,
+        identity: Identity,
+        target: Path | None = None,
+        floor: float | None = None,
+        *,
+        keep_rejected: bool = False,
+    ) -> Sidecar:
         """Build the engine of that identity into the cache, or as `target`; returns its record.
 
         Raises EngineError, and publishes nothing, if it cannot be built or does not agree with the network on `floor`
-        of the pixels (default: `verify.FLOORS`); a rejection from the cache is remembered.
+        of the pixels (default: `verify.FLOORS`); a rejection from the cache is remembered, and `keep_rejected` keeps
+        the engine with its record, where only measurements look for it.
         """
         start = time.monotonic()
         target = target or engine_path(identity)
@@ -93,7 +101,7 @@ class Builder:
                 floor = FLOORS[identity.precision] if floor is None else floor
                 sidecar = replace(sidecar, verification=self._verify(identity, engine, sidecar, floor))
             sidecar = replace(sidecar, build_seconds=round(time.monotonic() - start, 1), file=target.name)
-            _publish(engine, target, sidecar)
+            _publish(engine, target, sidecar, keep_rejected)
             _twin(engine).unlink(missing_ok=True)
         return sidecar
 
@@ -220,12 +228,15 @@ def _twin(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}-twin")
 
 
-def _publish(engine: Path, target: Path, sidecar: Sidecar) -> None:
+def _publish(engine: Path, target: Path, sidecar: Sidecar, keep_rejected: bool) -> None:
     """Move engine and record to their place, or raise EngineError if the verification did not hold."""
     found = sidecar.verification
     if found is not None and not found.held:
         if target == engine_path(sidecar.identity):
-            write_sidecar(engine_path(sidecar.identity, REJECTED), sidecar)
+            aside = engine_path(sidecar.identity, REJECTED)
+            if keep_rejected:
+                os.replace(engine, aside)
+            write_sidecar(aside, sidecar)
         raise EngineError(
             f"this {sidecar.identity.precision} engine does not give the network's labels on {found.floor:.2%} of the "
             f"pixels, worst at {found.worst}; use a higher precision"

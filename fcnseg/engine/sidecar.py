@@ -123,12 +123,24 @@ def trusted(engine: Path) -> Sidecar:
         size = engine.stat().st_size
         if size != sidecar.file_bytes:
             raise EngineError(f"{engine} has {size} bytes instead of the recorded {sidecar.file_bytes}; {rebuild}")
-        found = file_sha256(engine)
+        found = _remembered_sha256(engine)
     except OSError as error:
         raise EngineError(f"{engine} cannot be read: {error.strerror}; {rebuild}") from error
     if found != sidecar.file_sha256:
         raise EngineError(f"{engine} was changed since it was built; {rebuild}")
     return sidecar
+
+
+def _remembered_sha256(path: Path) -> str:
+    """The hash of a file, computed once in this process as long as nothing touches the file."""
+    found = path.stat()
+    stamp = (os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    if stamp not in _hashes:
+        _hashes[stamp] = file_sha256(path)
+    return _hashes[stamp]
+
+
+_hashes: dict[tuple[str, int, int, int, int], str] = {}
 
 
 def file_sha256(path: Path) -> str:
