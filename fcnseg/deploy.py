@@ -260,7 +260,11 @@ def export_model(model: str, out: Path, *, weights: Path | None = None, probabil
         raise SettingsError(f"probabilities of type {probabilities!r} are unknown; use float32 or float16")
     recipe = find_recipe(model)
     loaded = load_whole_network(recipe, weights)
-    export_onnx(LabelGraph(loaded.network, recipe, probabilities).eval(), out, weights_sha256=loaded.weights_sha256)
+    export_onnx(
+        LabelGraph(loaded.network, recipe, probabilities, skip_margins=True).eval(),
+        out,
+        weights_sha256=loaded.weights_sha256,
+    )
     inputs = [f"{m}: {'float32' if m == 'depth' else 'uint8'}, N x H x W x {MODALITIES[m]}" for m in recipe.modalities]
     labels = [f"{h.name}: {'uint8' if h.labels.classes <= 256 else 'uint16'}, N x H x W" for h in recipe.heads]
     names = output_names(recipe, True)[len(labels) :] if probabilities else ()

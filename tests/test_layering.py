@@ -21,7 +21,8 @@ ALLOWED = {
     "building": FOUNDATION | {"engine", "stream", "weights", "building"},
     "deploy": FOUNDATION | {"building", "engine", "stream", "weights", "deploy"},
     "api": FOUNDATION | {"building", "deploy", "engine", "stream", "weights", "api"},
-    "cli": FOUNDATION | {"api", "building", "deploy", "cli", "models", "weights", "engine", "stream", "scoring", "training"},
+    "cli": FOUNDATION
+    | {"api", "building", "deploy", "cli", "models", "weights", "engine", "stream", "scoring", "training"},
 }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fcnseg import __version__
-from fcnseg.cli import build_engine, engines, export, models, run, weights
+from fcnseg.cli import bench, build_engine, doctor, engines, export, models, run, weights
 from fcnseg.errors import FcnsegError
 
 # Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
@@ -28,6 +28,8 @@ app.command("run")(run.run)
 app.command("build-engine")(build_engine.build_engine)
 app.add_typer(engines.app, name="engines")
 app.command("export")(export.export)
+app.command("bench")(bench.bench)
+app.command("doctor")(doctor.doctor)
 app.command("models")(models.models)
 app.add_typer(weights.app, name="weights")
 

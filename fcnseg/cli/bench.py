@@ -14,7 +14,8 @@ from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Calibrate, Device, Model, Quiet, Weights
 
 if TYPE_CHECKING:
-    from fcnseg.engine.bench import BenchResult, Candidate
+    from fcnseg.engine.bench import BenchResult
+    from fcnseg.engine.bench_worker import Candidate
     from fcnseg.recipes import Recipe
     from fcnseg.types import Engine, Frame
 
@@ -77,7 +78,8 @@ def bench(
       fcnseg bench --json --plot speeds.png > speeds.json
     """
     from fcnseg.deploy import size_of
-    from fcnseg.engine.bench import BenchOptions, Workload
+    from fcnseg.engine.bench import BenchOptions
+    from fcnseg.engine.bench_worker import Workload
     from fcnseg.recipes import find_recipe
 
     recipe = find_recipe(model)
@@ -120,12 +122,12 @@ def open_candidate(
     if candidate.backend == "openvino":
         device = "auto"  # it has the processor alone, also where torch is given a GPU
     options = EngineOptions(model, weights, candidate.backend, device, candidate.precision, calibrate=calibrate)
-    return open_engine(options, companions=companions)
+    return open_engine(options, companions=companions, proved=False)
 
 
 def _candidates(engines: str | None, recipe: Recipe, device: str, *, calibrated: bool) -> list[Candidate]:
     """What to measure; raises SettingsError for names that do not exist."""
-    from fcnseg.engine.bench import Candidate
+    from fcnseg.engine.bench_worker import Candidate
     from fcnseg.engine.hardware import runnable
     from fcnseg.errors import SettingsError
 

@@ -115,7 +115,7 @@ class Builder:
         """A network's graph with probabilities, as a file in the folder for unfinished ones."""
         self.on_progress("exporting the graph", 0.05)
         file = self.work / f"{name}.onnx"
-        graph = LabelGraph(network, self.recipe, "float32").eval()
+        graph = LabelGraph(network, self.recipe, "float32", skip_margins=True).eval()
         export_onnx(graph, file, weights_sha256=identity.weights, separate_weights=True)
         return file
 

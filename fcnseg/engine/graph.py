@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fcnseg.models.fcn import FCN
+from fcnseg.models.margins import WindowedTrunk, applies
 from fcnseg.recipes import Input, Recipe
 
 
@@ -16,13 +17,20 @@ class LabelGraph(nn.Module):
     """Takes one tensor a modality, N x H x W x C in the recipe's order of modalities: uint8 RGB for color, uint8 as
     stored for hha, float32 (N x H x W x 1) for depth. Returns the label map of every head and, where
     `probabilities` names their type ("float32" or "float16"), the class probabilities of every head after them.
+
+    With `skip_margins` the blank margins of `caffe` geometry are not computed pixel by pixel (see `models.margins`):
+    equal to float rounding, and faster. Engines do so; without it this is the plain network that they are held against.
     """
 
-    def __init__(self, network: FCN, recipe: Recipe, probabilities: str | None = None) -> None:
+    def __init__(
+        self, network: FCN, recipe: Recipe, probabilities: str | None = None, *, skip_margins: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
         self.probabilities = probabilities
+        windowed = skip_margins and applies(network.spec)
+        self.trunks = nn.ModuleList(WindowedTrunk(network, s) for s in network.spec.streams) if windowed else None
         for s, stream in enumerate(recipe.streams):
             for i, source in enumerate(stream.inputs):
                 mean = torch.tensor(source.mean, dtype=torch.float32)[:, None, None]
@@ -38,7 +46,10 @@ class LabelGraph(nn.Module):
                 for i, source in enumerate(stream.inputs)
             ]
             streams.append(prepared[0] if len(prepared) == 1 else torch.cat(prepared, dim=1))
-        return tuple(self.network(*streams))
+        if self.trunks is None:
+            return tuple(self.network(*streams))
+        taps = [trunk(self.network, x) for trunk, x in zip(self.trunks, streams, strict=True)]
+        return tuple(self.network.fuse(head, taps, streams[0].shape[-2:]) for head in self.network.spec.heads)
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
         """The outputs that `output_names` names: labels uint8 N x H x W (uint16 above 256 classes), then

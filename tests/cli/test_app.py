@@ -17,7 +17,9 @@ def test_version(fcnseg: Command) -> None:
     assert (done.code, done.out) == (0, f"fcnseg {package.__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["run", "models", "weights"])
+@pytest.mark.parametrize(
+    "command", ["run", "build-engine", "engines", "export", "bench", "doctor", "models", "weights"]
+)
 def test_every_command_has_help(fcnseg: Command, command: str) -> None:
     assert command in fcnseg("--help").out
     done = fcnseg(command, "--help")

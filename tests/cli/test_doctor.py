@@ -3,21 +3,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 
-from fcnseg.cli import doctor
 from fcnseg.engine.choice import choose_backend
 from tests.conftest import Outcome
 
 Command = Callable[..., Outcome]
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`fcnseg doctor` alone."""
-    app = typer.Typer(rich_markup_mode=None, callback=lambda: None)
-    app.command("doctor")(doctor.doctor)
-    monkeypatch.setattr("fcnseg.cli.app.app", app)
 
 
 def test_the_document_says_what_is_here(fcnseg: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

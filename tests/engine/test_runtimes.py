@@ -62,7 +62,7 @@ def export(folder: Path, family: str) -> Exported:
     tiny = make_tiny(folder, **FAMILIES[family])
     recipe = load_recipe(tiny.recipe)
     graph = LabelGraph(load_network(recipe, tiny.weights).network, recipe, "float32").eval()
-    export_onnx(graph, folder / "model.onnx")
+    export_onnx(LabelGraph(graph.network, recipe, "float32", skip_margins=True).eval(), folder / "model.onnx")
     return Exported(recipe, graph, folder / "model.onnx")
 
 
@@ -134,7 +134,7 @@ def test_half_precision_probabilities_and_separate_weights(tiny_graph: LabelGrap
 
 
 def test_a_full_disk_leaves_nothing(tiny_graph: LabelGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)

@@ -1,0 +1,157 @@
+"""How fast the engines are on this processor beside OpenCV, how fast they load, and what memory a run takes.
+
+Full-width voc-fcn8s at 500 x 375 with seeded random weights, in one run of `fcnseg bench`: OpenCV, torch in fp32 and
+bf16, OpenVINO in fp32, bf16 and int8. Then, each in a fresh process: the time to load the cached engine, and the peak
+memory of `fcnseg run` on one image. Run from the project's root: `python -m benchmarks.engines [--out bench.json]`.
+
+What it must reach: fp32 1.8, bf16 3.4 and int8 6 times OpenCV's speed; loading 1.5 s; 1.8 GiB in fp32, 1.4 in bf16.
+
+Random weights know no objects: with scores of equal spread the best two classes would nearly tie everywhere. Each
+class therefore weighs a pattern of its own of the trunk's features, less their mean (as measured on one image), which
+spreads the scores as training does. The labels of low precisions still differ on more pixels than a trained model's;
+so engines are built whatever their agreement, and the table shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from fcnseg.engine.bench import made_up_frames
+from fcnseg.engine.hardware import cpu_name, usable_cores
+from fcnseg.models import FCN, network_spec
+from fcnseg.recipes import find_recipe
+
+MODEL = "voc-fcn8s"
+SIZE = (375, 500)
+MEAN = (104.00699, 116.66877, 122.67892)
+ENGINES = "opencv:fp32,torch:fp32,torch:bf16,openvino:fp32,openvino:bf16,openvino:int8"
+SPEEDS = {"openvino:fp32": 1.8, "openvino:bf16": 3.4, "openvino:int8": 6.0}
+MEMORY_GIB = {"fp32": 1.8, "bf16": 1.4}
+LOAD_SECONDS = 1.5
+
+FCNSEG = "from fcnseg.cli import main; main()"
+
+LOAD = """
+import sys, time
+import openvino  # the library itself is not part of loading an engine
+from fcnseg.deploy import EngineOptions, open_engine
+from pathlib import Path
+start = time.perf_counter()
+with open_engine(EngineOptions(sys.argv[1], Path(sys.argv[2]), "openvino", "auto", sys.argv[3])):
+    print(time.perf_counter() - start)
+"""
+
+RUN = """
+from fcnseg.cli import main
+from fcnseg.engine.ceiling import peak_memory_bytes
+try:
+    main()
+finally:
+    print(peak_memory_bytes())
+"""
+
+
+@torch.no_grad()
+def write_weights(path: Path, sample: np.ndarray) -> None:
+    """Seeded weights: a trunk by Kaiming, scores with a spread between classes (see above)."""
+    torch.manual_seed(0)
+    network = FCN(network_spec(find_recipe(MODEL))).eval()
+    image = torch.from_numpy(sample[..., ::-1].astype(np.float32)).permute(2, 0, 1)[None]
+    image -= torch.tensor(MEAN)[:, None, None]
+    (taps,) = (network.trunk(stream, image) for stream in network.spec.streams)
+    for name, features in taps.items():
+        score = network.get_submodule(f"score_{name}")
+        assert isinstance(score, torch.nn.Conv2d)
+        assert score.bias is not None
+        centre, spread = features.mean((0, 2, 3)), features.std((0, 2, 3)).clamp_min(1e-6)
+        score.weight.normal_()
+        score.weight *= 3 * (spread.shape[0] ** -0.5 / spread)[None, :, None, None]
+        score.bias.copy_(-(score.weight[:, :, 0, 0] @ centre))
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path, {"recipe": MODEL})
+
+
+def write_images(folder: Path) -> None:
+    """Eight made-up photographs, for calibration and the run."""
+    folder.mkdir()
+    for frame in made_up_frames(find_recipe(MODEL), SIZE, 8):
+        Image.fromarray(frame.inputs["color"]).save(folder / f"{frame.key}.png")
+
+
+def call(code: str, *arguments: object) -> str:
+    """Run code in a fresh process; its standard output. Code 3 is a benchmark of which some engines failed."""
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"it failed: {' '.join(map(str, arguments))}")
+    return done.stdout
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Everything, with the weights, images and engines in `folder`."""
+    os.environ["FCNSEG_HOME"] = str(folder / "home")
+    weights, photos = folder / "weights.safetensors", folder / "photos"
+    write_images(photos)
+    write_weights(weights, made_up_frames(find_recipe(MODEL), SIZE, 1)[0].inputs["color"])
+    for precision in ("fp32", "bf16", "int8"):
+        calibrate = ["--calibrate", photos] if precision == "int8" else []
+        chosen = ["--backend", "openvino", "--precision", precision, "--min-agreement", 0]
+        call(FCNSEG, "build-engine", MODEL, "--weights", weights, *chosen, *calibrate)
+    size = f"{SIZE[1]}x{SIZE[0]}"
+    arguments = ["--model", MODEL, "--weights", weights, "--engines", ENGINES, "--size", size]
+    result: dict[str, Any] = json.loads(call(FCNSEG, "bench", *arguments, "--json"))
+    result["load_seconds"] = {p: float(call(LOAD, MODEL, weights, p)) for p in ("fp32", "bf16", "int8")}
+    result["run_peak_gib"] = {}
+    for precision in ("fp32", "bf16", "int8"):
+        chosen = ["--model", MODEL, "--weights", weights, "--backend", "openvino", "--precision", precision]
+        said = call(RUN, "run", photos / "made-up-0.png", "--out", folder / f"masks-{precision}", *chosen, "-q")
+        result["run_peak_gib"][precision] = int(said.split()[-1]) / 2**30
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """A short table: what was reached, and what must be."""
+    print(f"{cpu_name()}, {usable_cores()} cores, {datetime.now(UTC):%Y-%m-%d}: python -m benchmarks.engines")
+    for row in result["rows"]:
+        name, figures = f"{row['backend']}:{row['precision']}", row["figures"]
+        if figures is None:
+            print(f"{name:14}  {row['failure']}")
+            continue
+        target = f" (must: {SPEEDS[name]})" if name in SPEEDS else ""
+        share = f"{figures['ceiling_share']:.0%} of the ceiling" if figures["ceiling_share"] else "no ceiling known"
+        print(
+            f"{name:14}  {figures['latency_median_seconds']:.2f} s/image, {figures['speed_ratio']:.2f} times "
+            f"{result['peer']}{target}, labels {figures['agreement']:.2%}, {figures['gflops']:.0f} GFLOP/s, {share}"
+        )
+    for precision, seconds in result["load_seconds"].items():
+        print(f"loading openvino:{precision} takes {seconds:.2f} s (must: {LOAD_SECONDS})")
+    for precision, peak in result["run_peak_gib"].items():
+        target = f" (must: {MEMORY_GIB[precision]})" if precision in MEMORY_GIB else ""
+        print(f"a run of openvino:{precision} holds at most {peak:.2f} GiB{target}")
+
+
+def main() -> None:
+    """Measure and print; with --out the whole result as JSON too."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="also write everything that was measured, as JSON")
+    out = parser.parse_args().out
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder))
+    show(result)
+    if out:
+        out.write_text(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
