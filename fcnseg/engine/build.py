@@ -111,11 +111,11 @@ class Builder:
             self._exported = self.export(load_whole_network(self.recipe, self.weights).network, "graph", identity)
         return self._exported
 
-    def export(self, network: FCN, name: str, identity: Identity) -> Path:
+    def export(self, network: FCN, name: str, identity: Identity, *, skip_margins: bool = True) -> Path:
         """A network's graph with probabilities, as a file in the folder for unfinished ones."""
         self.on_progress("exporting the graph", 0.05)
         file = self.work / f"{name}.onnx"
-        graph = LabelGraph(network, self.recipe, "float32", skip_margins=True).eval()
+        graph = LabelGraph(network, self.recipe, "float32", skip_margins=skip_margins).eval()
         export_onnx(graph, file, weights_sha256=identity.weights, separate_weights=True)
         return file
 
@@ -207,7 +207,8 @@ def _quantized_graph(builder: Builder, identity: Identity) -> Path:
     builder.on_progress("calibrating", 0.1)
     ranges = measure_ranges(LabelGraph(network, builder.recipe).eval(), builder.calibration())
     file = builder.work / "int8.onnx"
-    onnx.save(quantize(onnx.load(builder.graph_file(identity)), ranges), file, save_as_external_data=True)
+    plain = builder.export(network, "plain", identity, skip_margins=False)  # whose layers the ranges were measured at
+    onnx.save(quantize(onnx.load(plain), ranges), file, save_as_external_data=True)
     return file
 
 
