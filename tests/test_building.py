@@ -108,8 +108,10 @@ def test_the_engine_gives_the_networks_labels_whatever_the_company(coarse: TinyM
         engine.infer({"color": pixels})
 
 
-def test_int8_is_calibrated_on_the_users_images(coarse: TinyModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("geometry", ["same", "caffe"])
+def test_int8_is_calibrated_on_the_users_images(geometry: str, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
+    coarse = make_tiny(tmp_path, stride=32, geometry=geometry)
     for i in range(3):
         photograph(tmp_path / "photos" / f"{i}.png", 90, 70, seed=i)
     file = build_here(coarse, "int8", tmp_path / "int8.engine", images=tmp_path / "photos")

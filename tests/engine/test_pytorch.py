@@ -147,12 +147,3 @@ def test_nothing_is_acquired_before_entry_and_nothing_kept_after(tiny: TinyModel
         pass
     with pytest.raises(EngineError, match="closed"):
         opened.infer({"color": image(3, 3)})
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_agrees_with_the_cpu(tiny: TinyModel) -> None:
-    pixels = {"color": image(120, 160)}
-    recipe = find_recipe(tiny.recipe)
-    with TorchEngine(recipe, tiny.weights, "cpu") as cpu, TorchEngine(recipe, tiny.weights, "cuda") as gpu:
-        assert (cpu.infer(pixels)[0]["labels"] == gpu.infer(pixels)[0]["labels"]).mean() > 0.9999
