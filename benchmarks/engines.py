@@ -2,7 +2,7 @@
 
 Full-width voc-fcn8s at 500 x 375 with seeded random weights, in one run of `fcnseg bench`: OpenCV, torch in fp32 and
 bf16, OpenVINO in fp32, bf16 and int8. Then, each in a fresh process: the time to load the cached engine, and the peak
-memory of `fcnseg run` on one image. Run from the project's root: `python -m benchmarks.engines [--out bench.json]`.
+memory of `fcnseg run` on one image. From the project's root: `python -m benchmarks.engines speed` and `... start`.
 
 What it must reach: fp32 1.8, bf16 3.4 and int8 6 times OpenCV's speed; loading 1.5 s; 1.8 GiB in fp32, 1.4 in bf16.
 
@@ -36,6 +36,7 @@ from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import find_recipe
 
 MODEL = "voc-fcn8s"
+PRECISIONS = ("fp32", "bf16", "int8")
 SIZE = (375, 500)
 MEAN = (104.00699, 116.66877, 122.67892)
 ENGINES = "opencv:fp32,torch:fp32,torch:bf16,openvino:fp32,openvino:bf16,openvino:int8"
@@ -99,23 +100,37 @@ def call(code: str, *arguments: object) -> str:
     return done.stdout
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Everything, with the weights, images and engines in `folder`."""
+def prepare(folder: Path, *sizes: object) -> tuple[Path, Path]:
+    """Weights, images and the three engines, in `folder`."""
     os.environ["FCNSEG_HOME"] = str(folder / "home")
     weights, photos = folder / "weights.safetensors", folder / "photos"
     write_images(photos)
     write_weights(weights, made_up_frames(find_recipe(MODEL), SIZE, 1)[0].inputs["color"])
-    for precision in ("fp32", "bf16", "int8"):
+    for precision in PRECISIONS:
         calibrate = ["--calibrate", photos] if precision == "int8" else []
-        chosen = ["--backend", "openvino", "--precision", precision, "--min-agreement", 0]
+        chosen = ["--backend", "openvino", "--precision", precision, "--min-agreement", 0, *sizes]
         call(FCNSEG, "build-engine", MODEL, "--weights", weights, *chosen, *calibrate)
-    size = f"{SIZE[1]}x{SIZE[0]}"
-    arguments = ["--model", MODEL, "--weights", weights, "--engines", ENGINES, "--size", size]
-    result: dict[str, Any] = json.loads(call(FCNSEG, "bench", *arguments, "--json"))
-    loads = {p: [float(call(LOAD, MODEL, weights, p)) for _ in range(4)] for p in ("fp32", "bf16", "int8")}
-    result["load_seconds"] = {p: {"first": seconds[0], "again": median(seconds[1:])} for p, seconds in loads.items()}
-    result["run_peak_gib"] = {}
-    for precision in ("fp32", "bf16", "int8"):
+    return weights, photos
+
+
+def measure_speed(folder: Path) -> dict[str, Any]:
+    """Engines side by side, built for the model's own range of sizes."""
+    weights, _ = prepare(folder)
+    found = call(
+        FCNSEG, "bench", "--model", MODEL, "--weights", weights, "--size", "500x375", "--engines", ENGINES, "--json"
+    )
+    result: dict[str, Any] = json.loads(found)
+    return result
+
+
+def measure_start(folder: Path) -> dict[str, Any]:
+    """Loading, and a whole run of one image; engines for few sizes, because those are compared faster."""
+    sizes = ["--min-shape", "64x64", "--opt-shape", "100x100", "--max-shape", "120x120", "--max-batch", 1]
+    weights, photos = prepare(folder, *sizes)
+    result: dict[str, Any] = {"load_seconds": {}, "run_peak_gib": {}}
+    for precision in PRECISIONS:
+        first, *again = (float(call(LOAD, MODEL, weights, precision)) for _ in range(4))
+        result["load_seconds"][precision] = {"first": first, "again": median(again)}
         chosen = ["--model", MODEL, "--weights", weights, "--backend", "openvino", "--precision", precision]
         said = call(RUN, "run", photos / "made-up-0.png", "--out", folder / f"masks-{precision}", *chosen, "-q")
         result["run_peak_gib"][precision] = int(said.split()[-1]) / 2**30
@@ -124,8 +139,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     """A short table: what was reached, and what must be."""
-    print(f"{cpu_name()}, {usable_cores()} cores, {datetime.now(UTC):%Y-%m-%d}: python -m benchmarks.engines")
-    for row in result["rows"]:
+    for row in result.get("rows", ()):
         name, figures = f"{row['backend']}:{row['precision']}", row["figures"]
         if figures is None:
             print(f"{name:14}  {row['failure']}")
@@ -136,12 +150,12 @@ def show(result: dict[str, Any]) -> None:
             f"{name:14}  {figures['latency_median_seconds']:.2f} s/image, {figures['speed_ratio']:.2f} times "
             f"{result['peer']}{target}, labels {figures['agreement']:.2%}, {figures['gflops']:.0f} GFLOP/s, {share}"
         )
-    for precision, seconds in result["load_seconds"].items():
+    for precision, seconds in result.get("load_seconds", {}).items():
         print(
             f"loading openvino:{precision} takes {seconds['again']:.2f} s (must: {LOAD_SECONDS}); "
             f"{seconds['first']:.2f} s the first time, with the file still on the disk"
         )
-    for precision, peak in result["run_peak_gib"].items():
+    for precision, peak in result.get("run_peak_gib", {}).items():
         target = f" (must: {MEMORY_GIB[precision]})" if precision in MEMORY_GIB else ""
         print(f"a run of openvino:{precision} holds at most {peak:.2f} GiB{target}")
 
@@ -149,14 +163,18 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     """Measure and print; with --out the whole result as JSON too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS, help="what to measure")
     parser.add_argument("--out", type=Path, help="also write everything that was measured, as JSON")
-    out = parser.parse_args().out
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder))
+        result = PARTS[given.part](Path(folder))
+    print(f"{cpu_name()}, {usable_cores()} cores, {datetime.now(UTC):%Y-%m-%d}: benchmarks.engines {given.part}")
     show(result)
-    if out:
-        out.write_text(json.dumps(result, indent=2))
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=2))
 
+
+PARTS = {"speed": measure_speed, "start": measure_start}
 
 if __name__ == "__main__":
     main()
