@@ -153,7 +153,7 @@ def show(result: dict[str, Any]) -> None:
     for precision, seconds in result.get("load_seconds", {}).items():
         print(
             f"loading openvino:{precision} takes {seconds['again']:.2f} s (must: {LOAD_SECONDS}); "
-            f"{seconds['first']:.2f} s the first time, with the file still on the disk"
+            f"{seconds['first']:.2f} s in the first process"
         )
     for precision, peak in result.get("run_peak_gib", {}).items():
         target = f" (must: {MEMORY_GIB[precision]})" if precision in MEMORY_GIB else ""
