@@ -226,6 +226,7 @@ def _build(
 
 
 def _run(job: Mapping[str, Any], hooks: BuildHooks) -> None:
+    hooks.on_progress("starting the builder", 0.0)
     process = subprocess.Popen(
         [sys.executable, "-m", "fcnseg.building"],
         stdin=subprocess.PIPE,

@@ -320,6 +320,7 @@ def test_an_ended_build_leaves_nothing_that_is_used(
     if ending == signal.SIGINT:
         assert builders[0].returncode == 130
         assert "Traceback" not in err
+        assert "nothing of it is left" in err
         assert not unfinished(own_home)
     else:
         assert cache.strays() or not unfinished(own_home)

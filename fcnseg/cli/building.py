@@ -20,9 +20,6 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
     """Hooks that draw a progress bar on standard error from the first step of a build until the block ends."""
     from fcnseg.building import BuildHooks
 
-    if quiet:
-        yield BuildHooks()
-        return
     bar: Progress | None = None
 
     def on_progress(phase: str, fraction: float) -> None:
@@ -33,8 +30,15 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
             bar.add_task(phase, total=1.0)
         bar.update(bar.task_ids[0], description=phase, completed=fraction)
 
+    def on_note(line: str) -> None:
+        err().print(line, markup=False)
+
     try:
-        yield BuildHooks(lambda line: err().print(line, markup=False), on_progress)
+        yield BuildHooks() if quiet else BuildHooks(on_note, on_progress)
+    except KeyboardInterrupt:
+        if bar is not None:
+            on_note("fcnseg: interrupted: the engine is not built, and nothing of it is left")
+        raise
     finally:
         if bar is not None:
             bar.stop()

@@ -10,7 +10,7 @@ import typer
 
 from fcnseg.cli.building import build_display, described
 from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import Backend, Calibrate, Device, Model, Precision, Quiet, Weights
+from fcnseg.cli.options import Backend, Calibrate, Device, Precision, Quiet, Weights
 
 if TYPE_CHECKING:
     from fcnseg.types import EngineInfo, Failure, Summary
@@ -23,7 +23,15 @@ def run(
         Path, typer.Argument(help="A folder (searched through), an image, or a .txt file with one path a line.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps; made if needed.")],
-    model: Model = "street-fcn8s",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A name that `fcnseg models` lists, or a recipe FILE.toml.",
+            show_default="street-fcn8s, or the engine's",
+        ),
+    ] = None,
     weights: Weights = None,
     engine: Annotated[
         Path | None, typer.Option(help="Run this engine, that `fcnseg build-engine --out` wrote here.")
@@ -66,8 +74,11 @@ def run(
         --weights fcn8s-heavy-pascal.caffemodel
     """
     from fcnseg.api import RunOptions
-    from fcnseg.deploy import EngineOptions
+    from fcnseg.deploy import DEFAULT_MODEL, EngineOptions
+    from fcnseg.engine.opening import model_of
 
+    if model is None:
+        model = model_of(engine) if engine else DEFAULT_MODEL
     companions = {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
     options = RunOptions(
         source=source,

@@ -20,6 +20,8 @@ def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]
     """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
         raise SettingsError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
+    if backend.startswith("tensorrt") and device.startswith("cuda:") and device != "cuda:0":
+        raise SettingsError(f"TensorRT engines run on the first GPU; choose {device} with CUDA_VISIBLE_DEVICES")
     on_gpu = device.startswith(("cuda", "mps"))
     if backend != "auto":
         if backend not in BACKENDS:
@@ -33,7 +35,7 @@ def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]
         raise EngineError(f"device {device}: the driver offers no NVIDIA GPU; use --device cpu")
     if device.startswith("cuda") or (device == "auto" and nvidia_gpus()):
         for name in ("tensorrt", "tensorrt-rtx"):
-            if find_spec(name.replace("-", "_")):
+            if find_spec(name.replace("-", "_")) and device in ("auto", "cuda", "cuda:0"):
                 return name, "an NVIDIA GPU and TensorRT are here"
         return "torch", "an NVIDIA GPU is here, TensorRT is not"
     if device == "mps":

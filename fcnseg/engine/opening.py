@@ -69,5 +69,5 @@ def engine_info(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str) -> En
 
 
 def model_of(file: Path) -> str:
-    """The name of the model an engine file was built from."""
-    return read_sidecar(file).identity.model
+    """The recipe file that an engine was built from. Raises EngineError if it has no record of this machine."""
+    return read_sidecar(file).model_source

@@ -61,6 +61,10 @@ def test_from_a_model_to_label_maps_and_back_to_nothing(
     assert "100.00%" in fcnseg("engines", "list").out
     assert fcnseg("engines", "verify", "-q").code == 0
 
+    alone = fcnseg("run", tmp_path / "photos", "--out", tmp_path / "alone", "--engine", file)
+    assert alone.code == 0, alone.err  # the engine knows its model
+    assert (tmp_path / "alone/a.png").read_bytes() == (masks / "a.png").read_bytes()
+
     file.write_bytes(file.read_bytes()[:-1])
     broken = fcnseg("engines", "verify")
     assert broken.code == 1

@@ -13,6 +13,7 @@ from fcnseg.errors import EngineError, SettingsError
         (1, {"tensorrt", "tensorrt_rtx", "openvino"}, "auto", "auto", "tensorrt"),
         (1, {"tensorrt_rtx", "openvino"}, "cuda:0", "auto", "tensorrt-rtx"),
         (1, {"openvino"}, "auto", "auto", "torch"),
+        (2, {"tensorrt", "openvino"}, "cuda:1", "auto", "torch"),
         (1, {"tensorrt", "openvino"}, "cpu", "auto", "openvino"),
         (0, {"tensorrt", "openvino"}, "auto", "auto", "openvino"),
         (0, set(), "auto", "auto", "torch"),
@@ -37,6 +38,7 @@ def test_auto_follows_what_is_here(
         ("auto", "gpu", "use auto, cpu, cuda"),
         ("openvino", "cuda", "use --device cpu"),
         ("tensorrt", "cpu", "runs on NVIDIA GPUs"),
+        ("tensorrt", "cuda:1", "CUDA_VISIBLE_DEVICES"),
     ],
 )
 def test_what_cannot_be_is_refused(backend: str, device: str, says: str) -> None:
