@@ -256,9 +256,3 @@ class WindowedTrunk(nn.Module):
             whole - part - step.first for whole, part in zip(blank.shape[2:], window.shape[2:], strict=True)
         )
         return F.pad(window, (step.first, right, step.first, bottom)) + blank
-
-
-def trunk_without_margins(network: FCN, stream: Stream, image: Tensor) -> dict[str, Tensor]:
-    """`network.trunk(stream, image)` by way of a `WindowedTrunk`; for more than one image keep one of those."""
-    trunk: dict[str, Tensor] = WindowedTrunk(network, stream)(network, image)
-    return trunk

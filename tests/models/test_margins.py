@@ -21,13 +21,18 @@ from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.tensorrt import build_plan
 from fcnseg.models import FCN, Head, NetworkSpec, Stream, network_spec
 from fcnseg.models.backbones import backbone_layers
-from fcnseg.models.margins import WindowedTrunk, applies, plan_windows, trunk_without_margins
+from fcnseg.models.margins import WindowedTrunk, applies, plan_windows
 from fcnseg.recipes import Shapes, find_recipe
 from tests.conftest import make_tiny
 
 EARLY = (Stream(4, first_layer="conv1_1_bgrd"),)
 LATE = (Stream(3, "color"), Stream(2, "hha"))
 SIZES = ((1, 1), (1, 300), (259, 2), (64, 64), (33, 97), (95, 160))
+
+
+def trunk_without_margins(network: FCN, stream: Stream, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What `network.trunk(stream, image)` gives, by way of a WindowedTrunk."""
+    return WindowedTrunk(network, stream)(network, image)
 
 
 def spec(stride: int = 8, streams: tuple[Stream, ...] = (Stream(),)) -> NetworkSpec:
