@@ -107,7 +107,7 @@ def _quantize(model: Any, calibration: Sequence[Mapping[str, Pixels]]) -> Any:
             model,
             nncf.Dataset(list(calibration)),
             subset_size=len(calibration),
-            preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric: zero padding stays zero, and no label got worse
+            preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric: zero padding stays zero
             ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
         )
 
