@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import AsJson, Calibrate, Device, Model, Quiet, Weights
+from fcnseg.cli.options import AsJson, Calibrate, Depth, Device, Hha, Model, Quiet, Weights, companions_of
 
 if TYPE_CHECKING:
     from fcnseg.engine.bench import BenchResult
@@ -45,8 +45,8 @@ def bench(
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds; each engine sees every image once a round.")] = 5,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images a call, of one size.")] = 1,
     calibrate: Calibrate = None,
-    depth: Annotated[Path | None, typer.Option(help="Folder of depth images, for models that take them.")] = None,
-    hha: Annotated[Path | None, typer.Option(help="Folder of HHA images, for models that take them.")] = None,
+    depth: Depth = None,
+    hha: Hha = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Also draw the speeds as a chart.")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -86,7 +86,7 @@ def bench(
     height_width = size_of(size)
     if plot:
         _check_plot(plot)
-    companions = {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
+    companions = companions_of(depth, hha)
     candidates = _candidates(engines, recipe, device, calibrated=calibrate is not None)
     frames, broken = _frames(source, recipe, companions, images, height_width)
     opener = partial(open_candidate, model, weights, device, calibrate, companions)

@@ -10,7 +10,7 @@ import typer
 
 from fcnseg.cli import console
 from fcnseg.cli.building import build_display
-from fcnseg.cli.options import AsJson, Backend, Calibrate, Device, Precision, Quiet, Weights
+from fcnseg.cli.options import AsJson, Backend, Calibrate, Depth, Device, Hha, Precision, Quiet, Weights, companions_of
 
 if TYPE_CHECKING:
     from fcnseg.engine.sidecar import Sidecar
@@ -31,8 +31,8 @@ def build_engine(
     device: Device = "auto",
     precision: Precision = "auto",
     calibrate: Calibrate = None,
-    depth: Annotated[Path | None, typer.Option(help="Depth images that go with --calibrate.")] = None,
-    hha: Annotated[Path | None, typer.Option(help="HHA images that go with --calibrate.")] = None,
+    depth: Depth = None,
+    hha: Hha = None,
     min_shape: Size = None,
     opt_shape: Annotated[str | None, typer.Option(metavar="WxH", help="The size to be fastest at.")] = None,
     max_shape: Annotated[str | None, typer.Option(metavar="WxH", help="Largest image size.")] = None,
@@ -74,7 +74,6 @@ def build_engine(
     from fcnseg.deploy import EngineOptions, ProfileOptions
     from fcnseg.deploy import build_engine as build
 
-    companions = {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
     options = EngineOptions(model, weights, backend, device, precision, calibrate=calibrate)
     profile = ProfileOptions(min_shape, opt_shape, max_shape, max_batch, profile_from)
     with build_display(quiet) as hooks:
@@ -83,7 +82,7 @@ def build_engine(
             hooks,
             out=out,
             profile=profile,
-            companions=companions,
+            companions=companions_of(depth, hha),
             probabilities=with_probabilities,
             min_agreement=min_agreement,
             force=force,

@@ -37,6 +37,16 @@ Calibrate = Annotated[
     typer.Option(metavar="DIR", help="Typical images: int8 is calibrated, and the engine compared, on 32 of them."),
 ]
 
+Depth = Annotated[Path | None, typer.Option(help="Folder of depth images, for models that take them.")]
+
+Hha = Annotated[Path | None, typer.Option(help="Folder of HHA images, for models that take them.")]
+
+
+def companions_of(depth: Path | None, hha: Path | None) -> dict[str, Path]:
+    """The folders that were named, by modality."""
+    return {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and failures only.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

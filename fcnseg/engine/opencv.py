@@ -12,20 +12,21 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import reduce
 from multiprocessing import get_context
 from pathlib import Path
 from platform import python_version
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 import fcnseg
-from fcnseg.engine.signature import check_inputs
+from fcnseg.engine.signature import Closing, check_inputs, engine_info
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.models.backbones import Conv, Layer, LocalResponseNorm, MaxPool
 from fcnseg.recipes import Recipe
-from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
+from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.tensors import Array
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 INPUT = "data"
 
 
-class OpenCvEngine:
+class OpenCvEngine(Closing):
     """A recipe's network in OpenCV's DNN module, on the CPU in fp32; for models that take one colour image.
 
     Images are prepared by `cv2.dnn.blobFromImage`, labels are the arg-max of its scores. The first image of a size
@@ -65,31 +66,19 @@ class OpenCvEngine:
                     f"OpenCV {self._cv2.__version__} cannot read {self.recipe.name}: {_reason(error)}; "
                     "leave the opencv backend out"
                 ) from error
-        self._info = EngineInfo(
+        self.info = engine_info(
+            self.recipe,
             backend="opencv",
             device="cpu",
             precision="fp32",
-            model=self.recipe.name,
             weights_sha256=sha256,
-            heads={head.name: head.labels for head in self.recipe.heads},
-            modalities=self.recipe.modalities,
             versions={"fcnseg": fcnseg.__version__, "opencv": self._cv2.__version__, "python": python_version()},
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Release the network."""
         self._net = None
-
-    @property
-    def info(self) -> EngineInfo:
-        """What this engine is; known once entered."""
-        return self._info
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
@@ -205,12 +194,7 @@ class _CaffeWriter:
         if isinstance(layer, LocalResponseNorm):
             return self.layer("LRN", name, (bottom,), "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }")
         suffix = name.removeprefix(layer.name)
-        tops = []
-        for branch in layer.branches:
-            top = bottom
-            for part in branch:
-                top = self.run(part, part.name + suffix, top)
-            tops.append(top)
+        tops = [reduce(lambda top, part: self.run(part, part.name + suffix, top), b, bottom) for b in layer.branches]
         return self.layer("Concat", f"{name}/output", tops)
 
     def scaled(self, name: str, bottom: str) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from fcnseg.engine.identify import LIBRARIES, device_name, recipe_hash
 from fcnseg.engine.sidecar import Sidecar, read_sidecar, trusted
+from fcnseg.engine.signature import engine_info
 from fcnseg.errors import EngineError
 from fcnseg.recipes import Recipe
-from fcnseg.types import Engine, EngineInfo
+from fcnseg.types import Engine
 
 
 def open_built(recipe: Recipe, file: Path, choice: str = "as asked") -> Engine:
@@ -40,32 +41,25 @@ def open_built(recipe: Recipe, file: Path, choice: str = "as asked") -> Engine:
 
 def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> Engine:
     """The engine of a file whose record has been checked."""
-    info = engine_info(recipe, file, sidecar, choice)
-    if info.backend == "openvino":
-        from fcnseg.engine.openvino import OpenVINOEngine
-
-        return OpenVINOEngine(recipe, file, info, probabilities=sidecar.identity.probabilities)
-    from fcnseg.engine.tensorrt_runtime import TensorRTEngine
-
-    return TensorRTEngine(recipe, file, info, probabilities=sidecar.identity.probabilities)
-
-
-def engine_info(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str) -> EngineInfo:
-    """What a built engine is, from its record."""
     identity = sidecar.identity
-    return EngineInfo(
+    info = engine_info(
+        recipe,
         backend=identity.backend,
         device=identity.device,
         precision=identity.precision,
-        model=identity.model,
         weights_sha256=identity.weights,
-        heads={head.name: head.labels for head in recipe.heads},
-        modalities=recipe.modalities,
         versions=sidecar.versions,
         verification=sidecar.verification,
         file=file,
         choice=choice,
     )
+    if info.backend == "openvino":
+        from fcnseg.engine.openvino import OpenVINOEngine
+
+        return OpenVINOEngine(recipe, file, info, probabilities=identity.probabilities)
+    from fcnseg.engine.tensorrt_runtime import TensorRTEngine
+
+    return TensorRTEngine(recipe, file, info, probabilities=identity.probabilities)
 
 
 def model_of(file: Path) -> str:

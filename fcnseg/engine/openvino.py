@@ -13,12 +13,11 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from fcnseg.engine.signature import check_inputs, check_memory, output_names
+from fcnseg.engine.signature import Closing, check_inputs, check_memory, output_names
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
@@ -151,7 +150,7 @@ def _check_precision(compiled: Any, precision: str) -> None:
 # ---------------------------------------------------------------------- running
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(Closing):
     """A compiled file on this processor; see `types.Engine`.
 
     `info` is what the file's sidecar says of it; the caller has checked the file. Images of a batch run one at a
@@ -176,11 +175,6 @@ class OpenVINOEngine:
         _check_precision(compiled, self.info.precision)
         self._outputs = {name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()}
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the model."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -15,14 +14,14 @@ from torch import Tensor
 import fcnseg
 from fcnseg.engine.graph import LabelGraph, labels_of
 from fcnseg.engine.precision import HALVES, half
-from fcnseg.engine.signature import check_inputs, check_memory, too_large
+from fcnseg.engine.signature import Closing, check_inputs, check_memory, engine_info, too_large
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.recipes import Recipe
-from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
+from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
 
 
-class TorchEngine:
+class TorchEngine(Closing):
     """A recipe's network on a torch device.
 
     `precision` is that of the trunk; scores, sums, deconvolutions and the softmax are always float32. Images of a
@@ -53,32 +52,20 @@ class TorchEngine:
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
         self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
-        self._info = EngineInfo(
+        self.info = engine_info(
+            self.recipe,
             backend="torch",
             device=str(self.device),
             precision=self.precision,
-            model=self.recipe.name,
             weights_sha256=loaded.weights_sha256,
-            heads={head.name: head.labels for head in self.recipe.heads},
-            modalities=self.recipe.modalities,
             versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
             choice=self.choice,
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Release the network."""
         self._graph = None
-
-    @property
-    def info(self) -> EngineInfo:
-        """What this engine is; known once entered."""
-        return self._info
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False

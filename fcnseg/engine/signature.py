@@ -1,12 +1,14 @@
-"""What every engine takes and gives: the types and sizes of its inputs, the names of its outputs.
+"""What all engines share: the types and sizes of what they take and give, what they say of themselves, their end.
 
 Nothing here needs torch: an engine loaded from a file starts without it.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import cast
+from types import TracebackType
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -14,7 +16,28 @@ import psutil
 from fcnseg.errors import ImageError
 from fcnseg.models.backbones import Conv, Geometry, backbone_layers
 from fcnseg.recipes import MODALITIES, Recipe
-from fcnseg.types import Pixels
+from fcnseg.types import EngineInfo, Pixels
+
+
+class Closing:
+    """An engine that closes when its `with` block ends; `info` is known once it is entered."""
+
+    info: EngineInfo
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def engine_info(recipe: Recipe, **known: Any) -> EngineInfo:
+    """What an engine of that recipe is; `known` are the fields that the recipe does not tell."""
+    heads = {head.name: head.labels for head in recipe.heads}
+    return EngineInfo(model=recipe.name, heads=heads, modalities=recipe.modalities, **known)
 
 
 def output_names(recipe: Recipe, probabilities: bool = False) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from fcnseg.engine.cuda import CudaStream
 from fcnseg.engine.pytorch import find_device
-from fcnseg.engine.signature import check_inputs, output_names, too_large
+from fcnseg.engine.signature import Closing, check_inputs, output_names, too_large
 from fcnseg.engine.tensorrt import Library, load_library
 from fcnseg.engine.tensorrt_session import Session
 from fcnseg.errors import EngineError, ImageError
@@ -36,7 +35,7 @@ NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32}
 Found = tuple[dict[str, Labels], dict[str, Probabilities] | None]
 
 
-class TensorRTEngine:
+class TensorRTEngine(Closing):
     """A plan file on a CUDA device; see `types.Engine`.
 
     `info` is what the file's record says of it (`backend` names the library, "tensorrt" or "tensorrt-rtx"); the
@@ -68,11 +67,6 @@ class TensorRTEngine:
             self._session = Session(self._library, plan, self.recipe, self.probabilities, self._stream.handle)
         self._slots = [_Slot(self._stream) for _ in range(SLOTS)]
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Wait for what is in flight and release everything."""
