@@ -7,6 +7,7 @@
     |   `-- WeightsMismatchError weights that belong to another model
     |-- SourceError              the inputs as a whole cannot be read
     |-- ImageError               one image cannot be decoded or predicted: becomes a record, never ends a run
+    |   `-- TooLargeError        it does not fit the engine's range or the memory: smaller batches or tiles may
     |-- OutputError              the outputs cannot be written
     |-- WeightsError             a weight file is unreadable, truncated or foreign
     |-- DownloadError            a file could not be fetched
@@ -56,6 +57,13 @@ class ImageError(FcnsegError):
     def __init__(self, message: str, stage: str = "load") -> None:
         super().__init__(message)
         self.stage = stage
+
+
+class TooLargeError(ImageError):
+    """An image, or a batch, does not fit the engine's range of sizes or the device's memory."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "predict")
 
 
 class OutputError(FcnsegError):

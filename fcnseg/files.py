@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
+from fcnseg.types import Output
+
 PART = ".fcnseg-part-"
 """How the names of unfinished files begin."""
+
+PROCESS = secrets.token_hex(8)
+"""This process, in the names of its unfinished files."""
 
 _numbers = count()
 
@@ -19,7 +26,7 @@ _numbers = count()
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` only when the block ends well; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{PART}{os.getpid()}-{next(_numbers)}")
+    partial = path.with_name(f"{PART}{PROCESS}-{os.getpid()}-{next(_numbers)}")
     try:
         with partial.open("wb") as file:
             yield file
@@ -29,3 +36,25 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> Output:
+    """A file of those bytes that appears whole or not at all, and what was written."""
+    digest, size = new_digest(), 0
+    with whole_file(path) as file:
+        for chunk in chunks:
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
+    return Output(path, size, digest.hexdigest())
+
+
+def checksum(path: Path) -> str:
+    """The checksum of a file, as `write_whole` gives it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, new_digest).hexdigest()
+
+
+def new_digest() -> hashlib.blake2b:
+    """BLAKE2b-128: the checksum of outputs."""
+    return hashlib.blake2b(digest_size=16)

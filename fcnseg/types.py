@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +25,19 @@ Probabilities = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Reference:
-    """One input: its key (path relative to the source, the image's identity) and the file of each modality."""
+    """One input. `key` is the image's identity (its path relative to the source), `stem` the path of its outputs
+    without their suffix (relative to the output folder). `stamp` changes when the input does. `place` is what the
+    source needs to find it again.
+    """
 
     key: str
-    files: Mapping[str, Path]
+    stem: str
+    stamp: str
+    place: Any
+
+
+Reserve = Callable[[int], None]
+"""Called by `Source.load` with the bytes that decoding is about to take; returns when there is room for them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Frame:
     """One decoded, upright image: `inputs` maps each modality to its pixels, all of one H x W."""
 
     key: str
+    stem: str
     inputs: Mapping[str, Pixels]
 
     @property
@@ -44,14 +54,32 @@ class Frame:
         height, width = next(iter(self.inputs.values())).shape[:2]
         return height, width
 
+    @property
+    def nbytes(self) -> int:
+        """What its pixels take in memory."""
+        return sum(pixels.nbytes for pixels in self.inputs.values())
+
 
 @dataclass(frozen=True)
 class Prediction:
     """What an engine says of one image: a label map for each head, and probabilities where they were asked for."""
 
-    key: str
     labels: Mapping[str, Labels]
     probabilities: Mapping[str, Probabilities] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return sum(a.nbytes for a in (*self.labels.values(), *(self.probabilities or {}).values()))
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that a sink wrote, whole: its path, bytes and BLAKE2b-128 (hexadecimal)."""
+
+    path: Path
+    size: int
+    checksum: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +117,10 @@ class EngineInfo:
     file: Path | None = None
     choice: str = ""
     """Why this backend and precision, in a few words."""
+    largest: tuple[int, int] | None = None
+    """The largest height and width it takes, px; None: whatever memory holds."""
+    max_batch: int = 1
+    """How many images of one size it runs faster together than one by one."""
 
 
 @dataclass(frozen=True)
@@ -100,29 +132,65 @@ class Failure:
     reason: str
 
 
+FAILURES_LISTED = 1000
+"""How many failures a summary lists; the ledger has them all."""
+
+
 @dataclass
 class Summary:
-    """What a run did."""
+    """What a run did with the inputs of its part.
+
+    `done` counts those of this run, `kept` those that were done and whole before, or that another process did
+    meanwhile, `failed` all that failed, `failed_before` those of them that an earlier run left so. `events` counts
+    what an engine had to do for single images (cut them into tiles, halve a batch). `stopped` says why a run ended
+    early of itself.
+    """
 
     total: int
     done: int = 0
+    kept: int = 0
+    failed: int = 0
+    failed_before: int = 0
     failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+    stopped: str = ""
+    stages: dict[str, StageTimes] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+
+    def add_failure(self, failure: Failure, *, before: bool = False) -> None:
+        """Count a failure, and list it if it is among the first."""
+        self.failed += 1
+        self.failed_before += before
+        if len(self.failures) < FAILURES_LISTED:
+            self.failures.append(failure)
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 3 done but some inputs failed, 130 interrupted."""
-        return 130 if self.interrupted else 3 if self.failures else 0
+        """0 all done, 1 ended early of itself, 3 done but some inputs failed, 130 interrupted."""
+        return 130 if self.interrupted else 1 if self.stopped else 3 if self.failed else 0
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """How long the `threads` of a stage worked in all, and which share of their time that was (0..1)."""
+
+    threads: int
+    busy_seconds: float
+    utilisation: float
 
 
 class Source(Protocol):
-    """Where images come from. Iterating lists references; `load` decodes one, or raises ImageError."""
+    """Where images come from. Iterating lists them, any number of times, without keeping them: references, and a
+    Failure (stage "list") for what cannot be listed. Safe to `load` from several threads."""
 
-    def __iter__(self) -> Iterator[Reference]: ...
+    def __iter__(self) -> Iterator[Reference | Failure]: ...
 
-    def load(self, reference: Reference) -> Frame:
-        """Decode one image; raises ImageError."""
+    def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+        """Decode one image, calling `reserve` once with what that takes, before it is taken; raises ImageError."""
+
+    def close(self) -> None:
+        """Release open files."""
 
 
 class Engine(Protocol):
@@ -151,10 +219,13 @@ class Engine(Protocol):
 
 
 class Sink(Protocol):
-    """Where predictions go. `write` makes whole files or none; OSError ends the run, ImageError fails one image."""
+    """Where predictions go. Safe to `write` from several threads. OSError ends the run, ImageError fails one image."""
 
-    def write(self, prediction: Prediction) -> None:
-        """Write one prediction, whole."""
+    def names(self, stem: str) -> tuple[Path, ...]:
+        """The files that the image of that stem will get."""
+
+    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
+        """Write one prediction, each file whole or not at all."""
 
     def close(self) -> None:
         """Finish what stays open between writes."""

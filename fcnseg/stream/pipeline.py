@@ -1,119 +1,379 @@
-"""The loop: decode ahead in threads, predict, write behind; every input ends done or with a recorded failure."""
+"""The flow: list, decode, predict, write, each in threads of its own, and a ledger that says how every input ended.
+
+    worklist --> decoders --> this thread: batches of one size, the engine --> writers --> ledger
+
+Decoders run ahead and writers behind as far as their budgets of bytes allow, so that memory does not grow with the
+number of images. An image that fails becomes a record. Anything else that goes wrong in any thread ends the run:
+threads stop taking new work, what is predicted is written, and the first error is raised when all have ended.
+"""
 
 from __future__ import annotations
 
 import errno
+import queue
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 from fcnseg.errors import ImageError, OutputError
-from fcnseg.stream.sources import FileSource
-from fcnseg.types import Engine, Failure, Frame, Prediction, Reference, Sink, Summary
-
-WRITES_AHEAD = 4
+from fcnseg.stream.budget import Budget, Stopped
+from fcnseg.stream.ledger import Ledger, Settled
+from fcnseg.stream.owners import Owner
+from fcnseg.stream.stages import StageClock
+from fcnseg.stream.tiling import Predictor
+from fcnseg.stream.worklist import Part, Worklist
+from fcnseg.types import Failure, Frame, Output, Prediction, Reference, Sink, Source, StageTimes, Summary
 
 FATAL_WRITES = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENODEV, errno.ESTALE}
 )
 """Errors of the output as a whole: going on would only fail again."""
 
-OnResult = Callable[[str, Failure | None], None]
+COMMIT_SECONDS = 0.25
+"""How long a finished image may wait for others to be recorded with."""
+
+COMMIT_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """How the flow runs; no label depends on any of it.
+
+    `workers` threads decode, `writers` write. `ahead_bytes` bounds the decoded images in memory, and again the
+    predictions that wait to be written; one image larger than that goes alone. After more than `max_failures` new
+    failures the run stops.
+    """
+
+    workers: int = 2
+    writers: int = 2
+    ahead_bytes: int = 256 << 20
+    part: Part = field(default_factory=Part)
+    retry_failed: bool = False
+    max_failures: int | None = None
+
+
+@dataclass(frozen=True)
+class FlowHooks:
+    """What a caller may listen to (from any thread): every input as it ends or is found done, and a look at the
+    stages once the flow runs."""
+
+    on_result: Callable[[str, Failure | None], None] = lambda key, failure: None
+    on_kept: Callable[[str], None] = lambda key: None
+    on_started: Callable[[Callable[[], dict[str, StageTimes]]], None] = lambda stages: None
 
 
 def process(
-    source: FileSource,
-    engine: Engine,
+    source: Source,
+    predictor: Predictor,
     sinks: Sequence[Sink],
+    ledger: Ledger,
     *,
-    probabilities: bool = False,
-    workers: int = 2,
-    on_result: OnResult = lambda key, failure: None,
+    total: int = 0,
+    options: FlowOptions | None = None,
+    hooks: FlowHooks | None = None,
 ) -> Summary:
-    """Run every image of `source` through `engine` into `sinks`, in the source's order.
+    """Bring every input of this part to an end: done, or failed for a recorded reason.
 
-    `workers` threads decode ahead. `on_result` hears of each input as it ends. An image that fails becomes a record;
-    an output that cannot be written (no space, no permission) raises OutputError; Ctrl-C ends with what is whole and
-    marks the summary interrupted.
+    Ctrl-C (KeyboardInterrupt) ends with what is whole and marks the summary interrupted. Raises OutputError if the
+    output as a whole cannot be written, and whatever the engine or a thread died of.
     """
-    summary = Summary(total=len(source))
-    start = time.monotonic()
-
-    def settle(key: str, failure: Failure | None) -> None:
-        if failure:
-            summary.failures.append(failure)
-        else:
-            summary.done += 1
-        on_result(key, failure)
-
-    for folder, reason in source.unlisted.items():
-        summary.failures.append(Failure(folder, "list", reason))
-        on_result(folder, summary.failures[-1])
-    with ThreadPoolExecutor(workers, "decode") as decoders, ThreadPoolExecutor(1, "write") as writer:
-        pending: deque[tuple[str, Future[None]]] = deque()
+    with Owner(ledger.file.parent) as owner:
+        flow = _Flow(source, predictor, sinks, ledger, owner.name, options or FlowOptions(), hooks or FlowHooks())
+        flow.summary.total = total
         try:
-            for reference, decoded in _decode_ahead(source, decoders, workers + 1):
-                try:
-                    prediction = predict(engine, decoded.result(), probabilities)
-                except ImageError as error:
-                    settle(reference.key, Failure(reference.key, error.stage, str(error)))
-                    continue
-                pending.append((reference.key, writer.submit(_write, sinks, prediction)))
-                while len(pending) > WRITES_AHEAD:
-                    settle(*_written(*pending.popleft()))
-            while pending:
-                settle(*_written(*pending.popleft()))
-        except KeyboardInterrupt:
-            summary.interrupted = True
+            flow.run()
         finally:
-            decoders.shutdown(wait=False, cancel_futures=True)
-        for key, future in pending:
-            settle(*_written(key, future))
-    for sink in sinks:
-        sink.close()
-    summary.seconds = time.monotonic() - start
-    return summary
+            with suppress(OutputError):  # of a disk that is full: the claims lapse with the lock
+                ledger.release(owner.name)
+    return flow.summary
 
 
-def _decode_ahead(
-    source: FileSource, pool: ThreadPoolExecutor, ahead: int
-) -> Iterator[tuple[Reference, Future[Frame]]]:
-    """Every reference with its image's future, at most `ahead` of them decoded beyond the one in hand."""
-    references = iter(source)
-    window = deque((r, pool.submit(source.load, r)) for r in islice(references, ahead))
-    while window:
-        yield window.popleft()
-        window.extend((r, pool.submit(source.load, r)) for r in islice(references, 1))
+@dataclass
+class _Decoded:
+    """A frame on its way, with its stamp and the room it takes."""
+
+    frame: Frame
+    stamp: str
+    room: int
 
 
-def predict(engine: Engine, frame: Frame, probabilities: bool = False) -> Prediction:
-    """What the engine says of one image. Raises ImageError if it cannot take it."""
-    inputs = {modality: pixels[None] for modality, pixels in frame.inputs.items()}
-    labels, values = engine.infer(inputs, probabilities)
-    return Prediction(
-        frame.key,
-        {head: found[0] for head, found in labels.items()},
-        {head: found[0] for head, found in values.items()} if values is not None else None,
-    )
+class _Flow:
+    """One run: its threads, queues and budgets."""
+
+    def __init__(
+        self,
+        source: Source,
+        predictor: Predictor,
+        sinks: Sequence[Sink],
+        ledger: Ledger,
+        owner: str,
+        options: FlowOptions,
+        hooks: FlowHooks,
+    ) -> None:
+        self.source, self.predictor, self.sinks, self.ledger = source, predictor, sinks, ledger
+        self.options, self.hooks = options, hooks
+        self.summary = Summary(0)
+        self.work = Worklist(
+            source,
+            ledger,
+            owner,
+            options.part,
+            lambda stem: tuple(path for sink in sinks for path in sink.names(stem)),
+            options.retry_failed,
+            self._kept,
+            self._failed_at_listing,
+            lambda: self.stopping,
+        )
+        items = 4 * max(options.workers, predictor.batch)
+        self.listing = Budget(0, 2 * options.workers)
+        self.decoding, self.writing = Budget(options.ahead_bytes, items), Budget(options.ahead_bytes, items)
+        self.listed: queue.SimpleQueue[Reference | None] = queue.SimpleQueue()
+        self.decoded: queue.SimpleQueue[_Decoded | None] = queue.SimpleQueue()
+        self.predicted: queue.SimpleQueue[tuple[_Decoded, Prediction] | None] = queue.SimpleQueue()
+        self.settled: queue.SimpleQueue[Settled | None] = queue.SimpleQueue()
+        self.clock = StageClock({"list": 1, "decode": options.workers, "predict": 1, "write": options.writers})
+        self.tally = threading.Lock()
+        self.stopping = False
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """The whole flow; the engine runs in the calling thread."""
+        start = time.monotonic()
+        self.hooks.on_started(self.clock.times)
+        lister = self._thread(self._list, "list")
+        decoders = [self._thread(self._decode, f"decode-{i}") for i in range(self.options.workers)]
+        writers = [self._thread(self._write, f"write-{i}") for i in range(self.options.writers)]
+        settler = self._thread(self._settle, "ledger")
+        try:
+            self._predict()
+        except KeyboardInterrupt:
+            self.summary.interrupted = True
+        except Stopped:
+            pass
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self.stop()
+            for thread in (lister, *decoders):
+                thread.join()
+            for _ in writers:
+                self.predicted.put(None)
+            for thread in writers:
+                thread.join()
+            self.settled.put(None)
+            settler.join()
+        for sink in self.sinks:
+            sink.close()
+        self.summary.seconds = time.monotonic() - start
+        self.summary.stages = self.clock.times()
+        self.summary.events = dict(self.predictor.events)
+        if self.error:
+            raise self.error
+
+    def stop(self) -> None:
+        """Take no new work."""
+        self.stopping = True
+        self.listing.stop()
+        self.decoding.stop()
+
+    def _fail(self, error: BaseException) -> None:
+        self.error = self.error or error
+        self.stop()
+        self.writing.stop()
+
+    def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except Stopped:
+                pass
+            except BaseException as error:
+                self._fail(error)
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    # ------------------------------------------------------------------ list
+
+    def _list(self) -> None:
+        try:
+            work = iter(self.work)
+            while not self.stopping:
+                with self.clock("list"):
+                    reference = next(work, None)
+                if reference is None:
+                    return
+                self.listing.take(0)
+                self.listed.put(reference)
+        finally:
+            for _ in range(self.options.workers):
+                self.listed.put(None)
+
+    def _kept(self, key: str) -> None:
+        with self.tally:
+            self.summary.kept += 1
+        self.hooks.on_kept(key)
+
+    def _failed_at_listing(self, failure: Failure, before: bool) -> None:
+        with self.tally:
+            self.summary.add_failure(failure, before=before)
+        self.hooks.on_result(failure.key, failure)
+
+    # ------------------------------------------------------------------ decode
+
+    def _decode(self) -> None:
+        try:
+            while (reference := self.listed.get()) is not None:
+                self.listing.give_back(0)
+                if not self.stopping:
+                    with suppress(Stopped):
+                        self._load(reference)
+        finally:
+            self.decoded.put(None)
+
+    def _load(self, reference: Reference) -> None:
+        room = waited = 0.0
+
+        def reserve(nbytes: int) -> None:
+            nonlocal room, waited
+            start = time.perf_counter()
+            self.decoding.take(nbytes)
+            room, waited = nbytes, time.perf_counter() - start
+
+        try:
+            with self.clock("decode"):
+                frame = self.source.load(reference, reserve)
+                if not room:
+                    reserve(frame.nbytes)
+        except Stopped:
+            raise
+        except Exception as error:
+            if room:
+                self.decoding.give_back(int(room))
+            self._settle_failure(reference.key, reference.stamp, _load_failure(error))
+        else:
+            self.decoded.put(_Decoded(frame, reference.stamp, int(room)))
+        finally:
+            self.clock.add("decode", -waited)
+
+    def _settle_failure(self, key: str, stamp: str, error: ImageError) -> None:
+        self.settled.put(Settled(key, stamp, failure=Failure(key, error.stage, str(error))))
+
+    # ------------------------------------------------------------------ predict
+
+    def _predict(self) -> None:
+        on_the_way: dict[str, _Decoded] = {}
+        for frame, found in self.predictor.stream(self._batches(on_the_way)):
+            one = on_the_way.pop(frame.key)
+            if isinstance(found, ImageError):
+                self._settle_failure(frame.key, one.stamp, found)
+                self.decoding.give_back(one.room)
+            else:
+                start = time.perf_counter()
+                self.writing.take(found.nbytes)
+                self.clock.add("predict", start - time.perf_counter())  # waiting is not work
+                self.predicted.put((one, found))
+
+    def _batches(self, on_the_way: dict[str, _Decoded]) -> Iterator[list[Frame]]:
+        """Frames of one size, oldest first, as many as there are now and the engine likes. An empty list says that
+        none is there at the moment: what is still in the engine should come out."""
+        window: list[_Decoded] = []
+        ended = 0
+        started: float | None = None
+        while True:
+            if started is not None:
+                self.clock.add("predict", time.perf_counter() - started)
+            if not window and on_the_way and self.decoded.empty():
+                yield []
+            while ended < self.options.workers and (not window or not self.decoded.empty()):
+                one = self.decoded.get()
+                if one is None:
+                    ended += 1
+                else:
+                    window.append(one)
+            if not window:
+                return
+            size = window[0].frame.size
+            batch = [one for one in window if one.frame.size == size][: self.predictor.batch]
+            on_the_way.update((one.frame.key, one) for one in batch)
+            window = [one for one in window if one.frame.key not in on_the_way]
+            started = time.perf_counter()
+            yield [one.frame for one in batch]
+
+    # ------------------------------------------------------------------ write
+
+    def _write(self) -> None:
+        while (item := self.predicted.get()) is not None:
+            one, prediction = item
+            try:
+                with self.clock("write"), _fatal_errors(one.frame.key):
+                    outputs: list[Output] = []
+                    for sink in self.sinks:
+                        outputs += sink.write(one.frame, prediction)
+                self.settled.put(Settled(one.frame.key, one.stamp, tuple(outputs)))
+            except ImageError as error:
+                self._settle_failure(one.frame.key, one.stamp, error)
+            finally:
+                self.writing.give_back(prediction.nbytes)
+                self.decoding.give_back(one.room)
+
+    # ------------------------------------------------------------------ the ledger
+
+    def _settle(self) -> None:
+        """Record what ended, several at once, and say so."""
+        last = False
+        while not last:
+            group = []
+            deadline = time.monotonic() + COMMIT_SECONDS
+            while len(group) < COMMIT_IMAGES and not last:
+                try:
+                    one = self.settled.get(timeout=max(0.0, deadline - time.monotonic()) if group else None)
+                except queue.Empty:
+                    break
+                if one is None:
+                    last = True
+                else:
+                    group.append(one)
+            if group:
+                self.ledger.settle(group)
+                self._count(group)
+
+    def _count(self, group: Sequence[Settled]) -> None:
+        for one in group:
+            with self.tally:
+                if one.failure:
+                    self.summary.add_failure(one.failure)
+                else:
+                    self.summary.done += 1
+            self.hooks.on_result(one.key, one.failure)
+        allowed, new = self.options.max_failures, self.summary.failed - self.summary.failed_before
+        if allowed is not None and new > allowed and not self.stopping:
+            self.summary.stopped = f"more than {allowed} images failed (--max-failures)"
+            self.stop()
+            self.writing.stop()
 
 
-def _write(sinks: Sequence[Sink], prediction: Prediction) -> None:
-    for sink in sinks:
-        sink.write(prediction)
+def _load_failure(error: Exception) -> ImageError:
+    """Why an image could not be loaded; one that breaks a reader in an unforeseen way is a failed image too."""
+    if isinstance(error, ImageError):
+        return error
+    text = " ".join(str(error).split())
+    return ImageError(f"cannot be read: {type(error).__name__}: {text}")
 
 
-def _written(key: str, future: Future[None]) -> tuple[str, Failure | None]:
-    """How a write ended. Raises OutputError if the output as a whole is at fault."""
+@contextmanager
+def _fatal_errors(key: str) -> Iterator[None]:
+    """What a write failed of: OutputError if the output as a whole is at fault, else ImageError."""
     try:
-        future.result()
+        yield
     except OSError as error:
-        if error.errno in FATAL_WRITES:
-            where = f" ({error.filename})" if error.filename else ""
-            raise OutputError(
-                f"cannot write the output of {key}: {error.strerror}{where}; "
-                "files written so far are whole, mend this and run the same command again"
-            ) from error
-        return key, Failure(key, "write", error.strerror or str(error))
-    return key, None
+        if error.errno not in FATAL_WRITES:
+            raise ImageError(error.strerror or str(error), "write") from error
+        where = f" ({error.filename})" if error.filename else ""
+        raise OutputError(
+            f"cannot write the output of {key}: {error.strerror}{where}; "
+            "files written so far are whole, mend this and run the same command again"
+        ) from error

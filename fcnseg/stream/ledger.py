@@ -1,0 +1,281 @@
+"""What became of every input: a SQLite file in the output's hidden folder.
+
+An input has no row, or one that says "claimed" (a process works on it), "done" (with its outputs' checksums) or
+"failed" (stage and reason). A process claims inputs before it decodes them and settles them after their outputs are
+on disk under their names, so that a process killed at any moment leaves nothing that looks finished and is not, and
+several processes share one folder. Rows of inputs that are done are believed only as long as the files are as they
+were written (`is_whole`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from fcnseg.errors import OutputError
+from fcnseg.files import checksum
+from fcnseg.types import Failure, Output
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS images (
+    key BLOB PRIMARY KEY, state TEXT NOT NULL, owner TEXT, attempts INTEGER NOT NULL,
+    stage TEXT, reason TEXT, stamp TEXT, outputs TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+VERSION = 1
+"""The number of this schema, kept in the file's `user_version`."""
+
+KEYS_A_QUERY = 500
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An output as it was when it was written: its path relative to the ledger's folder, bytes, checksum, and the
+    time of its last change of any kind (ns), which no program can set back."""
+
+    path: str
+    size: int
+    checksum: str
+    changed_ns: int
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the file is still the one that was written. Its bytes are read only if something touched it."""
+        path = os.path.join(folder, self.path)  # noqa: PTH118 - for every input of a resumed run: a Path costs more
+        try:
+            status = os.stat(path)  # noqa: PTH116
+            return status.st_size == self.size and (
+                status.st_ctime_ns == self.changed_ns or checksum(Path(path)) == self.checksum
+            )
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The row of one input."""
+
+    state: str
+    owner: str | None
+    attempts: int
+    stage: str | None
+    reason: str | None
+    stamp: str | None
+    outputs: tuple[Kept, ...]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How one input ended: with its outputs, or with a failure."""
+
+    key: str
+    stamp: str
+    outputs: tuple[Output, ...] = ()
+    failure: Failure | None = None
+
+
+class Ledger:
+    """The rows of one part of a run. Several threads and processes may use one file; paths are relative to `folder`."""
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self.file, self.folder = file, folder
+        self._prefix = str(folder) + os.sep
+        self._lock = threading.Lock()
+        with _translated(file):
+            self._database = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.executescript(SCHEMA)
+            found = self._database.execute("PRAGMA user_version").fetchone()[0]
+            if found not in (0, VERSION):
+                raise OutputError(f"{file} is of another version of fcnseg ({found}); use --overwrite to start over")
+            self._database.execute(f"PRAGMA user_version={VERSION}")
+
+    # ------------------------------------------------------------------ facts about the run
+
+    def fact(self, name: str) -> Any:
+        """What was noted under that name, or None."""
+        with self._reading() as database:
+            row = database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def note(self, **facts: Any) -> None:
+        """Remember JSON values by name."""
+        with self._writing() as database:
+            values = [(name, json.dumps(value)) for name, value in facts.items()]
+            database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)
+
+    def agree(self, **facts: Any) -> dict[str, Any]:
+        """Remember those values unless there are others under their names; returns what holds now."""
+        with self._writing() as database:
+            values = [(name, json.dumps(value)) for name, value in facts.items()]
+            database.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", values)
+        return {name: self.fact(name) for name in facts}
+
+    # ------------------------------------------------------------------ inputs
+
+    def relative(self, path: Path) -> str:
+        """A path as rows hold it: relative to the ledger's folder."""
+        text = str(path)
+        return text[len(self._prefix) :] if text.startswith(self._prefix) else os.path.relpath(path, self.folder)
+
+    def entries(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """The rows of those inputs; inputs without one are left out."""
+        found = {}
+        with self._reading() as database:
+            for start in range(0, len(keys), KEYS_A_QUERY):
+                names = [os.fsencode(key) for key in keys[start : start + KEYS_A_QUERY]]
+                marks = ",".join("?" * len(names))
+                for key, *row in database.execute(f"SELECT * FROM images WHERE key IN ({marks})", names):
+                    found[os.fsdecode(key)] = _entry(row)
+        return found
+
+    def claim(self, keys: Iterable[str], owner: str, replaced: Mapping[str, Entry]) -> list[str]:
+        """Take those inputs for `owner`; returns the ones it got. `replaced` holds the rows as the caller saw them:
+        an input whose row has changed since is someone else's."""
+        got = []
+        with self._writing() as database:
+            for key in keys:
+                seen = replaced.get(key)
+                if seen is None:
+                    done = database.execute(
+                        "INSERT OR IGNORE INTO images (key, state, owner, attempts) VALUES (?, 'claimed', ?, 1)",
+                        (os.fsencode(key), owner),
+                    )
+                else:
+                    done = database.execute(
+                        "UPDATE images SET state = 'claimed', owner = ?, attempts = attempts + 1, outputs = NULL "
+                        "WHERE key = ? AND state = ? AND owner IS ? AND attempts = ?",
+                        (owner, os.fsencode(key), seen.state, seen.owner, seen.attempts),
+                    )
+                if done.rowcount:
+                    got.append(key)
+        return got
+
+    def settle(self, ended: Iterable[Settled]) -> None:
+        """Record how inputs ended, in one transaction."""
+        rows = []
+        for one in ended:
+            state, stage, reason = (
+                ("failed", one.failure.stage, one.failure.reason) if one.failure else ("done", "", "")
+            )
+            outputs = json.dumps(
+                [[self.relative(o.path), o.size, o.checksum, o.path.stat().st_ctime_ns] for o in one.outputs]
+            )
+            rows.append((os.fsencode(one.key), state, stage, _plain(reason), one.stamp, outputs))
+        with self._writing() as database:
+            database.executemany(
+                "INSERT INTO images (key, state, attempts, stage, reason, stamp, outputs) VALUES (?, ?, 1, ?, ?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET state = excluded.state, owner = NULL, stage = excluded.stage, "
+                "reason = excluded.reason, stamp = excluded.stamp, outputs = excluded.outputs",
+                rows,
+            )
+
+    def release(self, owner: str) -> None:
+        """Give back what `owner` claimed and did not settle."""
+        with self._writing() as database:
+            database.execute("DELETE FROM images WHERE state = 'claimed' AND owner = ?", (owner,))
+
+    def in_flight(self) -> dict[str, list[str]]:
+        """The claimed inputs of every owner."""
+        found: dict[str, list[str]] = {}
+        with self._reading() as database:
+            for key, owner in database.execute("SELECT key, owner FROM images WHERE state = 'claimed'"):
+                found.setdefault(owner, []).append(os.fsdecode(key))
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """How many inputs are in each state."""
+        with self._reading() as database:
+            return dict(database.execute("SELECT state, COUNT(*) FROM images GROUP BY state").fetchall())
+
+    def failures(self) -> Iterator[Failure]:
+        """Every failed input, by key."""
+        last = b""
+        while True:
+            with self._reading() as database:
+                rows = database.execute(
+                    "SELECT key, stage, reason FROM images WHERE state = 'failed' AND key > ? ORDER BY key LIMIT 500",
+                    (last,),
+                ).fetchall()
+            if not rows:
+                return
+            for key, stage, reason in rows:
+                yield Failure(os.fsdecode(key), stage, reason)
+            last = rows[-1][0]
+
+    def outputs(self) -> Iterator[Kept]:
+        """Every output of the inputs that are done."""
+        last = b""
+        while True:
+            with self._reading() as database:
+                rows = database.execute(
+                    "SELECT key, outputs FROM images WHERE state = 'done' AND key > ? ORDER BY key LIMIT 500", (last,)
+                ).fetchall()
+            if not rows:
+                return
+            for _, outputs in rows:
+                yield from (Kept(*one) for one in json.loads(outputs))
+            last = rows[-1][0]
+
+    # ------------------------------------------------------------------ the database
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _translated(self.file):
+            yield self._database
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _translated(self.file):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _entry(row: Sequence[Any]) -> Entry:
+    *columns, outputs = row
+    return Entry(*columns, tuple(Kept(*one) for one in json.loads(outputs or "[]")))
+
+
+def _plain(text: str) -> str:
+    """Text that SQLite can keep: bytes of file names that are no UTF-8 are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def _translated(file: Path) -> Iterator[None]:
+    """SQLite's errors as one line."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OutputError(
+            f"the ledger {file} cannot be used: {error}; check the disk's space and permissions, "
+            "then run the same command again"
+        ) from error
