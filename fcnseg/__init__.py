@@ -14,12 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnseg.api import Hooks, RunOptions, Segmenter, load, run
+    from fcnseg.api import Segmenter, load
     from fcnseg.building import BuildHooks
     from fcnseg.deploy import EngineOptions, ProfileOptions, build_engine, export_model, open_engine, verify_engine
     from fcnseg.errors import FcnsegError
     from fcnseg.labels import LabelSpace
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
+    from fcnseg.runs import Hooks, RunOptions, run
     from fcnseg.types import Failure, Frame, Prediction, Summary
 
 __version__ = "0.1.0"
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fcnseg.api": ("Hooks", "RunOptions", "Segmenter", "load", "run"),
+    "fcnseg.api": ("Segmenter", "load"),
     "fcnseg.building": ("BuildHooks",),
     "fcnseg.deploy": (
         "EngineOptions",
@@ -62,6 +63,7 @@ _HOMES = {
     "fcnseg.errors": ("FcnsegError",),
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),
+    "fcnseg.runs": ("Hooks", "RunOptions", "run"),
     "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),
 }
 

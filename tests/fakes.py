@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from fcnseg.errors import ImageError
+from fcnseg.files import write_whole
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.types import EngineInfo, Labels, Pixels, Prediction, Probabilities
+from fcnseg.types import (
+    EngineInfo,
+    Failure,
+    Frame,
+    Labels,
+    Output,
+    Pixels,
+    Prediction,
+    Probabilities,
+    Reference,
+    Reserve,
+)
 
 
 class RedEngine:
     """Labels a pixel by the top two bits of its red; refuses images wider than `widest_px`."""
 
-    def __init__(self, widest_px: int = 10_000) -> None:
+    def __init__(self, widest_px: int = 10_000, max_batch: int = 1) -> None:
         self.widest_px = widest_px
         self.seen: list[tuple[int, ...]] = []
-
-    @property
-    def info(self) -> EngineInfo:
         space = LabelSpace(("a", "b", "c", "d"), tuple(voc_color(i) for i in range(4)))
-        return EngineInfo("fake", "cpu", "fp32", "red", "0", {"labels": space}, ("color",), {})
+        self.info = EngineInfo(
+            "fake", "cpu", "fp32", "red", "0", {"labels": space}, ("color",), {}, max_batch=max_batch
+        )
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
@@ -48,18 +61,62 @@ class RedEngine:
         self.close()
 
 
-class MemorySink:
-    """Keeps predictions; raises `error` for the keys in `refuse`."""
+class MemorySource:
+    """Random images under given keys, made when loaded; those in `broken` cannot be, `sizes` are (height, width)."""
 
-    def __init__(self, refuse: Mapping[str, Exception] | None = None) -> None:
-        self.found: dict[str, Prediction] = {}
-        self.refuse = refuse or {}
+    def __init__(
+        self,
+        keys: Iterable[str],
+        broken: Mapping[str, Exception] | None = None,
+        sizes: Mapping[str, tuple[int, int]] | None = None,
+        unlisted: Iterable[Failure] = (),
+    ) -> None:
+        self.keys, self.broken, self.sizes, self.unlisted = list(keys), broken or {}, sizes or {}, list(unlisted)
+        self.stamps: dict[str, str] = {}
+        self.loaded: list[str] = []
+        self.in_memory = self.most_in_memory = 0
+
+    def __iter__(self) -> Iterator[Reference | Failure]:
+        yield from self.unlisted
+        for key in self.keys:
+            yield Reference(key, key.rpartition(".")[0] or key, self.stamps.get(key, "1"), None)
+
+    def pixels(self, key: str) -> Pixels:
+        height, width = self.sizes.get(key, (4, 6))
+        seed = int.from_bytes(key.encode("utf-8", "surrogateescape"), "big")
+        return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+        self.loaded.append(reference.key)
+        if reference.key in self.broken:
+            raise self.broken[reference.key]
+        height, width = self.sizes.get(reference.key, (4, 6))
+        reserve(height * width * 3)
+        return Frame(reference.key, reference.stem, {"color": self.pixels(reference.key)})
+
+    def close(self) -> None:
+        pass
+
+
+class RawSink:
+    """Label maps as raw bytes, a file each; raises `refuse[stem]` instead, once. `written` lists stems."""
+
+    def __init__(self, folder: Path, refuse: Mapping[str, BaseException] | None = None) -> None:
+        self.folder, self.refuse = folder, dict(refuse or {})
+        self.written: list[str] = []
         self.closed = False
+        self._lock = threading.Lock()
 
-    def write(self, prediction: Prediction) -> None:
-        if prediction.key in self.refuse:
-            raise self.refuse[prediction.key]
-        self.found[prediction.key] = prediction
+    def names(self, stem: str) -> tuple[Path, ...]:
+        return (self.folder / f"{stem}.raw",)
+
+    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
+        with self._lock:
+            error = self.refuse.pop(frame.stem, None)
+            self.written.append(frame.stem)
+        if error:
+            raise error
+        return (write_whole(self.names(frame.stem)[0], [prediction.labels["labels"].tobytes()]),)
 
     def close(self) -> None:
         self.closed = True

@@ -20,9 +20,12 @@ ALLOWED = {
     "__main__": {"cli"},
     "building": FOUNDATION | {"engine", "stream", "weights", "building"},
     "deploy": FOUNDATION | {"building", "engine", "stream", "weights", "deploy"},
-    "api": FOUNDATION | {"building", "deploy", "engine", "stream", "weights", "api"},
+    "api": FOUNDATION | {"deploy", "stream"},
+    "runs": FOUNDATION | {"building", "deploy", "engine", "stream"},
+    "estimates": FOUNDATION | {"deploy", "runs", "stream"},
     "cli": FOUNDATION
-    | {"api", "building", "deploy", "cli", "models", "weights", "engine", "stream", "scoring", "training"},
+    | {"api", "building", "deploy", "estimates", "runs", "cli", "models", "weights", "engine", "stream"}
+    | {"scoring", "training"},
 }
 
 

@@ -1,28 +1,36 @@
-"""`fcnseg run`: label maps for a folder, an image, or a list of images."""
+"""`fcnseg run`: label maps for a folder, a list, an archive, an HDF5 file, or one image."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import signal
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcnseg.cli.building import build_display, described
+from fcnseg.cli.building import build_display
 from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import Backend, Calibrate, Device, Precision, Quiet, Weights
+from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights
 
 if TYPE_CHECKING:
-    from fcnseg.types import EngineInfo, Failure, Summary
+    from fcnseg.cli.reporters import Reporter
+    from fcnseg.runs import RunOptions
+    from fcnseg.types import Summary
 
-FAILURES_SHOWN = 20
+ADVICE_SECONDS = 5.0
+"""Runs that take longer are told what held them up."""
 
 
 def run(
     source: Annotated[
-        Path, typer.Argument(help="A folder (searched through), an image, or a .txt file with one path a line.")
+        str,
+        typer.Argument(
+            help="A folder (searched through), an image, a .txt file with one path a line (- reads them from standard "
+            "input), a .zip or .tar archive, or FILE.h5::/dataset."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps; made if needed.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps, or FILE.h5; made if needed.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -36,30 +44,74 @@ def run(
     engine: Annotated[
         Path | None, typer.Option(help="Run this engine, that `fcnseg build-engine --out` wrote here.")
     ] = None,
-    depth: Annotated[Path | None, typer.Option(help="Folder of depth images, for models that take them.")] = None,
-    hha: Annotated[Path | None, typer.Option(help="Folder of HHA images, for models that take them.")] = None,
+    depth: Annotated[
+        str | None, typer.Option(help="Depth images, for models that take them: a folder, or FILE.h5::/dataset.")
+    ] = None,
+    hha: Annotated[
+        str | None, typer.Option(help="HHA images, for models that take them: a folder, or FILE.h5::/dataset.")
+    ] = None,
     glob: Annotated[str | None, typer.Option(help="Only images whose path or name matches, e.g. '*.jpg'.")] = None,
+    layout: Annotated[
+        str, typer.Option(metavar="auto|NHWC|NCHW", help="Axes of an HDF5 data set, where sizes leave them open.")
+    ] = "auto",
     save_probabilities: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write class probabilities, K x H x W, as .npy files.")
+        Path | None,
+        typer.Option(metavar="DIR|FILE.h5", help="Also write class probabilities, K x H x W: .npy files, or one HDF5."),
     ] = None,
     probabilities_dtype: Annotated[str, typer.Option(metavar="float16|float32", help="Their number type.")] = "float16",
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Keep the probabilities of the K most probable classes, and which.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write the images with their labels drawn over them.")
+    ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     calibrate: Calibrate = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", "-b", min=1, help="Images of one size at once.", show_default="the engine's best"),
+    ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", "-j", min=1, help="Threads that decode images.", show_default="one a core"),
+        typer.Option(
+            "--workers", "-j", min=1, help="Threads that decode, and as many that write.", show_default="one a core"
+        ),
     ] = None,
+    tile: Annotated[
+        str, typer.Option(metavar="auto|off|N", help="Cut larger images into tiles; labels stay the same.")
+    ] = "auto",
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse larger images (decompression bombs).", show_default="178956970")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that no run of fcnseg made.")] = False,
+    going_on: Annotated[
+        bool, typer.Option("--continue", help="Go on although the machine or a library has changed since.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start over: what is in the way in the output folder is replaced.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in earlier runs.")
+    ] = False,
+    max_failures: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Stop when more than N images have failed.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
+    num_parts: Annotated[int, typer.Option(min=1, help="Split the inputs into so many parts ...")] = 1,
+    part_id: Annotated[int, typer.Option(min=0, help="... and do this one, counted from 0.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look: how many, which sizes, how long, how many bytes.")
+    ] = False,
+    config: Config = None,  # noqa: ARG001 - read before all others
     quiet: Quiet = False,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv adds tracebacks.", show_default=False)
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
+    json_logs: Annotated[
+        bool, typer.Option("--json-logs", help="One JSON object a line on standard error, instead of progress.")
+    ] = False,
 ) -> None:
     """Write one label map for each image of SOURCE.
 
@@ -67,116 +119,129 @@ def run(
     image's own size and lie in a mirrored tree: photos/a/b.jpg gives masks/a/b.png. Images are taken upright.
     An image that cannot be read is reported and the rest is done; the exit code is then 3.
 
+    Stopped for whatever reason, the same command goes on where it was: OUT/.fcnseg keeps what became of every image.
+    `fcnseg status OUT` tells how far it is.
+
     \b
     Examples:
       fcnseg run photos/ --out masks/
       fcnseg run photos/ --out masks/ --model voc-fcn8s \\
         --weights fcn8s-heavy-pascal.caffemodel
+      fcnseg run data.h5::/images --out masks.h5
+      find . -name '*.jpg' | fcnseg run - --out masks/
     """
-    from fcnseg.api import RunOptions
     from fcnseg.deploy import DEFAULT_MODEL, EngineOptions
     from fcnseg.engine.opening import model_of
+    from fcnseg.errors import SettingsError
+    from fcnseg.runs import RunOptions
 
-    if model is None:
-        model = model_of(engine) if engine else DEFAULT_MODEL
-    companions = {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
+    if going_on and overwrite:
+        raise SettingsError("--continue goes on and --overwrite starts over; give one of them")
     options = RunOptions(
         source=source,
         out=out,
-        engine=EngineOptions(model, weights, backend, device, precision, engine, calibrate),
-        companions=companions,
+        engine=EngineOptions(
+            model or (model_of(engine) if engine else DEFAULT_MODEL),
+            weights,
+            backend,
+            device,
+            precision,
+            engine,
+            calibrate,
+        ),
+        companions={name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None},
         glob=glob,
+        layout=layout,
         probabilities=save_probabilities,
         probabilities_dtype=probabilities_dtype,
+        top_k=top_k,
+        overlay=overlay,
+        tile=int(tile) if tile.isdecimal() else tile,
+        batch=batch_size,
         workers=workers,
         max_pixels=max_pixels,
-        overwrite=overwrite,
+        resume="overwrite" if overwrite else "continue" if going_on else "auto",
+        retry_failed=retry_failed,
+        max_failures=0 if strict else max_failures,
+        num_parts=num_parts,
+        part_id=part_id,
     )
-    summary = _run_with_progress(options, quiet, verbose)
-    _report(summary, options, quiet, as_json)
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: clean, and resumable
+    if dry_run:
+        from fcnseg.cli.dry_run import show_estimate
+
+        raise typer.Exit(show_estimate(options, quiet, as_json))
+    summary = _run(options, quiet, json_logs, verbose)
+    if not json_logs:
+        _report(summary, options, quiet)
+    if as_json:
+        _print_json(summary)
     raise typer.Exit(summary.exit_code)
 
 
-def _run_with_progress(options: Any, quiet: bool, verbose: int) -> Summary:
-    from fcnseg.api import Hooks
-    from fcnseg.api import run as run_folder
+def _run(options: RunOptions, quiet: bool, json_logs: bool, verbose: int) -> Summary:
+    from fcnseg.cli.reporters import JsonReporter, LiveReporter, PlainReporter, Reporter
+    from fcnseg.runs import run as run_all
 
-    failed = 0
-    with ExitStack() as display:
-        building = display.enter_context(ExitStack())
-        hooks = building.enter_context(build_display(quiet))
-        bar = None if quiet else _progress()
-
-        def on_start(total: int, info: EngineInfo) -> None:
-            building.close()
-            if verbose:
-                err().print(f"engine {info.file or info.device}; {dict(info.versions)}", markup=False)
-            if bar:
-                err().print(described(info), markup=False)
-                display.enter_context(bar)
-                bar.add_task("segmenting", total=total)
-
-        def on_result(key: str, failure: Failure | None) -> None:
-            nonlocal failed
-            if failure:
-                failed += 1
-                if failed <= FAILURES_SHOWN:
-                    err().print(f"fcnseg: failed: {shown(key)}: {failure.reason}", markup=False)
-            if bar:
-                bar.advance(bar.task_ids[0])
-
-        return run_folder(options, Hooks(hooks, on_start, on_result))
+    with ExitStack() as stack:
+        reporter: Reporter
+        if json_logs:
+            reporter = JsonReporter()
+        else:
+            building = stack.enter_context(ExitStack())
+            build = building.enter_context(build_display(quiet))
+            if quiet:
+                reporter = Reporter(build)
+            elif err().is_terminal:
+                reporter = LiveReporter(build, building.close)
+            else:
+                reporter = PlainReporter(build)
+        stack.enter_context(reporter)
+        reporter.verbose = bool(verbose)
+        summary = run_all(options, reporter.hooks())
+        if isinstance(reporter, JsonReporter):
+            reporter.end(summary)
+        return summary
 
 
-def _progress() -> Any:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class RateColumn(ProgressColumn):
-        """Images per second."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f} images/s" if task.speed else "")
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=err(),
-        transient=True,
-    )
-
-
-def _report(summary: Summary, options: Any, quiet: bool, as_json: bool) -> None:
+def _report(summary: Summary, options: RunOptions, quiet: bool) -> None:
     """The last lines of a run."""
+    from fcnseg.cli.reporters import FAILURES_SHOWN
+    from fcnseg.stream.stages import bottleneck
+
+    where = shown(str(options.out))
+    new = summary.failed - summary.failed_before
+    if new > FAILURES_SHOWN:
+        _say(f"fcnseg: {new - FAILURES_SHOWN} more failed; `fcnseg status {where} --failures` lists them all")
+    if summary.failed_before:
+        _say(f"fcnseg: {summary.failed_before} failed in an earlier run; --retry-failed tries them again")
+    whole = summary.done + summary.kept
+    if summary.interrupted:
+        _say(
+            f"fcnseg: interrupted: {whole} of {summary.total} label maps are written and whole; "
+            "the same command goes on from there"
+        )
+    elif summary.stopped:
+        _say(f"fcnseg: error: stopped: {summary.stopped}; {whole} of {summary.total} are done and whole")
+    elif not quiet:
+        rate = summary.done / summary.seconds if summary.seconds else 0.0
+        kept = f", {summary.kept:,} were there already" if summary.kept else ""
+        failed = f", {summary.failed:,} failed" if summary.failed else ""
+        maps = "label map" if summary.done == 1 else "label maps"
+        _say(f"{summary.done:,} {maps} in {where}{kept}{failed} ({summary.seconds:.1f} s, {rate:.1f} images/s)")
+        if summary.done and summary.seconds > ADVICE_SECONDS:
+            stage, advice = bottleneck(summary.stages)
+            _say(f"busiest: {stage}, {summary.stages[stage].utilisation:.0%} of the time; {advice}")
+
+
+def _say(line: str) -> None:
+    err().print(line, markup=False)
+
+
+def _print_json(summary: Summary) -> None:
     import json
     from dataclasses import asdict
 
-    failed = len(summary.failures)
-    if failed > FAILURES_SHOWN:
-        err().print(f"fcnseg: {failed - FAILURES_SHOWN} more failed; {options.out}/.fcnseg/run.json lists them all")
-    if as_json:
-        out().print_json(json.dumps({**asdict(summary), "exit_code": summary.exit_code}))
-    if summary.interrupted:
-        err().print(
-            f"fcnseg: interrupted: {summary.done} of {summary.total} label maps are written and whole; "
-            "the same command does them all again"
-        )
-    elif not quiet:
-        rate = summary.done / summary.seconds if summary.seconds else 0.0
-        note = f", {failed} failed" if failed else ""
-        maps = "label map" if summary.done == 1 else "label maps"
-        err().print(
-            f"{summary.done} {maps} in {options.out}{note} ({summary.seconds:.1f} s, {rate:.1f} images/s)", markup=False
-        )
+    values: dict[str, Any] = {**asdict(summary), "exit_code": summary.exit_code}
+    out().print_json(json.dumps(values), ensure_ascii=True)

@@ -213,8 +213,8 @@ class Ledger:
                 yield Failure(os.fsdecode(key), stage, reason)
             last = rows[-1][0]
 
-    def outputs(self) -> Iterator[Kept]:
-        """Every output of the inputs that are done."""
+    def outputs(self) -> Iterator[tuple[Kept, ...]]:
+        """The outputs of every input that is done."""
         last = b""
         while True:
             with self._reading() as database:
@@ -224,8 +224,24 @@ class Ledger:
             if not rows:
                 return
             for _, outputs in rows:
-                yield from (Kept(*one) for one in json.loads(outputs))
+                yield tuple(Kept(*one) for one in json.loads(outputs))
             last = rows[-1][0]
+
+    # ------------------------------------------------------------------ files that hold the outputs of many inputs
+
+    def note_volume(self, staged: Path, file: Output) -> None:
+        """Remember that what was staged in a folder is in that file now."""
+        value = [self.relative(file.path), file.size, file.checksum, file.path.stat().st_ctime_ns]
+        self.note(volumes={**(self.fact("volumes") or {}), self.relative(staged): value})
+
+    def intact_volumes(self) -> tuple[str, ...]:
+        """The staging folders whose files are in a volume that is still as it was written."""
+        found = self.fact("volumes") or {}
+        return tuple(staged + os.sep for staged, value in found.items() if Kept(*value).is_whole(self.folder))
+
+    def is_whole(self, outputs: Iterable[Kept], intact: tuple[str, ...]) -> bool:
+        """Whether an input's outputs are as they were written: each by itself or in an intact volume."""
+        return all(kept.path.startswith(intact) or kept.is_whole(self.folder) for kept in outputs)
 
     # ------------------------------------------------------------------ the database
 

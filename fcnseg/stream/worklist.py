@@ -61,9 +61,10 @@ class Worklist:
     on_kept: Callable[[str], None] = lambda key: None
     on_failed: Callable[[Failure, bool], None] = lambda failure, before: None
     stopped: Callable[[], bool] = lambda: False
-    _dead: dict[str, bool] = field(default_factory=dict)
+    _dead: set[str] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Reference]:
+        self._intact = self.ledger.intact_volumes()
         waiting: list[Reference] = []
         for some in _chunks(self._listed(), LOOKED_UP_AT_ONCE):
             yield from self._claimed(some, waiting)
@@ -113,9 +114,7 @@ class Worklist:
             self.on_failed(Failure(reference.key, entry.stage or "", entry.reason or ""), True)
             return False
         names = {self.ledger.relative(path) for path in self.names(reference.stem)}
-        whole = names == {kept.path for kept in entry.outputs} and all(
-            kept.is_whole(self.ledger.folder) for kept in entry.outputs
-        )
+        whole = names == {kept.path for kept in entry.outputs} and self.ledger.is_whole(entry.outputs, self._intact)
         if whole:
             self.on_kept(reference.key)
         return not whole
@@ -125,10 +124,10 @@ class Worklist:
         owner = entry.owner or ""
         if owner == self.owner:
             return False
-        if owner not in self._dead and not is_alive(self.ledger.file.parent, owner):
-            self._dead[owner] = True
         if owner not in self._dead:
-            return False
+            if is_alive(self.ledger.file.parent, owner):
+                return False
+            self._dead.add(owner)
         remove_unfinished(owner, {path.parent for path in self.names(reference.stem)})
         return True
 

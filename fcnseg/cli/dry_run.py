@@ -1,0 +1,76 @@
+"""`fcnseg run --dry-run`: what the run would be like, shown."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from fcnseg.cli.building import build_display, described
+from fcnseg.cli.console import err, out, shown
+
+if TYPE_CHECKING:
+    from fcnseg.estimates import Estimate
+    from fcnseg.runs import RunOptions
+    from fcnseg.types import EngineInfo
+
+SIZES_SHOWN = 8
+
+
+def show_estimate(options: RunOptions, quiet: bool, as_json: bool) -> int:
+    """Print the estimate; returns the exit code: 0, or 1 if what would be written does not fit."""
+    from fcnseg.estimates import estimate
+    from fcnseg.runs import Hooks
+
+    with ExitStack() as stack:
+        building = stack.enter_context(ExitStack())
+        hooks = building.enter_context(build_display(quiet))
+
+        def on_start(sampled: int, info: EngineInfo) -> None:
+            building.close()
+            if not quiet:
+                err().print(f"{described(info)}\ntrying {sampled} inputs", markup=False)
+
+        found = estimate(options, Hooks(hooks, on_start=on_start))
+    if as_json:
+        sizes = [{"height": h, "width": w, "images": n} for (h, w), n in found.sizes.most_common()]
+        values = {**asdict(found), "sizes": sizes, "too_large": found.too_large}
+        out().print_json(json.dumps(values), ensure_ascii=True)
+    else:
+        for line in _lines(found, options):
+            out().print(line, markup=False)
+    return 1 if found.too_large else 0
+
+
+def _lines(found: Estimate, options: RunOptions) -> list[str]:
+    from fcnseg.cli.reporters import duration
+
+    parts = f", {found.part_inputs:,} of them in part {options.part_id}" if options.num_parts > 1 else ""
+    formats = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in found.formats.items())
+    lines = [f"inputs      {found.inputs:,}{parts} ({formats}); no two would write one output"]
+    sizes = [f"{width} x {height} ({n})" for (height, width), n in found.sizes.most_common(SIZES_SHOWN)]
+    more = f" and {len(found.sizes) - SIZES_SHOWN} more sizes" if len(found.sizes) > SIZES_SHOWN else ""
+    lines.append(f"sizes       {', '.join(sizes) or '?'}{more}; of {found.sampled} inputs tried")
+    if found.largest:
+        height, width = found.largest
+        beyond = sum(n for (h, w), n in found.sizes.items() if h > height or w > width)
+        lines.append(f"engine      takes up to {width} x {height}; {beyond} of those tried are larger and are cut")
+    lines += [f"            {name}: {count}" for name, count in found.events.items()]
+    if found.failures:
+        lines.append(f"failed      {len(found.failures)} of {found.sampled} tried:")
+        lines += [f"            {shown(f.key)}: {shown(f.reason)}" for f in found.failures]
+    if found.images_per_second:
+        lines.append(f"time        about {duration(found.seconds)} ({found.images_per_second:.1f} images/s)")
+    for kind, size in found.bytes_written.items():
+        short = "  NOT ENOUGH" if kind in found.too_large else ""
+        lines.append(f"{kind:12}about {_bytes(size)}, {_bytes(found.free_bytes[kind])} are free there{short}")
+    return lines
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"

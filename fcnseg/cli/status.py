@@ -1,0 +1,68 @@
+"""`fcnseg status`: how far the run of an output folder is, in all its parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcnseg.cli.console import out, shown
+from fcnseg.cli.options import AsJson
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="What `fcnseg run` had as --out.")],
+    failures: Annotated[bool, typer.Option("--failures", help="List every failed input with its reason.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a run is: what is done, failed or missing, in which part.
+
+    Label maps are looked at: one that was removed or changed since counts as missing. The exit code is 0 only if
+    every input of every part is done, 3 if some failed or are missing.
+    """
+    from fcnseg.runs import places
+    from fcnseg.stream.status import failures as failures_of
+    from fcnseg.stream.status import status as status_of
+
+    base, records = places(folder)
+    parts = status_of(records, base)
+    whole = all(part.whole for part in parts)
+    if as_json:
+        listed = [asdict(failure) for failure in failures_of(records, base)] if failures else None
+        values = {
+            "whole": whole,
+            "parts": [{**asdict(part), "missing": part.missing} for part in parts],
+            **({"failures": listed} if failures else {}),
+        }
+        out().print_json(json.dumps(values), ensure_ascii=True)
+    else:
+        for part in parts:
+            out().print(_line(part, len(parts)), markup=False)
+        if failures:
+            for failure in failures_of(records, base):
+                out().print(f"{shown(failure.key)}: {failure.stage}: {shown(failure.reason)}", markup=False)
+        if len(parts) > 1:
+            done, inputs = sum(p.done for p in parts), sum(p.inputs or 0 for p in parts)
+            out().print(f"{'whole' if whole else 'not whole'}: {done:,} of {inputs:,} inputs are done", markup=False)
+    raise typer.Exit(0 if whole else 3)
+
+
+def _line(part: object, parts: int) -> str:
+    from fcnseg.stream.status import PartStatus
+
+    assert isinstance(part, PartStatus)
+    name = f"part {part.index} of {parts}: " if parts > 1 else ""
+    inputs = "?" if part.inputs is None else f"{part.inputs:,}"
+    if not part.started:
+        return f"{name}not started, {inputs} inputs (run it with --num-parts {parts} --part-id {part.index})"
+    words = [f"{part.done:,} of {inputs} inputs are done"]
+    if part.failed:
+        words.append(f"{part.failed:,} failed")
+    if part.running:
+        words.append(f"{part.running:,} being done")
+    if part.missing:
+        words.append(f"{part.missing:,} missing")
+    return name + ", ".join(words)

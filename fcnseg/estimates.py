@@ -1,0 +1,155 @@
+"""What a run would be like: a listing of all its inputs, and a real run over a few of them in a temporary folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from fcnseg.deploy import open_engine
+from fcnseg.recipes import find_recipe
+from fcnseg.runs import Hooks, Outputs, RunOptions, check_options, flow, open_inputs, survey_inputs
+from fcnseg.types import Failure, Frame, Reference, Reserve, Source
+
+if TYPE_CHECKING:
+    from fcnseg.recipes import Recipe
+    from fcnseg.types import Engine, Summary
+
+SAMPLE = 32
+"""How many inputs are tried: evenly spaced ones."""
+
+SAMPLE_WITH_PROBABILITIES = 8
+
+
+@dataclass
+class Estimate:
+    """What a run over `inputs` (of which this part has `part_inputs`) would be like, by `sampled` of them.
+
+    `formats` counts the inputs' name suffixes, `sizes` the heights and widths of the sampled ones; `failures` are
+    those of the sampled that cannot be done. `bytes_written` is by kind of output (labels, probabilities, overlay),
+    `free_bytes` by the same, where it would go. `largest` is the largest height and width the engine takes at once
+    (None: what memory holds), `events` what it had to do for single images.
+    """
+
+    inputs: int
+    part_inputs: int
+    formats: dict[str, int]
+    sampled: int = 0
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    largest: tuple[int, int] | None = None
+    events: dict[str, int] = field(default_factory=dict)
+    images_per_second: float = 0.0
+    seconds: float = 0.0
+    bytes_written: dict[str, int] = field(default_factory=dict)
+    free_bytes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def too_large(self) -> list[str]:
+        """The kinds of output for which there is not enough space."""
+        return [kind for kind, size in self.bytes_written.items() if size > self.free_bytes[kind]]
+
+
+class _Sampled:
+    """A source of those inputs of another whose places in its listing are given; notes the sizes of what it loads."""
+
+    def __init__(self, source: Source, places: frozenset[int]) -> None:
+        self.source, self.places = source, places
+        self.sizes: Counter[tuple[int, int]] = Counter()
+
+    def __iter__(self) -> Iterator[Reference | Failure]:
+        return (found for place, found in enumerate(self.source) if place in self.places)
+
+    def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+        frame = self.source.load(reference, reserve)
+        self.sizes[frame.size] += 1
+        return frame
+
+    def close(self) -> None:
+        """Nothing of its own is open."""
+
+
+def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
+    """What `run` with these options would do, without doing it; raises what it would raise before its start."""
+    from fcnseg.stream.decoding import MAX_PIXELS, allow_pixels
+
+    hooks = hooks or Hooks()
+    recipe = find_recipe(options.engine.model)
+    check_options(options)
+    allow_pixels(options.max_pixels or MAX_PIXELS)
+    with ExitStack() as stack:
+        source = open_inputs(options, recipe)
+        stack.callback(source.close)
+        formats: Counter[str] = Counter()
+
+        def look(reference: Reference) -> None:
+            formats[PurePosixPath(reference.key).suffix.lower()] += 1
+
+        listing = survey_inputs(options, recipe, source, Outputs(options), hooks, look)
+        found = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
+        opened = open_engine(
+            options.engine,
+            hooks.build,
+            probabilities=options.probabilities is not None,
+            companions={name: Path(folder) for name, folder in options.companions.items()},
+        )
+        engine = stack.enter_context(opened)
+        found.largest = engine.info.largest
+        places = _spread(listing.total, SAMPLE_WITH_PROBABILITIES if options.probabilities else SAMPLE)
+        sampled = _Sampled(source, places)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fcnseg-dry-run-")))
+        hooks.on_start(len(places), engine.info)
+        ended: list[float] = []
+        tried = replace(hooks, on_result=lambda key, failure: ended.append(time.monotonic()))
+        summary = _try(options, recipe, sampled, engine, folder, tried)
+        found.sampled, found.sizes, found.failures = len(places), sampled.sizes, summary.failures
+        found.events = summary.events
+        if summary.done:
+            wait = (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else summary.seconds
+            found.images_per_second = 1 / max(wait, 1e-6)
+            found.seconds = found.part_inputs / found.images_per_second
+            _weigh(options, folder, summary.done, found)
+    return found
+
+
+def _spread(total: int, count: int) -> frozenset[int]:
+    """Up to `count` evenly spaced places of 0..total - 1."""
+    step = max(1.0, total / count)
+    return frozenset(int(step * i) for i in range(min(total, count)))
+
+
+def _try(options: RunOptions, recipe: Recipe, source: Source, engine: Engine, folder: Path, hooks: Hooks) -> Summary:
+    """Run the whole flow over a sample into a temporary folder."""
+    from fcnseg.stream.ledger import Ledger
+
+    here = replace(
+        options,
+        out=folder / "labels",
+        probabilities=folder / "probabilities" if options.probabilities else None,
+        overlay=folder / "overlay" if options.overlay else None,
+        num_parts=1,
+        part_id=0,
+        max_failures=None,
+    )
+    outputs = Outputs(here)
+    outputs.make()
+    with Ledger(outputs.records / "ledger.sqlite", outputs.folder) as ledger:
+        return flow(here, recipe, source, engine, outputs, ledger, hooks, 0)
+
+
+def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> None:
+    """Scale what the sample wrote up to the whole part, and look how much room there is for it."""
+    kinds = {"labels": options.out, "probabilities": options.probabilities, "overlay": options.overlay}
+    for kind, target in kinds.items():
+        if target is None:
+            continue
+        files = (p for p in (folder / kind).rglob("*") if p.is_file() and ".fcnseg" not in p.parts)
+        found.bytes_written[kind] = sum(p.stat().st_size for p in files) * found.part_inputs // images
+        there = next(p for p in (target, *target.absolute().parents) if p.exists())
+        found.free_bytes[kind] = shutil.disk_usage(there).free

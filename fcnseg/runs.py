@@ -1,0 +1,463 @@
+"""A run: a source, a model and an output folder become a flow, a ledger and a record. See `api.run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcnseg.building import BuildHooks
+from fcnseg.deploy import EngineOptions, open_engine
+from fcnseg.errors import OutputError, SettingsError
+from fcnseg.recipes import Recipe, find_recipe
+from fcnseg.types import EngineInfo, Failure, StageTimes, Summary
+
+if TYPE_CHECKING:
+    from fcnseg.stream.ledger import Ledger
+    from fcnseg.stream.preflight import Listing
+    from fcnseg.stream.volumes import Volume
+    from fcnseg.types import Reference, Sink, Source
+
+RECORDS = ".fcnseg"
+"""The folder for records inside an output folder."""
+
+HDF5 = (".h5", ".hdf5")
+"""Names of outputs that become one HDF5 file."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything about a run. `source`, `out`, the model and what is written make its settings: they cannot change
+    while an output folder is filled.
+
+    `source` is a folder, an image, a list, an archive or `FILE.h5::/dataset` ("-": paths on standard input). `out`
+    and `probabilities` are folders or HDF5 files. `resume`: "auto" goes on where the same settings on the same machine
+    left off, "continue" also after library or hardware changes, "overwrite" starts over. `tile` is "auto", "off" or
+    the side of tiles in pixels. None leaves a number to fcnseg.
+    """
+
+    source: str | Path
+    out: Path
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    companions: Mapping[str, str | Path] = field(default_factory=dict)
+    glob: str | None = None
+    layout: str = "auto"
+    probabilities: Path | None = None
+    probabilities_dtype: str = "float16"
+    top_k: int | None = None
+    overlay: Path | None = None
+    opacity: float = 0.5
+    tile: str | int = "auto"
+    batch: int | None = None
+    workers: int | None = None
+    max_pixels: int | None = None
+    resume: str = "auto"
+    retry_failed: bool = False
+    max_failures: int | None = None
+    num_parts: int = 1
+    part_id: int = 0
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a caller may listen to, from any thread: the building of an engine; the number of inputs while they are
+    listed; the inputs of this part and the engine, before the start; the stages' times, once they run; every input as
+    it ends or is found done; a line worth saying."""
+
+    build: BuildHooks = field(default_factory=BuildHooks)
+    on_listing: Callable[[int], None] = lambda count: None
+    on_start: Callable[[int, EngineInfo], None] = lambda total, info: None
+    on_stages: Callable[[Callable[[], dict[str, StageTimes]]], None] = lambda times: None
+    on_result: Callable[[str, Failure | None], None] = lambda key, failure: None
+    on_kept: Callable[[str], None] = lambda key: None
+    on_note: Callable[[str], None] = lambda line: None
+
+
+def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
+    """Bring every input of a source (or of one part of it) to an end. Errors before the first image raise; afterwards
+    each image that fails is a record. The records are in `.fcnseg/` in the output folder."""
+    from fcnseg.stream.decoding import MAX_PIXELS, allow_pixels
+
+    hooks = hooks or Hooks()
+    recipe = find_recipe(options.engine.model)
+    check_options(options)
+    allow_pixels(options.max_pixels or MAX_PIXELS)
+    with ExitStack() as stack:
+        source = open_inputs(options, recipe)
+        stack.callback(source.close)
+        outputs = Outputs(options)
+        listing = survey_inputs(options, recipe, source, outputs, hooks)
+        opened = open_engine(
+            options.engine,
+            hooks.build,
+            probabilities=options.probabilities is not None,
+            companions={name: Path(folder) for name, folder in options.companions.items()},
+        )
+        engine = stack.enter_context(opened)
+        outputs.make()
+        ledger = stack.enter_context(open_ledger(options, recipe, engine.info, outputs, hooks))
+        ledger.note(listed=listing.parts, complete=None)
+        hooks.on_start(listing.parts[options.part_id], engine.info)
+        summary = flow(options, recipe, source, engine, outputs, ledger, hooks, listing.parts[options.part_id])
+        finish(options, engine.info, source, outputs, ledger, summary)
+    return summary
+
+
+# ---------------------------------------------------------------------- before the start
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse values that no run can have."""
+    faults = []
+    if options.probabilities_dtype not in ("float16", "float32"):
+        faults.append(f"probabilities dtype {options.probabilities_dtype!r} is unknown; use float16 or float32")
+    if options.resume not in ("auto", "continue", "overwrite"):
+        faults.append(f"resume {options.resume!r} is unknown; use auto, continue or overwrite")
+    if not 0 <= options.part_id < options.num_parts:
+        faults.append(f"--part-id {options.part_id} is not one of 0 to {options.num_parts - 1} (--num-parts)")
+    if options.top_k is not None and options.probabilities is None:
+        faults.append("--top-k says which probabilities to keep; give --save-probabilities too")
+    if options.num_parts > 1 and any(is_hdf5(path) for path in (options.out, options.probabilities)):
+        faults.append("the parts of a run cannot share one HDF5 file; give a folder, or a file for each part")
+    if not (options.tile in ("auto", "off") or isinstance(options.tile, int)):
+        faults.append(f"--tile {options.tile!r} is unknown; use auto, off or a size in pixels")
+    if faults:
+        raise SettingsError(". ".join(faults))
+
+
+def is_hdf5(path: Path | None) -> bool:
+    """Whether an output is one HDF5 file instead of a folder."""
+    return path is not None and path.suffix.lower() in HDF5
+
+
+def open_inputs(options: RunOptions, recipe: Recipe) -> Source:
+    """The source of a run; its outputs are not among its inputs."""
+    from fcnseg.stream.decoding import MAX_PIXELS
+    from fcnseg.stream.sources import open_source
+
+    return open_source(
+        options.source,
+        recipe.modalities,
+        options.companions,
+        pattern=options.glob,
+        exclude=tuple(path for path in (options.out, options.probabilities, options.overlay) if path is not None),
+        max_pixels=options.max_pixels or MAX_PIXELS,
+        layout=options.layout,
+    )
+
+
+def places(out: Path) -> tuple[Path, Path]:
+    """Of what was given as the output: the folder that outputs' recorded paths count from, and that of the records."""
+    if is_hdf5(out):
+        hidden = out.parent / f".{out.name}{RECORDS}"
+        return hidden, hidden
+    return out, out / RECORDS
+
+
+class Outputs:
+    """Where a run writes: its folders, HDF5 files and records."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self.folder, self.records = places(options.out)
+        self.volumes: list[Volume] = []
+
+    def sinks(self, info: EngineInfo) -> list[Sink]:
+        """The sinks for an engine's predictions."""
+        from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
+        from fcnseg.stream.volumes import LabelVolume, ProbabilityVolume
+
+        options, found = self.options, []
+        self.volumes = []
+        if is_hdf5(options.out):
+            self.volumes.append(LabelVolume(options.out, info))
+        else:
+            found.append(LabelPngSink(options.out, info))
+        if options.probabilities and is_hdf5(options.probabilities):
+            self.volumes.append(
+                ProbabilityVolume(options.probabilities, info, options.probabilities_dtype, options.top_k)
+            )
+        elif options.probabilities:
+            found.append(NpyProbabilitySink(options.probabilities, info, options.probabilities_dtype, options.top_k))
+        if options.overlay:
+            found.append(OverlaySink(options.overlay, info, options.opacity))
+        return [*(volume.sink for volume in self.volumes), *found]
+
+    def make(self) -> None:
+        """Make the folders. Raises OutputError if they cannot be written to."""
+        options = self.options
+        folders = [p for p in (options.probabilities, options.overlay) if p is not None and not is_hdf5(p)]
+        for folder in (self.records, *folders):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / f".fcnseg-probe-{os.getpid()}"
+                probe.touch()
+                probe.unlink()
+            except OSError as error:
+                raise OutputError(
+                    f"cannot write to {folder}: {error.strerror}; check its permissions and space"
+                ) from error
+
+    def check(self) -> None:
+        """Refuse a file where a folder should be, and the reverse."""
+        options = self.options
+        for path in (options.out, options.probabilities, options.overlay):
+            if path is None:
+                continue
+            if is_hdf5(path) and path.is_dir():
+                raise OutputError(f"{path} is a folder, but the output is an HDF5 file; give another name")
+            for folder in path.parents if is_hdf5(path) else (path, *path.parents):
+                if folder.exists() and not folder.is_dir():
+                    raise OutputError(f"{folder} is a file, but the output goes to a folder; give another path")
+
+
+def survey_inputs(
+    options: RunOptions,
+    recipe: Recipe,
+    source: Source,
+    outputs: Outputs,
+    hooks: Hooks,
+    look: Callable[[Reference], None] = lambda reference: None,
+) -> Listing:
+    """List the source once; refuse outputs that would replace one another, an input, or files of someone else. `look`
+    sees every input."""
+    from fcnseg.errors import SourceError
+    from fcnseg.stream.preflight import survey
+    from fcnseg.stream.status import LEDGERS
+
+    outputs.check()
+    sinks = outputs.sinks(blank_info(recipe))
+    suffixes = {path.name.removeprefix("x") for sink in sinks for path in sink.names("x")}
+    folders = [p for p in (options.out, options.probabilities, options.overlay) if p is not None and p.is_dir()]
+    foreign = folders and options.resume != "overwrite" and not any(outputs.records.glob(LEDGERS))
+
+    beside_inputs = any(may_hold_inputs(folder, options.source) for folder in folders)
+
+    def check(reference: Reference) -> None:
+        look(reference)
+        if reference.stem.startswith((f"{RECORDS}/", f"{RECORDS}.")):
+            raise SettingsError(f"{reference.key} would be written among the records of the run; rename it")
+        if not (foreign or beside_inputs):
+            return
+        for path in (name for sink in sinks for name in sink.names(reference.stem)):
+            if path.exists() and isinstance(reference.place, str | Path) and path.samefile(reference.place):
+                raise SettingsError(f"the output {path} would replace an input; give another --out")
+            if foreign and path.exists():
+                raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
+
+    listing = survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing)
+    if not listing.total:
+        what = f"no image matches {options.glob!r} in" if options.glob else "there are no images in"
+        raise SourceError(f"{what} {options.source}")
+    return listing
+
+
+def may_hold_inputs(folder: Path, source: str | Path) -> bool:
+    """Whether inputs could lie in an output folder: those of a list may lie anywhere."""
+    if not Path(source).is_dir():
+        return True
+    one, other = os.path.realpath(folder), os.path.realpath(source)
+    return os.path.commonpath([one, other]) in (one, other)
+
+
+def blank_info(recipe: Recipe) -> EngineInfo:
+    """What is known of an engine before it is there: enough for the names of outputs."""
+    heads = {head.name: head.labels for head in recipe.heads}
+    return EngineInfo("", "", "", recipe.name, "", heads, recipe.modalities, {})
+
+
+@contextmanager
+def open_ledger(
+    options: RunOptions, recipe: Recipe, info: EngineInfo, outputs: Outputs, hooks: Hooks
+) -> Iterator[Ledger]:
+    """The ledger of this part, agreed with on what the run is. Raises SettingsError if an earlier run was another."""
+    from fcnseg.stream.ledger import Ledger
+    from fcnseg.stream.status import LEDGERS, parts_of
+    from fcnseg.stream.worklist import Part
+
+    if options.resume == "overwrite":
+        start_over(outputs)
+    part = Part(options.part_id, options.num_parts)
+    file = outputs.records / f"ledger{part.name}.sqlite"
+    others = [p for p in outputs.records.glob(LEDGERS) if parts_of(p) != options.num_parts]
+    if others:
+        raise SettingsError(
+            f"{options.out} was filled in {parts_of(others[0])} parts, not {options.num_parts}; "
+            "use the same --num-parts, or --overwrite to start over"
+        )
+    with Ledger(file, outputs.folder) as ledger:
+        wanted, here = settings_of(options, recipe, info), machine_of(info)
+        found = ledger.agree(settings=wanted, machine=here)
+        if changed := differences(found["settings"], wanted):
+            raise SettingsError(
+                f"{options.out} was made with other settings: {changed}; use the same, another --out, or "
+                "--overwrite to start over"
+            )
+        if changed := differences(found["machine"], here):
+            if options.resume != "continue":
+                raise SettingsError(
+                    f"{options.out} was begun elsewhere: {changed}; labels of the rest may differ where two classes "
+                    "tie: --continue goes on all the same, --overwrite starts over"
+                )
+            hooks.on_note(f"going on although {changed}")
+            ledger.note(machine=here)
+        yield ledger
+
+
+def start_over(outputs: Outputs) -> None:
+    """Remove what earlier runs made here, as far as it is still as they made it, and their ledgers."""
+    from fcnseg.stream.ledger import Ledger
+    from fcnseg.stream.owners import is_alive
+    from fcnseg.stream.status import LEDGERS
+
+    for lock in outputs.records.glob("*.lock"):
+        if is_alive(outputs.records, lock.stem):
+            raise SettingsError(f"another process is writing to {outputs.options.out}; end it before --overwrite")
+    for file in outputs.records.glob(LEDGERS):
+        with Ledger(file, outputs.folder) as ledger:
+            for kept in chain.from_iterable(ledger.outputs()):
+                if kept.is_whole(outputs.folder):
+                    (outputs.folder / kept.path).unlink()
+        for path in outputs.records.glob(f"{file.name}*"):
+            path.unlink()
+
+
+def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[str, Any]:
+    """What every label of a run follows from, by the names of the options."""
+    from fcnseg.engine.identify import recipe_hash
+    from fcnseg.engine.sidecar import read_sidecar
+
+    calibration = read_sidecar(info.file).identity.calibration if info.file else None
+    source = str(options.source)
+    here = {"source": source if source == "-" else os.path.abspath(source)}
+    for name, folder in options.companions.items():
+        here[name] = os.path.abspath(folder)
+    kept = {
+        "model": info.model,
+        "recipe": recipe_hash(recipe)[:16],
+        "weights": info.weights_sha256[:16],
+        "backend": info.backend,
+        "precision": info.precision,
+        "calibration": calibration and calibration[:16],
+        "layout": options.layout,
+        "probabilities": os.path.abspath(options.probabilities) if options.probabilities else None,
+        "probabilities-dtype": options.probabilities_dtype if options.probabilities else None,
+        "top-k": options.top_k,
+        "overlay": os.path.abspath(options.overlay) if options.overlay else None,
+        "opacity": options.opacity if options.overlay else None,
+    }
+    return {**here, **kept}
+
+
+def machine_of(info: EngineInfo) -> dict[str, str]:
+    """What the last bits of a score may depend on besides."""
+    return {"device": info.device, **info.versions}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In words, what two records say differently; empty if nothing."""
+    return ", ".join(
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in (*now, *(name for name in before if name not in now))
+        if before.get(name) != now.get(name)
+    )
+
+
+# ---------------------------------------------------------------------- the flow and its end
+
+
+def flow(
+    options: RunOptions,
+    recipe: Recipe,
+    source: Source,
+    engine: Any,
+    outputs: Outputs,
+    ledger: Ledger,
+    hooks: Hooks,
+    total: int,
+) -> Summary:
+    """Run the pipeline."""
+    from fcnseg.stream.pipeline import FlowHooks, FlowOptions, process
+    from fcnseg.stream.tiling import Predictor
+    from fcnseg.stream.worklist import Part
+
+    sinks = outputs.sinks(engine.info)
+    workers = options.workers or min(8, os.cpu_count() or 1)
+    return process(
+        source,
+        Predictor(
+            engine, recipe, probabilities=options.probabilities is not None, tile=options.tile, batch=options.batch
+        ),
+        sinks,
+        ledger,
+        total=total,
+        options=FlowOptions(
+            workers=workers,
+            writers=workers,
+            part=Part(options.part_id, options.num_parts),
+            retry_failed=options.retry_failed,
+            max_failures=options.max_failures,
+        ),
+        hooks=FlowHooks(hooks.on_result, hooks.on_kept, hooks.on_stages),
+    )
+
+
+def finish(
+    options: RunOptions, info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary
+) -> None:
+    """Assemble HDF5 files, if everything ended; then the record, and the legend."""
+    from fcnseg.stream.legend import write_legend
+
+    ended = not (summary.interrupted or summary.stopped)
+    if ended:
+        assemble(source, outputs, ledger, summary)
+        ledger.note(complete={"done": summary.done + summary.kept, "failed": summary.failed, "total": summary.total})
+    write_legend(outputs.records, info)
+    write_record(options, info, outputs, summary)
+
+
+def assemble(source: Source, outputs: Outputs, ledger: Ledger, summary: Summary) -> None:
+    """Make the HDF5 files of a run from what its sinks staged, unless they are whole and nothing is new."""
+    from fcnseg.types import Reference
+
+    missing = {failure.key: failure.reason for failure in ledger.failures()}
+    for volume in outputs.volumes:
+        if summary.done or not volume.file.exists():
+            entries = ((found.key, found.stem) for found in source if isinstance(found, Reference))
+            ledger.note_volume(volume.staged, volume.assemble(entries, missing))
+
+
+def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summary: Summary) -> None:
+    """`run.json`: the resolved settings, the engine with its record, the host, counts, stages, and first failures."""
+    import json
+    import platform
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+
+    from fcnseg.engine.hardware import cpu_name
+    from fcnseg.engine.sidecar import read_sidecar
+    from fcnseg.files import whole_file
+    from fcnseg.stream.stages import bottleneck
+    from fcnseg.stream.worklist import Part
+
+    engine = asdict(info)
+    engine["heads"] = {name: list(space["names"]) for name, space in engine["heads"].items()}
+    if info.file:
+        engine["sidecar"] = asdict(read_sidecar(info.file))
+    stage, advice = bottleneck(summary.stages)
+    host = {"name": platform.node(), "system": platform.platform(), "processor": cpu_name(), "cores": os.cpu_count()}
+    record = {
+        "settings": asdict(options),
+        "engine": engine,
+        "host": host,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "summary": asdict(summary),
+        "images_per_second": summary.done / summary.seconds if summary.seconds else 0.0,
+        "bottleneck": {"stage": stage, "advice": advice},
+    }
+    with whole_file(outputs.records / f"run{Part(options.part_id, options.num_parts).name}.json") as file:
+        file.write(json.dumps(record, indent=2, default=str).encode())
