@@ -12,15 +12,17 @@ The format is read from the content, whatever the file is called.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from fcnseg.errors import ImageError
 from fcnseg.types import Pixels
@@ -28,55 +30,101 @@ from fcnseg.types import Pixels
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 """Pillow's decoders that are tried: pixels only, none that runs another program."""
 
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm")
-)
-"""The names that count as images in a folder (in any case)."""
-
 MAX_PIXELS = 178_956_970
 """The most pixels an image may have by default, against decompression bombs: Pillow's own limit."""
 
 
-def read_color(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+OnSize = Callable[[int, int], None]
+"""Called with the upright height and width, px, when they are known and before memory is taken; may raise."""
+
+
+class Reader(Protocol):
+    """Decodes an image file, or the bytes of one."""
+
+    def __call__(
+        self, source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None, /
+    ) -> Pixels:
+        """The pixels; raises ImageError with the reason if it is no such image."""
+
+
+def read_color(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
+) -> Pixels:
     """uint8 H x W x 3, RGB, upright. Raises ImageError with the reason if the file is no such image."""
-    return _read(path, max_pixels, _rgb)
+    return _read(source, max_pixels, on_size, _rgb)
 
 
-def read_hha(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_hha(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
+) -> Pixels:
     """uint8 H x W x 3: horizontal disparity, height above ground, angle with gravity, as stored."""
-    return _read(path, max_pixels, _three_channels)
+    return _read(source, max_pixels, on_size, _three_channels)
 
 
-def read_depth(path: Path, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_depth(
+    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
+) -> Pixels:
     """float32 H x W x 1: the stored depth in its own unit. Raises ImageError for anything but one channel."""
-    return _read(path, max_pixels, _depth)
+    return _read(source, max_pixels, on_size, _depth)
 
 
-READERS: dict[str, Callable[[Path, int], Pixels]] = {"color": read_color, "hha": read_hha, "depth": read_depth}
+READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": read_depth}
+
+BYTES_PER_PIXEL = {"color": 3, "hha": 3, "depth": 4}
+"""What the pixels of each modality take once decoded."""
 
 
-def _read(path: Path, max_pixels: int, convert: Callable[[Image.Image], Pixels]) -> Pixels:
-    """Open, check, convert. Pillow's decoders raise exceptions of every type on broken files: all mean one thing."""
-    try:
-        status = path.stat()
+def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+    """Open, check, say the size, convert."""
+    with _image_errors(source):
+        image = _opened(source, max_pixels)
+    with image:
+        on_size(*_upright_size(image))
+        with _image_errors(source):
+            return convert(_upright(image))
+
+
+def _opened(source: Path | bytes, max_pixels: int) -> Image.Image:
+    """An image whose header was read, and holds nothing against decoding it."""
+    if isinstance(source, Path):
+        status = source.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")
-        if status.st_size == 0:
-            raise ImageError("the file is empty (0 bytes)")
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError(
-                    f"{image.width} x {image.height} pixels is more than the limit of {max_pixels}; "
-                    "if the image is genuine, raise --max-pixels"
-                )
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":
-                raise ImageError(f"the file holds {frames} frames; split it into single images")
-            return convert(_upright(image))
+        size = status.st_size
+    else:
+        size = len(source)
+    if size == 0:
+        raise ImageError("the file is empty (0 bytes)")
+    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    try:
+        check_pixels(image.height, image.width, max_pixels)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":
+            raise ImageError(f"the file holds {frames} frames; split it into single images")
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def check_pixels(height: int, width: int, max_pixels: int) -> None:
+    """Raise ImageError for more pixels than are allowed."""
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{width} x {height} pixels is more than the limit of {max_pixels}; "
+            "if the image is genuine, raise --max-pixels"
+        )
+
+
+@contextmanager
+def _image_errors(source: Path | bytes) -> Iterator[None]:
+    """Pillow's decoders raise exceptions of every type on broken files: all mean one thing."""
+    try:
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"not an image of a known format{_disguise(path)}") from error
+        raise ImageError(f"not an image of a known format{_disguise(source)}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{error}; if the image is genuine, raise --max-pixels") from error
     except OSError as error:
@@ -87,10 +135,12 @@ def _read(path: Path, max_pixels: int, convert: Callable[[Image.Image], Pixels])
         raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
 
 
-def _disguise(path: Path) -> str:
+def _disguise(source: Path | bytes) -> str:
     """What a file that is no image looks like, if that helps."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            source = file.read(512)
+    start = source[:512].lstrip().lower()
     known = {
         b"<!doctype html": "HTML",
         b"<html": "HTML",
@@ -102,22 +152,32 @@ def _disguise(path: Path) -> str:
     return next((f" (it is {name})" for magic, name in known.items() if start.startswith(magic)), "")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its orientation (EXIF 2.3, table 6)."""
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(0x0112, 1)
+        return int(image.getexif().get(0x0112, 1))
     except Exception:  # damaged EXIF data say nothing about orientation; the pixels are still good
-        return image
-    return ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+        return 1
 
 
-def upright_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) of an image once upright, by its header alone; None if it has none that can be read."""
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in range(5, 9)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception:  # whatever a broken file makes of a decoder: loading it will say
-        return None
+def _upright(image: Image.Image) -> Image.Image:
+    transpose = TRANSPOSES.get(_orientation(image))
+    return image if transpose is None else image.transpose(transpose)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return (image.width, image.height) if _orientation(image) in range(5, 9) else (image.height, image.width)
 
 
 def _rgb(image: Image.Image) -> Pixels:

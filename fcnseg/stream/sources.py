@@ -1,96 +1,173 @@
-"""Where images come from: a folder, one file, or a text file of paths; with depth or HHA images matched by name."""
+"""Where images come from: folders, single files, lists of paths, archives and HDF5 files; with further modalities."""
 
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from fnmatch import fnmatch
-from functools import cached_property
-from pathlib import Path, PurePosixPath
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import translate
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
-from fcnseg.stream.decoding import EXTENSIONS, MAX_PIXELS, READERS
-from fcnseg.types import Frame, Reference
+from fcnseg.stream.archives import is_archive, open_archive
+from fcnseg.stream.decoding import BYTES_PER_PIXEL, MAX_PIXELS, OnSize
+from fcnseg.stream.folders import CompanionFolder, Files, Folder, file_reference
+from fcnseg.stream.lists import PathList
+from fcnseg.stream.names import EXTENSIONS, is_hdf5_name
+from fcnseg.types import Failure, Frame, Pixels, Reference, Reserve
 
 
-class FileSource:
-    """Images in files. `keys` maps each image's identity (path relative to the source) to its file.
+class Images(Protocol):
+    """Images of one modality: listed any number of times, read by a reference's place, from any thread."""
 
-    `companions` maps further modalities to folders whose files are matched by relative path, whatever the extension.
-    `unlisted` holds the folders that could not be looked into, with the reason.
+    def __iter__(self) -> Iterator[Reference | Failure]: ...
+
+    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+        """Decode one image, calling `on_size` once when its size is known. Raises ImageError."""
+
+    def close(self) -> None:
+        """Release open files."""
+
+
+class Companions(Protocol):
+    """Images of a further modality, found by the reference of the first."""
+
+    def find(self, reference: Reference) -> Any:
+        """The place of the one image that goes with it. Raises ImageError if there is none."""
+
+    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+        """As Images.read."""
+
+    def close(self) -> None:
+        """As Images.close."""
+
+
+class ImageSource:
+    """The `Source` of every kind of input: images of the first modality and their companions.
+
+    `name` says what it is, as the user gave it. A reference's place is the path of a file, or whatever finds an image
+    within an archive or HDF5 file.
     """
 
     def __init__(
         self,
-        keys: Mapping[str, Path],
+        name: str,
+        images: Images,
         modality: str = "color",
-        companions: Mapping[str, Path] | None = None,
+        companions: Mapping[str, Companions] | None = None,
+        pattern: str | None = None,
         max_pixels: int = MAX_PIXELS,
-        unlisted: Mapping[str, str] | None = None,
     ) -> None:
-        self.keys, self.modality, self.max_pixels = keys, modality, max_pixels
-        self.unlisted = unlisted or {}
-        self.companions = {name: _Companions(name, folder) for name, folder in (companions or {}).items()}
+        self.name, self.modality, self.pattern, self.max_pixels = name, modality, pattern, max_pixels
+        self._images, self._companions = images, companions or {}
+        self._matches = re.compile(translate(pattern)).match if pattern is not None else None
 
-    def __len__(self) -> int:
-        return len(self.keys)
+    def __iter__(self) -> Iterator[Reference | Failure]:
+        """List the images. Raises SourceError at the end if there was none."""
+        empty = True
+        for found in self._images:
+            if self._matches is None or self._is_chosen(found):
+                empty = False
+                yield found
+        if empty:
+            what = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
+            raise SourceError(f"{what} {self.name}; images are files that end in {' '.join(sorted(EXTENSIONS))}")
+
+    def _is_chosen(self, found: Reference | Failure) -> bool:
+        """Whether the pattern matches the key or its last part; a folder that cannot be listed may hold matches."""
+        assert self._matches
+        key = found.key
+        return bool(key.endswith("/") or self._matches(key) or self._matches(key.rpartition("/")[2]))
+
+    def places(self, reference: Reference) -> dict[str, Any]:
+        """Where each modality's image is. Raises ImageError if a companion is missing or not the only one."""
+        found = {name: companions.find(reference) for name, companions in self._companions.items()}
+        return {self.modality: reference.place, **found}
+
+    def files(self, reference: Reference) -> dict[str, Path]:
+        """The file of each modality's image. Raises SettingsError if they lie in an archive or HDF5 file, ImageError
+        as `places`."""
+        places = self.places(reference)
+        if not all(isinstance(place, str) for place in places.values()):
+            raise SettingsError(f"the images of {self.name} are no files of their own; give a folder of images")
+        return {name: Path(place) for name, place in places.items()}
+
+    def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first
+        one's size is known. Raises ImageError if any is missing, broken or of another size."""
+        places = self.places(reference)
+        sizes: dict[str, tuple[int, int]] = {}
+
+        def announce(modality: str, height: int, width: int) -> None:
+            if not sizes:
+                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in places))
+            sizes[modality] = height, width
+            if len(set(sizes.values())) > 1:
+                shown = ", ".join(f"{name} is {w} x {h}" for name, (h, w) in sizes.items())
+                raise ImageError(f"{shown}; they must be of one size")
+
+        inputs = {
+            name: self._companions.get(name, self._images).read(place, name, self.max_pixels, partial(announce, name))
+            for name, place in places.items()
+        }
+        return Frame(reference.key, reference.stem, inputs)
+
+    def size(self, reference: Reference) -> tuple[int, int] | None:
+        """Height and width, px, of the upright image of the first modality by its header; None if it is no image."""
+        try:
+            self._images.read(reference.place, self.modality, self.max_pixels, _stop_at_size)
+        except _SizeKnown as known:
+            return known.height, known.width
+        except ImageError:
+            pass
+        return None
+
+    def close(self) -> None:
+        """Release open files."""
+        self._images.close()
+        for companions in self._companions.values():
+            companions.close()
+
+
+class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to know
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+
+
+def _stop_at_size(height: int, width: int) -> None:
+    raise _SizeKnown(height, width)
+
+
+class _SingleFile(Files):
+    """One image file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     def __iter__(self) -> Iterator[Reference]:
-        for key, path in self.keys.items():
-            yield Reference(key, {self.modality: path})
-
-    def load(self, reference: Reference) -> Frame:
-        """Decode one image and its companions. Raises ImageError if any is missing, broken or of another size."""
-        files = dict(reference.files)
-        for name, companions in self.companions.items():
-            files[name] = companions.find(reference.key)
-        inputs = {name: READERS[name](path, self.max_pixels) for name, path in files.items()}
-        sizes = {name: pixels.shape[:2] for name, pixels in inputs.items()}
-        if len(set(sizes.values())) > 1:
-            shown = ", ".join(f"{name} is {width} x {height}" for name, (height, width) in sizes.items())
-            raise ImageError(f"{shown}; they must be of one size")
-        return Frame(reference.key, inputs)
-
-
-class _Companions:
-    """The files of a second modality by relative path without extension; listed when first used."""
-
-    def __init__(self, modality: str, folder: Path) -> None:
-        if not folder.is_dir():
-            raise SourceError(f"the {modality} folder {folder} does not exist; give an existing folder")
-        self.modality, self.folder = modality, folder
-
-    @cached_property
-    def _by_stem(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = defaultdict(list)
-        for key, path in list_folder(self.folder).items():
-            found[str(PurePosixPath(key).with_suffix(""))].append(path)
-        return found
-
-    def find(self, key: str) -> Path:
-        stem = str(PurePosixPath(key).with_suffix(""))
-        files = self._by_stem.get(stem, [])
-        if len(files) != 1:
-            many = f"{len(files)} {self.modality} images" if files else f"no {self.modality} image"
-            raise ImageError(f"{many} named {stem} in {self.folder}; there must be one")
-        return files[0]
+        yield file_reference(Path(self.path).name, self.path)
 
 
 def open_source(
-    source: Path,
+    source: str | Path,
     modalities: tuple[str, ...] = ("color",),
-    companions: Mapping[str, Path] | None = None,
+    companions: Mapping[str, str | Path] | None = None,
     *,
     pattern: str | None = None,
     exclude: tuple[Path, ...] = (),
     max_pixels: int = MAX_PIXELS,
-) -> FileSource:
-    """The images of a folder (recursive), of one image file, or of the paths listed in a `.txt` file.
+    layout: str = "auto",
+    stdin: BinaryIO | None = None,
+) -> ImageSource:
+    """The images of a folder (recursive), an image file, a `.txt` list of paths or one on standard input (`-`), a zip
+    or tar archive, or an HDF5 or MATLAB v7.3 file (`data.h5::/images`).
 
-    `modalities` are what the model takes: the first comes from `source`, each further one from its folder in
-    `companions`. `pattern` keeps the keys it matches, `exclude` names folders that are not entered. Raises
-    SourceError for a source that is missing or holds no images, SettingsError for companions that do not fit.
+    `modalities` are what the model takes: the first comes from `source`, each further one from its folder or HDF5 file
+    in `companions`. `pattern` keeps the keys it matches, `exclude` names folders that are not entered, `layout` (auto,
+    NHWC, NCHW) the axes of HDF5 datasets. Raises SourceError for a source that cannot be read, and when it is listed
+    and holds no images; SettingsError for companions or a layout that do not fit.
     """
     companions = companions or {}
     main, *others = modalities
@@ -100,91 +177,33 @@ def open_source(
     for name in companions:
         if name not in others:
             raise SettingsError(f"this model takes {' and '.join(modalities)} images only; leave out --{name}")
-    if not source.exists():
-        raise SourceError(f"{source} does not exist; give a folder, an image, or a text file of paths")
-    unlisted: dict[str, str] = {}
-    if source.is_dir():
-        keys = list_folder(source, exclude, unlisted)
-    elif source.suffix.lower() == ".txt":
-        keys = read_list(source)
-    else:
-        keys = {source.name: source}
-    if pattern is not None:
-        keys = {key: path for key, path in keys.items() if fnmatch(key, pattern) or fnmatch(Path(key).name, pattern)}
-    if not keys:
-        what = f"no images match {pattern!r} in" if pattern else "there are no images in"
-        raise SourceError(f"{what} {source}; images are files that end in {' '.join(sorted(EXTENSIONS))}")
-    return FileSource(keys, main, companions, max_pixels, unlisted)
+    hdf5 = [place for place in (source, *companions.values()) if is_hdf5_name(os.fspath(place))]
+    if layout != "auto" and not hdf5:
+        raise SettingsError("--layout is for the axes of HDF5 datasets; leave it out")
+    found = {name: _open_companions(os.fspath(place), name, layout) for name, place in companions.items()}
+    images = _open_images(os.fspath(source), main, exclude, layout, stdin)
+    return ImageSource(getattr(images, "name", os.fspath(source)), images, main, found, pattern, max_pixels)
 
 
-def list_folder(
-    folder: Path, exclude: tuple[Path, ...] = (), unlisted: dict[str, str] | None = None
-) -> dict[str, Path]:
-    """The image files below a folder by relative path, sorted; hidden names are left out, symlinks are followed
-    (each real folder once). A folder below that cannot be listed is noted in `unlisted` with the reason; without
-    `unlisted`, or if `folder` itself cannot be listed, raises SourceError."""
-    excluded = {_identity(path) for path in exclude if path.is_dir()}
-    found: dict[str, Path] = {}
-    _walk(folder, "", excluded | {_identity(folder)}, found.__setitem__, unlisted)
-    return found
+def _open_images(path: str, modality: str, exclude: tuple[Path, ...], layout: str, stdin: BinaryIO | None) -> Images:
+    if path == "-":
+        return PathList(path, stdin)
+    if Path(path).is_dir():
+        return Folder(path, exclude)
+    if is_hdf5_name(path):
+        from fcnseg.stream.hdf5 import Hdf5
+
+        return Hdf5(path, modality, layout)
+    if not os.path.lexists(path):
+        raise SourceError(f"{path} does not exist; give a folder, an image, a text file of paths, an archive or HDF5")
+    if is_archive(path):
+        return open_archive(path)
+    return PathList(path) if path.lower().endswith(".txt") else _SingleFile(path)
 
 
-def _walk(
-    folder: Path,
-    prefix: str,
-    seen: set[tuple[int, int]],
-    add: Callable[[str, Path], None],
-    unlisted: dict[str, str] | None,
-) -> None:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        if unlisted is not None and prefix:
-            unlisted[prefix] = f"the folder cannot be listed: {error.strerror}"
-            return
-        raise SourceError(f"the folder {folder} cannot be listed: {error.strerror}; check its permissions") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            identity = _identity(Path(entry.path))
-            if identity not in seen:
-                seen.add(identity)
-                _walk(Path(entry.path), f"{prefix}{entry.name}/", seen, add, unlisted)
-        elif Path(entry.name).suffix.lower() in EXTENSIONS:
-            add(prefix + entry.name, Path(entry.path))
+def _open_companions(path: str, modality: str, layout: str) -> Companions:
+    if not Path(path).is_dir() and is_hdf5_name(path):
+        from fcnseg.stream.hdf5 import Hdf5
 
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def read_list(path: Path) -> dict[str, Path]:
-    """The files named in a text file, one a line; blank lines and lines that start with # are skipped.
-
-    A relative path counts from the list's own folder, or from the current one if it is not there. Keys are relative
-    to the deepest folder that holds all the files. Raises SourceError for an unreadable list or a repeated file.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise SourceError(f"the list {path} cannot be read: {error.strerror}; check the path") from error
-    if any("\0" in line for line in lines):
-        raise SourceError(f"{path} is not a text file; a list holds one path a line")
-    files = [_located(line.strip(), path.parent) for line in lines if line.strip() and not line.startswith("#")]
-    if not files:
-        return {}
-    common = Path(os.path.commonpath([file.parent for file in files]))
-    keys: dict[str, Path] = {}
-    for file in files:
-        key = file.relative_to(common).as_posix()
-        if key in keys:
-            raise SourceError(f"{path} names {file} twice; leave one out")
-        keys[key] = file
-    return keys
-
-
-def _located(line: str, folder: Path) -> Path:
-    beside = Path(os.path.abspath(folder / line))
-    return beside if beside.exists() else Path(os.path.abspath(line)) if Path(line).exists() else beside
+        return Hdf5(path, modality, layout)
+    return CompanionFolder(path, modality)

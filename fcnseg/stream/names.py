@@ -1,0 +1,43 @@
+"""Which names are images, and what the outputs of an image are called."""
+
+from __future__ import annotations
+
+import os
+
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm")
+)
+"""The names that count as images in folders and archives (in any case)."""
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".mat")
+"""How the names of HDF5 files end."""
+
+_SUFFIXES = tuple(EXTENSIONS)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of that name is taken for an image."""
+    return name.lower().endswith(_SUFFIXES)
+
+
+def stem_of(key: str) -> str:
+    """A key without its image suffix: `a/b.c.jpg` gives `a/b.c`, `images/000.1` stays."""
+    stem, suffix = os.path.splitext(key)
+    return stem if suffix.lower() in EXTENSIONS else key
+
+
+def member_key(name: str) -> str | None:
+    """The key of an archive's member by its name, `./a//b.jpg` as `a/b.jpg`; None for a name that leads outside."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    return None if name.startswith("/") or ".." in parts or not parts else "/".join(parts)
+
+
+def split_name(source: str) -> tuple[str, str]:
+    """`data.h5::/images` as the file and the name inside, which is empty where none is given."""
+    path, mark, name = source.rpartition("::")
+    return (path, name) if mark and not os.path.exists(source) else (source, "")
+
+
+def is_hdf5_name(source: str) -> bool:
+    """Whether a source is taken for an HDF5 file, by its name."""
+    return split_name(source)[0].lower().endswith(HDF5_SUFFIXES) or bool(split_name(source)[1])
