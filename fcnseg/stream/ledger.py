@@ -276,8 +276,9 @@ class Ledger:
 
 
 def _entry(row: Sequence[Any]) -> Entry:
-    *columns, outputs = row
-    return Entry(*columns, tuple(Kept(*one) for one in json.loads(outputs or "[]")))
+    state, owner, attempts, stage, reason, stamp, outputs = row
+    kept = tuple(Kept(*one) for one in json.loads(outputs or "[]"))
+    return Entry(state, owner, attempts, stage, reason, stamp, kept)
 
 
 def _plain(text: str) -> str:

@@ -326,7 +326,7 @@ class _Flow:
         """Record what ended, several at once, and say so."""
         last = False
         while not last:
-            group = []
+            group: list[Settled] = []
             deadline = time.monotonic() + COMMIT_SECONDS
             while len(group) < COMMIT_IMAGES and not last:
                 try:
