@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "fcnseg"
-FOUNDATION = {"errors", "files", "types", "labels", "recipes"}
+FOUNDATION = {"errors", "files", "types", "labels", "overlays", "recipes"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "models": FOUNDATION | {"models"},

@@ -1,0 +1,61 @@
+"""Label maps drawn over their images, and the legend that says which colour is which class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnseg.labels import LabelSpace
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fcnseg.types import Labels
+
+LEGEND_ROW_PX = 22
+
+
+def overlay(pixels: NDArray[np.uint8], labels: Labels, space: LabelSpace, opacity: float = 0.5) -> NDArray[np.uint8]:
+    """The image with each pixel mixed with the colour of its class.
+
+    `pixels` is uint8 H x W x 3, RGB; `labels` H x W, any unsigned type; `opacity` from 0 (the image) to 1 (the
+    colours). Void, and every other value that is no class, stays as the image. Gives uint8 H x W x 3, RGB. Raises
+    ValueError where the sizes differ or the opacity is out of range.
+    """
+    if pixels.shape != (*labels.shape, 3):
+        raise ValueError(f"the image is {pixels.shape}, the label map {labels.shape}; they must be H x W x 3 and H x W")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity}; it must be from 0 to 1")
+    classes = space.classes
+    colors = np.array([*space.colors, (0, 0, 0)], np.float32)  # the last row: no class
+    shares = np.full(classes + 1, opacity, np.float32)
+    shares[classes] = 0
+    rows = np.minimum(labels, classes).astype(np.intp)
+    if space.ignore < classes:
+        rows[labels == space.ignore] = classes
+    # p + s (c - p) = s c + (1 - s) p, one look-up table a channel: level 0..255 by row
+    levels = np.arange(256, dtype=np.float32)
+    tables = colors[:, :, None] * shares[:, None, None] + (1 - shares)[:, None, None] * levels
+    mixed = np.empty_like(pixels)
+    for channel in range(3):
+        mixed[..., channel] = np.rint(tables[:, channel]).astype(np.uint8)[rows, pixels[..., channel]]
+    return mixed
+
+
+def legend(space: LabelSpace) -> Image:
+    """The classes in their colours with their names, one a row in columns of up to 20: an RGB Pillow image."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(13)
+    row, columns = LEGEND_ROW_PX, -(-space.classes // 20)
+    per_column = -(-space.classes // columns)
+    width = round(max(font.getlength(f"{i} {name}") for i, name in enumerate(space.names))) + 2 * row
+    image = Image.new("RGB", (width * columns, row * per_column + row // 2), "white")
+    draw = ImageDraw.Draw(image)
+    for index, (name, color) in enumerate(zip(space.names, space.colors, strict=True)):
+        left, top = index // per_column * width + row // 4, index % per_column * row + row // 4
+        draw.rectangle((left, top, left + row, top + row - 5), fill=color, outline="black")
+        draw.text((left + row + 6, top), f"{index} {name}", fill="black", font=font)
+    return image
