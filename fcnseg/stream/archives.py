@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.stream.decoding import READERS, OnSize
+from fcnseg.stream.decoding import READERS, SPARE_BYTES, OnSize
 from fcnseg.stream.names import is_image_name, member_key, stem_of
 from fcnseg.stream.spool import Spooled, open_regular
 from fcnseg.types import Failure, Pixels, Reference
@@ -35,8 +35,6 @@ OPENERS: dict[str, Callable[[BinaryIO], Any] | None] = {
     ".txz": lzma.LZMAFile,
 }
 """How tar archives end, and what unpacks them."""
-
-SPARE_BYTES = 1 << 20
 
 
 def is_archive(path: str) -> bool:
