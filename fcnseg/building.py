@@ -7,23 +7,19 @@ all that, starts fast when the engine is there, and can end the work at any mome
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from fcnseg import errors
 from fcnseg.engine import cache
+from fcnseg.engine.elsewhere import Tell, begin, work_elsewhere
 from fcnseg.engine.identify import identify
 from fcnseg.engine.sidecar import Identity, read_sidecar, shapes_from_json, trusted
+from fcnseg.engine.verify import FLOORS, meets
 from fcnseg.errors import EngineError, FcnsegError, ImageError, OutputError, SettingsError
 from fcnseg.files import PART
 from fcnseg.recipes import Recipe, Shapes, find_recipe, recipe_folder
@@ -69,60 +65,57 @@ def ensure_engine(
     and images. Without `proved`, for measurements, one that does not give them is kept aside and returned.
     """
     wanted = _Wanted(request)
-    found = None if force or out else wanted.kept() or (None if proved else wanted.kept_aside())
-    if found:
+    fresh = force or out is not None
+    if found := None if fresh else wanted.kept(proved):
         return found
-    with cache.building(wanted.identity):
-        if not force and out is None:
-            if found := wanted.kept():  # built by another process meanwhile
-                return found
-            bad = cache.rejected(wanted.identity)
-            if bad and bad.verification and request.floor is None and proved:
-                raise EngineError(
-                    f"an earlier build of {wanted.recipe.name} in {request.precision} did not give the network's "
-                    f"labels, worst at {bad.verification.worst}; use a higher precision, or `fcnseg build-engine "
-                    "--force`"
-                )
+    with cache.building([wanted.identity], hooks.on_note):
+        if found := None if fresh else wanted.kept(proved):  # built by another process meanwhile
+            return found
+        if proved and not fresh and (bad := wanted.rejection()):
+            raise EngineError(f"{bad}; use a higher precision, or `fcnseg build-engine --force`")
         if request.precision == "int8" and not request.calibrate:
             raise SettingsError("int8 needs images to calibrate on; name a folder of typical ones with --calibrate DIR")
-        reason = "asked for" if force or out else cache.reason_to_build(wanted.identity)
-        hooks.on_note(f"building {wanted.recipe.name} for {request.backend}, {request.precision}: {reason}")
-        try:
-            _build(wanted, [request.precision], hooks, out, keep_rejected=not proved)
-        except EngineError:
-            if not proved and (found := wanted.kept_aside()):
-                return found
-            raise
-    return out or cache.engine_path(wanted.identity)
+        failed = _build([wanted], hooks, out, fresh=fresh, keep_rejected=not proved)
+        if failed and not (not proved and (found := wanted.kept(proved))):
+            raise EngineError(failed[request.precision])
+    return found or out or cache.engine_path(wanted.identity)
 
 
-def fastest_engine(request: EngineRequest, precisions: Sequence[str], hooks: BuildHooks) -> Path:
+def fastest_engine(
+    request: EngineRequest, precisions: Sequence[str], hooks: BuildHooks, *, force: bool = False
+) -> Path:
     """The file of the fastest engine, among those precisions, that gives the network's labels on this machine.
 
-    Those not tried yet are built and compared first. Raises EngineError if none does.
+    Those not tried yet (with `force` all) are built and compared first; what cannot be built is noted and remembered.
+    Raises EngineError, with every reason, if none is left.
     """
-    wanted = {p: _Wanted(replace(request, precision=p)) for p in precisions}
+    images = _calibration_files(find_recipe(request.model), request.calibrate)
+    wanted = {p: _Wanted(replace(request, precision=p), images) for p in precisions}
 
-    def missing() -> list[str]:
-        return [p for p, w in wanted.items() if not w.recorded() and not cache.rejected(w.identity)]
+    def missing() -> list[_Wanted]:
+        return [w for w in wanted.values() if force or not (w.recorded() or w.failure())]
 
-    if to_build := missing():
-        first = wanted[to_build[0]]
-        with cache.building(first.identity):
+    if missing():
+        with cache.building([w.identity for w in wanted.values()], hooks.on_note):
             if to_build := missing():
-                reason = cache.reason_to_build(first.identity)
-                hooks.on_note(f"building {first.recipe.name} for {request.backend}, {' and '.join(to_build)}: {reason}")
-                _build(first, to_build, hooks, None)
+                for precision, reason in _build(to_build, hooks, fresh=force).items():
+                    hooks.on_note(f"{precision} is left out: {reason}")
     found = {p: path for p, w in wanted.items() if (path := w.recorded())}
     if not found:
-        raise EngineError(f"no {request.backend} engine of {request.model} gives the network's labels here")
-    fastest = min(found, key=lambda p: _seconds(found[p]))
+        reasons = "; ".join(f"{p}: {w.failure() or 'its file is gone'}" for p, w in wanted.items())
+        raise EngineError(
+            f"no {request.backend} engine of {request.model} gives the network's labels here ({reasons}); "
+            "`fcnseg build-engine --force` tries again"
+        )
+    fastest = min(found, key=lambda p: _seconds_per_pixel(found[p]))
     return ensure_engine(replace(request, precision=fastest), hooks)  # built again if its bytes are not whole
 
 
-def _seconds(engine: Path) -> float:
-    verification = read_sidecar(engine).verification
-    return verification.typical_seconds if verification else float("inf")
+def _seconds_per_pixel(engine: Path) -> float:
+    """Of an image of its typical size, which differs from engine to engine."""
+    sidecar = read_sidecar(engine)
+    height, width = sidecar.identity.shapes[0].typical
+    return sidecar.verification.typical_seconds / (height * width) if sidecar.verification else float("inf")
 
 
 def example_images() -> list[Path]:
@@ -133,31 +126,40 @@ def example_images() -> list[Path]:
 
 
 class _Wanted:
-    """A request with what follows from it: the recipe, the calibration images' files and the engine's identity."""
+    """A request with what follows from it: the recipe, the calibration images' files, the engine's identity and the
+    share of pixels that must have the network's labels."""
 
-    def __init__(self, request: EngineRequest) -> None:
+    def __init__(self, request: EngineRequest, images: Sequence[Mapping[str, Path]] | None = None) -> None:
         self.request = request
         self.recipe = find_recipe(request.model)
-        self.images = _calibration_files(self.recipe, request.calibrate)
+        self.images = _calibration_files(self.recipe, request.calibrate) if images is None else images
         self.identity = identity_of(self.recipe, request, self.images)
+        self.floor = FLOORS[request.precision] if request.floor is None else request.floor
 
-    def recorded(self) -> Path | None:
-        """The kept engine with a record; its bytes are not looked at."""
-        path = cache.find(self.identity, any_shapes=not self.request.shapes, any_calibration=not self.request.calibrate)
-        with suppress(EngineError):
-            if path:
-                read_sidecar(path)
-                return path
-        return None
+    def recorded(self, proved: bool = True) -> Path | None:
+        """A kept engine with a record that says it may be used; its bytes are not looked at."""
+        kept = cache.kept(self.identity, any_shapes=not self.request.shapes, any_calibration=not self.request.calibrate)
+        return next((path for path, s in kept if not proved or meets(s.verification, self.floor)), None)
 
-    def kept(self) -> Path | None:
-        """The kept engine, if its bytes are what was built."""
-        path = self.recorded()
-        return _whole(path) if path else None
+    def kept(self, proved: bool) -> Path | None:
+        """A kept engine whose bytes are what was built; without `proved` also one that was rejected."""
+        path = self.recorded(proved)
+        aside = cache.engine_path(self.identity, cache.REJECTED)
+        return (path and _whole(path)) or (None if proved else _whole(aside))
 
-    def kept_aside(self) -> Path | None:
-        """The engine that did not give the network's labels, if it was kept for measurements."""
-        return _whole(cache.engine_path(self.identity, cache.REJECTED))
+    def rejection(self) -> str:
+        """What an earlier comparison with the network found, if that counts for this floor too; else ""."""
+        found = cache.rejected(self.identity)
+        if found is None or found.floor > self.floor:
+            return ""
+        return (
+            f"an earlier build of {self.recipe.name} in {self.request.precision} did not give the network's labels, "
+            f"worst at {found.worst}"
+        )
+
+    def failure(self) -> str:
+        """Why an earlier build gave no engine; "" if there was none, or if it might now."""
+        return self.rejection() or ("" if cache.rejected(self.identity) else cache.failure(self.identity))
 
 
 def _whole(path: Path) -> Path | None:
@@ -188,118 +190,107 @@ def identity_of(recipe: Recipe, request: EngineRequest, images: Sequence[Mapping
 def _calibration_files(recipe: Recipe, folders: Mapping[str, Path]) -> list[dict[str, Path]]:
     """The files of each calibration image by modality, evenly spaced over the folder."""
     from fcnseg.stream.sources import open_source
+    from fcnseg.types import Failure
 
     if not folders:
         return []
     companions = {m: folder for m, folder in folders.items() if m != recipe.modalities[0]}
     source = open_source(folders[recipe.modalities[0]], recipe.modalities, companions)
-    references = list(source)
+    references = [found for found in source if not isinstance(found, Failure)]
     step = max(1, len(references) / CALIBRATION_IMAGES)
     chosen = [references[int(i * step)] for i in range(min(len(references), CALIBRATION_IMAGES))]
-    return [{**r.files, **{m: found.find(r.key) for m, found in source.companions.items()}} for r in chosen]
+    try:
+        return [source.files(reference) for reference in chosen]
+    except ImageError as error:
+        others = " and ".join(f"--{modality}" for modality in companions)
+        raise SettingsError(
+            f"{error}, for an image to calibrate on has its companions under the same path; give {others} the folders "
+            f"that belong to --calibrate {folders[recipe.modalities[0]]}"
+        ) from error
 
 
 # ---------------------------------------------------------------------- the other process
 
 
 def _build(
-    wanted: _Wanted, precisions: Sequence[str], hooks: BuildHooks, out: Path | None, *, keep_rejected: bool = False
-) -> None:
-    """Have another process build engines; whatever happens, it is ended and its unfinished files are gone."""
-    folder = (out or cache.engine_path(wanted.identity)).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=PART, ignore_cleanup_errors=True) as work:
+    wanted: Sequence[_Wanted],
+    hooks: BuildHooks,
+    out: Path | None = None,
+    *,
+    fresh: bool = False,
+    keep_rejected: bool = False,
+) -> dict[str, str]:
+    """Have another process build engines that differ in precision; returns why it could not, for each precision that
+    failed. However that ends, the process has ended and its unfinished files are gone."""
+    first = wanted[0]
+    reason = "asked for" if fresh else cache.reason_to_build(first.identity)
+    names = " and ".join(w.request.precision for w in wanted)
+    hooks.on_note(f"building {first.recipe.name} for {first.request.backend}, {names}: {reason}")
+    outcomes: dict[str, str] = {}
+    while left := [w.request.precision for w in wanted if w.request.precision not in outcomes]:
+        with _work_folder((out or cache.engine_path(first.identity)).parent) as work:
             job = {
-                **asdict(wanted.request),
-                "precisions": precisions,
-                "images": wanted.images,
+                **asdict(replace(first.request, calibrate={})),
+                "precisions": left,
+                "images": first.images,
                 "out": out,
                 "work": work,
                 "keep_rejected": keep_rejected,
             }
-            _run({key: value for key, value in job.items() if key != "calibrate"}, hooks)
+            hooks.on_progress("starting the builder", 0.0)
+            died = work_elsewhere(__name__, job, lambda message: _heard(message, hooks, outcomes))
+        culprit = next((p for p in left if p not in outcomes), None)
+        if culprit:
+            outcomes[culprit] = (
+                f"the process that builds the engine died: {died or 'it said nothing'}; free some memory or use "
+                "--backend torch"
+            )
+    failed = {precision: outcome for precision, outcome in outcomes.items() if outcome}
+    for w in wanted:
+        if w.request.precision in failed:
+            cache.remember_failure(w.identity, failed[w.request.precision])
+    return failed
+
+
+@contextmanager
+def _work_folder(folder: Path) -> Iterator[str]:
+    """A folder for unfinished files beside what they become, gone afterwards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = tempfile.TemporaryDirectory(dir=folder, prefix=PART, ignore_cleanup_errors=True)
     except OSError as error:
         raise OutputError(
             f"cannot keep engines in {folder}: {error.strerror}; mend that, or set FCNSEG_HOME to a folder of yours"
         ) from error
+    with work as name:
+        yield name
 
 
-def _run(job: Mapping[str, Any], hooks: BuildHooks) -> None:
-    hooks.on_progress("starting the builder", 0.0)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fcnseg.building"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the other
-    )
-    assert process.stdin
-    assert process.stdout
-    assert process.stderr
-    said: list[str] = []
-    reader = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
-    reader.start()
-    try:
-        process.stdin.write(json.dumps(job, default=str) + "\n")
-        process.stdin.flush()  # kept open: its end tells the builder that nobody waits any more
-        for line in process.stdout:
-            _heard(json.loads(line), hooks)
-        code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        process.stdin.close()
-        process.stdout.close()
-        reader.join(timeout=1)
-    if code:
-        cause = (
-            "it ran out of memory" if code == -signal.SIGKILL else (said[-1].strip() if said else f"exit code {code}")
-        )
-        raise EngineError(f"the process that builds the engine died: {cause}; free some memory or use --backend torch")
-
-
-def _heard(message: Mapping[str, Any], hooks: BuildHooks) -> None:
+def _heard(message: Mapping[str, Any], hooks: BuildHooks, outcomes: dict[str, str]) -> None:
     if "error" in message:
         kind = getattr(errors, message["error"])
         raise kind(message["message"])
-    hooks.on_progress(message["phase"], message["fraction"])
+    if "precision" in message:
+        outcomes[message["precision"]] = message["outcome"]
+    else:
+        hooks.on_progress(message["phase"], message["fraction"])
 
 
 def main() -> None:
-    """The builder's side: one job on standard input, progress and the first error as JSON lines on standard output."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # libraries print to standard output
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_other_side, daemon=True).start()
+    """The builder's side: one job; progress, the outcome for each precision, or the first error that is no
+    EngineError."""
+    job, tell = begin()
     try:
-        _work(job, answers)
+        _work(job, tell)
     except FcnsegError as error:
-        answers.write(json.dumps({"error": _public_name(error), "message": str(error)}) + "\n")
-    except KeyboardInterrupt:
-        answers.flush()
-        os._exit(130)
-
-
-def _end_with_the_other_side() -> None:
-    """Interrupt the work when the process that asked for it is gone."""
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGINT)
+        tell({"error": _public_name(error), "message": str(error)})
 
 
 def _public_name(error: FcnsegError) -> str:
     return next(c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__)
 
 
-def _work(job: dict[str, Any], answers: IO[str]) -> None:
-    from fcnseg.engine.build import Builder
-
+def _work(job: dict[str, Any], tell: Tell) -> None:
     recipe = find_recipe(job["model"])
     request = EngineRequest(
         job["model"],
@@ -313,18 +304,21 @@ def _work(job: dict[str, Any], answers: IO[str]) -> None:
     precisions, out = job["precisions"], Path(job["out"]) if job["out"] else None
     started = 0
 
-    def tell(phase: str, fraction: float) -> None:
+    def on_progress(phase: str, fraction: float) -> None:
         name = f"{phase} {precisions[started]}" if len(precisions) > 1 else phase
-        answers.write(json.dumps({"phase": name, "fraction": (started + fraction) / len(precisions)}) + "\n")
+        tell({"phase": name, "fraction": (started + fraction) / len(precisions)})
 
-    with Builder(recipe, request.weights, images_for(recipe, files), Path(job["work"]), tell) as builder:
-        for started, precision in enumerate(precisions):  # noqa: B007 - `tell` reads it
+    from fcnseg.engine.build import Builder
+
+    with Builder(recipe, request.weights, images_for(recipe, files), Path(job["work"]), on_progress) as builder:
+        for started, precision in enumerate(precisions):  # noqa: B007 - `on_progress` reads it
             identity = identity_of(recipe, replace(request, precision=precision), files)
             try:
                 builder.build(identity, out, job["floor"], keep_rejected=job["keep_rejected"])
-            except EngineError:
-                if len(precisions) == 1:
-                    raise  # of several, any one will do
+            except EngineError as error:
+                tell({"precision": precision, "outcome": str(error)})
+            else:
+                tell({"precision": precision, "outcome": ""})
 
 
 def images_for(recipe: Recipe, files: Sequence[Mapping[str, Path]]) -> Images:
@@ -335,7 +329,7 @@ def images_for(recipe: Recipe, files: Sequence[Mapping[str, Path]]) -> Images:
 
     if files:
         inputs = [{m: _read(READERS[m], path) for m, path in entry.items()} for entry in files]
-        return Images(inputs, f"{len(inputs)} of the user's images")
+        return Images(inputs, "the user's images")
     photographs = [_read(READERS["color"], path) for path in example_images()]
     name = "the example photographs" + ("" if recipe.modalities == ("color",) else ", with stand-ins for depth")
     return Images([dict(stand_ins(photograph, recipe.modalities)) for photograph in photographs], name)
@@ -348,7 +342,3 @@ def _read(reader: Callable[[Path, int], Pixels], path: Path) -> Pixels:
         return reader(path, MAX_PIXELS)
     except ImageError as error:
         raise SettingsError(f"the calibration image {path} cannot be read: {error}; remove it") from error
-
-
-if __name__ == "__main__":
-    main()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fcnseg.building import BuildHooks, EngineRequest, ensure_engine, fastest_engine, images_for
-from fcnseg.errors import EngineError, SettingsError
+from fcnseg.errors import EngineError, FcnsegError, OutputError, SettingsError
 from fcnseg.recipes import MODALITIES, Recipe, Shapes, find_recipe
-from fcnseg.types import Engine
+from fcnseg.types import Engine, Failure
 
 if TYPE_CHECKING:
     from fcnseg.engine.sidecar import Sidecar
@@ -52,32 +52,57 @@ def open_engine(
     `calibrate`. Without `proved`, for measurements, an engine of a stated precision may differ from the network on more
     pixels than it should. Raises SettingsError for unknown choices, EngineError for what cannot be had here.
     """
-    from fcnseg.engine.choice import choose_backend, choose_precisions
-    from fcnseg.engine.opening import open_built
+    from fcnseg.engine.choice import choose_backend
+    from fcnseg.engine.fallback import WithFallback
+    from fcnseg.engine.opening import existing, open_built
 
     hooks = hooks or BuildHooks()
     recipe = find_recipe(options.model)
     if options.engine:
-        return _with_probabilities(open_built(recipe, options.engine), probabilities)
+        _check_alone(options)
+        return _with_probabilities(open_built(recipe, existing(options.engine)), probabilities)
     if options.precision not in PRECISIONS:
         raise SettingsError(f"precision {options.precision!r} is unknown; use {', '.join(PRECISIONS)}")
     backend, why = choose_backend(options.backend, options.device, options.precision)
     if backend == "torch":
         return _torch_engine(recipe, options, why)
     request = engine_request(options, backend, probabilities=probabilities, companions=companions)
+    falls_back = options.backend == "auto" and options.precision in ("auto", "fp32")
+
+    def torch_instead(error: FcnsegError) -> Engine:
+        hooks.on_note(f"{backend} cannot be used: {error}; torch runs the model")
+        return _torch_engine(recipe, options, f"{backend} cannot be used")
+
     try:
         if options.precision != "auto":
             file = ensure_engine(request, hooks, proved=proved)
         else:
-            precisions = choose_precisions(backend, calibrated=options.calibrate is not None)
-            file = fastest_engine(request, precisions, hooks)
+            file = fastest_engine(request, _candidates(options, backend, hooks), hooks)
             why += ", the fastest precision that gives the network's labels"
-        return open_built(recipe, file, why)
-    except EngineError as error:
-        if options.backend != "auto" or options.precision not in ("auto", "fp32"):
+        engine = open_built(recipe, file, why, proved=proved)
+    except (EngineError, OutputError) as error:
+        if not falls_back:
             raise
-        hooks.on_note(f"{backend} cannot be used: {error}; torch runs the model")
-        return _torch_engine(recipe, options, f"{backend} cannot be used")
+        return torch_instead(error)
+    return cast(Engine, WithFallback(engine, torch_instead)) if falls_back else engine
+
+
+def _check_alone(options: EngineOptions) -> None:
+    """Refuse what a finished engine has settled already."""
+    settled = ("weights", "backend", "device", "precision", "calibrate")
+    stated = [f"--{name}" for name in settled if getattr(options, name) != getattr(EngineOptions, name)]
+    if stated:
+        raise SettingsError(f"--engine {options.engine} runs as it was built; leave out {' and '.join(stated)}")
+
+
+def _candidates(options: EngineOptions, backend: str, hooks: BuildHooks) -> list[str]:
+    """The precisions that "auto" chooses from."""
+    from fcnseg.engine.choice import choose_precisions
+
+    found = choose_precisions(backend, calibrated=options.calibrate is not None)
+    if options.calibrate and "int8" not in found:
+        hooks.on_note("int8 is left out: it needs nncf; `pip install 'fcnseg[int8]'` installs it")
+    return found
 
 
 def _torch_engine(recipe: Recipe, options: EngineOptions, why: str) -> Engine:
@@ -151,26 +176,32 @@ def build_engine(
 
     Raises EngineError if it cannot be built or differs from the fp32 network on too many pixels.
     """
-    from fcnseg.engine.choice import choose_backend, choose_precisions
+    from fcnseg.engine.cache import copy_engine
+    from fcnseg.engine.choice import choose_backend
     from fcnseg.engine.sidecar import read_sidecar
 
     hooks = hooks or BuildHooks()
+    if out and out.is_dir():
+        raise SettingsError(f"--out {out} is a folder; name the engine's file")
+    if companions and not options.calibrate:
+        raise SettingsError(f"--{' and --'.join(companions)} go with --calibrate DIR; give it too, or leave them out")
     if options.precision not in PRECISIONS:
         raise SettingsError(f"precision {options.precision!r} is unknown; use {', '.join(PRECISIONS)}")
     backend, why = choose_backend(options.backend, options.device, options.precision)
     if backend == "torch":
         raise SettingsError(f"torch ({why}) runs the network as it is and needs no engine; use another --backend")
-    shapes = profile_of(find_recipe(options.model), profile or ProfileOptions())
+    recipe = find_recipe(options.model)
+    shapes = profile_of(recipe, profile or ProfileOptions()) or (recipe.shapes,)
     request = engine_request(
         options, backend, shapes=shapes, probabilities=probabilities, companions=companions, floor=min_agreement
     )
     if options.precision != "auto":
         file = ensure_engine(request, hooks, out=out, force=force)
-    elif out or force:
-        raise SettingsError("--out and --force build one engine; name its --precision")
     else:
-        file = fastest_engine(request, choose_precisions(backend, calibrated=bool(request.calibrate)), hooks)
-    return file, read_sidecar(file)
+        file = fastest_engine(request, _candidates(options, backend, hooks), hooks, force=force)
+        if out:
+            copy_engine(file, out)
+    return out or file, read_sidecar(out or file)
 
 
 def profile_of(recipe: Recipe, options: ProfileOptions) -> tuple[Shapes, ...]:
@@ -206,11 +237,10 @@ def measured(folder: Path, recipe: Recipe) -> Shapes:
     """The profile of the images in a folder: the commonest size between the smallest and largest sides."""
     from collections import Counter
 
-    from fcnseg.stream.decoding import upright_size
     from fcnseg.stream.sources import open_source
 
     source = open_source(folder, recipe.modalities[:1])
-    sizes = Counter(size for path in source.keys.values() if (size := upright_size(path)))
+    sizes = Counter(size for found in source if not isinstance(found, Failure) and (size := source.size(found)))
     if not sizes:
         raise SettingsError(f"no image in {folder} can be measured; name another folder with --profile-from")
     heights, widths = [h for h, _ in sizes], [w for _, w in sizes]
@@ -220,33 +250,45 @@ def measured(folder: Path, recipe: Recipe) -> Shapes:
 
 
 def verify_engine(file: Path, hooks: BuildHooks | None = None) -> Sidecar:
-    """Check an engine's file and compare it again with the network it was built from; returns its record with the
-    new comparison. Raises EngineError if anything is wrong."""
+    """Check an engine's file, compare it again with the network it was built from, and record that; returns the new
+    record, whose `verification` is None (and `note` says why) where no device here runs the engine.
+
+    Raises EngineError if anything is wrong, and the errors of reading the recipe and the weights.
+    """
+    from fcnseg.engine.build import runs_here
+    from fcnseg.engine.cache import writing
     from fcnseg.engine.identify import weights_hash
-    from fcnseg.engine.opening import open_built
+    from fcnseg.engine.opening import model_of, open_built
     from fcnseg.engine.pytorch import TorchEngine
-    from fcnseg.engine.sidecar import trusted
+    from fcnseg.engine.sidecar import trusted, write_sidecar
     from fcnseg.engine.verify import FLOORS, Reference, verify
 
     hooks = hooks or BuildHooks()
     sidecar = trusted(file)
-    recipe, weights = find_recipe(sidecar.model_source), Path(sidecar.weights_source)
-    if weights_hash(weights) != sidecar.identity.weights:
+    identity, before = sidecar.identity, sidecar.verification
+    if not runs_here(identity):
+        return replace(sidecar, verification=None, note=f"not verifiable here: {identity.backend} needs an NVIDIA GPU")
+    recipe, weights = find_recipe(model_of(file)), Path(sidecar.weights_source)
+    if weights_hash(weights) != identity.weights:
         raise EngineError(f"the weights it was built from have changed since ({weights}); build it again")
     images = images_for(recipe, [])
-    with TorchEngine(recipe, weights, "cpu") as network, open_built(recipe, file) as engine:
+    device = "cpu" if identity.backend == "openvino" else "cuda"
+    with TorchEngine(recipe, weights, device) as network, open_built(recipe, file, proved=False) as engine:
         found = verify(
             engine,
             Reference(network, recipe, images.inputs),
-            sidecar.identity.shapes,
-            floor=sidecar.verification.floor if sidecar.verification else FLOORS[sidecar.identity.precision],
+            identity.shapes,
+            floor=before.floor if before else FLOORS[identity.precision],
             images=images.name,
-            probabilities=engine if sidecar.identity.probabilities else None,
+            probabilities=engine if identity.probabilities else None,
             on_progress=hooks.on_progress,
         )
+    sidecar = replace(sidecar, verification=found)
+    with writing(file):
+        write_sidecar(file, sidecar)
     if not found.held:
         raise EngineError(f"it does not give the network's labels on {found.floor:.2%} of the pixels: {found.worst}")
-    return replace(sidecar, verification=found)
+    return sidecar
 
 
 def export_model(model: str, out: Path, *, weights: Path | None = None, probabilities: str | None = None) -> list[str]:

@@ -6,21 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fcnseg import building
 from fcnseg.building import BuildHooks, EngineRequest, ensure_engine, fastest_engine, identity_of
+from fcnseg.deploy import EngineOptions, build_engine, open_engine, verify_engine
 from fcnseg.engine import cache
 from fcnseg.engine.build import Builder
-from fcnseg.engine.opening import open_built
+from fcnseg.engine.opening import model_of, open_built
 from fcnseg.engine.pytorch import TorchEngine
-from fcnseg.engine.sidecar import Identity, read_sidecar, sidecar_path, write_sidecar
+from fcnseg.engine.sidecar import Identity, file_sha256, read_sidecar, sidecar_path, trusted, write_sidecar
 from fcnseg.errors import EngineError, OutputError, SettingsError
 from fcnseg.files import PART
 from fcnseg.recipes import Shapes, load_recipe
@@ -47,7 +51,7 @@ def build_here(tiny: TinyModel, precision: str, out: Path, *, images: Path | Non
     wanted = building._Wanted(request)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = out.parent / f"{PART}work-{precision}"
-    work.mkdir()
+    work.mkdir(exist_ok=True)
     with Builder(recipe, tiny.weights, building.images_for(recipe, wanted.images), work) as builder:
         builder.build(wanted.identity, out, floor)
     return out
@@ -149,19 +153,228 @@ def test_auto_takes_the_fastest_that_gives_the_networks_labels(coarse: TinyModel
         ensure_engine(request_for(coarse, "bf16"), BuildHooks())
 
 
-def keep(identity: Identity, seconds: float, *, held: bool = True) -> Path:
+def keep(identity: Identity, seconds: float, *, held: bool = True, floor: float = 0.99, agreement: float = 1.0) -> Path:
     """A record in the cache, with an engine file of eight bytes."""
-    from fcnseg.engine.sidecar import Sidecar, file_sha256
+    from fcnseg.engine.sidecar import Sidecar
     from fcnseg.types import Verification
 
     path = cache.engine_path(identity, cache.SUFFIX if held else cache.REJECTED)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"12345678")
-    found = Verification(held, 0.99, 1.0, "nowhere", None, ("1 x 1, batch 1",), "images", seconds)
+    found = Verification(held, floor, agreement, "nowhere", None, ("1 x 1, batch 1",), "images", seconds)
     write_sidecar(path, Sidecar(identity, path.name, file_sha256(path), 8, "", found, {}, "2026", 1.0, "", ""))
     if not held:
         path.unlink()
     return path
+
+
+@pytest.mark.usefixtures("own_home")
+def test_an_engine_that_was_held_to_less_is_not_taken(coarse: TinyModel) -> None:
+    request = request_for(coarse, "bf16")
+    wanted = building._Wanted(request)
+    path = keep(wanted.identity, 0.1, floor=0.0, agreement=0.95)
+    assert wanted.recorded() is None
+    assert cache.reason_to_build(wanted.identity) == "the kept one was only held to 0.00% of the pixels"
+    assert ensure_engine(replace(request, floor=0.0), BuildHooks()) == path
+    assert ensure_engine(request, BuildHooks(), proved=False) == path
+    keep(wanted.identity, 0.1, floor=0.0)
+    assert wanted.recorded() == path, "no pixel differed"
+    keep(wanted.identity, 0.1, floor=0.995, agreement=0.996)
+    assert wanted.recorded() == path
+
+
+@pytest.mark.usefixtures("own_home")
+def test_a_rejection_counts_for_its_floor_and_higher_ones(coarse: TinyModel) -> None:
+    request = request_for(coarse, "bf16")
+    keep(building._Wanted(request).identity, 0.1, held=False, floor=0.99)
+    for floor in (None, 0.99, 0.999):
+        assert building._Wanted(replace(request, floor=floor)).rejection()
+    for floor in (0.0, 0.98):
+        assert not building._Wanted(replace(request, floor=floor)).rejection()
+
+
+@pytest.mark.usefixtures("own_home")
+def test_auto_compares_speeds_a_pixel(coarse: TinyModel) -> None:
+    large = replace(SMALL[0], typical=(600, 800), largest=(600, 800))
+    for precision, shapes, seconds in (("fp32", SMALL, 0.1), ("bf16", (large,), 1.0)):
+        request = replace(request_for(coarse, precision), shapes=shapes)
+        keep(building._Wanted(request).identity, seconds)
+    file = fastest_engine(replace(request_for(coarse), shapes=()), ["bf16", "fp32"], BuildHooks())
+    assert read_sidecar(file).identity.precision == "bf16"
+
+
+class FakeBuilder:
+    """Stands in for the other process: keeps a record for precisions without a reason, and counts its jobs."""
+
+    def __init__(self, tiny: TinyModel, reasons: dict[str, str], dies_at: str = "") -> None:
+        self.tiny, self.reasons, self.dies_at, self.jobs = tiny, reasons, dies_at, []  # type: ignore[var-annotated]
+
+    def __call__(self, module: str, job: dict[str, Any], on_message: Any) -> str:
+        assert module == "fcnseg.building"
+        self.jobs.append(job["precisions"])
+        for precision in job["precisions"]:
+            if precision == self.dies_at:
+                return "it ran out of memory"
+            reason = self.reasons.get(precision, "")
+            if not reason:
+                keep(building._Wanted(request_for(self.tiny, precision)).identity, 0.1, floor=0.9999)
+            on_message({"precision": precision, "outcome": reason})
+        return ""
+
+
+@pytest.mark.usefixtures("own_home")
+@pytest.mark.parametrize("dies_at", ["", "bf16"])
+def test_auto_says_what_it_cannot_build_and_does_not_try_it_again(
+    coarse: TinyModel, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    builder = FakeBuilder(coarse, {"bf16": "no such layer"}, dies_at)
+    monkeypatch.setattr(building, "work_elsewhere", builder)
+    notes: list[str] = []
+    hooks = BuildHooks(notes.append)
+    for _ in range(2):
+        file = fastest_engine(request_for(coarse), ["bf16", "fp32"], hooks)
+        assert read_sidecar(file).identity.precision == "fp32"
+    assert len(notes) == 2
+    reason = "the process that builds the engine died: it ran out of memory" if dies_at else "no such layer"
+    assert notes[1].startswith(f"bf16 is left out: {reason}")
+    assert builder.jobs == ([["bf16", "fp32"], ["fp32"]] if dies_at else [["bf16", "fp32"]])
+    builder.reasons = {}
+    builder.dies_at = ""
+    fastest_engine(request_for(coarse), ["bf16", "fp32"], hooks, force=True)
+    assert builder.jobs[-1] == ["bf16", "fp32"]
+
+
+@pytest.mark.usefixtures("own_home")
+def test_auto_without_any_engine_gives_every_reason(coarse: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = FakeBuilder(coarse, {"bf16": "no such layer", "fp32": "no such type"})
+    monkeypatch.setattr(building, "work_elsewhere", builder)
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"bf16: no such layer; fp32: no such type.*--force"):
+            fastest_engine(request_for(coarse), ["bf16", "fp32"], BuildHooks())
+    assert len(builder.jobs) == 1
+    assert len(cache.strays()) == 2
+    for stray in cache.strays():
+        cache.remove(stray)
+    assert not cache.strays()
+
+
+@pytest.mark.usefixtures("own_home")
+def test_who_waits_for_another_process_is_told(coarse: TinyModel) -> None:
+    identity = building._Wanted(request_for(coarse)).identity
+    notes: list[str] = []
+    waiting = threading.Thread(target=lambda: cache.building([identity], notes.append).__enter__())
+    with cache.building([identity], notes.append):
+        waiting.start()
+        wait_for(lambda: notes)
+    waiting.join()
+    assert notes == ["another process builds this engine; waiting for it"]
+
+
+def test_companions_of_calibration_images_lie_in_their_own_folders(tmp_path: Path) -> None:
+    model = make_tiny(tmp_path, streams="hha", stride=32)
+    photograph(tmp_path / "photos" / "a.png")
+    photograph(tmp_path / "hha" / "b.png")
+    folders = {"color": tmp_path / "photos", "hha": tmp_path / "hha"}
+    with pytest.raises(
+        SettingsError, match=r"no hha image named a .*give --hha the folders that belong to --calibrate"
+    ):
+        building._Wanted(request_for(model, "int8", calibrate=folders))
+
+
+# ---------------------------------------------------------------------- what is opened
+
+
+def test_an_engine_file_settles_what_else_could_be_stated(coarse: TinyModel, built: Path, tmp_path: Path) -> None:
+    model = str(coarse.recipe)
+    with pytest.raises(SettingsError, match="leave out --weights and --precision"):
+        open_engine(EngineOptions(model, coarse.weights, precision="fp32", engine=built))
+    for file in (tmp_path, tmp_path / "absent", Path()):
+        with pytest.raises(SettingsError, match="build-engine --out FILE"):
+            open_engine(EngineOptions(model, engine=file))
+        with pytest.raises(SettingsError, match="build-engine --out FILE"):
+            model_of(file)
+    assert open_engine(EngineOptions(model, engine=built)).info.file == built
+
+
+def test_a_model_whose_recipe_is_gone_is_known_by_name(copied: Path) -> None:
+    sidecar = read_sidecar(copied)
+    assert model_of(copied) == sidecar.model_source
+    write_sidecar(copied, replace(sidecar, model_source="/gone.toml"))
+    assert model_of(copied) == sidecar.identity.model
+
+
+def test_torch_runs_what_cannot_be_built_or_entered(
+    coarse: TinyModel, built: Path, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = EngineOptions(str(coarse.recipe), coarse.weights)
+    pixels = {"color": np.zeros((1, 5, 7, 3), np.uint8)}
+    notes: list[str] = []
+    own_home.write_text("a file")  # where the cache's folder would be
+    with open_engine(options, BuildHooks(notes.append)) as engine:
+        assert (engine.info.backend, engine.info.choice) == ("torch", "openvino cannot be used")
+    assert "openvino cannot be used: cannot keep engines in" in notes[0]
+    monkeypatch.undo()
+    broken = tmp_path / "broken.engine"
+    broken.write_bytes(bytes(100))
+    write_sidecar(broken, replace(read_sidecar(built), file_sha256=file_sha256(broken), file_bytes=100))
+    monkeypatch.setattr("fcnseg.deploy.fastest_engine", lambda *_: broken)
+    notes.clear()
+    with open_engine(options, BuildHooks(notes.append)) as engine:
+        assert engine.info.backend == "torch"
+        assert engine.infer(pixels)[0]["labels"].shape == (1, 5, 7)
+    assert "cannot load" in notes[0]
+    with pytest.raises(EngineError, match="cannot load"):
+        open_engine(replace(options, backend="openvino")).__enter__()
+
+
+def test_an_engine_is_built_for_the_models_sizes_unless_others_are_asked_for(
+    coarse: TinyModel, monkeypatch: pytest.MonkeyPatch, built: Path
+) -> None:
+    requests: list[EngineRequest] = []
+    monkeypatch.setattr("fcnseg.deploy.ensure_engine", lambda request, *_, **__: requests.append(request) or built)
+    build_engine(EngineOptions(str(coarse.recipe), coarse.weights, precision="fp32"))
+    assert requests[0].shapes == (load_recipe(coarse.recipe).shapes,)
+
+
+def test_the_fastest_engine_can_be_put_anywhere(
+    coarse: TinyModel, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcnseg.deploy.fastest_engine", lambda *_, **__: built)
+    file, sidecar = build_engine(EngineOptions(str(coarse.recipe), coarse.weights), out=tmp_path / "new" / "my.engine")
+    assert (file, sidecar.file) == (tmp_path / "new" / "my.engine", "my.engine")
+    assert trusted(file).file_sha256 == read_sidecar(built).file_sha256
+
+
+def test_a_new_comparison_is_recorded_and_counts(
+    coarse: TinyModel, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "copy.engine"
+    cache.copy_engine(built, copied)
+    sidecar = read_sidecar(copied)
+    assert sidecar.verification
+    write_sidecar(copied, replace(sidecar, verification=replace(sidecar.verification, images="none")))
+    found = verify_engine(copied).verification
+    assert found
+    assert found.images.endswith("of the example photographs")
+    assert read_sidecar(copied).verification == found
+    other = make_tiny(tmp_path, stride=32, seed=2)
+    monkeypatch.setattr(
+        "fcnseg.engine.pytorch.TorchEngine", lambda recipe, weights, device: TorchEngine(recipe, other.weights, device)
+    )
+    with pytest.raises(EngineError, match="it does not give the network's labels"):
+        verify_engine(copied)
+    refused(coarse, copied, "does not give the network's labels, worst at")
+    assert open_built(load_recipe(coarse.recipe), copied, proved=False)
+
+
+def test_what_no_device_here_runs_is_not_called_wrong(copied: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    sidecar = read_sidecar(copied)
+    write_sidecar(copied, replace(sidecar, identity=replace(sidecar.identity, backend="tensorrt")))
+    found = verify_engine(copied)
+    assert (found.verification, found.note) == (None, "not verifiable here: tensorrt needs an NVIDIA GPU")
+    assert read_sidecar(copied).verification == sidecar.verification
 
 
 # ---------------------------------------------------------------------- what is refused
@@ -214,6 +427,7 @@ def test_unrecorded_and_foreign_engines_are_refused(
         ({"library": "openvino 1.0"}, "built with openvino 1.0, here is openvino"),
         ({"recipe": "0" * 64}, "another recipe"),
         ({"backend": "abacus"}, "does not know"),
+        ({"code": "0" * 64}, "another version of fcnseg"),
     ],
 )
 def test_engines_for_something_else_are_refused(
@@ -235,6 +449,7 @@ def test_a_damaged_engine_in_the_cache_is_built_again_and_says_so(coarse: TinyMo
     identity = identity_of(load_recipe(coarse.recipe), request_for(coarse), [])
     keep(identity, 0.1).write_bytes(b"1234")
     assert "4 bytes instead of the recorded 8" in cache.reason_to_build(identity)
+    cache.engine_path(replace(identity, library="openvino 8"), ".engine").mkdir()
     other = replace(identity, weights="f" * 64, library="openvino 9")
     assert cache.reason_to_build(other) == (
         f"changed: weights ({identity.weights[:8]} -> ffffffff), library ({identity.library} -> openvino 9)"
@@ -258,8 +473,11 @@ def test_an_engine_below_the_floor_is_not_published_and_remembered(
     assert not sidecar_path(target).exists()
     found = cache.rejected(identity)
     assert found
-    assert found.verification
-    assert found.verification.agreement < 0.9999
+    assert found.agreement < 0.9999
+    build_here(coarse, "fp32", target, floor=0.0)
+    assert target.is_file()
+    assert cache.rejected(identity) is None
+    assert building._Wanted(request_for(coarse)).recorded() is None
 
 
 # ---------------------------------------------------------------------- what goes wrong
@@ -305,7 +523,7 @@ def test_two_at_once_build_once(coarse: TinyModel, builders: list[subprocess.Pop
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_ended_build_leaves_nothing_that_is_used(
     coarse: TinyModel, builders: list[subprocess.Popen[str]], own_home: Path, ending: signal.Signals
 ) -> None:
@@ -323,9 +541,6 @@ def test_an_ended_build_leaves_nothing_that_is_used(
         assert "nothing of it is left" in err
         assert not unfinished(own_home)
     else:
-        assert cache.strays() or not unfinished(own_home)
-        for stray in cache.strays():
-            cache.remove(stray)
         assert not cache.strays()
         assert not list(own_home.rglob(f"{PART}*"))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Calibrate, Depth, Device, Hha, Model, Quiet, Weights, companions_of
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
+@interruptible()
 def bench(
     source: Annotated[
         Path | None,
@@ -94,7 +96,7 @@ def bench(
     result = _measure(candidates, workload, BenchOptions(repeat, batch_size), quiet)
     code = 3 if broken or len(result.measured) < len(result.rows) else 0
     if as_json:
-        out().print_json(json.dumps(_document(result, code)))
+        out().print_json(json.dumps(_document(result, code)), ensure_ascii=True)
     else:
         _print(result)
     if plot:
@@ -161,18 +163,21 @@ def _frames(
     from fcnseg.engine.bench import made_up_frames
     from fcnseg.errors import ImageError
     from fcnseg.stream.sources import open_source
+    from fcnseg.types import Failure
 
     if source is None:
         return made_up_frames(recipe, size, count), 0
     files = open_source(source, recipe.modalities, companions)
-    references = list(files)
-    count = min(count, len(references))
+    listed = list(files)
+    count = min(count, len(listed))
     frames: list[Frame] = []
-    for reference in (references[i * len(references) // count] for i in range(count)):
+    for found in (listed[i * len(listed) // count] for i in range(count)):
         try:
-            frames.append(files.load(reference))
+            if isinstance(found, Failure):
+                raise ImageError(found.reason)
+            frames.append(files.load(found))
         except ImageError as error:
-            err().print(f"fcnseg: failed: {shown(reference.key)}: {error}", markup=False)
+            err().print(f"fcnseg: failed: {shown(found.key)}: {error}", markup=False)
     return frames, count - len(frames)
 
 

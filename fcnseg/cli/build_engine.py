@@ -52,7 +52,7 @@ def build_engine(
             show_default="fp32 .9999, bf16 and fp16 .99, int8 .97",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build again even if the engine is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build again, whatever is there or failed before.")] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -88,21 +88,26 @@ def build_engine(
             force=force,
         )
     if as_json:
-        console.out().print_json(json.dumps({"path": file, **asdict(sidecar)}, default=str))
+        console.out().print_json(json.dumps({"path": file, **asdict(sidecar)}, default=str), ensure_ascii=True)
         return
-    console.out().print(str(file), markup=False)
+    console.out().print(console.shown(str(file)), markup=False)
     if not quiet:
         console.err().print(verdict(sidecar), markup=False)
 
 
 def verdict(sidecar: Sidecar) -> str:
     """How an engine's comparison with the network went, in a line."""
+    from fcnseg.engine.verify import NOT_COMPARED
+
     found = sidecar.verification
     if found is None:
         return sidecar.note
     difference = found.max_probability_difference
     largest = "" if difference is None else f", largest probability difference {difference:.2g}"
+    skipped = sum(NOT_COMPARED in case for case in found.cases)
+    more = f", {skipped} more that memory does not hold" if skipped else ""
     return (
         f"verified: {found.agreement:.3%} of pixels labelled as by the fp32 network{largest} "
-        f"({len(found.cases)} cases on {found.images}; {1 / found.typical_seconds:.1f} images/s at the typical size)"
+        f"({len(found.cases) - skipped} cases on {found.images}{more}; {1 / found.typical_seconds:.1f} images/s at the "
+        "typical size)"
     )

@@ -1,4 +1,4 @@
-"""What a user sees while an engine is built: a line why, and a bar."""
+"""What a user sees while an engine is built (a line why, and a bar), and when work is interrupted."""
 
 from __future__ import annotations
 
@@ -16,14 +16,29 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def interruptible(line: str = "the same command starts again") -> Iterator[None]:
+    """Says in one line that Ctrl-C ended the command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err().print(f"fcnseg: interrupted: {line}")
+        raise
+
+
+@contextmanager
 def build_display(quiet: bool) -> Iterator[BuildHooks]:
-    """Hooks that draw a progress bar on standard error from the first step of a build until the block ends."""
+    """Hooks that draw a progress bar on standard error from the first step of a build until the block ends. An
+    interruption is one line."""
     from fcnseg.building import BuildHooks
 
     bar: Progress | None = None
+    begun = False
 
     def on_progress(phase: str, fraction: float) -> None:
-        nonlocal bar
+        nonlocal bar, begun
+        begun = True
+        if quiet:
+            return
         if bar is None:
             bar = _bar()
             bar.start()
@@ -31,13 +46,14 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
         bar.update(bar.task_ids[0], description=phase, completed=fraction)
 
     def on_note(line: str) -> None:
-        err().print(line, markup=False)
+        if not quiet:
+            err().print(line, markup=False)
 
     try:
-        yield BuildHooks() if quiet else BuildHooks(on_note, on_progress)
+        yield BuildHooks(on_note, on_progress)
     except KeyboardInterrupt:
-        if bar is not None:
-            on_note("fcnseg: interrupted: the engine is not built, and nothing of it is left")
+        what = "the engine is not built, and nothing of it is left" if begun else "the engine was not ready yet"
+        err().print(f"fcnseg: interrupted: {what}")
         raise
     finally:
         if bar is not None:

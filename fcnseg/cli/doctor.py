@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
 
@@ -28,6 +29,7 @@ class Folder:
     free_bytes: int
 
 
+@interruptible()
 def doctor(as_json: AsJson = False) -> None:
     """Say what this machine has: processor, memory, GPUs, libraries, and which engines can run here.
 
@@ -58,7 +60,7 @@ def doctor(as_json: AsJson = False) -> None:
             "auto": {"backend": backend, "why": why},
             "folders": {name: asdict(folder) for name, folder in folders.items()},
         }
-        out().print_json(json.dumps(document, default=str))
+        out().print_json(json.dumps(document, default=str), ensure_ascii=True)
         return
     _say("fcnseg", [("version", fcnseg.__version__), ("python", machine.python), ("system", machine.system)])
     _say("machine", _machine(machine))

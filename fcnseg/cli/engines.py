@@ -10,7 +10,7 @@ import typer
 
 from fcnseg.cli.build_engine import verdict
 from fcnseg.cli.building import build_display
-from fcnseg.cli.console import err, out
+from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Quiet
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def list_(as_json: AsJson = False) -> None:
     found = entries()
     if as_json:
         rows = [{"name": s.identity.key, "path": path, **asdict(s)} for path, s in found]
-        out().print_json(json.dumps(rows, default=str))
+        out().print_json(json.dumps(rows, default=str), ensure_ascii=True)
         return
     from rich.table import Table
 
@@ -59,7 +59,9 @@ def _agreement(sidecar: Sidecar) -> str:
 @app.command("rm")
 def rm(
     names: Annotated[list[str] | None, typer.Argument(help="Engines by their name in the list, or models.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every engine, and what broken builds left.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every engine, and what broken and failed builds left.")
+    ] = False,
 ) -> None:
     """Remove engines from the cache; they are built again when needed."""
     from fcnseg.engine.cache import entries, remove, strays
@@ -83,11 +85,12 @@ def verify(
 ) -> None:
     """Compare engines with their fp32 network again, and check their files; without NAMES every kept one.
 
-    The exit code is 1 if any is not what its record says or no longer gives the network's labels.
+    The comparison goes into the engine's record: one that no longer gives the network's labels is not run any more.
+    The exit code is 1 if any engine failed.
     """
     from fcnseg.deploy import verify_engine
     from fcnseg.engine.cache import SUFFIX, entries
-    from fcnseg.errors import EngineError, SettingsError
+    from fcnseg.errors import EngineError, FcnsegError, SettingsError
 
     kept = {s.identity.key: path for path, s in entries() if path.suffix == SUFFIX}
     files = [kept.get(name, Path(name)) for name in names] if names else list(kept.values())
@@ -98,10 +101,10 @@ def verify(
         try:
             with build_display(quiet) as hooks:
                 sidecar = verify_engine(file, hooks)
-        except EngineError as error:
+        except FcnsegError as error:
             failed += 1
             err().print(f"fcnseg: failed: {file.name}: {error}", markup=False)
         else:
-            out().print(f"{file.name}: {verdict(sidecar)}", markup=False)
+            out().print(f"{shown(file.name)}: {verdict(sidecar)}", markup=False)
     if failed:
         raise EngineError(f"{failed} of {len(files)} engines failed; `fcnseg engines rm` removes them")

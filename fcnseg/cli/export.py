@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from fcnseg.cli import console
+from fcnseg.cli.building import interruptible
 from fcnseg.cli.options import Weights
 
 
+@interruptible("nothing is written")
 def export(
     model: Annotated[str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")] = (
         "street-fcn8s"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from fcnseg.cli.console import out
+from fcnseg.cli.options import AsJson
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the models: their classes, inputs, published score, and whether their weights are here.
 
@@ -21,7 +20,7 @@ def models(
     if as_json:
         import json
 
-        out().print_json(json.dumps(rows))
+        out().print_json(json.dumps(rows), ensure_ascii=True)
         return
     from rich.table import Table
 

@@ -28,13 +28,17 @@ Precision = Annotated[
     str,
     typer.Option(
         metavar="auto|fp32|bf16|fp16|int8",
-        help="Arithmetic of the trunk; auto: the fastest that gives the network's labels on this machine.",
+        help="Arithmetic of the trunk; auto: the fastest that gives the network's labels here (torch: fp32).",
     ),
 ]
 
 Calibrate = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Typical images: int8 is calibrated, and the engine compared, on 32 of them."),
+    typer.Option(
+        metavar="DIR",
+        help="Typical images: int8 is calibrated on up to 32 of them, and a new engine compared on up to 8. Models of "
+        "two modalities look in the folder of --depth or --hha for their companions, under the same path.",
+    ),
 ]
 
 Depth = Annotated[Path | None, typer.Option(help="Folder of depth images, for models that take them.")]
@@ -50,3 +54,35 @@ def companions_of(depth: Path | None, hha: Path | None) -> dict[str, Path]:
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and failures only.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def _read_config(context: typer.Context, file: Path | None) -> Path | None:
+    """Take the file's values as defaults of this command's options."""
+    import tomllib
+
+    from fcnseg.errors import SettingsError
+
+    if file is None:
+        return None
+    try:
+        values = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"the settings {file} cannot be read: {reason}; give a TOML file") from error
+    names = {option.lstrip("-"): p.name for p in context.command.params for option in (*p.opts, p.name or "")}
+    unknown = [name for name in values if name not in names]
+    if unknown:
+        raise SettingsError(f"{file}: {', '.join(unknown)} is no option of {context.command_path}; see its --help")
+    context.default_map = {names[name]: value for name, value in values.items()}
+    return file
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        help="Take options from a file, by their long names; those typed count more.",
+        is_eager=True,
+        callback=_read_config,
+    ),
+]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnseg.cli.console import bytes_progress, err, out, shown
+from fcnseg.cli.options import AsJson, Model
 
 if TYPE_CHECKING:
     from fcnseg.weights.importing import ImportReport
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Import, inspect, pull and list weight files.")
-
-Model = Annotated[str, typer.Option("--model", "-m", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")]
 
 
 @app.command("import")
@@ -72,7 +71,7 @@ def _say(report: ImportReport) -> None:
 @app.command("inspect")
 def inspect(
     file: Annotated[Path, typer.Argument(help="Any weight file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print what a weight file holds, and which models it fits.
 
@@ -87,7 +86,7 @@ def inspect(
 
     summary = inspect_weights(file)
     if as_json:
-        out().print_json(json.dumps(asdict(summary)))
+        out().print_json(json.dumps(asdict(summary)), ensure_ascii=True)
         return
     from rich.markup import escape
     from rich.table import Table

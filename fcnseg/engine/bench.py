@@ -179,7 +179,7 @@ def made_up_frames(recipe: Recipe, size: tuple[int, int], count: int) -> list[Fr
             inputs[modality] = np.asarray(
                 500 + 8500 * values if depth else 255 * values, np.float32 if depth else np.uint8
             )
-        frames.append(Frame(f"made-up-{number}", inputs))
+        frames.append(Frame(f"made-up-{number}", f"made-up-{number}", inputs))
     return frames
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Self
 import torch
 
 import fcnseg
-from fcnseg.engine.cache import REJECTED, engine_path
+from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
 from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.opening import open_built, runtime
@@ -26,15 +26,12 @@ from fcnseg.engine.sidecar import Identity, Sidecar, file_sha256, sidecar_path, 
 from fcnseg.engine.signature import output_names
 from fcnseg.engine.tensorrt import build_plan
 from fcnseg.engine.verify import FLOORS, OnProgress, Reference, verify
-from fcnseg.errors import EngineError, OutputError
+from fcnseg.errors import EngineError
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.types import Pixels, Verification
 from fcnseg.weights.loading import load_whole_network
 from fcnseg.weights.store import find_weights
-
-COMPARED = 8
-"""How many of the images an engine is compared with the network on."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,8 @@ class Images:
 class Builder:
     """Builds engines of one recipe and its weights; what several of them need is made once.
 
-    Engines are compared with the network on the first `images`, int8 is calibrated on all of them. `work` is a folder
-    for unfinished files, on the file system that the engines go to; the caller removes it.
+    Engines are compared with the network on some of the `images`, int8 is calibrated on all of them. `work` is a
+    folder for unfinished files, on the file system that the engines go to; the caller removes it.
     """
 
     def __init__(
@@ -89,7 +86,7 @@ class Builder:
         """
         start = time.monotonic()
         target = target or engine_path(identity)
-        with _writing(target):
+        with writing(target):
             engine = self.work / identity.key
             labels, everything = output_names(self.recipe), output_names(self.recipe, True)
             outputs = {engine: everything if identity.probabilities else labels}
@@ -147,7 +144,7 @@ class Builder:
             self.on_progress("loading the network", 0.4)
             device = "cpu" if identity.backend == "openvino" else "cuda"
             network = self._left.enter_context(TorchEngine(self.recipe, self.weights, device))
-            self._reference = Reference(network, self.recipe, self.images.inputs[:COMPARED])
+            self._reference = Reference(network, self.recipe, self.images.inputs)
         with_probabilities = replace(sidecar, identity=replace(identity, probabilities=True))
         with (
             open_built(self.recipe, engine) as built,
@@ -235,6 +232,7 @@ def _publish(engine: Path, target: Path, sidecar: Sidecar, keep_rejected: bool) 
     if found is not None and not found.held:
         if target == engine_path(sidecar.identity):
             aside = engine_path(sidecar.identity, REJECTED)
+            remove(aside)
             if keep_rejected:
                 os.replace(engine, aside)
             write_sidecar(aside, sidecar)
@@ -245,15 +243,5 @@ def _publish(engine: Path, target: Path, sidecar: Sidecar, keep_rejected: bool) 
     sidecar_path(target).unlink(missing_ok=True)  # an engine without a record is not trusted: never a wrong pair
     os.replace(engine, target)
     write_sidecar(target, sidecar)
-
-
-@contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    """The folder of an engine, made as needed; what the system refuses is an OutputError."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {target}: {error.strerror}; free space there, or set FCNSEG_HOME to another folder"
-        ) from error
+    if target == engine_path(sidecar.identity):
+        remove(engine_path(sidecar.identity, REJECTED))

@@ -7,6 +7,7 @@ import re
 import sys
 from importlib.util import find_spec
 
+from fcnseg.engine.hardware import has_bf16
 from fcnseg.errors import EngineError, SettingsError
 
 BACKENDS = ("torch", "openvino", "tensorrt", "tensorrt-rtx")
@@ -31,31 +32,44 @@ def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]
         if backend.startswith("tensorrt") and device in ("cpu", "mps"):
             raise SettingsError(f"TensorRT runs on NVIDIA GPUs, not on {device}; use --backend openvino or torch")
         return backend, "as asked"
-    if device.startswith("cuda") and not nvidia_gpus():
-        raise EngineError(f"device {device}: the driver offers no NVIDIA GPU; use --device cpu")
-    if device.startswith("cuda") or (device == "auto" and nvidia_gpus()):
-        for name in ("tensorrt", "tensorrt-rtx"):
-            if find_spec(name.replace("-", "_")) and device in ("auto", "cuda", "cuda:0"):
-                return name, "an NVIDIA GPU and TensorRT are here"
-        return "torch", "an NVIDIA GPU is here, TensorRT is not"
+    lack = "" if device in ("cpu", "mps") else lacking_cuda()
+    if device.startswith("cuda") and lack:
+        raise EngineError(f"device {device} cannot be used ({lack}); use --device cpu")
+    if device not in ("cpu", "mps") and not lack:
+        if not (found := [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_"))]):
+            return "torch", "an NVIDIA GPU is here, TensorRT is not"
+        if device in ("auto", "cuda", "cuda:0"):
+            return found[0], "an NVIDIA GPU and TensorRT are here"
+        return "torch", f"TensorRT engines run on the first GPU, not on {device}"
     if device == "mps":
         return "torch", "it alone runs on mps"
     if precision == "fp16":
         raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
     if find_spec("openvino"):
-        return "openvino", "no NVIDIA GPU" if device == "auto" else "on the processor"
+        return "openvino", lack or "on the processor"
     return "torch", "OpenVINO is not installed"
 
 
 def choose_precisions(backend: str, *, calibrated: bool) -> list[str]:
-    """What "auto" tries on a compiled backend: every precision the device has; int8 only of a calibrated engine."""
+    """What "auto" tries on a compiled backend: every precision the device has; int8 only of a calibrated engine, and
+    on OpenVINO where NNCF is installed."""
     if backend == "openvino":
         from fcnseg.engine.openvino import processor_has
 
         found = [p for p in ("bf16", "fp32") if processor_has(p)]
+        calibrated = calibrated and find_spec("nncf") is not None
     else:
-        found = ["fp16", "bf16", "fp32"]
+        found = ["fp16", *(["bf16"] if has_bf16("cuda") else []), "fp32"]
     return (["int8"] if calibrated else []) + found
+
+
+def lacking_cuda() -> str:
+    """What is missing to run on an NVIDIA GPU here; "" if nothing is. Torch is loaded only where there is a GPU."""
+    if not nvidia_gpus():
+        return "no NVIDIA GPU"
+    import torch
+
+    return "" if torch.cuda.is_available() else "an NVIDIA GPU is here, but this torch cannot use it"
 
 
 def nvidia_gpus() -> int:

@@ -283,8 +283,9 @@ def _tensorrt(machine: Machine, name: str, module: str, *, builds_without_gpu: b
     library = machine.libraries[module]
     if not library.works:
         return Backend(name, (), (), _lack(library), f"pip install 'fcnseg[{name}]'")
-    precisions = ("fp32", "fp16", "bf16", *(("int8",) if machine.libraries["nncf"].works else ()))
-    if any(gpu.device.startswith("cuda") for gpu in machine.gpus):
+    gpus = [gpu for gpu in machine.gpus if gpu.device.startswith("cuda")]
+    precisions = ("fp32", "fp16", *(("bf16",) if not gpus or gpus[0].bf16 else ()), "int8")
+    if gpus:
         return Backend(name, precisions)
     return Backend(name, (), precisions if builds_without_gpu else (), "running needs an NVIDIA GPU")
 

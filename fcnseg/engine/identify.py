@@ -25,7 +25,7 @@ LIBRARIES = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "te
 """The package whose version an engine of each backend depends on."""
 
 
-GRAPH_SOURCES = ("graph", "export", "precision", "openvino", "tensorrt")
+GRAPH_SOURCES = ("graph", "export", "precision", "build", "openvino", "tensorrt")
 """The files of this folder that decide what an engine computes."""
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from fcnseg.engine.identify import LIBRARIES, device_name, recipe_hash
+from fcnseg.engine.identify import LIBRARIES, code_hash, device_name, recipe_hash
 from fcnseg.engine.sidecar import Sidecar, read_sidecar, trusted
 from fcnseg.engine.signature import engine_info
-from fcnseg.errors import EngineError
+from fcnseg.errors import EngineError, SettingsError
 from fcnseg.recipes import Recipe
 from fcnseg.types import Engine
 
 
-def open_built(recipe: Recipe, file: Path, choice: str = "as asked") -> Engine:
+def open_built(recipe: Recipe, file: Path, choice: str = "as asked", *, proved: bool = True) -> Engine:
     """The engine in that file, not entered yet; `choice` says why it was chosen.
 
     Raises EngineError, naming the file, if it is not this machine's own work for this recipe, device and library
-    version, or if it was changed.
+    version, if it was changed, or (unless it need not be `proved`) if it was last found not to give the network's
+    labels.
     """
     sidecar = trusted(file)
     built = sidecar.identity
@@ -34,8 +35,13 @@ def open_built(recipe: Recipe, file: Path, choice: str = "as asked") -> Engine:
         ) from error
     if built.library != library:
         raise EngineError(f"{file} was built with {built.library}, here is {library}; {rebuild}")
+    if built.code != code_hash():
+        raise EngineError(f"{file} was built by another version of fcnseg, of another graph; {rebuild}")
     if built.device != device_name(built.backend):
         raise EngineError(f"{file} was built for {built.device}, here is {device_name(built.backend)}; {rebuild}")
+    found = sidecar.verification
+    if proved and found and not found.held:
+        raise EngineError(f"{file} does not give the network's labels, worst at {found.worst}; {rebuild}")
     return runtime(recipe, file, sidecar, choice)
 
 
@@ -63,5 +69,15 @@ def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> E
 
 
 def model_of(file: Path) -> str:
-    """The recipe file that an engine was built from. Raises EngineError if it has no record of this machine."""
-    return read_sidecar(file).model_source
+    """The recipe file that an engine was built from, or its name where that is gone. Raises SettingsError if there is
+    no such file, EngineError if it has no record of this machine."""
+    sidecar = read_sidecar(existing(file))
+    return sidecar.model_source if Path(sidecar.model_source).is_file() else sidecar.identity.model
+
+
+def existing(file: Path) -> Path:
+    """An engine file that somebody named. Raises SettingsError if there is none."""
+    if not file.is_file():
+        what = "a folder" if file.is_dir() else "not there"
+        raise SettingsError(f"the engine {file} is {what}; name a file that `fcnseg build-engine --out FILE` wrote")
+    return file

@@ -47,11 +47,15 @@ class TorchEngine(Closing):
 
     def __enter__(self) -> Self:
         loaded = load_whole_network(self.recipe, self.weights)
-        network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
-        half(network, self.precision)
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
-        self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
+        try:
+            network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
+            half(network, self.precision)
+            self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
+        except RuntimeError as error:
+            reason = " ".join(str(error).partition("\n")[0].split())
+            raise EngineError(f"torch cannot put {self.recipe.name} on {self.device}: {reason}; use --device cpu") from error
         self.info = engine_info(
             self.recipe,
             backend="torch",

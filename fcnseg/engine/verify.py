@@ -17,17 +17,22 @@ from fcnseg.types import Engine, Labels, Pixels, Verification
 FLOORS = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
 """The share of pixels on which an engine of each precision must agree with the fp32 network."""
 
-LARGEST_IMAGES = 2
-"""How many different images a full batch of the largest size repeats: the network takes seconds for each."""
+COMPARED = 8
+"""How many of the images an engine is compared with the network on at most, evenly spaced; two at the largest size,
+where the network takes seconds for each."""
 
 TIMED_RUNS = 3
+
+NOT_COMPARED = ": not compared, "
+"""Between a case that memory does not hold and the reason."""
 
 OnProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One batch to compare: `images` H x W of the photographs, `batch` rows that repeat them."""
+    """What is compared at once: `images` of the photographs, evenly spaced, at H x W; each alone, or a batch that
+    repeats them."""
 
     height: int
     width: int
@@ -37,16 +42,21 @@ class Case:
     def __str__(self) -> str:
         return f"{self.width} x {self.height}, batch {self.batch}"
 
+    def calls(self, photographs: int) -> list[list[int]]:
+        """The photographs of each batch."""
+        chosen = [i * photographs // self.images for i in range(self.images)]
+        return [[i] for i in chosen] if self.batch == 1 else [(chosen * self.batch)[: self.batch]]
+
 
 def cases_of(shapes: Sequence[Shapes], photographs: int) -> list[Case]:
-    """Smallest, typical and largest size of every profile, alone and in a full batch."""
+    """Smallest, typical and largest size of every profile, alone and in a full batch; most images at the typical one,
+    where each is compared alone too."""
     found = {}
     for profile in shapes:
-        for name in ("smallest", "typical", "largest"):
+        for name, alone, together in (("smallest", 1, COMPARED), ("largest", 1, 2), ("typical", COMPARED, COMPARED)):
             height, width = getattr(profile, name)
-            for batch in (1, profile.max_batch):
-                images = min(batch, photographs, LARGEST_IMAGES if name == "largest" else batch)
-                found[height, width, batch] = Case(height, width, batch, images)
+            for batch, images in ((profile.max_batch, min(together, profile.max_batch)), (1, alone)):
+                found[height, width, batch] = Case(height, width, batch, min(images, photographs))
     return [found[key] for key in sorted(found)]
 
 
@@ -59,12 +69,11 @@ class Reference:
 
     def inputs(self, index: int, height: int, width: int) -> dict[str, Pixels]:
         """A photograph at that size, 1 x H x W x C by modality."""
-        photograph = self.photographs[index % len(self.photographs)]
-        return {m: at_size(pixels, height, width)[None] for m, pixels in photograph.items()}
+        return {m: at_size(pixels, height, width)[None] for m, pixels in self.photographs[index].items()}
 
     def labels(self, index: int, height: int, width: int) -> tuple[Labels, ...]:
         """The network's label map H x W of every head."""
-        key = (index % len(self.photographs), height, width)
+        key = (index, height, width)
         if key not in self._known:
             found, _ = self.network.infer(self.inputs(index, height, width))
             self._known[key] = tuple(labels[0] for labels in found.values())
@@ -83,21 +92,22 @@ def verify(
 ) -> Verification:
     """Compare an engine with the network at the smallest, typical and largest size, alone and in full batches.
 
-    `images` names the photographs; `probabilities` is the same engine with probabilities, if it has a twin that gives
-    them. A case fails if more than the floor's share of its pixels, and more than one pixel, differ.
+    `images` says whose the photographs are; `probabilities` is the same engine with probabilities, if it has a twin
+    that gives them. A case fails if more than the floor's share of its pixels, and more than one pixel, differ.
     Raises EngineError if the engine gives what no network gives: unknown classes, NaN, wrong sizes.
     """
     cases = cases_of(shapes, len(reference.photographs))
-    total = right = 0
+    total = right = compared = 0
     held, worst, worst_share, done, largest = True, "nowhere", 1.0, [], None
     for number, case in enumerate(cases):
         on_progress("verifying", number / len(cases))
         try:
             wrong, pixels, confused = _compare(engine, reference, case)
         except ImageError as error:
-            done.append(f"{case}: not compared, {error}")
+            done.append(f"{case}{NOT_COMPARED}{error}")
             continue
         done.append(str(case))
+        compared = max(compared, case.images)
         total, right = total + pixels, right + pixels - wrong
         if wrong and 1 - wrong / pixels < worst_share:
             worst_share = 1 - wrong / pixels
@@ -108,29 +118,36 @@ def verify(
     if not total:
         raise EngineError(f"no size of the engine's range could be compared: {done[0]}")
     seconds = _typical_seconds(engine, reference, shapes[0])
-    return Verification(held, floor, right / total, worst, largest, tuple(done), images, seconds)
+    return Verification(held, floor, right / total, worst, largest, tuple(done), f"{compared} of {images}", seconds)
+
+
+def meets(found: Verification | None, floor: float) -> bool:
+    """Whether an engine may be used where `floor` is asked for: it was held to that, or to less and was right on every
+    pixel. One that cannot be compared here (None) may."""
+    return found is None or (found.held and (found.floor >= floor or found.agreement == 1))
 
 
 def _compare(engine: Engine, reference: Reference, case: Case) -> tuple[int, int, str]:
     """Differing pixels, all pixels, and the commonest confusion in words."""
-    expected = [reference.labels(i % case.images, case.height, case.width) for i in range(case.batch)]
-    rows = [reference.inputs(i % case.images, case.height, case.width) for i in range(case.batch)]
-    found, _ = engine.infer({m: np.concatenate([row[m] for row in rows]) for m in rows[0]})
     wrong = pixels = 0
     confusions: Counter[tuple[str, str]] = Counter()
-    for h, head in enumerate(reference.recipe.heads):
-        labels = found[head.name]
-        shape = (case.batch, case.height, case.width)
-        if labels.shape != shape:
-            raise EngineError(f"at {case} the engine gives labels of shape {labels.shape} instead of {shape}")
-        if int(labels.max()) >= head.labels.classes:
-            raise EngineError(f"at {case} the engine gives class {int(labels.max())} of {head.labels.classes}")
-        truth = np.stack([maps[h] for maps in expected])
-        differs = labels != truth
-        wrong, pixels = wrong + int(differs.sum()), pixels + differs.size
-        pairs, counts = np.unique(np.stack([truth[differs], labels[differs]]), axis=1, return_counts=True)
-        for (was, became), count in zip(pairs.T, counts, strict=True):
-            confusions[head.labels.names[was], head.labels.names[became]] += int(count)
+    for chosen in case.calls(len(reference.photographs)):
+        expected = [reference.labels(i, case.height, case.width) for i in chosen]
+        rows = [reference.inputs(i, case.height, case.width) for i in chosen]
+        found, _ = engine.infer({m: np.concatenate([row[m] for row in rows]) for m in rows[0]})
+        for h, head in enumerate(reference.recipe.heads):
+            labels = found[head.name]
+            shape = (case.batch, case.height, case.width)
+            if labels.shape != shape:
+                raise EngineError(f"at {case} the engine gives labels of shape {labels.shape} instead of {shape}")
+            if int(labels.max()) >= head.labels.classes:
+                raise EngineError(f"at {case} the engine gives class {int(labels.max())} of {head.labels.classes}")
+            truth = np.stack([maps[h] for maps in expected])
+            differs = labels != truth
+            wrong, pixels = wrong + int(differs.sum()), pixels + differs.size
+            pairs, counts = np.unique(np.stack([truth[differs], labels[differs]]), axis=1, return_counts=True)
+            for (was, became), count in zip(pairs.T, counts, strict=True):
+                confusions[head.labels.names[was], head.labels.names[became]] += int(count)
     if not wrong:
         return 0, pixels, ""
     (was, became), count = confusions.most_common(1)[0]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from fcnseg.engine.cache import copy_engine
+from fcnseg.engine.sidecar import read_sidecar, write_sidecar
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
 Command = Callable[..., Outcome]
@@ -65,11 +68,16 @@ def test_from_a_model_to_label_maps_and_back_to_nothing(
     assert alone.code == 0, alone.err  # the engine knows its model
     assert (tmp_path / "alone/a.png").read_bytes() == (masks / "a.png").read_bytes()
 
+    orphan = tmp_path / "orphan.engine"
+    copy_engine(file, orphan)
+    write_sidecar(orphan, replace(read_sidecar(orphan), weights_source="/gone"))
     file.write_bytes(file.read_bytes()[:-1])
-    broken = fcnseg("engines", "verify")
+    broken = fcnseg("engines", "verify", orphan, file)
     assert broken.code == 1
+    assert "failed: orphan.engine: " in broken.err
     assert "instead of the recorded" in broken.err
-    with_it = fcnseg("run", tmp_path / "photos", "--out", masks, *model, "--engine", file)
+    assert "2 of 2 engines failed" in broken.error_line
+    with_it = fcnseg("run", tmp_path / "photos", "--out", masks, "--model", small.recipe, "--engine", file)
     assert with_it.code == 1
     assert "instead of the recorded" in with_it.error_line
 
@@ -90,7 +98,8 @@ def test_from_a_model_to_label_maps_and_back_to_nothing(
         (["build-engine", "--opt-shape", "0x5"], 2, "WIDTHxHEIGHT"),
         (["build-engine", "--min-shape", "900x900", "--max-shape", "90x90"], 2, "must not fall"),
         (["build-engine", "--profile-from", "absent"], 1, "does not exist"),
-        (["build-engine", "--force"], 2, "name its --precision"),
+        (["build-engine", "--out", "."], 2, "is a folder"),
+        (["build-engine", "--depth", "."], 2, "--depth go with --calibrate"),
         (["build-engine", "voc-fcn8s"], 1, "there are no weights"),
         (["engines", "rm"], 2, "no engine is named"),
         (["engines", "rm", "nothing"], 2, "engines list"),

@@ -139,6 +139,15 @@ def test_choices_that_do_not_exist(tiny: TinyModel) -> None:
             find_device("cuda:0")
 
 
+def test_a_device_that_fails_is_one_line(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image\nfor this device")
+
+    monkeypatch.setattr("fcnseg.models.fcn.FCN.to", fail)
+    with pytest.raises(EngineError, match=r"^torch cannot put tiny.* on cpu: CUDA error: no kernel image; use "):
+        TorchEngine(find_recipe(tiny.recipe), tiny.weights, "cpu").__enter__()
+
+
 def test_nothing_is_acquired_before_entry_and_nothing_kept_after(tiny: TinyModel) -> None:
     engine = TorchEngine(find_recipe(tiny.recipe), Path("nowhere.safetensors"), "cpu")
     with pytest.raises(EngineError, match="closed"):

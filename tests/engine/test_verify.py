@@ -101,6 +101,26 @@ def test_a_size_that_memory_does_not_hold_is_said_and_not_counted() -> None:
         compare(Altered(never))
 
 
+def test_images_are_spread_evenly_and_those_compared_are_counted() -> None:
+    many = [{"color": np.full((20, 20, 3), i, np.uint8)} for i in range(32)]
+    seen: list[int] = []
+
+    class Watched(Altered):
+        def infer(self, inputs: Mapping[str, np.ndarray], probabilities: bool = False):  # type: ignore[no-untyped-def,override]
+            seen.extend(inputs["color"][:, 0, 0, 0].tolist())
+            return super().infer(inputs, probabilities)
+
+    network = Altered(lambda labels: labels)
+    for batch, together in ((1, []), (3, [0, 10, 21]), (10, [*range(0, 32, 4), 0, 4])):
+        seen.clear()
+        shapes = [Shapes((9, 9), (9, 9), (9, 9), batch)]
+        reference = Reference(network, RECIPE, many)
+        found = verify(Watched(lambda labels: labels), reference, shapes, floor=0.9, images="mine")
+        assert found.images == "8 of mine"
+        expected = [*range(0, 32, 4), *together]
+        assert seen[: len(expected)] == expected
+
+
 def test_a_single_size_is_compared_once() -> None:
     assert [str(c) for c in cases_of([Shapes((9, 9), (9, 9), (9, 9), 1)], 4)] == ["9 x 9, batch 1"]
 
