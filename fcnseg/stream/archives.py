@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.stream.decoding import READERS, SPARE_BYTES, OnSize
+from fcnseg.stream.decoding import READERS, OnSize, check_bytes
 from fcnseg.stream.names import is_image_name, member_key, stem_of
 from fcnseg.stream.spool import Spooled, open_regular
 from fcnseg.types import Failure, Pixels, Reference
@@ -59,14 +59,6 @@ def _reference(name: str, fault: str, stamp: str, place: Any) -> Reference | Fai
     return Failure(key, "list", fault) if fault else Reference(key, stem_of(key), stamp, place)
 
 
-def _check_bytes(size: int, max_pixels: int) -> None:
-    """Refuse a member that no image of allowed size needs (8 bytes a pixel), before it is unpacked."""
-    if size == 0:
-        raise ImageError("the file is empty (0 bytes)")
-    if size > (most := 8 * max_pixels + SPARE_BYTES):
-        raise ImageError(f"{size} bytes is more than an image of {max_pixels} pixels takes ({most}); see --max-pixels")
-
-
 class Zip:
     """The images in a zip archive. The stamp is a member's CRC and size."""
 
@@ -91,7 +83,7 @@ class Zip:
 
     def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Unpack and decode one member."""
-        _check_bytes(place.file_size, max_pixels)
+        check_bytes(place.file_size, max_pixels)
         try:
             with self._lock:
                 content = self._archive.read(place)
@@ -139,7 +131,7 @@ class Tar:
     def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Decode one member."""
         offset, size = place
-        _check_bytes(size, max_pixels)
+        check_bytes(size, max_pixels)
         content = self._bytes.read_at(offset, size)
         if len(content) < size:
             raise ImageError("the archive is cut short here")

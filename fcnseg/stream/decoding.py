@@ -121,6 +121,14 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
         )
 
 
+def check_bytes(size: int, max_pixels: int) -> None:
+    """Raise ImageError for an encoded file larger than any image of allowed size (8 bytes a pixel), before it is read
+    or unpacked."""
+    most = 8 * max_pixels + SPARE_BYTES
+    if size > most:
+        raise ImageError(f"{size} bytes is more than an image of {max_pixels} pixels takes ({most}); see --max-pixels")
+
+
 @contextmanager
 def _image_errors(source: Path | bytes) -> Iterator[None]:
     """Pillow's decoders raise exceptions of every type on broken files: all mean one thing."""
