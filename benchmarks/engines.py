@@ -1,8 +1,9 @@
 """How fast the engines are on this processor beside OpenCV, how fast they load, and what memory a run takes.
 
 Full-width voc-fcn8s at 500 x 375 with seeded random weights, in one run of `fcnseg bench`: OpenCV, torch in fp32 and
-bf16, OpenVINO in fp32, bf16 and int8. Then, each in a fresh process: the time to load the cached engine, and the peak
-memory of `fcnseg run` on one image. From the project's root: `python -m benchmarks.engines speed` and `... start`.
+bf16, OpenVINO in fp32, bf16 and int8. Then, each in a fresh process: the time to load a built engine, and the peak
+memory of `fcnseg run --engine` on one image. From the project's root: `python -m benchmarks.engines speed` and
+`... start`.
 
 What it must reach: fp32 1.8, bf16 3.4 and int8 6 times OpenCV's speed; loading 1.5 s; 1.8 GiB in fp32, 1.4 in bf16.
 
@@ -52,7 +53,7 @@ import openvino  # the library itself is not part of loading an engine
 from fcnseg.deploy import EngineOptions, open_engine
 from pathlib import Path
 start = time.perf_counter()
-with open_engine(EngineOptions(sys.argv[1], Path(sys.argv[2]), "openvino", "auto", sys.argv[3])):
+with open_engine(EngineOptions(sys.argv[1], engine=Path(sys.argv[2]))):
     print(time.perf_counter() - start)
 """
 
@@ -101,7 +102,8 @@ def call(code: str, *arguments: object) -> str:
 
 
 def prepare(folder: Path, *sizes: object) -> tuple[Path, Path]:
-    """Weights, images and the three engines, in `folder`."""
+    """Weights, images and the three engines in `folder`: in the cache, where the benchmark looks, or with `sizes` in
+    files of their own, for `fcnseg run` takes none from the cache that was held to nothing."""
     os.environ["FCNSEG_HOME"] = str(folder / "home")
     weights, photos = folder / "weights.safetensors", folder / "photos"
     write_images(photos)
@@ -109,6 +111,7 @@ def prepare(folder: Path, *sizes: object) -> tuple[Path, Path]:
     for precision in PRECISIONS:
         calibrate = ["--calibrate", photos] if precision == "int8" else []
         chosen = ["--backend", "openvino", "--precision", precision, "--min-agreement", 0, *sizes]
+        chosen += ["--out", folder / f"{precision}.engine"] if sizes else []
         call(FCNSEG, "build-engine", MODEL, "--weights", weights, *chosen, *calibrate)
     return weights, photos
 
@@ -126,13 +129,14 @@ def measure_speed(folder: Path) -> dict[str, Any]:
 def measure_start(folder: Path) -> dict[str, Any]:
     """Loading, and a whole run of one image; engines for few sizes, because those are compared faster."""
     sizes = ["--min-shape", "64x64", "--opt-shape", "100x100", "--max-shape", "120x120", "--max-batch", 1]
-    weights, photos = prepare(folder, *sizes)
+    _, photos = prepare(folder, *sizes)
     result: dict[str, Any] = {"load_seconds": {}, "run_peak_gib": {}}
     for precision in PRECISIONS:
-        first, *again = (float(call(LOAD, MODEL, weights, precision)) for _ in range(4))
+        engine = folder / f"{precision}.engine"
+        first, *again = (float(call(LOAD, MODEL, engine)) for _ in range(4))
         result["load_seconds"][precision] = {"first": first, "again": median(again)}
-        chosen = ["--model", MODEL, "--weights", weights, "--backend", "openvino", "--precision", precision]
-        said = call(RUN, "run", photos / "made-up-0.png", "--out", folder / f"masks-{precision}", *chosen, "-q")
+        photo, out = photos / "made-up-0.png", folder / f"masks-{precision}"
+        said = call(RUN, "run", photo, "--out", out, "--model", MODEL, "--engine", engine, "-q")
         result["run_peak_gib"][precision] = int(said.split()[-1]) / 2**30
     return result
 

@@ -22,7 +22,7 @@ from fcnseg.building import BuildHooks, EngineRequest, ensure_engine, fastest_en
 from fcnseg.deploy import EngineOptions, build_engine, open_engine, verify_engine
 from fcnseg.engine import cache
 from fcnseg.engine.build import Builder
-from fcnseg.engine.opening import model_of, open_built
+from fcnseg.engine.opening import model_of, open_built, runtime
 from fcnseg.engine.pytorch import TorchEngine
 from fcnseg.engine.sidecar import Identity, file_sha256, read_sidecar, sidecar_path, trusted, write_sidecar
 from fcnseg.errors import EngineError, OutputError, SettingsError
@@ -294,6 +294,13 @@ def test_an_engine_file_settles_what_else_could_be_stated(coarse: TinyModel, bui
         with pytest.raises(SettingsError, match="build-engine --out FILE"):
             model_of(file)
     assert open_engine(EngineOptions(model, engine=built)).info.file == built
+
+
+def test_an_engine_for_a_range_of_sizes_says_so(coarse: TinyModel, built: Path) -> None:
+    recipe, sidecar = load_recipe(coarse.recipe), read_sidecar(built)
+    fixed = replace(sidecar, identity=replace(sidecar.identity, backend="tensorrt"))
+    found = [runtime(recipe, built, record).info for record in (sidecar, fixed)]
+    assert [(info.largest, info.max_batch) for info in found] == [(None, 1), ((70, 90), 2)]
 
 
 def test_a_model_whose_recipe_is_gone_is_known_by_name(copied: Path) -> None:

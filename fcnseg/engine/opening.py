@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 
 from fcnseg.engine.identify import LIBRARIES, code_hash, device_name, recipe_hash
@@ -48,6 +49,7 @@ def open_built(recipe: Recipe, file: Path, choice: str = "as asked", *, proved: 
 def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> Engine:
     """The engine of a file whose record has been checked."""
     identity = sidecar.identity
+    ranges = identity.shapes if identity.backend.startswith("tensorrt") else ()  # OpenVINO takes every size, one by one
     info = engine_info(
         recipe,
         backend=identity.backend,
@@ -58,6 +60,8 @@ def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> E
         verification=sidecar.verification,
         file=file,
         choice=choice,
+        largest=max((shapes.largest for shapes in ranges), key=prod, default=None),
+        max_batch=max((shapes.max_batch for shapes in ranges), default=1),
     )
     if info.backend == "openvino":
         from fcnseg.engine.openvino import OpenVINOEngine

@@ -55,7 +55,9 @@ class TorchEngine(Closing):
             self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
         except RuntimeError as error:
             reason = " ".join(str(error).partition("\n")[0].split())
-            raise EngineError(f"torch cannot put {self.recipe.name} on {self.device}: {reason}; use --device cpu") from error
+            raise EngineError(
+                f"torch cannot put {self.recipe.name} on {self.device}: {reason}; free its memory or use --device cpu"
+            ) from error
         self.info = engine_info(
             self.recipe,
             backend="torch",
