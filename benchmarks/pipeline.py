@@ -27,7 +27,6 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
-from fcnseg.stream.tiling import Predictor
 
 from fcnseg.deploy import EngineOptions, open_engine
 from fcnseg.engine.hardware import cpu_name, usable_cores
@@ -36,6 +35,7 @@ from fcnseg.stream.ledger import Ledger
 from fcnseg.stream.pipeline import FlowHooks, FlowOptions, process
 from fcnseg.stream.sinks import LabelPngSink
 from fcnseg.stream.sources import open_source
+from fcnseg.stream.tiling import Predictor
 from fcnseg.types import EngineInfo, Failure, Labels, Pixels, Probabilities, Reference, Summary
 
 RECIPE = find_recipe("street-fcn8s")
