@@ -59,7 +59,7 @@ class HeadRecipe:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The network: see `fcnseg.models.fcn.NetworkSpec`, whose fields these are."""
+    """The network: see `fcnseg.models.spec.NetworkSpec`, whose fields these are."""
 
     backbone: str
     stride: int

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnseg.models.fcn import FCN, Head, NetworkSpec, Stream, network_spec
+    from fcnseg.models.fcn import FCN
+    from fcnseg.models.spec import Head, NetworkSpec, Stream, network_spec
 
 __all__ = ["FCN", "Head", "NetworkSpec", "Stream", "network_spec"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from fcnseg.models import fcn
+        from fcnseg.models import fcn, spec
 
-        return getattr(fcn, name)
+        return getattr(fcn if name == "FCN" else spec, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

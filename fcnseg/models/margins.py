@@ -30,8 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fcnseg.models.backbones import Conv, Layer, MaxPool
-from fcnseg.models.fcn import FCN, NetworkSpec, Stream
+from fcnseg.models.fcn import FCN
 from fcnseg.models.geometry import Window
+from fcnseg.models.spec import NetworkSpec, Stream
 
 
 def applies(spec: NetworkSpec) -> bool:

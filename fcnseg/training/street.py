@@ -15,7 +15,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from fcnseg.models.fcn import FCN, Head, NetworkSpec, deconvolution_names, fold_batch_norm
+from fcnseg.models.fcn import FCN, deconvolution_names, fold_batch_norm
+from fcnseg.models.spec import Head, NetworkSpec
 from fcnseg.scoring.confusion import class_iu, mean_iu, pixel_accuracy
 from fcnseg.training.loop import Progress, Schedule, Trainer
 from fcnseg.training.pairs import Views, class_frequencies, load_pairs

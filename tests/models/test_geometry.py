@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 
 from fcnseg.models import network_spec
 from fcnseg.models.backbones import VGG16, backbone_layers, grids
-from fcnseg.models.fcn import (
-    Head,
-    NetworkSpec,
-    bilinear_kernel,
-    parameter_count,
-    plan_fusion,
-    receptive_field_px,
-)
+from fcnseg.models.fcn import bilinear_kernel, parameter_count, receptive_field_px
 from fcnseg.models.geometry import IMAGE, Grid, Window, crop_offset, upsampling_window
+from fcnseg.models.spec import Head, NetworkSpec, plan_fusion
 from fcnseg.recipes import find_recipe
 from tests.caffe_definitions import NETWORKS, caffe_definition
 
