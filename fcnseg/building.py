@@ -102,7 +102,7 @@ def fastest_engine(
                     hooks.on_note(f"{precision} is left out: {reason}")
     found = {p: path for p, w in wanted.items() if (path := w.recorded())}
     if not found:
-        reasons = "; ".join(f"{p}: {w.failure() or 'its file is gone'}" for p, w in wanted.items())
+        reasons = "; ".join(f"{p}: {w.failure() or cache.failure(w.identity)}" for p, w in wanted.items())
         raise EngineError(
             f"no {request.backend} engine of {request.model} gives the network's labels here ({reasons}); "
             "`fcnseg build-engine --force` tries again"
@@ -239,17 +239,15 @@ def _build(
             }
             hooks.on_progress("starting the builder", 0.0)
             died = work_elsewhere(__name__, job, lambda message: _heard(message, hooks, outcomes))
-        culprit = next((p for p in left if p not in outcomes), None)
-        if culprit:
+        if culprit := next((p for p in left if p not in outcomes), None):
             outcomes[culprit] = (
                 f"the process that builds the engine died: {died or 'it said nothing'}; free some memory or use "
                 "--backend torch"
             )
-    failed = {precision: outcome for precision, outcome in outcomes.items() if outcome}
     for w in wanted:
-        if w.request.precision in failed:
-            cache.remember_failure(w.identity, failed[w.request.precision])
-    return failed
+        if out is None and (outcome := outcomes[w.request.precision]):
+            cache.remember_failure(w.identity, outcome)
+    return {precision: outcome for precision, outcome in outcomes.items() if outcome}
 
 
 @contextmanager

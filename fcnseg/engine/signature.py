@@ -5,7 +5,6 @@ Nothing here needs torch: an engine loaded from a file starts without it.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, cast
@@ -24,9 +23,9 @@ class Closing:
 
     info: EngineInfo
 
-    @abstractmethod
     def close(self) -> None:
         """Release everything."""
+        raise NotImplementedError
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def test_the_document_says_what_is_here(fcnseg: Command, monkeypatch: pytest.Mon
     assert found["folders"]["weights"]["size_bytes"] == 1000
     assert found["folders"]["engines"]["size_bytes"] == 0
     assert found["folders"]["engines"]["free_bytes"] > 0
+
+
+def test_names_that_are_no_text_are_escaped(fcnseg: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    home = tmp_path / os.fsdecode(b"\xff")
+    monkeypatch.setenv("FCNSEG_HOME", str(home))
+    assert json.loads(fcnseg("doctor", "--json").out)["folders"]["engines"]["path"] == str(home / "engines")
+    assert r"\xff/engines" in fcnseg("doctor").out
 
 
 def test_the_text_names_every_library_and_backend(fcnseg: Command) -> None:
