@@ -15,16 +15,19 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from fcnseg.errors import ImageError
 from fcnseg.types import Pixels
@@ -75,6 +78,10 @@ READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": rea
 SPARE_BYTES = 1 << 20
 """How much a file may hold besides pixels, at least."""
 
+PNG_SIGNATURE_BYTES = 8
+
+PIECE_BYTES = 1 << 20
+
 BYTES_PER_PIXEL = {"color": 3, "hha": 3, "depth": 4}
 """What the pixels of each modality take once decoded."""
 
@@ -84,9 +91,12 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Calla
     with _image_errors(source):
         image = _opened(source, max_pixels)
     with image:
-        on_size(*_upright_size(image))
+        orientation = _orientation(image)
+        on_size(*(image.size if orientation in range(5, 9) else image.size[::-1]))
         with _image_errors(source):
-            return _upright(image, convert)
+            if isinstance(image, PngImageFile) and image.fp is not None:
+                _check_png(image.fp)
+            return _turned(convert(image), orientation)
 
 
 def _opened(source: Path | bytes, max_pixels: int) -> Image.Image:
@@ -119,6 +129,29 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
             f"{width} x {height} pixels is more than the limit of {max_pixels}; "
             "if the image is genuine, raise --max-pixels"
         )
+
+
+def _png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """The type and length of each chunk of a PNG, with the file at its data; afterwards it is where it was."""
+    start, position = file.tell(), PNG_SIGNATURE_BYTES
+    while len(head := file.read(8) if file.seek(position) else b"") == 8:
+        length, kind = struct.unpack(">I4s", head)
+        yield kind, length
+        position += length + 12
+    file.seek(start)
+
+
+def _check_png(file: IO[bytes]) -> None:
+    """Compare the checksums of a PNG's pixel data, which Pillow does not look at."""
+    for kind, left in _png_chunks(file):
+        if kind != b"IDAT":
+            continue
+        checksum = zlib.crc32(kind)
+        while piece := file.read(min(left, PIECE_BYTES)):
+            checksum = zlib.crc32(piece, checksum)
+            left -= len(piece)
+        if not left and file.read(4) != checksum.to_bytes(4, "big"):
+            raise ImageError("the file is damaged: the checksum of its pixels is wrong")
 
 
 def check_bytes(size: int, max_pixels: int) -> None:
@@ -166,14 +199,15 @@ def _disguise(source: Path | bytes) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
+    """1 to 8, as in EXIF data; of a PNG without decoding it, which its own `getexif` would."""
     try:
-        return int(image.getexif().get(0x0112, 1))
+        if isinstance(image, PngImageFile) and image.fp is not None:
+            for kind, length in _png_chunks(image.fp):
+                if kind == b"eXIf":  # may come behind the pixels
+                    image.info["exif"] = b"Exif\0\0" + image.fp.read(min(length, PIECE_BYTES))
+        return int(Image.Image.getexif(image).get(0x0112, 1))
     except Exception:  # damaged EXIF data say nothing about orientation; the pixels are still good
         return 1
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    return (image.width, image.height) if _orientation(image) in range(5, 9) else (image.height, image.width)
 
 
 UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
@@ -188,10 +222,9 @@ UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
 """What turns pixels of each orientation upright (EXIF 2.3, table 6)."""
 
 
-def _upright(image: Image.Image, convert: Callable[[Image.Image], Pixels]) -> Pixels:
-    """The pixels of an image as it should be seen."""
-    turn = UPRIGHT.get(_orientation(image))
-    pixels = convert(image)
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    """Pixels as they should be seen, contiguous."""
+    turn = UPRIGHT.get(orientation)
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
@@ -248,7 +281,7 @@ def pixels_of(image: Any) -> Pixels:
     if isinstance(image, str | os.PathLike):
         return read_color(Path(image))
     if isinstance(image, Image.Image):
-        return _upright(image, _rgb)
+        return _turned(_rgb(image), _orientation(image))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"an image is uint8 H x W x 3; got {pixels.dtype} {' x '.join(map(str, pixels.shape))}")

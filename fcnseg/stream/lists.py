@@ -13,7 +13,7 @@ from fcnseg.stream.spool import Spooled, open_regular
 from fcnseg.types import Reference
 
 LONGEST_PATH_BYTES = 1 << 16
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 16
 
 
 class PathList(Files):

@@ -200,3 +200,89 @@ def test_pixels_of_takes_paths_images_and_arrays(tmp_path: Path) -> None:
         assert np.array_equal(pixels_of(image), PIXELS)
     with pytest.raises(ImageError, match="H x W x 3"):
         pixels_of(PIXELS.astype(np.float32))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30, "restart_marker_blocks": 2}], ids=str)
+def test_jpegs_have_pillows_very_pixels(mode: str, subsampling: str, options: dict[str, object]) -> None:
+    """Of every kind and of sizes around a block's: decoding them faster must not change a bit."""
+    for size in ((1, 1), (7, 5), (16, 16), (33, 17), (2, 40), (121, 99)):
+        image = Image.fromarray(PIXELS).resize(size, Image.Resampling.BICUBIC).convert(mode)
+        for extra in ({}, {"keep_rgb": True}) if mode == "RGB" and subsampling == "4:4:4" else ({},):
+            content = encoded(image, "JPEG", subsampling=subsampling, **options, **extra)
+            assert np.array_equal(read_color(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_jpegs_are_what_pillow_makes_of_them(data: st.DataObject) -> None:
+    content = bytearray(encoded(Image.fromarray(PIXELS).resize((80, 60), Image.Resampling.BICUBIC), "JPEG"))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(2, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        pixels = read_color(bytes(content), 1_000_000)
+    except ImageError:
+        return
+    image = Image.open(io.BytesIO(bytes(content)))
+    if image.getexif().get(0x0112, 1) == 1:
+        assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+def encoded(image: Image.Image, name: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM"])
+def test_bytes_are_read_as_files_are_and_the_size_is_told_first(tmp_path: Path, name: str) -> None:
+    content = encoded(Image.fromarray(PIXELS), name)
+    (tmp_path / "a").write_bytes(content)
+    told: list[tuple[int, int]] = []
+    pixels = read_color(content, 35, lambda height, width: told.append((height, width)))
+    assert told == [pixels.shape[:2]] == [(7, 5)]
+    assert np.array_equal(pixels, read_color(tmp_path / "a"))
+    with pytest.raises(ImageError, match="0 bytes"):
+        read_color(b"")
+
+
+def test_the_size_that_is_told_is_the_upright_one(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path, Image.fromarray(PIXELS), "a.jpg", exif=exif)
+    told: list[tuple[int, int]] = []
+    pixels = read_color(path, 35, lambda height, width: told.append((height, width)))
+    assert told == [pixels.shape[:2]] == [(5, 7)]
+    stored = np.asarray(Image.open(path))
+    assert np.array_equal(pixels, np.rot90(stored, -1))
+    assert pixels.flags.c_contiguous
+
+
+def test_a_png_says_its_size_before_it_is_decoded_wherever_its_orientation_stands() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    content = encoded(Image.fromarray(PIXELS), "PNG", exif=exif)
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    late = content[:start] + content[end:-12] + content[start:end] + content[-12:]  # behind the pixels, before IEND
+    for png in (content, late):
+        assert np.array_equal(read_color(png), np.rot90(PIXELS))
+
+        def refuse(height: int, width: int) -> None:
+            raise ZeroDivisionError(f"{height} x {width}")
+
+        damaged = png[: png.index(b"IDAT") + 5] + b"!" + png[png.index(b"IDAT") + 6 :]
+        with pytest.raises(ZeroDivisionError, match="5 x 7"):
+            read_color(damaged, 35, refuse)
+
+
+def test_every_flipped_bit_of_a_pngs_pixels_is_found() -> None:
+    content = encoded(Image.fromarray(PIXELS), "PNG")
+    start = content.index(b"IDAT") + 4
+    length = int.from_bytes(content[start - 8 : start - 4], "big")
+    for position in range(start, start + length + 4):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        with pytest.raises(ImageError, match=r"damaged|truncated|cannot be (read|decoded)"):
+            read_color(bytes(flipped))
