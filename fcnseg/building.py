@@ -76,7 +76,7 @@ def ensure_engine(
         if request.precision == "int8" and not request.calibrate:
             raise SettingsError("int8 needs images to calibrate on; name a folder of typical ones with --calibrate DIR")
         failed = _build([wanted], hooks, out, fresh=fresh, keep_rejected=not proved)
-        if failed and not (not proved and (found := wanted.kept(proved))):
+        if failed and (proved or not (found := wanted.kept(proved))):
             raise EngineError(failed[request.precision])
     return found or out or cache.engine_path(wanted.identity)
 
