@@ -59,8 +59,9 @@ def open_engine(
     hooks = hooks or BuildHooks()
     recipe = find_recipe(options.model)
     if options.engine:
+        file = existing(options.engine)
         _check_alone(options)
-        return _with_probabilities(open_built(recipe, existing(options.engine)), probabilities)
+        return _with_probabilities(open_built(recipe, file), probabilities)
     if options.precision not in PRECISIONS:
         raise SettingsError(f"precision {options.precision!r} is unknown; use {', '.join(PRECISIONS)}")
     backend, why = choose_backend(options.backend, options.device, options.precision)
