@@ -5,10 +5,11 @@ Run from the project's root: `python examples/make_picture.py`.
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import fcnseg
-from fcnseg.stream.sinks import label_image
+from fcnseg.overlays import overlay
 
 SCENES = ("scene_0000", "scene_0002", "scene_0005")
 SIZE = (320, 240)
@@ -22,7 +23,8 @@ def main() -> None:
         for column, name in enumerate(SCENES):
             path = folder / "street" / "images" / f"{name}.jpg"
             labels = segmenter(path).labels["labels"]
-            colored = label_image(labels, segmenter.info.heads["labels"]).convert("RGB")
+            blank = np.zeros((*labels.shape, 3), np.uint8)
+            colored = Image.fromarray(overlay(blank, labels, segmenter.info.heads["labels"], opacity=1))
             picture.paste(Image.open(path).resize(SIZE, Image.Resampling.LANCZOS), (column * SIZE[0], 0))
             picture.paste(colored.resize(SIZE, Image.Resampling.NEAREST), (column * SIZE[0], SIZE[1]))
     picture.quantize(128).save(folder / "street.png", optimize=True)

@@ -23,19 +23,25 @@ _numbers = count()
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only when the block ends well; folders are made as needed."""
+def whole_path(path: Path) -> Iterator[Path]:
+    """A name to write a file under, that becomes `path` when the block ends well; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{PART}{PROCESS}-{os.getpid()}-{next(_numbers)}")
     try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` only when the block ends well; folders are made as needed."""
+    with whole_path(path) as partial, partial.open("wb") as file:
+        yield file
 
 
 def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> Output:

@@ -171,7 +171,8 @@ class Outputs:
         from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
         from fcnseg.stream.volumes import LabelVolume, ProbabilityVolume
 
-        options, found = self.options, []
+        options = self.options
+        found: list[Sink] = []
         self.volumes = []
         if is_hdf5(options.out):
             self.volumes.append(LabelVolume(options.out, info))
@@ -410,7 +411,7 @@ def finish(
     options: RunOptions, info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary
 ) -> None:
     """Assemble HDF5 files, if everything ended; then the record, and the legend."""
-    from fcnseg.stream.legend import write_legend
+    from fcnseg.stream.sinks import write_legend
 
     ended = not (summary.interrupted or summary.stopped)
     if ended:
@@ -429,6 +430,7 @@ def assemble(source: Source, outputs: Outputs, ledger: Ledger, summary: Summary)
         if summary.done or not volume.file.exists():
             entries = ((found.key, found.stem) for found in source if isinstance(found, Reference))
             ledger.note_volume(volume.staged, volume.assemble(entries, missing))
+            volume.discard_staged()
 
 
 def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summary: Summary) -> None:

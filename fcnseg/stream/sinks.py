@@ -1,91 +1,161 @@
-"""Where predictions go: indexed-PNG label maps and `.npy` probabilities."""
+"""Where predictions go: label maps as indexed PNGs, probabilities as NumPy files, overlays as JPEGs.
+
+Files mirror the source's tree under a folder; a model of several heads gets a folder a head. Sinks hold nothing open
+and may be written to from several threads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from fcnseg.files import whole_file
-from fcnseg.labels import LabelSpace
-from fcnseg.types import EngineInfo, Labels, Prediction
+from fcnseg.files import write_whole
+from fcnseg.overlays import legend, overlay
+from fcnseg.stream.png import encode
+from fcnseg.types import EngineInfo, Frame, Output, Pixels, Prediction, Probabilities
 
-
-def output_name(key: str, suffix: str, head: str | None = None) -> str:
-    """The path of an image's output, relative to the output folder: the mirrored key with another suffix."""
-    name = PurePosixPath(key).with_suffix(suffix)
-    return str(PurePosixPath(head, name) if head else name)
+STRIP_ROWS = 1024
+"""How many rows of an overlay are drawn at once."""
 
 
-class LabelPngSink:
-    """Label maps as PNG: pixel value = class, with the recipe's palette (16-bit grey above 256 classes).
+class _FileSink:
+    """A file for each head of each image."""
 
-    Files mirror the source's tree; a model of several heads gets a folder a head. Text chunks name the model, the
-    weights and the version.
-    """
+    suffix: str
 
     def __init__(self, folder: Path, info: EngineInfo) -> None:
         self.folder, self.heads = folder, info.heads
-        self.text = PngInfo()
-        self.text.add_text("Software", f"fcnseg {info.versions.get('fcnseg', '')}".strip())
-        self.text.add_text("fcnseg:model", info.model)
-        self.text.add_text("fcnseg:weights", info.weights_sha256)
 
-    def path(self, key: str, head: str) -> Path:
-        """The file of one label map."""
-        return self.folder / output_name(key, ".png", head if len(self.heads) > 1 else None)
+    def path(self, stem: str, head: str) -> Path:
+        """The file of one head of the image of that stem."""
+        return self.folder / (f"{head}/{stem}{self.suffix}" if len(self.heads) > 1 else f"{stem}{self.suffix}")
 
-    def write(self, prediction: Prediction) -> None:
+    def names(self, stem: str) -> tuple[Path, ...]:
+        """The files that the image of that stem will get."""
+        return tuple(self.path(stem, head) for head in self.heads)
+
+    def close(self) -> None:
+        """Nothing stays open between writes."""
+
+
+class LabelPngSink(_FileSink):
+    """Label maps as PNG: pixel value = class, with the recipe's palette (16-bit grey above 256 classes).
+
+    Text chunks name the model, the weights and the version.
+    """
+
+    suffix = ".png"
+
+    def __init__(self, folder: Path, info: EngineInfo) -> None:
+        super().__init__(folder, info)
+        self.text = {
+            "Software": f"fcnseg {info.versions.get('fcnseg', '')}".strip(),
+            "fcnseg:model": info.model,
+            "fcnseg:weights": info.weights_sha256,
+        }
+
+    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
         """Write the label map of every head."""
-        for head, labels in prediction.labels.items():
-            with whole_file(self.path(prediction.key, head)) as file:
-                label_image(labels, self.heads[head]).save(file, format="PNG", compress_level=1, pnginfo=self.text)
-
-    def close(self) -> None:
-        """Nothing stays open between writes."""
+        return tuple(
+            write_whole(self.path(frame.stem, head), encode(labels, self.heads[head].palette, self.text))
+            for head, labels in prediction.labels.items()
+        )
 
 
-def label_image(labels: Labels, space: LabelSpace) -> Image.Image:
-    """A label map H x W as a PNG-ready image: indexed with the palette, or 16-bit grey for uint16."""
-    if labels.dtype == np.uint16:
-        return Image.fromarray(labels)
-    image = Image.fromarray(labels)
-    image.putpalette(space.palette)
-    return image
+class NpyProbabilitySink(_FileSink):
+    """Probabilities, float16 or float32: K x H x W in a `.npy` file.
 
+    With `top_k`, the most probable classes alone, in a `.npz` file: `probabilities` k x H x W, falling, and `classes`
+    k x H x W, uint8 (uint16 above 256 classes). Of equal probabilities the lower class comes first.
+    """
 
-class NpyProbabilitySink:
-    """Probabilities as `.npy`, K x H x W, float16 or float32, in a mirrored tree (a folder a head if several)."""
+    def __init__(self, folder: Path, info: EngineInfo, dtype: str = "float16", top_k: int | None = None) -> None:
+        super().__init__(folder, info)
+        self.dtype, self.top_k = np.dtype(dtype), top_k
+        self.suffix = ".npz" if top_k else ".npy"
 
-    def __init__(self, folder: Path, info: EngineInfo, dtype: str = "float16") -> None:
-        self.folder, self.heads, self.dtype = folder, info.heads, np.dtype(dtype)
-
-    def write(self, prediction: Prediction) -> None:
+    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
         """Write the probabilities of every head."""
-        for head, values in (prediction.probabilities or {}).items():
-            name = output_name(prediction.key, ".npy", head if len(self.heads) > 1 else None)
-            array = np.ascontiguousarray(values, self.dtype)
-            with whole_file(self.folder / name) as file:  # np.save would hide the reason a write fails for
-                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-                file.write(array.data)
+        return tuple(
+            write_whole(self.path(frame.stem, head), self._chunks(values))
+            for head, values in (prediction.probabilities or {}).items()
+        )
 
-    def close(self) -> None:
-        """Nothing stays open between writes."""
+    def _chunks(self, values: Probabilities) -> Iterator[bytes | memoryview]:
+        if not self.top_k:
+            yield from _npy(np.ascontiguousarray(values, self.dtype))
+            return
+        classes = np.argsort(-values, axis=0, kind="stable")[: self.top_k]
+        best = np.take_along_axis(values, classes, axis=0).astype(self.dtype)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            kept = classes.astype(np.uint8 if len(values) <= 256 else np.uint16)
+            for name, array in (("probabilities", best), ("classes", kept)):
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), b"".join(_npy(array)))  # of no date: same bytes always
+        yield buffer.getvalue()
 
 
-def colliding_keys(keys: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of inputs whose outputs cannot both exist: one name for two (`a.jpg` and `a.png`), or a file of one
-    where the other needs a folder (`a.jpg` and `a.png/b.jpg`)."""
-    by_output: dict[str, str] = {}
-    pairs = []
-    for key in keys:
-        first = by_output.setdefault(output_name(key, ".png"), key)
-        if first != key:
-            pairs.append((first, key))
-    for name, key in by_output.items():
-        folders = (str(parent) for parent in PurePosixPath(name).parents)
-        pairs.extend((by_output[folder], key) for folder in folders if folder in by_output)
-    return pairs
+def _npy(array: NDArray[np.generic]) -> Iterator[bytes | memoryview]:
+    """The bytes of a `.npy` file: `np.save` would hide the reason a write fails for."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    yield header.getvalue()
+    yield np.ascontiguousarray(array).data.cast("B")
+
+
+class OverlaySink(_FileSink):
+    """The images with their labels drawn over them, as JPEG; `opacity` from 0 (the image) to 1 (the colours)."""
+
+    suffix = ".jpg"
+
+    def __init__(self, folder: Path, info: EngineInfo, opacity: float = 0.5) -> None:
+        super().__init__(folder, info)
+        self.opacity = opacity
+
+    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
+        """Write the overlay of every head."""
+        pixels = frame.inputs["color"]
+        return tuple(
+            write_whole(self.path(frame.stem, head), [self._drawn(pixels, prediction, head)])
+            for head in prediction.labels
+        )
+
+    def _drawn(self, pixels: Pixels, prediction: Prediction, head: str) -> bytes:
+        labels = prediction.labels[head]
+        height, width = labels.shape
+        image = Image.new("RGB", (width, height))
+        for top in range(0, height, STRIP_ROWS):
+            strip = np.asarray(pixels[top : top + STRIP_ROWS])
+            drawn = overlay(strip, labels[top : top + STRIP_ROWS], self.heads[head], self.opacity)
+            image.paste(Image.fromarray(drawn), (0, top))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90)
+        return buffer.getvalue()
+
+
+def write_legend(folder: Path, info: EngineInfo) -> None:
+    """`classes.json` (index, name and colour of every class, and the value of void, by head) and `legend.png` (or
+    `legend-<head>.png`), for people and programs that meet the label maps."""
+    import json
+
+    described = {
+        head: {
+            "ignore": space.ignore,
+            "classes": [
+                {"index": i, "name": name, "color": color}
+                for i, (name, color) in enumerate(zip(space.names, space.colors, strict=True))
+            ],
+        }
+        for head, space in info.heads.items()
+    }
+    write_whole(folder / "classes.json", [json.dumps(described, indent=1).encode()])
+    for head, space in info.heads.items():
+        buffer = io.BytesIO()
+        legend(space).save(buffer, "PNG")
+        write_whole(folder / (f"legend-{head}.png" if len(info.heads) > 1 else "legend.png"), [buffer.getvalue()])

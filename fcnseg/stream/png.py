@@ -1,0 +1,69 @@
+"""Label maps as PNG files, encoded in strips so that huge ones take no second copy.
+
+Each row is stored as its difference from the row above (PNG's "up" filter, which makes most of a label map zeros) and
+deflated by ISA-L: a fifth of the time that zlib takes, and smaller files; see `benchmarks/png_encoding.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from isal import isal_zlib
+
+from fcnseg.types import Labels, Pixels
+
+STRIP_BYTES = 1 << 20
+"""How much is filtered and deflated at once, about."""
+
+LEVEL = 1
+
+
+def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[bytes]:
+    """The bytes of a PNG of a label map H x W: indexed with the `palette` (RGB triples) for uint8, grey for uint16.
+
+    `text` becomes text chunks. The same input always gives the same bytes.
+    """
+    height, width = labels.shape
+    indexed = labels.dtype == np.uint8
+    yield b"\x89PNG\r\n\x1a\n"
+    yield _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 if indexed else 16, 3 if indexed else 0, 0, 0, 0))
+    if indexed:
+        yield _chunk(b"PLTE", palette)
+    for keyword, value in text.items():
+        yield _text(keyword, value)
+    deflater = isal_zlib.compressobj(LEVEL)
+    for strip in _filtered(labels if indexed else labels.astype(">u2").view(np.uint8)):
+        if data := deflater.compress(strip):
+            yield _chunk(b"IDAT", data)
+    yield _chunk(b"IDAT", deflater.flush())
+    yield _chunk(b"IEND", b"")
+
+
+def _filtered(samples: Pixels) -> Iterator[Pixels]:
+    """Strips of rows, uint8, each row less the one above and after the number of that filter."""
+    height, width = samples.shape
+    rows = max(1, STRIP_BYTES // width)
+    above = np.zeros((1, width), np.uint8)
+    for top in range(0, height, rows):
+        strip = samples[top : top + rows]
+        filtered = np.empty((len(strip), width + 1), np.uint8)
+        filtered[:, 0] = 2
+        np.subtract(strip[:1], above, out=filtered[:1, 1:])
+        np.subtract(strip[1:], strip[:-1], out=filtered[1:, 1:])
+        above = strip[-1:]
+        yield filtered
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _text(keyword: str, value: str) -> bytes:
+    """A text chunk; an international one where Latin-1 does not do."""
+    try:
+        return _chunk(b"tEXt", keyword.encode("latin-1") + b"\0" + value.encode("latin-1"))
+    except UnicodeEncodeError:
+        return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + value.encode("utf-8", "backslashreplace"))
