@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from filelock import FileLock
+
 from fcnseg.errors import OutputError
 from fcnseg.files import checksum
 from fcnseg.types import Failure, Output
@@ -90,7 +92,8 @@ class Ledger:
         self.file, self.folder = file, folder
         self._prefix = str(folder) + os.sep
         self._lock = threading.Lock()
-        with _translated(file):
+        # SQLite does not wait for another process that turns a new file into one with a write-ahead log
+        with self._alone(), _translated(file):
             self._database = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
@@ -261,9 +264,12 @@ class Ledger:
                 raise
             self._database.execute("COMMIT")
 
+    def _alone(self) -> FileLock:
+        return FileLock(self.file.with_name(f"{self.file.name}-opening"))
+
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
+        """Close the file; the last one to do so removes the write-ahead log."""
+        with self._lock, self._alone():
             self._database.close()
 
     def __enter__(self) -> Self:

@@ -142,3 +142,27 @@ def test_only_the_dead_owners_unfinished_files_go(tmp_path: Path) -> None:
         (tmp_path / f"{PART}{process}-1-0").touch()
     remove_unfinished("other-0", {tmp_path, tmp_path / "never made"})
     assert [p.name for p in tmp_path.iterdir()] == [f"{PART}{PROCESS}-1-0"]
+
+
+OPENING = """
+import sys
+from pathlib import Path
+from fcnseg.stream.ledger import Ledger
+folder = Path(sys.argv[1])
+sys.stdin.readline()
+for i in range(40):
+    with Ledger(folder / f"{i}.sqlite", folder) as ledger:
+        ledger.agree(settings=1)
+"""
+
+
+def test_processes_that_open_one_new_ledger_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENING, str(tmp_path)]
+    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for child in children:
+        assert child.stdin
+        child.stdin.write("\n")
+        child.stdin.flush()
+    for child in children:
+        _, errors = child.communicate(timeout=60)
+        assert (child.returncode, errors) == (0, "")
