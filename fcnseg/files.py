@@ -24,13 +24,10 @@ _numbers = count()
 
 @contextmanager
 def whole_path(path: Path) -> Iterator[Path]:
-    """A name to write a file under, that becomes `path` when the block ends well; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A name to write a file under, that becomes `path` when the block ends well. The folder must be there."""
     partial = path.with_name(f"{PART}{PROCESS}-{os.getpid()}-{next(_numbers)}")
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -40,8 +37,16 @@ def whole_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` only when the block ends well; folders are made as needed."""
-    with whole_path(path) as partial, partial.open("wb") as file:
-        yield file
+    with whole_path(path) as partial:
+        try:
+            file = open(partial, "wb")  # noqa: PTH123, SIM115 - written for every image: a Path's open costs more
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = partial.open("wb")
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> Output:

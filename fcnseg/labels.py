@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 Color = tuple[int, int, int]
 
@@ -20,7 +21,7 @@ class LabelSpace:
         """How many classes there are."""
         return len(self.names)
 
-    @property
+    @cached_property
     def palette(self) -> bytes:
         """The 256 RGB triples of an indexed PNG: the classes' colours, then VOC's for the values between."""
         colors = [*self.colors, *(voc_color(i) for i in range(len(self.colors), 256))][:256]

@@ -48,6 +48,7 @@ class Volume:
         with the reason) are listed as such. Raises OutputError if an input is in none of the three."""
         entries = [entry for entry in entries if entry[0] not in missing]
         try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
                 partial = stack.enter_context(whole_path(self.file))
                 before = stack.enter_context(h5py.File(self.file)) if self.file.exists() else None
@@ -58,6 +59,8 @@ class Volume:
                     if missing:
                         pairs = [[_plain(key), _plain(reason)] for key, reason in missing.items()]
                         target.create_dataset(MISSING, data=pairs, dtype=h5py.string_dtype())
+                with partial.open("rb+") as written:
+                    os.fsync(written.fileno())
         except (OSError, RuntimeError) as error:
             raise OutputError(
                 f"{self.file} cannot be written: {_reason(error)}; what it is made of is kept, mend this and run the "
