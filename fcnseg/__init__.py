@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fcnseg.labels import LabelSpace
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
     from fcnseg.runs import Hooks, RunOptions, run
+    from fcnseg.scoring.result import Score
+    from fcnseg.scoring.score import ScoreOptions, score
     from fcnseg.types import Failure, Frame, Prediction, Summary
 
 __version__ = "0.1.0"
@@ -37,6 +39,8 @@ __all__ = [
     "ProfileOptions",
     "Recipe",
     "RunOptions",
+    "Score",
+    "ScoreOptions",
     "Segmenter",
     "Summary",
     "build_engine",
@@ -46,6 +50,7 @@ __all__ = [
     "open_engine",
     "recipe_names",
     "run",
+    "score",
     "verify_engine",
 ]
 
@@ -64,6 +69,8 @@ _HOMES = {
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),
     "fcnseg.runs": ("Hooks", "RunOptions", "run"),
+    "fcnseg.scoring.result": ("Score",),
+    "fcnseg.scoring.score": ("ScoreOptions", "score"),
     "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),
 }
 

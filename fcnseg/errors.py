@@ -4,7 +4,8 @@
     |-- SettingsError            exit code 2: the command, its options or a recipe are at fault
     |   |-- RecipeError          a recipe file is invalid (all its faults at once)
     |   |-- UnknownModelError    no model of that name
-    |   `-- WeightsMismatchError weights that belong to another model
+    |   |-- WeightsMismatchError weights that belong to another model
+    |   `-- LabelsError          label maps that cannot be compared: names, sizes or values that disagree
     |-- SourceError              the inputs as a whole cannot be read
     |-- ImageError               one image cannot be decoded or predicted: becomes a record, never ends a run
     |   `-- TooLargeError        it does not fit the engine's range or the memory: smaller batches or tiles may
@@ -45,6 +46,10 @@ class WeightsMismatchError(SettingsError):
     def __init__(self, message: str, faults: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.faults = faults
+
+
+class LabelsError(SettingsError):
+    """Label maps that cannot be compared, or not as asked: names, sizes or values that disagree, unreadable files."""
 
 
 class SourceError(FcnsegError):

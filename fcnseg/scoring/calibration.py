@@ -1,0 +1,35 @@
+"""Whether probabilities mean what they say: how often the labels of each confidence are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnseg.scoring.confusion import Map
+
+BINS = 15
+"""Equal bins of confidence from 0 to 1: Guo et al. 2017 (On Calibration of Modern Neural Networks)."""
+
+Bins = NDArray[np.float64]
+
+
+def confidence_bins(probabilities: NDArray[np.floating[Any]], truth: Map) -> Bins:
+    """Pixels, right ones, and the sum of confidences by bin of confidence; 3 x BINS.
+
+    `probabilities` are K x H x W; `truth` codes H x W, negative where nothing counts. The confidence of a pixel is
+    its largest probability.
+    """
+    counted = truth >= 0
+    confidence = probabilities.max(0)[counted].astype(np.float64)
+    right = probabilities.argmax(0)[counted] == truth[counted]
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)  # (low, high]
+    weights = (None, right, confidence)
+    return np.stack([np.bincount(bins, w, BINS).astype(np.float64) for w in weights])
+
+
+def calibration_error(bins: Bins) -> float:
+    """The expected calibration error, 0..1: the mean gap of confidence and accuracy, by bin, weighted by pixels."""
+    pixels, right, confidence = bins
+    return float(np.abs(right - confidence).sum() / pixels.sum()) if pixels.sum() else float("nan")

@@ -1,0 +1,216 @@
+"""Counting pairs of label maps: one at a time, then all of them in parallel and in constant memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnseg.errors import LabelsError
+from fcnseg.scoring.bands import band_counts, boundary_tally, distance_to_other
+from fcnseg.scoring.calibration import BINS, Bins, confidence_bins
+from fcnseg.scoring.confusion import Counts, Map, joint_counts
+from fcnseg.scoring.meaning import FOREIGN, Decode, Meaning
+from fcnseg.scoring.pairing import Pair
+from fcnseg.scoring.reading import Place, RawMap, read_map
+
+AT_ONCE = 8
+"""Pairs a thread takes at once."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How pairs are compared: what the values of each side mean, and which bands (px) are measured, if any."""
+
+    truth: Meaning
+    prediction: Meaning
+    bands: tuple[int, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return self.truth.space.classes
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """What one pair adds. `rows`, `columns`, `counts` are the entries of its confusion matrix that are not 0;
+    `void` its pixels that do not count; `void_value` whether its ground truth has the value 255 as void.
+    """
+
+    key: str
+    rows: Counts
+    columns: Counts
+    counts: Counts
+    void: int
+    void_255: bool = False
+    boundary: Counts | None = None
+    bands: Counts | None = None
+    bins: Bins | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A pair that cannot be compared, and why; `all_void`: because its ground truth has nothing that counts."""
+
+    key: str
+    reason: str
+    all_void: bool = False
+
+
+def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
+    """Read and count one pair; what is wrong with it is its result."""
+    try:
+        raw_truth, raw_predicted = read_map(pair.truth), read_map(pair.prediction)
+        truth, truth_codes = _interpreted(raw_truth, pair.truth, how.truth)
+        predicted, predicted_codes = _interpreted(raw_predicted, pair.prediction, how.prediction)
+        if raw_truth.kind == "probabilities":
+            raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
+        if truth.shape != predicted.shape:
+            raise LabelsError(_sizes(pair, truth.shape, predicted.shape))
+        values, others, counts = joint_counts(truth, predicted)
+        rows, columns = truth_codes(values), predicted_codes(others)
+        _check_range(pair.truth, values, rows == FOREIGN, counts, how.truth)
+        wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN))
+        _check_range(pair.prediction, others, wrong, counts, how.prediction)
+    except LabelsError as error:
+        return Fault(pair.key, str(error))
+    counted = rows >= 0
+    if not counted.any():
+        return Fault(pair.key, f"{pair.truth} is all void: none of its pixels counts", all_void=True)
+    found = PairCounts(
+        pair.key,
+        rows[counted],
+        columns[counted],
+        counts[counted],
+        void=int(counts[~counted].sum()),
+        void_255=bool((values[~counted] == 255).any()),
+    )
+    if how.bands:
+        coded = _coded(truth, truth_codes), _coded(predicted, predicted_codes)
+        to_other = distance_to_other(coded[0])
+        found = replace(
+            found,
+            boundary=boundary_tally(*coded, to_other, how.classes),
+            bands=band_counts(*coded, to_other, how.bands, how.classes),
+        )
+    if raw_predicted.kind == "probabilities":
+        found = replace(found, bins=confidence_bins(raw_predicted.values, _coded(truth, truth_codes)))
+    return found
+
+
+def _interpreted(raw: RawMap, place: Place, meaning: Meaning) -> tuple[Map, Decode]:
+    try:
+        return meaning.interpret(raw)
+    except LabelsError as error:
+        raise LabelsError(f"{place} {error}") from error
+
+
+def _sizes(pair: Pair, truth: tuple[int, ...], predicted: tuple[int, ...]) -> str:
+    turned = "; one of them is turned" if truth == predicted[::-1] else ""
+    ours, theirs = (f"{width} x {height}" for height, width in (predicted, truth))
+    return f"{pair.prediction} is {ours}, but {pair.truth} {theirs} px{turned}"
+
+
+def _check_range(place: Place, values: Counts, wrong: NDArray[np.bool_], counts: Counts, meaning: Meaning) -> None:
+    if not wrong.any():
+        return
+    found = {int(v): int(counts[wrong & (values == v)].sum()) for v in np.unique(values[wrong])}
+    value, count = next(iter(found.items()))
+    more = f" (and {len(found) - 1} more values)" if len(found) > 1 else ""
+    classes = meaning.space.classes
+    expected = "the label map has no such value" if meaning.table is not None else f"labels are 0 to {classes - 1}"
+    hint = ""
+    if not (meaning.binary or meaning.reduced) and meaning.table is None:
+        if classes == 2 and set(found) == {255}:
+            hint = "; --binary reads 0/255 masks"
+        elif set(found) == {classes}:
+            hint = "; --reduce-labels reads classes that count from 1"
+    raise LabelsError(f"{place} has label {value} on {count} pixels{more}, but {expected}{hint}")
+
+
+def _coded(values: Map, codes: Decode) -> NDArray[np.int64]:
+    """The code of every pixel."""
+    found, places = np.unique(values, return_inverse=True)
+    return codes(found.astype(np.int64))[places.reshape(values.shape)]
+
+
+# ---------------------------------------------------------------------- all pairs
+
+
+@dataclass
+class Totals:
+    """The sums over pairs, in the order of the pairs. `images` holds hits, truth and predicted pixels, 3 x K each."""
+
+    classes: int
+    band_count: int = 0
+    counts: Counts = field(init=False)
+    keys: list[str] = field(default_factory=list)
+    images: list[NDArray[np.int64]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    void: int = 0
+    void_255: bool = False
+    boundary: Counts = field(init=False)
+    bands: Counts = field(init=False)
+    bins: Bins | None = None
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros((self.classes, self.classes), np.int64)
+        self.boundary = np.zeros((3, self.classes), np.int64)
+        self.bands = np.zeros((self.band_count, self.classes, self.classes), np.int64)
+
+    def add(self, found: PairCounts | Fault) -> None:
+        """Count one pair in, or note why not."""
+        if isinstance(found, Fault):
+            self.faults.append(found)
+            return
+        np.add.at(self.counts, (found.rows, found.columns), found.counts)
+        self.keys.append(found.key)
+        self.images.append(self._margins(found))
+        self.void += found.void
+        self.void_255 |= found.void_255
+        if found.boundary is not None and found.bands is not None:
+            self.boundary += found.boundary
+            self.bands += found.bands
+        if found.bins is not None:
+            self.bins = found.bins + (np.zeros((3, BINS)) if self.bins is None else self.bins)
+
+    def _margins(self, found: PairCounts) -> NDArray[np.int64]:
+        margins = np.zeros((3, self.classes), np.int64)
+        right = found.rows == found.columns
+        np.add.at(margins[0], found.rows[right], found.counts[right])
+        np.add.at(margins[1], found.rows, found.counts)
+        np.add.at(margins[2], found.columns, found.counts)
+        return margins
+
+
+def count(
+    pairs: Sequence[Pair], how: Comparison, workers: int, on_progress: Callable[[int], None] = lambda done: None
+) -> Totals:
+    """Count all pairs on so many threads. The same totals for any number of them."""
+    totals = Totals(how.classes, len(how.bands))
+    for done, found in enumerate(_compared(pairs, how, workers), 1):
+        totals.add(found)
+        on_progress(done)
+    return totals
+
+
+def _compared(pairs: Sequence[Pair], how: Comparison, workers: int) -> Iterator[PairCounts | Fault]:
+    """The results in order; only a few batches are under way at any time."""
+    batches = (pairs[start : start + AT_ONCE] for start in range(0, len(pairs), AT_ONCE))
+    waiting: deque[Future[list[PairCounts | Fault]]] = deque()
+    executor = ThreadPoolExecutor(workers, "fcnseg-score")
+    try:
+        for batch in islice(batches, 2 * workers):
+            waiting.append(executor.submit(lambda b: [compare(pair, how) for pair in b], batch))
+        while waiting:
+            yield from waiting.popleft().result()
+            for batch in islice(batches, 1):
+                waiting.append(executor.submit(lambda b: [compare(pair, how) for pair in b], batch))
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)

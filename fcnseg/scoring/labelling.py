@@ -1,0 +1,159 @@
+"""Which classes are scored: from a recipe, from the record of the run that predicted, or from their number."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fcnseg.errors import SettingsError
+from fcnseg.labels import Color, LabelSpace, voc_color
+from fcnseg.recipes import HeadRecipe, find_recipe
+from fcnseg.scoring.meaning import VOID
+
+DEFAULT_MODEL = "street-fcn8s"
+"""What `fcnseg run` takes too when no model is named."""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The heads of a model, and whether its colours are known."""
+
+    model: str
+    heads: tuple[HeadRecipe, ...]
+    colored: bool = True
+
+
+def find_labelling(model: str | None, classes: str | None, binary: bool, predictions: str) -> Labelling:
+    """The classes of a model; of a file with one name a line, or so many; of binary masks; or of the run that wrote
+    `predictions`, or of the default model.
+
+    Raises SettingsError if two of these are given, or for a recipe or file that cannot be read.
+    """
+    if (model is not None) + (classes is not None) + (binary and model is None) > 1:
+        raise SettingsError("--model, --classes and --binary each say what the classes are; give one of them")
+    if classes is not None:
+        return Labelling("", (HeadRecipe("labels", _plain_space(_class_names(classes))),), colored=False)
+    if binary and model is None:
+        return Labelling("", (HeadRecipe("labels", _plain_space(("background", "foreground"))),), colored=False)
+    recipe = find_recipe(model or _recorded_model(predictions) or DEFAULT_MODEL)
+    return Labelling(recipe.name, recipe.heads)
+
+
+def run_record(predictions: str) -> dict[str, Any]:
+    """What `fcnseg run` wrote down beside predictions (`.fcnseg/run.json`), empty if nothing."""
+    folder = Path(predictions.partition("::")[0])
+    places = [folder, folder.parent] if folder.is_dir() else [folder.with_name(f"{folder.name}.fcnseg"), folder.parent]
+    for place in places:
+        for file in sorted((place / ".fcnseg").glob("run*.json")) or sorted(place.glob("run*.json")):
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(record, dict) and "engine" in record:
+                return record
+    return {}
+
+
+def _recorded_model(predictions: str) -> str | None:
+    record = run_record(predictions)
+    model = (record.get("settings") or {}).get("engine", {}).get("model") or record.get("engine", {}).get("model")
+    return str(model) if model else None
+
+
+def _class_names(classes: str) -> tuple[str, ...]:
+    if classes.isdecimal():
+        if not 1 <= int(classes) <= MOST_CLASSES:
+            raise SettingsError(f"--classes is {classes}; it must be from 1 to {MOST_CLASSES}")
+        return tuple(f"class {i}" for i in range(int(classes)))
+    names = [line.strip() for line in _lines(Path(classes), "class names")]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"{classes} names a class twice; give each its own line")
+    return tuple(names)
+
+
+MOST_CLASSES = 4096
+"""Beyond, a confusion matrix takes more than 128 MiB."""
+
+
+def _plain_space(names: tuple[str, ...]) -> LabelSpace:
+    colors = tuple(voc_color(i % 256) for i in range(len(names)))
+    return LabelSpace(names, colors, 255 if len(names) <= 255 else 65535)
+
+
+def _lines(file: Path, what: str) -> list[str]:
+    """The lines of a text file without comments (from ` #` or a leading #) and empty ones."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SettingsError(f"the {what} {file} cannot be read: {reason}; give a text file") from error
+    lines = [re.split(r"(?:^|\s)#", line)[0].strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise SettingsError(f"the {what} {file} is empty; give one entry a line")
+    return lines
+
+
+def read_label_map(file: Path, space: LabelSpace) -> dict[int, int]:
+    """A translation of ground truth values: lines of a value and its class (name or index) or `void`.
+
+    Between them `:`, `=`, `,`, or blanks, e.g. `7: road`. Values without a line may not occur. Raises SettingsError
+    that names every line that is not understood.
+    """
+    table, faults = dict[int, int](), []
+    for line in _lines(file, "label map"):
+        match = re.fullmatch(r"(-?\d+)\s*(?:->|[:=,\s])\s*(.+)", line)
+        code = _code(match[2], space) if match else None
+        if not match or code is None or int(match[1]) in table:
+            faults.append(line)
+        else:
+            table[int(match[1])] = code
+    _refuse(file, faults, "`VALUE: CLASS`, each value once; CLASS is a name or index of the model, or void")
+    return table
+
+
+def read_palette(file: Path, space: LabelSpace) -> dict[Color, int]:
+    """The classes of colours: lines of red, green, blue (0..255) and a class (name or index) or `void`, either first.
+
+    Raises SettingsError that names every line that is not understood.
+    """
+    table, faults = dict[Color, int](), []
+    for line in _lines(file, "palette"):
+        words = [w for w in re.split(r"[\s,;:()\[\]]+", line) if w]
+        first = _color(words[:3]), " ".join(words[3:])
+        last = _color(words[-3:]), " ".join(words[:-3])
+        found = [(c, code) for c, n in (first, last) if c and (code := _code(n, space)) is not None]
+        if not found or found[0][0] in table:
+            faults.append(line)
+        else:
+            table[found[0][0]] = found[0][1]
+    _refuse(file, faults, "`RED GREEN BLUE CLASS`, each colour once; CLASS is a name or index of the model, or void")
+    return table
+
+
+def _color(words: list[str]) -> Color | None:
+    if len(words) != 3 or not all(w.isdecimal() and int(w) < 256 for w in words):
+        return None
+    return int(words[0]), int(words[1]), int(words[2])
+
+
+def _code(name: str, space: LabelSpace) -> int | None:
+    """The code of a class's name or index, None if there is no such class."""
+    name = name.strip().strip("\"'")
+    if name.lower() in ("void", "ignore", "unlabelled", "unlabeled") and name not in space.names:
+        return VOID
+    for i, known in enumerate(space.names):
+        if name.lower() == known.lower():
+            return i
+    if name.isdecimal():
+        return int(name) if int(name) < space.classes else VOID if int(name) == space.ignore else None
+    return None
+
+
+def _refuse(file: Path, faults: list[str], allowed: str) -> None:
+    if faults:
+        more = f" and {len(faults) - 3} more lines" if len(faults) > 3 else ""
+        raise SettingsError(f"{file}: {', '.join(map(repr, faults[:3]))}{more} is not understood; allowed is {allowed}")

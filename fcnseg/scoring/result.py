@@ -1,0 +1,262 @@
+"""What a comparison found: the figures, the table of classes, the confusion matrix, and what was left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnseg.labels import LabelSpace
+from fcnseg.scoring import measures
+from fcnseg.scoring.calibration import BINS, calibration_error
+from fcnseg.scoring.counting import Fault, Totals
+from fcnseg.scoring.intervals import intervals
+from fcnseg.scoring.measures import FIGURES, Tally
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """The figures of one class, 0..1; NaN where they do not exist (the class does not occur).
+
+    `pixels` are in the ground truth, `predicted_pixels` in the prediction. `iu_interval` is the 95 % interval of the
+    IU. `included`: whether it enters the means where it occurs.
+    """
+
+    index: int
+    name: str
+    iu: float
+    accuracy: float
+    dice: float
+    pixels: int
+    predicted_pixels: int
+    iu_interval: tuple[float, float] | None = None
+    boundary_iu: float | None = None
+    included: bool = True
+
+
+@dataclass(frozen=True)
+class Band:
+    """The figures of the pixels at most `width_px` from another label of the ground truth, 0..1."""
+
+    width_px: int
+    pixels: int
+    pixel_accuracy: float
+    mean_iu: float
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Pixels whose confidence is above `low` and at most `high`: mean confidence, and the share that is right."""
+
+    low: float
+    high: float
+    pixels: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidences are from accuracies: the expected calibration error, 0..1, and the reliability curve."""
+
+    expected_error: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The figures of one image, 0..1; `mean_iu` is over the classes that occur in it."""
+
+    key: str
+    mean_iu: float
+    pixel_accuracy: float
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """The figures of one head over all its images, 0..1 (`kappa` -1..1), NaN where they do not exist.
+
+    `intervals` maps figures to their 95 % interval. `confusion` is K x K, int64: rows ground truth, columns
+    predicted. `absent` classes do not occur in the ground truth, `excluded_classes` are in no mean. `missing` have no
+    prediction, `extra` no ground truth, `invalid` could not be compared, `all_void` have nothing that counts,
+    `excluded_images` are left out by the data set's own evaluation. `image_scores` are in the order of their keys.
+    `heads` holds the scores of all heads where there are several; this is then the first one's.
+    """
+
+    pixel_accuracy: float
+    mean_accuracy: float
+    mean_iu: float
+    frequency_weighted_iu: float
+    mean_dice: float
+    kappa: float
+    images: int
+    pixels: int
+    void_pixels: int
+    intervals: Mapping[str, tuple[float, float]]
+    per_class: tuple[ClassScore, ...]
+    confusion: NDArray[np.int64]
+    absent: tuple[str, ...]
+    excluded_classes: tuple[str, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    invalid: tuple[Fault, ...]
+    all_void: tuple[str, ...]
+    excluded_images: tuple[str, ...]
+    boundary_iu: float | None
+    bands: tuple[Band, ...]
+    calibration: Calibration | None
+    settings: Mapping[str, Any]
+    image_scores: tuple[ImageScore, ...] = field(repr=False, default=())
+    heads: Mapping[str, Score] = field(default_factory=dict)
+
+    @property
+    def geometric_accuracy(self) -> float | None:
+        """The pixel accuracy of SIFT Flow's geometric head, where that was scored."""
+        head = self if self.settings.get("head") == "geometric" else self.heads.get("geometric")
+        return head.pixel_accuracy if head else None
+
+    @property
+    def left_out(self) -> int:
+        """How many images are not counted although they were given."""
+        if self.heads:
+            return sum(head.left_out for head in self.heads.values())
+        return len(self.missing) + len(self.extra) + len(self.invalid) + len(self.all_void)
+
+    @property
+    def exit_code(self) -> int:
+        """0 everything was counted, 3 some images were left out, as allowed."""
+        return 3 if self.left_out else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys of `--json`: this object's fields as numbers, texts, lists and dicts; NaN becomes None."""
+        values: dict[str, Any] = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "heads"}
+        if self.geometric_accuracy is not None:
+            values["geometric_accuracy"] = self.geometric_accuracy
+        if self.heads:
+            values["heads"] = {name: head.as_dict() for name, head in self.heads.items()}
+        return values
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+# ---------------------------------------------------------------------- from counts
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Names that were not counted; see `Score`."""
+
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+def score_of(
+    totals: Totals,
+    space: LabelSpace,
+    excluded: frozenset[int],
+    left_out: LeftOut,
+    bands: tuple[int, ...],
+    resamplings: int,
+    settings: Mapping[str, Any],
+) -> Score:
+    """The score of what was counted; `excluded` classes are in no mean."""
+    included = np.array([i not in excluded for i in range(space.classes)])
+    tally = Tally.of(totals.counts, included)
+    images = np.stack(totals.images)
+    figures = {name: float(measure(tally)) for name, measure in FIGURES.items()}
+    ranges, class_ranges = intervals(images, included, resamplings) if resamplings else ({}, None)
+    edges = Tally(totals.boundary[0], totals.boundary[1], totals.boundary[2], included)
+    boundary = measures.class_iu(edges) if bands else None
+    return Score(
+        pixel_accuracy=figures["pixel_accuracy"],
+        mean_accuracy=figures["mean_accuracy"],
+        mean_iu=figures["mean_iu"],
+        frequency_weighted_iu=figures["frequency_weighted_iu"],
+        mean_dice=figures["mean_dice"],
+        kappa=figures["kappa"],
+        images=len(totals.keys),
+        pixels=int(tally.truth.sum()),
+        void_pixels=totals.void,
+        intervals=ranges,
+        per_class=_per_class(tally, space, class_ranges, boundary),
+        confusion=totals.counts,
+        absent=tuple(name for name, pixels in zip(space.names, tally.truth, strict=True) if not pixels),
+        excluded_classes=tuple(space.names[i] for i in sorted(excluded)),
+        missing=left_out.missing,
+        extra=left_out.extra,
+        invalid=tuple(fault for fault in totals.faults if not fault.all_void),
+        all_void=tuple(fault.key for fault in totals.faults if fault.all_void),
+        excluded_images=left_out.excluded,
+        boundary_iu=float(measures.mean_iu(edges)) if bands else None,
+        bands=tuple(_band(w, counts, included) for w, counts in zip(bands, totals.bands, strict=True)),
+        calibration=None if totals.bins is None else _calibration(totals.bins),
+        settings=settings,
+        image_scores=_image_scores(totals.keys, images, included),
+    )
+
+
+def _per_class(
+    tally: Tally, space: LabelSpace, ranges: measures.Floats | None, boundary: measures.Floats | None
+) -> tuple[ClassScore, ...]:
+    iu, accuracy, dice = measures.class_iu(tally), measures.class_accuracy(tally), measures.class_dice(tally)
+    return tuple(
+        ClassScore(
+            index=i,
+            name=name,
+            iu=float(iu[i]),
+            accuracy=float(accuracy[i]),
+            dice=float(dice[i]),
+            pixels=int(tally.truth[i]),
+            predicted_pixels=int(tally.predicted[i]),
+            iu_interval=None if ranges is None else (float(ranges[i, 0]), float(ranges[i, 1])),
+            boundary_iu=None if boundary is None else float(boundary[i]),
+            included=bool(tally.included is None or tally.included[i]),
+        )
+        for i, name in enumerate(space.names)
+    )
+
+
+def _band(width: int, counts: NDArray[np.int64], included: NDArray[np.bool_]) -> Band:
+    tally = Tally.of(counts, included)
+    accuracy, iu = measures.pixel_accuracy(tally), measures.mean_iu(tally)
+    return Band(width, int(counts.sum()), float(accuracy), float(iu))
+
+
+def _calibration(bins: NDArray[np.float64]) -> Calibration:
+    pixels, right, confidence = bins
+    shares = np.full((2, BINS), np.nan)
+    np.divide((confidence, right), pixels, out=shares, where=pixels > 0)
+    edges = np.linspace(0, 1, BINS + 1)
+    return Calibration(
+        calibration_error(bins),
+        tuple(
+            ReliabilityBin(
+                float(edges[i]), float(edges[i + 1]), int(pixels[i]), float(shares[0, i]), float(shares[1, i])
+            )
+            for i in range(BINS)
+        ),
+    )
+
+
+def _image_scores(keys: list[str], images: NDArray[np.int64], included: NDArray[np.bool_]) -> tuple[ImageScore, ...]:
+    tally = Tally(images[:, 0], images[:, 1], images[:, 2], included)
+    figures = zip(keys, measures.mean_iu(tally), measures.pixel_accuracy(tally), tally.truth.sum(1), strict=True)
+    return tuple(ImageScore(key, float(iu), float(accuracy), int(pixels)) for key, iu, accuracy, pixels in figures)

@@ -1,0 +1,277 @@
+"""Comparing a set of predictions with ground truth: what `fcnseg score` calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.recipes import HeadRecipe
+from fcnseg.scoring.bands import BOUNDARY_RATIO
+from fcnseg.scoring.conventions import Convention, convention_of
+from fcnseg.scoring.counting import Comparison, Fault, Totals, count
+from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
+from fcnseg.scoring.labelling import (
+    MOST_CLASSES,
+    Labelling,
+    find_labelling,
+    read_label_map,
+    read_palette,
+)
+from fcnseg.scoring.meaning import Meaning, color_codes
+from fcnseg.scoring.pairing import MODES, Pairing, PairingOptions, pair_sources, read_list
+from fcnseg.scoring.result import LeftOut, Score, score_of
+
+BANDS = (1, 2, 3, 5, 10, 20, 40)
+"""The widths, px, at which the bands around boundaries are measured."""
+
+FAULTS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How predictions are compared with ground truth.
+
+    Classes: of `model` (a shipped recipe's name or a TOML file), of `classes` (how many, or a file of names), or
+    background and foreground with `binary` (masks of 0 and 255); by default of the run that made the predictions.
+    `head` chooses one of several heads.
+
+    Pairs: `pair` is "path", "stem" or "auto"; `list` a file of the images to score; `gt_pattern` and `pred_pattern`
+    tell how files are named, e.g. "{stem}_gtFine_labelIds.png". `num_parts` and `part_id`: only every so many-th pair.
+
+    Values: `ignore` do not count in ground truth, besides the recipe's; `reduce_labels` takes 0 as void and counts
+    classes from 1; `label_map` and `palette` are files that say what values and colours mean in ground truth.
+
+    `boundary` also measures boundary IU and bands. `resamplings` are those of the intervals, 0 for none. `allow_*`
+    leave out what would be an error otherwise; `any_palette` does not compare palettes with the classes' colours.
+    """
+
+    model: str | None = None
+    head: str | None = None
+    classes: str | None = None
+    binary: bool = False
+    pair: str = "auto"
+    list: Path | None = None
+    gt_pattern: str | None = None
+    pred_pattern: str | None = None
+    num_parts: int = 1
+    part_id: int = 0
+    ignore: tuple[int, ...] = ()
+    reduce_labels: bool = False
+    label_map: Path | None = None
+    palette: Path | None = None
+    any_palette: bool = False
+    boundary: bool = False
+    resamplings: int = RESAMPLINGS
+    allow_missing: bool = False
+    allow_extra: bool = False
+    allow_invalid: bool = False
+    allow_void: bool = False
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        faults = [
+            fault
+            for wrong, fault in (
+                (self.pair not in MODES, f"pair is {self.pair!r}; it is one of {', '.join(MODES)}"),
+                (self.reduce_labels + self.binary + (self.label_map is not None) > 1,
+                 "reduce-labels, binary and label-map each say how values are read; give one of them"),
+                (not 0 <= self.part_id < self.num_parts, f"part-id is {self.part_id}; it is from 0 to num-parts - 1"),
+                (self.resamplings < 0, f"resamplings is {self.resamplings}; it is 0 or more"),
+                (self.workers is not None and self.workers < 1, f"workers is {self.workers}; it is 1 or more"),
+            )
+            if wrong
+        ]  # fmt: skip
+        if faults:
+            raise SettingsError("; ".join(faults))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One head to score: where its maps are, which pairs, and how they are compared."""
+
+    model: str
+    head: HeadRecipe
+    pairing: Pairing
+    comparison: Comparison
+    excluded_if_absent: frozenset[int]
+
+
+Progress = Callable[[int, int], None]
+"""Called with how many pairs are done, and of how many."""
+
+
+def score(
+    predictions: str | os.PathLike[str],
+    truth: str | os.PathLike[str],
+    *,
+    on_progress: Progress = lambda done, total: None,
+    **options: Any,
+) -> Score:
+    """Compare label maps (or probabilities) with ground truth.
+
+    Both are a folder, one file, an HDF5 file or `FILE.h5::/name`; the keywords are the fields of `ScoreOptions`.
+    Counts are exact, summed over all images and divided once. Raises SettingsError for options, and LabelsError that
+    names every file that cannot be paired or compared, unless it is allowed to leave such out.
+
+        fcnseg.score("masks", "gt", model="voc-fcn8s").mean_iu
+    """
+    return score_with(os.fspath(predictions), os.fspath(truth), ScoreOptions(**options), on_progress)
+
+
+def score_with(
+    predictions: str, truth: str, options: ScoreOptions, on_progress: Progress = lambda done, total: None
+) -> Score:
+    """As `score`, with the options as one value."""
+    tasks = plan(predictions, truth, options)
+    total, done = sum(len(task.pairing.pairs) for task in tasks), 0
+    scores = {}
+    for task in tasks:
+        before = done
+        totals = count(
+            task.pairing.pairs,
+            task.comparison,
+            options.workers or os.cpu_count() or 1,
+            lambda n, before=before: on_progress(before + n, total),  # type: ignore[misc]
+        )
+        done += len(task.pairing.pairs)
+        _check(totals, task, options)
+        scores[task.head.name] = _scored(totals, task, options, predictions, truth)
+    first = next(iter(scores.values()))
+    return replace(first, heads=scores) if len(scores) > 1 else first
+
+
+def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...]:
+    """What is to be compared, head by head. Raises as `score`, before any map is read."""
+    labelling = find_labelling(options.model, options.classes, options.binary, predictions)
+    convention = convention_of(labelling.model)
+    tasks = []
+    for head, ours, theirs in _heads(labelling, convention, predictions, truth, options.head):
+        space = head.labels
+        if space.classes > MOST_CLASSES:
+            raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
+        pairing = pair_sources(
+            ours,
+            theirs,
+            PairingOptions(
+                options.pair,
+                read_list(options.list) if options.list else None,
+                options.gt_pattern,
+                options.pred_pattern,
+                convention.excluded_images,
+                options.allow_missing,
+                options.allow_extra,
+            ),
+        )
+        part = slice(options.part_id, None, options.num_parts)
+        pairing = replace(
+            pairing,
+            pairs=pairing.pairs[part],
+            missing=pairing.missing[part],
+            extra=pairing.extra[part],
+            excluded=pairing.excluded[part],
+        )
+        excluded = frozenset(i for i, name in enumerate(space.names) if name in convention.excluded_classes)
+        tasks.append(Task(labelling.model, head, pairing, _comparison(head, labelling, options), excluded))
+    return tuple(tasks)
+
+
+def _heads(
+    labelling: Labelling, convention: Convention, predictions: str, truth: str, wanted: str | None
+) -> list[tuple[HeadRecipe, str, str]]:
+    """The heads to score with the sources of their predictions and ground truth."""
+    names = [head.name for head in labelling.heads]
+    if wanted is not None and wanted not in names:
+        raise SettingsError(f"{labelling.model} has no head {wanted}; it has {', '.join(names)}")
+    found = []
+    for head in labelling.heads:
+        if wanted in (None, head.name):
+            ours = _below(predictions, head.name) if len(names) > 1 else None
+            theirs = _below(truth, head.name, convention.folders.get(head.name, head.name)) if len(names) > 1 else None
+            if len(names) > 1 and wanted is None and (ours is None or theirs is None):
+                raise SettingsError(
+                    f"{labelling.model} has the heads {', '.join(names)}, but {truth if ours else predictions} has no "
+                    f"folder {head.name}; --head says which one to score"
+                )
+            found.append((head, ours or predictions, theirs or truth))
+    return found
+
+
+def _below(source: str, *names: str) -> str | None:
+    return next((f"{source}/{name}" for name in names if Path(source, name).is_dir()), None)
+
+
+def _comparison(head: HeadRecipe, labelling: Labelling, options: ScoreOptions) -> Comparison:
+    space = head.labels
+    checked = labelling.colored and not options.any_palette
+    own_void = frozenset() if options.binary else frozenset({space.ignore})
+    truth = Meaning(
+        space,
+        void=own_void | frozenset(options.ignore),
+        table=read_label_map(options.label_map, space) if options.label_map else None,
+        reduced=options.reduce_labels,
+        binary=options.binary,
+        colors=read_palette(options.palette, space) if options.palette else color_codes(space),
+        checked=checked,
+        conventional=not (options.label_map or options.binary),
+    )
+    prediction = Meaning(space, own_void, binary=options.binary, colors=color_codes(space), checked=checked)
+    return Comparison(truth, prediction, BANDS if options.boundary else ())
+
+
+# ---------------------------------------------------------------------- after counting
+
+
+def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
+    """Refuse what was not allowed to be left out."""
+    refused = [
+        (fault, "--allow-void" if fault.all_void else "--allow-invalid")
+        for fault in totals.faults
+        if not (options.allow_void if fault.all_void else options.allow_invalid)
+    ]
+    if refused:
+        raise LabelsError(_faults([fault for fault, _ in refused], len(task.pairing.pairs), {o for _, o in refused}))
+    if not totals.keys:
+        raise LabelsError("nothing is left to score: every pair was left out; see what --allow options let pass")
+    binary_like = task.comparison.classes == 2 and not totals.counts[1].any() and totals.void_255
+    if binary_like and not options.binary and 255 not in options.ignore:
+        raise LabelsError("the ground truth holds only 0 and 255; --binary takes 255 as class 1, --ignore 255 as void")
+
+
+def _faults(faults: list[Fault], pairs: int, options: set[str]) -> str:
+    shown = "; ".join(fault.reason for fault in faults[:FAULTS_SHOWN])
+    more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+    counted = f"{len(faults)} of {pairs} pairs cannot be compared: " if pairs > 1 else ""
+    return f"{counted}{shown}{more} ({' and '.join(sorted(options))} would leave such out)"
+
+
+def _scored(totals: Totals, task: Task, options: ScoreOptions, predictions: str, truth: str) -> Score:
+    space = task.head.labels
+    absent = {i for i in task.excluded_if_absent if not totals.counts[i].any()}
+    chosen = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items() if k != "workers"}
+    settings = {
+        "predictions": predictions,
+        "truth": truth,
+        **chosen,
+        "model": task.model,
+        "head": task.head.name,
+        "paired_by": task.pairing.mode,
+        "classes": list(space.names),
+        "ignored_values": sorted(task.comparison.truth.void),
+        "interval_level": LEVEL,
+        "interval_seed": SEED,
+        "boundary_ratio": BOUNDARY_RATIO,
+    }
+    left_out = LeftOut(task.pairing.missing, task.pairing.extra, task.pairing.excluded)
+    return score_of(
+        totals,
+        space,
+        frozenset(absent | task.comparison.truth.uncounted),
+        left_out,
+        task.comparison.bands,
+        options.resamplings,
+        settings,
+    )

@@ -1,0 +1,102 @@
+"""`fcnseg score` as typed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fcnseg as library
+from tests.conftest import Outcome
+from tests.scoring.maps import data_set, save
+
+Command = Callable[..., Outcome]
+
+KEYS = {
+    "pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu", "mean_dice", "kappa", "images", "pixels",
+    "void_pixels", "intervals", "per_class", "confusion", "absent", "excluded_classes", "missing", "extra", "invalid",
+    "all_void", "excluded_images", "boundary_iu", "bands", "calibration", "settings", "image_scores",
+}  # fmt: skip
+
+
+def test_the_files_hold_what_python_gives(fcnseg: Command, tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 4)
+    done = fcnseg(
+        "score", predictions, truth, "--classes", 4, "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv",
+        "--images-csv", tmp_path / "i.csv", "--boundary",
+    )  # fmt: skip
+    assert done.code == 0
+    score = library.score(predictions, truth, classes="4", boundary=True)
+    values = json.loads((tmp_path / "s.json").read_text())
+    assert values == score.as_dict()
+    assert set(values) == KEYS
+    assert values["confusion"] == score.confusion.tolist()
+    rows = list(csv.DictReader((tmp_path / "s.csv").open()))
+    assert [float(row["iu"]) for row in rows] == [c.iu for c in score.per_class]
+    rows = list(csv.DictReader((tmp_path / "i.csv").open()))
+    assert [(row["key"], float(row["mean_iu"])) for row in rows] == [(s.key, s.mean_iu) for s in score.image_scores]
+    assert f"{100 * score.mean_iu:.2f}" in done.out
+
+
+def test_json_goes_to_standard_output_alone(fcnseg: Command, tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 4)
+    done = fcnseg("score", predictions, truth, "--classes", 4, "--json", "-")
+    assert json.loads(done.out)["images"] == 3
+
+
+def test_bad_data_is_one_line_and_leaves_no_file(fcnseg: Command, tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 4)
+    save(predictions / "b.png", np.full((13, 17), 77, np.uint8))
+    command = ["score", predictions, truth, "--classes", 4, "--json", tmp_path / "s.json"]
+    done = fcnseg(*command)
+    assert done.code == 2
+    assert "b.png has label 77 on 221 pixels" in done.error_line
+    assert not list(tmp_path.glob("*.json"))
+    done = fcnseg(*command, "--allow-invalid")
+    assert done.code == 3
+    assert "left out: 1 that cannot be compared: b" in done.err
+    values = json.loads((tmp_path / "s.json").read_text())
+    assert values["images"] == 2
+    assert values["invalid"][0]["key"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--model", "voc-fcn8x"], "did you mean voc-fcn8s"),
+        (["--classes", "4", "--num-parts", "2", "--part-id", "2"], "part-id"),
+        (["--classes", "4", "--list", "none.txt"], "none.txt"),
+        (["--classes", "many"], "many"),
+    ],
+)
+def test_wrong_options_are_one_line(fcnseg: Command, tmp_path: Path, arguments: list[str], reason: str) -> None:
+    done = fcnseg("score", *data_set(tmp_path, 1, 4), *arguments)
+    assert done.code == 2
+    assert reason in done.error_line
+
+
+def test_two_heads_are_shown_and_written(fcnseg: Command, tmp_path: Path) -> None:
+    for side in ("pred", "gt"):
+        for head in ("semantic", "geometric"):
+            save(tmp_path / side / head / "x.png", np.array([[0, 1, 2]], np.uint8))
+    done = fcnseg("score", tmp_path / "pred", tmp_path / "gt", "-m", "siftflow-fcn8s", "--json", tmp_path / "s.json")
+    assert done.code == 0
+    assert "geometric" in done.out
+    values = json.loads((tmp_path / "s.json").read_text())
+    assert values["geometric_accuracy"] == values["heads"]["semantic"]["mean_iu"] == 1
+    assert set(values["heads"]) == {"semantic", "geometric"}
+
+
+def test_predictions_of_a_run_are_scored_as_typed(fcnseg: Command, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    assert fcnseg("run", "examples/street/images/scene_0000.jpg", "--out", masks, "--backend", "torch").code == 0
+    (tmp_path / "list.txt").write_text("scene_0000\n")
+    done = fcnseg("score", masks, "examples/street/labels", "--list", tmp_path / "list.txt", "--json", "-")
+    assert done.code == 0
+    values = json.loads(done.out)
+    assert values["settings"]["model"] == "street-fcn8s"
+    assert values["pixel_accuracy"] > 0.8

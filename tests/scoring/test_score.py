@@ -1,0 +1,369 @@
+"""Whole comparisons: pairing, meanings, strictness, and what the result says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+import fcnseg
+from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.labels import voc_color
+from fcnseg.scoring.confusion import confusion
+from fcnseg.scoring.conventions import CONTEXT_LABELS
+from fcnseg.scoring.measures import FIGURES, Tally
+from tests.scoring.maps import data_set, random_maps, save
+
+
+def scored(predictions: Path, truth: Path, **options: Any) -> fcnseg.Score:
+    return fcnseg.score(predictions, truth, **({"resamplings": 0} | options))
+
+
+def one(folder: Path, truth: object, predicted: object, **options: Any) -> fcnseg.Score:
+    """The score of one small pair."""
+    save(folder / "gt/x.png", np.asarray(truth, np.uint8))
+    save(folder / "pred/x.png", np.asarray(predicted, np.uint8))
+    return scored(folder / "pred", folder / "gt", **options)
+
+
+# ---------------------------------------------------------------------- figures
+
+
+@pytest.mark.parametrize("classes", [1, 2, 21, 250])
+def test_counts_are_summed_over_images(tmp_path: Path, classes: int) -> None:
+    predictions, truth = data_set(tmp_path, 7, classes)
+    total = sum(confusion(*random_maps(7 + i, classes), classes) for i in range(3))
+    score = scored(predictions, truth, classes=str(classes))
+    assert (score.confusion == total).all()
+    for name, measure in FIGURES.items():
+        assert getattr(score, name) == pytest.approx(float(measure(Tally.of(total))), abs=1e-12, nan_ok=True)
+    assert score.images == 3
+    assert score.pixels == total.sum()
+    assert score.void_pixels == 3 * 13 * 17 - total.sum()
+
+
+def test_labels_above_255_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 300, (2, 30, 40))
+    save(tmp_path / "gt/x.png", truth.astype(np.uint16))
+    save(tmp_path / "pred/x.png", predicted.astype(np.uint16))
+    score = scored(tmp_path / "pred", tmp_path / "gt", classes="300")
+    assert (score.confusion == confusion(truth, predicted, 300, ignore=65535)).all()
+
+
+def test_any_number_of_threads_gives_the_same(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 3, 5, tuple(f"{i:03}" for i in range(40)))
+    scores = [fcnseg.score(predictions, truth, classes="5", workers=n, boundary=True).as_dict() for n in (1, 4)]
+    assert scores[0] == scores[1]
+
+
+def test_parts_add_up(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 3, 5, tuple("abcdefg"))
+    whole = scored(predictions, truth, classes="5")
+    parts = [scored(predictions, truth, classes="5", num_parts=3, part_id=i) for i in range(3)]
+    assert (sum(p.confusion for p in parts) == whole.confusion).all()
+    assert sum(p.images for p in parts) == whole.images == 7
+
+
+def test_intervals_hold_the_figure_and_repeat(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 3, 5, tuple(f"{i}" for i in range(30)))
+    score = fcnseg.score(predictions, truth, classes="5")
+    for name, (low, high) in score.intervals.items():
+        assert low < getattr(score, name) < high
+    assert fcnseg.score(predictions, truth, classes="5").intervals == score.intervals
+    only = scored(predictions, truth, classes="5", num_parts=30, resamplings=50)
+    assert only.intervals["mean_iu"] == (only.mean_iu, only.mean_iu)
+
+
+def test_absent_classes_are_named(tmp_path: Path) -> None:
+    score = one(tmp_path, [[0, 1]], [[0, 2]], classes="4")
+    assert score.absent == ("class 2", "class 3")
+    assert score.mean_iu == pytest.approx(1 / 3)
+    assert score.as_dict()["per_class"][3]["iu"] is None
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    score = one(tmp_path, [[0]], [[0]], classes="1", boundary=True)
+    assert score.mean_iu == score.pixel_accuracy == score.boundary_iu == 1
+    assert np.isnan(score.kappa)
+
+
+def test_probabilities_are_scored_and_calibrated(tmp_path: Path) -> None:
+    truth = np.array([[0, 1, 2, 255]], np.uint8)
+    save(tmp_path / "gt/x.png", truth)
+    probabilities = np.array([[[0.8, 0.3, 0.1, 1]], [[0.1, 0.6, 0.5, 0]], [[0.1, 0.1, 0.4, 0]]], np.float16)
+    (tmp_path / "pred").mkdir()
+    np.save(tmp_path / "pred/x.npy", probabilities)
+    score = scored(tmp_path / "pred", tmp_path / "gt", classes="3")
+    assert score.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert score.calibration is not None
+    assert score.calibration.expected_error == pytest.approx((0.2 + 0.4 + 0.5) / 3, abs=1e-3)
+    assert sum(b.pixels for b in score.calibration.bins) == 3
+    for wrong, reason in (
+        (probabilities[:2], "2 classes"),
+        (probabilities - 3, "-3"),
+        (probabilities * np.nan, "finite"),
+    ):
+        np.save(tmp_path / "pred/x.npy", wrong)
+        with pytest.raises(LabelsError, match=reason):
+            scored(tmp_path / "pred", tmp_path / "gt", classes="3")
+
+
+# ---------------------------------------------------------------------- pairing
+
+
+def test_names_pair_by_path_then_by_stem(tmp_path: Path) -> None:
+    for folder, name in (("pred/a", "x"), ("pred/b", "x"), ("gt/a", "x"), ("gt/b", "x")):
+        save(tmp_path / folder / f"{name}.png", np.zeros((2, 2), np.uint8))
+    score = scored(tmp_path / "pred", tmp_path / "gt", classes="2")
+    assert (score.images, score.settings["paired_by"]) == (2, "path")
+    with pytest.raises(LabelsError, match="2 candidates for x"):
+        scored(tmp_path / "pred", tmp_path / "gt", classes="2", pair="stem")
+    score = scored(tmp_path / "pred/a", tmp_path / "gt/b", classes="2")
+    assert score.images == 1
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "pred/a").rename(tmp_path / "deep/other")
+    score = scored(tmp_path / "deep", tmp_path / "gt/a", classes="2")
+    assert score.settings["paired_by"] == "stem"
+
+
+def test_missing_and_extra_files_are_errors_unless_allowed(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3, ("a", "b", "c"))
+    (predictions / "a.png").unlink()
+    (truth / "c.png").unlink()
+    with pytest.raises(LabelsError, match=r"1 without a prediction: a .*1 without a ground truth: c"):
+        scored(predictions, truth, classes="3")
+    score = scored(predictions, truth, classes="3", allow_missing=True, allow_extra=True)
+    assert (score.missing, score.extra, score.images, score.exit_code) == (("a",), ("c",), 1, 3)
+
+
+def test_a_list_says_what_is_scored(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3, ("a", "b", "c"))
+    (tmp_path / "val.txt").write_text("a\nc.png  # a comment\n\n")
+    score = scored(predictions, truth, classes="3", list=tmp_path / "val.txt")
+    assert [s.key for s in score.image_scores] == ["a", "c"]
+    assert score.exit_code == 0
+    (tmp_path / "val.txt").write_text("a\nd\n")
+    with pytest.raises(LabelsError, match="1 without a prediction: d"):
+        scored(predictions, truth, classes="3", list=tmp_path / "val.txt")
+    (tmp_path / "val.txt").write_text("a\na\n")
+    with pytest.raises(SettingsError, match="a twice"):
+        scored(predictions, truth, classes="3", list=tmp_path / "val.txt")
+
+
+def test_patterns_say_how_files_are_named(tmp_path: Path) -> None:
+    labels = np.zeros((2, 2), np.uint8)
+    save(tmp_path / "pred/city/city_01_leftImg8bit.png", labels)
+    for kind in ("labelIds", "color", "instanceIds"):
+        save(tmp_path / f"gt/city/city_01_gtFine_{kind}.png", labels)
+    patterns = {"pred_pattern": "{stem}_leftImg8bit.png", "gt_pattern": "{stem}_gtFine_labelIds.png"}
+    score = scored(tmp_path / "pred", tmp_path / "gt", classes="2", **patterns)
+    assert [s.key for s in score.image_scores] == ["city/city_01"]
+    with pytest.raises(SettingsError, match="stem"):
+        scored(tmp_path / "pred", tmp_path / "gt", classes="2", gt_pattern="*.png")
+    with pytest.raises(LabelsError, match="like 'city/city_01_leftImg8bit'"):
+        scored(tmp_path / "pred", tmp_path / "gt", classes="2")
+
+
+def test_two_files_of_one_image_are_refused(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3, ("a",))
+    np.save(predictions / "a.npy", np.zeros((13, 17), np.uint8))
+    with pytest.raises(LabelsError, match="2 candidates for a"):
+        scored(predictions, truth, classes="3")
+
+
+def test_volumes_and_single_files_pair_too(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 5, 3, ("a", "b"))
+    folders = scored(predictions, truth, classes="3")
+    with h5py.File(tmp_path / "pred.h5", "w") as h5:
+        for seed, name in ((5, "a.jpg"), (6, "b.jpg")):
+            h5[f"labels/{name}"] = random_maps(seed, 3)[1].astype(np.uint8)
+    assert (scored(Path(f"{tmp_path}/pred.h5::labels"), truth, classes="3").confusion == folders.confusion).all()
+    assert (scored(tmp_path / "pred.h5", truth, classes="3").confusion == folders.confusion).all()
+    assert scored(predictions / "a.png", truth / "b.png", classes="3").images == 1
+
+
+def test_hidden_records_are_no_predictions(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3)
+    save(predictions / ".fcnseg/legend.png", np.zeros((9, 9), np.uint8))
+    assert scored(predictions, truth, classes="3").images == 3
+
+
+def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(LabelsError, match="none holds no label maps"):
+        scored(tmp_path / "none", truth, classes="3")
+    with pytest.raises(LabelsError, match=r"there is no .*nowhere"):
+        scored(predictions, tmp_path / "nowhere", classes="3")
+
+
+# ---------------------------------------------------------------------- strictness
+
+
+STRICT: dict[str, tuple[object, object, dict[str, Any], str]] = {
+    "a prediction out of range": ([[0, 1]], [[0, 7]], {}, r"pred/x.png has label 7 on 1 pixels, .* 0 to 2"),
+    "ground truth out of range": ([[9, 9]], [[0, 0]], {}, r"gt/x.png has label 9 on 2 pixels"),
+    "several values": ([[0, 0, 0]], [[7, 8, 8]], {}, "and 1 more value"),
+    "out of range under void": ([[0, 255]], [[0, 7]], {}, "label 7"),
+    "void where the truth is not": ([[0, 0]], [[0, 255]], {}, "label 255"),
+    "sizes": ([[0, 1, 1]], [[0, 1]], {}, "is 2 x 1, but .* 3 x 1"),
+    "turned": ([[0, 1]], [[0], [1]], {}, "turned"),
+    "all void": ([[255, 255]], [[0, 1]], {}, "all void"),
+    "counted from one": ([[0, 3]], [[0, 1]], {}, "--reduce-labels"),
+    "binary": ([[0, 1]], [[0, 255]], {"classes": "2"}, "--binary"),
+    "binary truth": ([[0, 255]], [[0, 1]], {"classes": "2"}, "--binary takes 255 as class 1"),
+}
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_what_cannot_be_compared_is_named(name: str, tmp_path: Path) -> None:
+    truth, predicted, options, reason = STRICT[name]
+    with pytest.raises(LabelsError, match=reason) as refused:
+        one(tmp_path, truth, predicted, **({"classes": "3"} | options))
+    assert refused.value.exit_code == 2
+
+
+def test_void_may_be_copied_into_predictions(tmp_path: Path) -> None:
+    assert one(tmp_path, [[0, 255]], [[0, 255]], classes="3").pixel_accuracy == 1
+
+
+def test_invalid_pairs_are_left_out_only_when_allowed(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3, tuple("abcdef"))
+    for name in "abcd":
+        save(predictions / f"{name}.png", np.full((13, 17), 9, np.uint8))
+    save(truth / "e.png", np.full((13, 17), 255, np.uint8))
+    with pytest.raises(LabelsError, match=r"5 of 6 pairs .* and 2 more .*--allow-invalid and --allow-void"):
+        scored(predictions, truth, classes="3")
+    score = scored(predictions, truth, classes="3", allow_invalid=True, allow_void=True)
+    assert (score.images, score.all_void, len(score.invalid), score.exit_code) == (1, ("e",), 4, 3)
+    assert "label 9" in score.invalid[0].reason
+
+
+# ---------------------------------------------------------------------- meanings
+
+
+def test_binary_masks(tmp_path: Path) -> None:
+    score = one(tmp_path, [[0, 255, 255]], [[0, 1, 0]], binary=True)
+    assert score.confusion.tolist() == [[1, 0], [1, 1]]
+    assert score.per_class[1].name == "foreground"
+
+
+def test_ignored_values_do_not_count(tmp_path: Path) -> None:
+    score = one(tmp_path, [[0, 1, 11, 12]], [[0, 1, 2, 2]], classes="3", ignore=(11, 12))
+    assert (score.pixels, score.void_pixels) == (2, 2)
+    score = one(tmp_path, [[0, 1, 1]], [[0, 0, 1]], classes="3", ignore=(0,))
+    assert score.excluded_classes == ("class 0",)
+    assert score.mean_iu == 0.5
+
+
+def test_reduced_labels(tmp_path: Path) -> None:
+    score = one(tmp_path, [[0, 1, 3, 255]], [[0, 0, 2, 1]], classes="3", reduce_labels=True)
+    assert score.confusion.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_a_label_map_translates_ground_truth(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("road\ncar\n")
+    (tmp_path / "map.txt").write_text("# cityscapes\n7: road\n26 = car\n0, void\n-1: 255\n")
+    options = {"classes": str(tmp_path / "classes.txt"), "label_map": tmp_path / "map.txt"}
+    assert one(tmp_path, [[7, 26, 0]], [[0, 0, 1]], **options).confusion.tolist() == [[1, 0], [1, 0]]
+    with pytest.raises(LabelsError, match="label 8 on 1 pixels, but the label map"):
+        one(tmp_path, [[7, 8]], [[0, 0]], **options)
+    (tmp_path / "map.txt").write_text("7: road\nseven: car\n7: car\n9: boat\n")
+    with pytest.raises(SettingsError, match="'seven: car', '7: car', '9: boat' is not understood"):
+        one(tmp_path, [[7, 26]], [[0, 0]], **options)
+
+
+def test_colours_are_read_by_the_models_palette(tmp_path: Path) -> None:
+    colors = np.array([[voc_color(0), voc_color(15), voc_color(255)]], np.uint8)
+    save(tmp_path / "gt/x.png", colors)
+    save(tmp_path / "pred/x.png", np.array([[0, 15, 3]], np.uint8))
+    score = scored(tmp_path / "pred", tmp_path / "gt", model="voc-fcn8s")
+    assert (score.pixels, score.pixel_accuracy) == (2, 1)
+    colors[0, 0] = (9, 8, 7)
+    save(tmp_path / "gt/x.png", colors)
+    with pytest.raises(LabelsError, match=r"gt/x.png has 1 colour .* on 1 pixels, the commonest \(9, 8, 7\)"):
+        scored(tmp_path / "pred", tmp_path / "gt", model="voc-fcn8s")
+
+
+def test_colours_are_read_by_a_palette_file(tmp_path: Path) -> None:
+    save(tmp_path / "gt/x.png", np.array([[(64, 128, 64), (0, 0, 0), (1, 2, 3)]], np.uint8))
+    save(tmp_path / "pred/x.png", np.array([[5, 3, 0]], np.uint8))
+    (tmp_path / "colors.txt").write_text("64 128 64\tTree\n1 2 3 0\nvoid 0 0 0\n")
+    score = scored(tmp_path / "pred", tmp_path / "gt", model="street-fcn8s", palette=tmp_path / "colors.txt")
+    assert (score.pixels, score.void_pixels, score.pixel_accuracy) == (2, 1, 1)
+    (tmp_path / "colors.txt").write_text("64 128 Tree\n")
+    with pytest.raises(SettingsError, match="not understood"):
+        scored(tmp_path / "pred", tmp_path / "gt", model="street-fcn8s", palette=tmp_path / "colors.txt")
+
+
+def test_indexed_images_must_show_the_models_colours(tmp_path: Path) -> None:
+    labels = np.array([[0, 1, 2]], np.uint8)
+    street, voc = (fcnseg.find_recipe(name).heads[0].labels for name in ("street-fcn8s", "voc-fcn8s"))
+    save(tmp_path / "pred/x.png", labels, street.palette)
+    save(tmp_path / "gt/x.png", labels, voc.palette)
+    with pytest.raises(LabelsError, match=r"draws label 0 in .*, but sky is"):
+        scored(tmp_path / "pred", tmp_path / "gt", model="street-fcn8s")
+    assert scored(tmp_path / "pred", tmp_path / "gt", model="street-fcn8s", any_palette=True).images == 1
+
+
+def test_siftflow_by_its_conventions(tmp_path: Path) -> None:
+    for head, folder in (("semantic", "SemanticLabels"), ("geometric", "GeoLabels")):
+        for name in ("coast_1", "highway_bost181"):
+            (tmp_path / f"gt/{folder}/spatial").mkdir(parents=True, exist_ok=True)
+            values = np.array([[0, 6, 2]]) if head == "semantic" else np.array([[-1, 1, 3]])
+            values = np.zeros_like(values) if name != "coast_1" else values
+            scipy.io.savemat(tmp_path / f"gt/{folder}/spatial/{name}.mat", {"S": values.astype(float)})
+            save(
+                tmp_path / f"pred/{head}/{name}.png",
+                np.array([[0, 5, 8]] if head == "semantic" else [[0, 0, 2]], np.uint8),
+            )
+    score = scored(tmp_path / "pred", tmp_path / "gt", model="siftflow-fcn16s")
+    assert set(score.heads) == {"semantic", "geometric"}
+    assert score.geometric_accuracy == 1
+    assert score.excluded_images == ("highway_bost181",)
+    assert score.excluded_classes == ("cow", "desert", "moon")
+    assert score.mean_iu == 0.5  # building 1, balcony 0; cow, which was predicted, does not count
+    assert score.exit_code == 0
+    assert scored(tmp_path / "pred", tmp_path / "gt", model="siftflow-fcn16s", head="geometric").pixel_accuracy == 1
+    with pytest.raises(SettingsError, match="has no head depth"):
+        scored(tmp_path / "pred", tmp_path / "gt", model="siftflow-fcn16s", head="depth")
+
+
+def test_nyud_and_pascal_context_by_their_variables(tmp_path: Path) -> None:
+    (tmp_path / "gt").mkdir()
+    scipy.io.savemat(tmp_path / "gt/x.mat", {"segmentation": np.array([[0, 1, 40]], np.uint8)})
+    save(tmp_path / "pred/x.png", np.array([[7, 0, 39]], np.uint8))
+    score = scored(tmp_path / "pred", tmp_path / "gt", model="nyud-fcn32s-color")
+    assert (score.pixels, score.pixel_accuracy) == (2, 1)
+    labels = [[1, CONTEXT_LABELS["aeroplane"], CONTEXT_LABELS["wood"], CONTEXT_LABELS["diningtable"]]]
+    scipy.io.savemat(tmp_path / "gt/x.mat", {"LabelMap": np.array(labels, np.uint16)})
+    save(tmp_path / "pred/x.png", np.array([[0, 1, 59, 11]], np.uint8))
+    assert scored(tmp_path / "pred", tmp_path / "gt", model="pascalcontext-fcn8s").pixel_accuracy == 1
+
+
+def test_every_context_class_has_its_label() -> None:
+    names = fcnseg.find_recipe("pascalcontext-fcn8s").heads[0].labels.names
+    assert names[0] == "background"
+    assert set(names[1:]) <= set(CONTEXT_LABELS)
+    assert len({CONTEXT_LABELS[name] for name in names[1:]}) == 59
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3)
+    for options in (
+        {"model": "voc-fcn8s", "classes": "3"},
+        {"classes": "3", "binary": True},
+        {"reduce_labels": True, "binary": True},
+        {"part_id": 2, "num_parts": 2},
+        {"pair": "size"},
+        {"classes": "0"},
+        {"classes": str(tmp_path / "none.txt")},
+        {"model": "voc-fcn9s"},
+    ):
+        with pytest.raises(SettingsError):
+            scored(predictions, truth, **options)
