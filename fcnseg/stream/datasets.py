@@ -82,10 +82,8 @@ def kind_of(node: h5py.Dataset, wanted: Wanted, *, single: bool = False) -> Kind
 
 
 def _is_encoded(dtype: np.dtype) -> bool:
-    variable = h5py.check_vlen_dtype(dtype)
-    if variable is not None:
-        return bool(variable == np.uint8)
-    return h5py.check_string_dtype(dtype) is not None or (dtype.kind == "V" and dtype.names is None)
+    opaque = dtype.kind == "V" and dtype.names is None
+    return opaque or h5py.check_string_dtype(dtype) is not None or h5py.check_vlen_dtype(dtype) == np.uint8
 
 
 def _axes(shape: tuple[int, ...], wanted: Wanted, single: bool) -> str:
@@ -155,16 +153,20 @@ def ordered(pixels: Pixels, axes: str, modality: str) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def with_cache(node: h5py.Dataset) -> h5py.Dataset:
-    """A dataset of many images again, with a cache for the chunks of the images at hand where a chunk holds several:
-    without one, each chunk would be unpacked once for each of its images."""
+def cache_bytes(node: h5py.Dataset) -> int:
+    """How large a cache must be to hold the chunks of the images at hand, where a chunk holds several: else each would
+    be unpacked once for each of its images. 0 where none is needed."""
     if not node.chunks or node.chunks[0] == 1:
-        return node
+        return 0
     padded = [-(-side // chunk) * chunk for side, chunk in zip(node.shape[1:], node.chunks[1:], strict=True)]
-    needed = 2 * node.chunks[0] * int(np.prod(padded)) * node.dtype.itemsize
+    return min(CACHE_BYTES, 2 * int(node.chunks[0] * np.prod(padded, dtype=object) * node.dtype.itemsize))
+
+
+def open_with_cache(file: h5py.File, name: str, nbytes: int) -> h5py.Dataset:
+    """A dataset with such a cache, for which it must not be open elsewhere."""
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    access.set_chunk_cache(CACHE_SLOTS, min(needed, CACHE_BYTES), 0.75)
-    return h5py.Dataset(h5py.h5d.open(node.file.id, node.name.encode("utf-8", "surrogateescape"), access))
+    access.set_chunk_cache(CACHE_SLOTS, nbytes, 0.75)
+    return h5py.Dataset(h5py.h5d.open(file.id, name.encode("utf-8", "surrogateescape"), access))
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

@@ -18,11 +18,12 @@ from fcnseg.stream.datasets import (
     AmbiguousAxesError,
     Kind,
     Wanted,
+    cache_bytes,
     encoded,
     kind_of,
     looks_encoded,
+    open_with_cache,
     ordered,
-    with_cache,
 )
 from fcnseg.stream.decoding import READERS, OnSize, check_bytes, check_pixels
 from fcnseg.stream.names import member_key, split_name, stem_of
@@ -90,7 +91,11 @@ class Hdf5:
             self._kind = kind_of(node, self.wanted)
         except ImageError as error:
             raise SourceError(f"{name} in {self.path} is no {self.modality} images: {error}") from error
-        return with_cache(node) if self._kind.many else node
+        path, needed = node.name, cache_bytes(node) if self._kind.many else 0
+        if needed:
+            del node  # closes it
+            node = open_with_cache(self._file, path, needed)
+        return node
 
     def _only_candidate(self) -> str:
         names = self._candidates()
@@ -237,7 +242,8 @@ def _opened(path: str) -> h5py.File:
 
 def _is_matlab(file: h5py.File) -> bool:
     """Whether MATLAB, or what writes its format, stored the file, and so reversed the order of all axes."""
-    return _starts_with(file.filename, b"MATLAB 7.3") or any("MATLAB_class" in node.attrs for node in file.values())
+    marked = ("MATLAB_class" in node.attrs for node in file.values() if node is not None)  # None: a link to nowhere
+    return _starts_with(file.filename, b"MATLAB 7.3") or any(marked)
 
 
 def _starts_with(path: str, magic: bytes) -> bool:
