@@ -48,23 +48,23 @@ def _lines(found: Estimate, options: RunOptions) -> list[str]:
 
     parts = f", {found.part_inputs:,} of them in part {options.part_id}" if options.num_parts > 1 else ""
     formats = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in found.formats.items())
-    lines = [f"inputs      {found.inputs:,}{parts} ({formats}); no two would write one output"]
+    lines = [f"inputs        {found.inputs:,}{parts} ({formats}); no two would write one output"]
     sizes = [f"{width} x {height} ({n})" for (height, width), n in found.sizes.most_common(SIZES_SHOWN)]
     more = f" and {len(found.sizes) - SIZES_SHOWN} more sizes" if len(found.sizes) > SIZES_SHOWN else ""
-    lines.append(f"sizes       {', '.join(sizes) or '?'}{more}; of {found.sampled} inputs tried")
+    lines.append(f"sizes         {', '.join(sizes) or '?'}{more}; of {found.sampled} inputs tried")
     if found.largest:
         height, width = found.largest
         beyond = sum(n for (h, w), n in found.sizes.items() if h > height or w > width)
-        lines.append(f"engine      takes up to {width} x {height}; {beyond} of those tried are larger and are cut")
-    lines += [f"            {name}: {count}" for name, count in found.events.items()]
+        lines.append(f"engine        takes up to {width} x {height}; {beyond} of those tried are larger and are cut")
+    lines += [f"              {name}: {count}" for name, count in found.events.items()]
     if found.failures:
-        lines.append(f"failed      {len(found.failures)} of {found.sampled} tried:")
-        lines += [f"            {shown(f.key)}: {shown(f.reason)}" for f in found.failures]
+        lines.append(f"failed        {len(found.failures)} of {found.sampled} tried:")
+        lines += [f"              {shown(f.key)}: {shown(f.reason)}" for f in found.failures]
     if found.images_per_second:
-        lines.append(f"time        about {duration(found.seconds)} ({found.images_per_second:.1f} images/s)")
+        lines.append(f"time          about {duration(found.seconds)} ({found.images_per_second:.1f} images/s)")
     for kind, size in found.bytes_written.items():
         short = "  NOT ENOUGH" if kind in found.too_large else ""
-        lines.append(f"{kind:12}about {_bytes(size)}, {_bytes(found.free_bytes[kind])} are free there{short}")
+        lines.append(f"{kind:14}about {_bytes(size)}, {_bytes(found.free_bytes[kind])} are free there{short}")
     return lines
 
 

@@ -81,7 +81,7 @@ class TorchEngine(Closing):
         if self.device.type == "cpu":
             height, width = next(iter(inputs.values())).shape[1:3]
             check_memory(self.recipe, height, width, HALVES[self.precision].itemsize)
-        images = [torch.from_numpy(np.ascontiguousarray(inputs[m])) for m in self.recipe.modalities]
+        images = [torch.from_numpy(np.require(inputs[m], requirements=("C", "W"))) for m in self.recipe.modalities]
         results = [self._infer_one([image[i : i + 1] for image in images], probabilities) for i in range(rows)]
         names = [head.name for head in self.recipe.heads]
         labels = {name: np.stack([r[0][h] for r in results]) for h, name in enumerate(names)}

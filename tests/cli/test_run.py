@@ -25,6 +25,10 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+def label_maps(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob("*.png") if ".fcnseg" not in p.parts]
+
+
 def test_a_folder_becomes_a_mirrored_tree_of_label_maps(
     fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path
 ) -> None:
@@ -32,8 +36,10 @@ def test_a_folder_becomes_a_mirrored_tree_of_label_maps(
     done = fcnseg("run", photos, "--out", masks, *tiny.arguments)
     assert (done.code, done.out) == (0, "")
     assert f"3 label maps in {masks}" in done.err
-    written = sorted(p.relative_to(masks).as_posix() for p in masks.rglob("*") if p.is_file())
-    assert written == [".fcnseg/run.json", "a.png", "sub/b.png", "sub/deep/c.png"]
+    files = (p.relative_to(masks).as_posix() for p in masks.rglob("*") if p.is_file())
+    written = sorted(name for name in files if not name.endswith("-opening"))
+    records = [".fcnseg/classes.json", ".fcnseg/ledger.sqlite", ".fcnseg/legend.png", ".fcnseg/run.json"]
+    assert written == [*records, "a.png", "sub/b.png", "sub/deep/c.png"]
     with Image.open(masks / "sub/deep/c.png") as image:
         assert (image.mode, image.size) == ("P", (54, 40))
         assert image.getpalette()[3:6] == list(voc_color(1))
@@ -60,7 +66,7 @@ def test_bad_images_are_reported_and_the_rest_is_done(
     assert done.code == 3
     for name, reason in (("zero.jpg", "0 bytes"), ("lies.png", "HTML"), ("cut.png", "")):
         assert any(name in line and reason in line for line in done.err.splitlines() if "failed" in line)
-    assert len(list((tmp_path / "masks").rglob("*.png"))) == 3
+    assert len(label_maps(tmp_path / "masks")) == 3
 
 
 def test_one_image_and_a_list(fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path) -> None:
@@ -76,7 +82,8 @@ def test_one_image_and_a_list(fcnseg: Command, tiny: TinyModel, photos: Path, tm
 def test_workers_and_company_change_no_byte(fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path) -> None:
     for j in (1, 4):
         assert fcnseg("run", photos, "--out", tmp_path / str(j), "-j", j, *tiny.arguments).code == 0
-    for path in (tmp_path / "1").rglob("*.png"):
+    assert label_maps(tmp_path / "1")
+    for path in label_maps(tmp_path / "1"):
         assert path.read_bytes() == (tmp_path / "4" / path.relative_to(tmp_path / "1")).read_bytes()
 
 
@@ -88,7 +95,8 @@ def test_probabilities_beside_the_labels(fcnseg: Command, tiny: TinyModel, photo
     assert (values.dtype, values.shape) == (np.float32, (5, 35, 47))
     labels = np.asarray(Image.open(tmp_path / "masks/sub/b.png"))
     assert (np.take_along_axis(values, labels[None].astype(int), 0)[0] == values.max(0)).all()
-    assert fcnseg(*arguments).code == 0
+    assert "probabilities-dtype was float32, is float16" in fcnseg(*arguments).error_line
+    assert fcnseg(*arguments, "--overwrite").code == 0
     assert np.load(probs / "a.npy").dtype == np.float16
     assert "float16 or float32" in fcnseg(*arguments, "--probabilities-dtype", "int8").error_line
 
@@ -120,7 +128,13 @@ REFUSALS = [
     (["{photos}", "--backend", "openvino", "--device", "cuda"], 2, "use --device cpu"),
     (["{photos}", "--backend", "openvino", "--precision", "fp16"], 2, "fp32, bf16, int8"),
     (["{photos}", "--backend", "openvino", "--precision", "int8"], 2, "--calibrate DIR"),
-    (["{photos}", "--engine", "absent.engine"], 1, "no record"),
+    (["{photos}", "--engine", "absent.engine"], 2, "is not there"),
+    (["{photos}", "--num-parts", "2", "--part-id", "2"], 2, "0 to 1"),
+    (["{photos}", "--tile", "small"], 2, "auto, off"),
+    (["{photos}", "--top-k", "2"], 2, "--save-probabilities"),
+    (["{photos}", "--continue", "--overwrite"], 2, "one of them"),
+    (["{photos}", "--num-parts", "2", "--save-probabilities", "p.h5"], 2, "a file for each part"),
+    (["{photos}", "--config", "absent.toml"], 2, "absent.toml"),
     (["{photos}", "--nonsense"], 2, "--nonsense"),
     (["{photos}", "-j", "0"], 2, "--help"),
     (["{photos}", "--depth", "{empty}"], 2, "leave out --depth"),
@@ -184,7 +198,7 @@ def test_inputs_and_others_files_are_never_overwritten(
 def test_an_output_inside_the_source_is_not_read_as_input(fcnseg: Command, tiny: TinyModel, photos: Path) -> None:
     for _ in range(2):
         assert fcnseg("run", photos, "--out", photos / "masks", *tiny.arguments).code == 0
-    assert len(list((photos / "masks").rglob("*.png"))) == 3
+    assert len(label_maps(photos / "masks")) == 3
 
 
 def test_weights_of_another_model_are_refused(fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path) -> None:
