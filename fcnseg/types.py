@@ -26,8 +26,8 @@ Probabilities = NDArray[np.floating[Any]]
 @dataclass(frozen=True)
 class Reference:
     """One input. `key` is the image's identity (its path relative to the source), `stem` the path of its outputs
-    without their suffix (relative to the output folder). `stamp` changes when the input does. `place` is what the
-    source needs to find it again.
+    without their suffix (relative to the output folder). `place` is what the source needs to find it again. `stamp`
+    is what listing alone tells of its content (see `Source.stamp`), often nothing.
     """
 
     key: str
@@ -185,6 +185,9 @@ class Source(Protocol):
     Failure (stage "list") for what cannot be listed. Safe to `load` from several threads."""
 
     def __iter__(self) -> Iterator[Reference | Failure]: ...
+
+    def stamp(self, reference: Reference) -> str:
+        """A text that changes when the input does."""
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
         """Decode one image, calling `reserve` once with what that takes, before it is taken; raises ImageError."""

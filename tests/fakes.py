@@ -79,7 +79,10 @@ class MemorySource:
     def __iter__(self) -> Iterator[Reference | Failure]:
         yield from self.unlisted
         for key in self.keys:
-            yield Reference(key, key.rpartition(".")[0] or key, self.stamps.get(key, "1"), None)
+            yield Reference(key, key.rpartition(".")[0] or key, "", None)
+
+    def stamp(self, reference: Reference) -> str:
+        return self.stamps.get(reference.key, "1")
 
     def pixels(self, key: str) -> Pixels:
         height, width = self.sizes.get(key, (4, 6))

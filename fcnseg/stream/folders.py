@@ -34,6 +34,10 @@ class Files:
         """Decode one file."""
         return READERS[modality](Path(place), max_pixels, on_size)
 
+    def stamp(self, place: Any) -> str:
+        """A text that changes when the file does."""
+        return file_stamp(place)
+
     def close(self) -> None:
         """Nothing stays open between reads."""
 
@@ -92,13 +96,17 @@ class _Level:
 
 
 def file_reference(key: str, path: str) -> Reference:
-    """An image file. One that is not there has no stamp, and will fail when it is loaded."""
+    """An image file: its stamp takes a look at it, which listing does not."""
+    return Reference(key, stem_of(key), "", path)
+
+
+def file_stamp(path: str) -> str:
+    """The size and time of a file; empty if it cannot be looked at, which loading it will tell."""
     try:
         status = os.stat(path)
-        stamp = f"{status.st_size}-{status.st_mtime_ns}"
     except (OSError, ValueError):
-        stamp = ""
-    return Reference(key, stem_of(key), stamp, path)
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _identity(path: str | Path) -> int:

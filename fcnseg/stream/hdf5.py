@@ -220,6 +220,10 @@ class Hdf5:
         node = self._file[place.dataset]
         return node, kind_of(node, self.wanted, single=True)
 
+    def stamp(self, place: Any) -> str:  # noqa: ARG002 - of the whole file
+        """A text that changes when the file does."""
+        return self._stamp
+
     def close(self) -> None:
         """Release the file."""
         self._file.close()

@@ -236,6 +236,7 @@ class _Flow:
 
     def _load(self, reference: Reference) -> None:
         room = waited = 0.0
+        stamp = self.source.stamp(reference)
 
         def reserve(nbytes: int) -> None:
             nonlocal room, waited
@@ -253,9 +254,9 @@ class _Flow:
         except Exception as error:
             if room:
                 self.decoding.give_back(int(room))
-            self._settle_failure(reference.key, reference.stamp, _load_failure(error))
+            self._settle_failure(reference.key, stamp, _load_failure(error))
         else:
-            self.decoded.put(_Decoded(frame, reference.stamp, int(room)))
+            self.decoded.put(_Decoded(frame, stamp, int(room)))
         finally:
             self.clock.add("decode", -waited)
 

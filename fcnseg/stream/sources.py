@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.stream.archives import is_archive, open_archive
 from fcnseg.stream.decoding import BYTES_PER_PIXEL, MAX_PIXELS, OnSize
-from fcnseg.stream.folders import CompanionFolder, Files, Folder, file_reference
+from fcnseg.stream.folders import CompanionFolder, Files, Folder, file_reference, file_stamp
 from fcnseg.stream.lists import PathList
 from fcnseg.stream.names import EXTENSIONS, is_hdf5_name
 from fcnseg.types import Failure, Frame, Pixels, Reference, Reserve
@@ -39,6 +39,9 @@ class Companions(Protocol):
 
     def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """As Images.read."""
+
+    def stamp(self, place: Any) -> str:
+        """A text that changes when the image does."""
 
     def close(self) -> None:
         """As Images.close."""
@@ -93,6 +96,16 @@ class ImageSource:
         if not all(isinstance(place, str) for place in places.values()):
             raise SettingsError(f"the images of {self.name} are no files of their own; give a folder of images")
         return {name: Path(place) for name, place in places.items()}
+
+    def stamp(self, reference: Reference) -> str:
+        """A text that changes when the image or one of its companions does."""
+        stamps = [reference.stamp or file_stamp(reference.place)]
+        for companions in self._companions.values():
+            try:
+                stamps.append(companions.stamp(companions.find(reference)))
+            except ImageError:
+                stamps.append("missing")
+        return " ".join(stamps)
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
         """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first

@@ -106,7 +106,7 @@ class Worklist:
                 return True
             waiting.append(reference)
             return False
-        if entry.stamp != reference.stamp:  # another image under the same name
+        if entry.stamp != self.source.stamp(reference):  # another image under the same name
             return True
         if entry.state == "failed":
             if self.retry_failed and entry.owner != self.owner:

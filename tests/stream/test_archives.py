@@ -114,7 +114,8 @@ def test_names_that_lead_outside_are_failures(tmp_path: Path, name: str) -> None
 def test_the_stamp_of_a_zips_member_follows_its_content(tmp_path: Path) -> None:
     def stamps(**members: bytes) -> list[str]:
         path = write_zip(tmp_path / "a.zip", {f"{key}.png": content for key, content in members.items()})
-        return [found.stamp for found in open_source(path) if isinstance(found, Reference)]
+        source = open_source(path)
+        return [source.stamp(found) for found in source if isinstance(found, Reference)]
 
     a, b = png(IMAGES["a"]), png(IMAGES["b"])
     assert stamps(x=a, y=b) == stamps(x=a, y=b) == stamps(y=a, x=b)

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fcnseg.stream.tiling import Predictor
 
 from fcnseg.errors import ImageError, OutputError
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.stream.ledger import Ledger
 from fcnseg.stream.owners import Owner
 from fcnseg.stream.pipeline import FlowHooks, FlowOptions, process
+from fcnseg.stream.tiling import Predictor
 from fcnseg.stream.worklist import Part
 from fcnseg.types import Failure, Frame, Reference, Reserve, Sink, Source, Summary
 from tests.fakes import MemorySource, RawSink, RedEngine

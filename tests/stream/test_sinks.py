@@ -62,6 +62,7 @@ def test_label_maps_of_several_strips(dtype: type) -> None:
     assert b"".join(encode(labels, PALETTE, {})) == content
 
 
+@pytest.mark.filterwarnings("ignore:.*TorchVision:DeprecationWarning", "ignore:.*torchvision:DeprecationWarning")
 def test_torchvision_reads_them_too(tmp_path: Path) -> None:
     from torchvision.io import ImageReadMode, read_image
 

@@ -148,9 +148,10 @@ def test_any_name_the_file_system_allows(tmp_path: Path) -> None:
 
 def test_the_stamp_follows_the_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
-    before = {found.key: found.stamp for found in open_source(tmp_path)}
+    source = open_source(tmp_path)
+    before = {found.key: source.stamp(found) for found in source}
     os.utime(tmp_path / "a.png", ns=(1, 1))
-    after = {found.key: found.stamp for found in open_source(tmp_path)}
+    after = {found.key: source.stamp(found) for found in source}
     assert before["b.png"] == after["b.png"]
     assert before["a.png"] != after["a.png"]
 
