@@ -97,7 +97,8 @@ def score(
     num_parts: Annotated[int, typer.Option(min=1, help="Split the pairs into so many parts ...")] = 1,
     part_id: Annotated[int, typer.Option(min=0, help="... and score this one, counted from 0.")] = 0,
     workers: Annotated[
-        int | None, typer.Option("--workers", "-j", min=1, help="Threads.", show_default="one a core")
+        int | None,
+        typer.Option("--workers", "-j", min=1, help="Processes.", show_default="one a core, if that pays off"),
     ] = None,
     config: Config = None,  # noqa: ARG001 - read before all others
     quiet: Quiet = False,

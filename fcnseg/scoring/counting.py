@@ -1,12 +1,10 @@
-"""Counting pairs of label maps: one at a time, then all of them in parallel and in constant memory."""
+"""Counting: one pair of label maps, and the sums over all."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +15,7 @@ from fcnseg.scoring.calibration import BINS, Bins, confidence_bins
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
 from fcnseg.scoring.meaning import FOREIGN, Decode, Meaning
 from fcnseg.scoring.pairing import Pair
-from fcnseg.scoring.reading import Place, RawMap, read_map
-
-AT_ONCE = 8
-"""Pairs a thread takes at once."""
+from fcnseg.scoring.reading import Place, read_map
 
 
 @dataclass(frozen=True)
@@ -67,8 +62,10 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
     """Read and count one pair; what is wrong with it is its result."""
     try:
         raw_truth, raw_predicted = read_map(pair.truth), read_map(pair.prediction)
-        truth, truth_codes = _interpreted(raw_truth, pair.truth, how.truth)
-        predicted, predicted_codes = _interpreted(raw_predicted, pair.prediction, how.prediction)
+        with _about(pair.truth):
+            truth, truth_codes = how.truth.interpret(raw_truth)
+        with _about(pair.prediction):
+            predicted, predicted_codes = how.prediction.interpret(raw_predicted)
         if raw_truth.kind == "probabilities":
             raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
         if truth.shape != predicted.shape:
@@ -78,6 +75,10 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
         _check_range(pair.truth, values, rows == FOREIGN, counts, how.truth)
         wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN))
         _check_range(pair.prediction, others, wrong, counts, how.prediction)
+        with _about(pair.truth):
+            how.truth.check_palette(raw_truth.palette, values)
+        with _about(pair.prediction):
+            how.prediction.check_palette(raw_predicted.palette, others)
     except LabelsError as error:
         return Fault(pair.key, str(error))
     counted = rows >= 0
@@ -104,9 +105,11 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
     return found
 
 
-def _interpreted(raw: RawMap, place: Place, meaning: Meaning) -> tuple[Map, Decode]:
+@contextmanager
+def _about(place: Place) -> Iterator[None]:
+    """Errors that name the file."""
     try:
-        return meaning.interpret(raw)
+        yield
     except LabelsError as error:
         raise LabelsError(f"{place} {error}") from error
 
@@ -187,30 +190,3 @@ class Totals:
         np.add.at(margins[1], found.rows, found.counts)
         np.add.at(margins[2], found.columns, found.counts)
         return margins
-
-
-def count(
-    pairs: Sequence[Pair], how: Comparison, workers: int, on_progress: Callable[[int], None] = lambda done: None
-) -> Totals:
-    """Count all pairs on so many threads. The same totals for any number of them."""
-    totals = Totals(how.classes, len(how.bands))
-    for done, found in enumerate(_compared(pairs, how, workers), 1):
-        totals.add(found)
-        on_progress(done)
-    return totals
-
-
-def _compared(pairs: Sequence[Pair], how: Comparison, workers: int) -> Iterator[PairCounts | Fault]:
-    """The results in order; only a few batches are under way at any time."""
-    batches = (pairs[start : start + AT_ONCE] for start in range(0, len(pairs), AT_ONCE))
-    waiting: deque[Future[list[PairCounts | Fault]]] = deque()
-    executor = ThreadPoolExecutor(workers, "fcnseg-score")
-    try:
-        for batch in islice(batches, 2 * workers):
-            waiting.append(executor.submit(lambda b: [compare(pair, how) for pair in b], batch))
-        while waiting:
-            yield from waiting.popleft().result()
-            for batch in islice(batches, 1):
-                waiting.append(executor.submit(lambda b: [compare(pair, how) for pair in b], batch))
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fcnseg.errors import SettingsError
 from fcnseg.labels import Color, LabelSpace, voc_color
-from fcnseg.recipes import HeadRecipe, find_recipe
+from fcnseg.recipes import HeadRecipe, find_recipe, recipe_names
 from fcnseg.scoring.meaning import VOID
 
 DEFAULT_MODEL = "street-fcn8s"
@@ -44,23 +44,24 @@ def find_labelling(model: str | None, classes: str | None, binary: bool, predict
 
 def run_record(predictions: str) -> dict[str, Any]:
     """What `fcnseg run` wrote down beside predictions (`.fcnseg/run.json`), empty if nothing."""
-    folder = Path(predictions.partition("::")[0])
-    places = [folder, folder.parent] if folder.is_dir() else [folder.with_name(f"{folder.name}.fcnseg"), folder.parent]
-    for place in places:
-        for file in sorted((place / ".fcnseg").glob("run*.json")) or sorted(place.glob("run*.json")):
+    source = Path(predictions.partition("::")[0])
+    for folder in (source / ".fcnseg", source.parent / f".{source.name}.fcnseg", source.parent / ".fcnseg"):
+        for file in sorted(folder.glob("run*.json")):
             try:
                 record = json.loads(file.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            if isinstance(record, dict) and "engine" in record:
+            if isinstance(record, dict) and isinstance(record.get("engine"), dict):
                 return record
     return {}
 
 
 def _recorded_model(predictions: str) -> str | None:
+    """The recipe of the run that made the predictions, if it is still there."""
     record = run_record(predictions)
-    model = (record.get("settings") or {}).get("engine", {}).get("model") or record.get("engine", {}).get("model")
-    return str(model) if model else None
+    chosen = (record.get("settings") or {}).get("engine") or {}
+    model = str(chosen.get("model") or record.get("engine", {}).get("model") or "")
+    return model if model in recipe_names() or Path(model).is_file() else None
 
 
 def _class_names(classes: str) -> tuple[str, ...]:

@@ -45,16 +45,13 @@ class Meaning:
     def interpret(self, raw: RawMap) -> tuple[Map, Decode]:
         """The values of a map, H x W, and what tells their codes.
 
-        Raises LabelsError for colours that no class has, for an indexed image in other colours, and for
-        probabilities of another number of classes.
+        Raises LabelsError for colours that no class has, and for probabilities of another number of classes.
         """
         if raw.kind == "colors":
             return self._from_colors(raw.values), self._plain
         if raw.kind == "probabilities":
             check_probabilities(raw.values, self.space.classes)
             return raw.values.argmax(0), self._plain
-        if raw.palette and self.checked and not (self.table or self.reduced or self.binary):
-            self._check_palette(raw)
         if self.conventional and raw.variable in COUNTED_FROM_ONE:
             return raw.values, self._counted_from_one
         if self.conventional and raw.variable == CONTEXT and self._context is not None:
@@ -70,7 +67,8 @@ class Meaning:
             codes = _looked_up({0: 0, 1: 1, 255: 1}, values)
         else:
             codes = np.where((values >= 0) & (values < self.space.classes), values, FOREIGN)
-        codes[np.isin(values, list(self.void))] = VOID
+        for value in self.void:
+            codes[values == value] = VOID
         return codes
 
     def _plain(self, values: Counts) -> Counts:
@@ -78,7 +76,9 @@ class Meaning:
 
     def _counted_from_one(self, values: Counts) -> Counts:
         codes = np.where(values <= self.space.classes, values - 1, FOREIGN)
-        codes[(values <= 0) | np.isin(values, list(self.void))] = VOID
+        for value in self.void:
+            codes[values == value] = VOID
+        codes[values <= 0] = VOID
         return codes
 
     @cached_property
@@ -128,12 +128,15 @@ class Meaning:
             )
         return labels
 
-    def _check_palette(self, raw: RawMap) -> None:
-        used = [int(v) for v in np.flatnonzero(np.bincount(raw.values.ravel())) if v < self.space.classes]
-        shown = {v: raw.palette[v] for v in used if v < len(raw.palette)}
-        if all(color == (v, v, v) for v, color in shown.items()):  # a grey ramp says nothing
+    def check_palette(self, palette: tuple[Color, ...], values: Counts) -> None:
+        """Whether an indexed image shows the labels it has in the colours of the classes; LabelsError if not."""
+        if not palette or not self.checked or self.table or self.reduced or self.binary:
             return
-        for value, color in shown.items():
+        used = np.unique(values[values < min(self.space.classes, len(palette))]).tolist()
+        if all(palette[v] == (v, v, v) for v in used):  # a grey ramp says nothing
+            return
+        for value in used:
+            color = palette[value]
             if color != self.space.colors[value]:
                 of = f", the colour of {self.space.names[i]}" if (i := _index(self.space.colors, color)) >= 0 else ""
                 raise LabelsError(

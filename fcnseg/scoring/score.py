@@ -12,7 +12,7 @@ from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
 from fcnseg.scoring.conventions import Convention, convention_of
-from fcnseg.scoring.counting import Comparison, Fault, Totals, count
+from fcnseg.scoring.counting import Comparison, Fault, Totals
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
 from fcnseg.scoring.labelling import (
     MOST_CLASSES,
@@ -24,6 +24,7 @@ from fcnseg.scoring.labelling import (
 from fcnseg.scoring.meaning import Meaning, color_codes
 from fcnseg.scoring.pairing import MODES, Pairing, PairingOptions, pair_sources, read_list
 from fcnseg.scoring.result import LeftOut, Score, score_of
+from fcnseg.scoring.workers import compare_all
 
 BANDS = (1, 2, 3, 5, 10, 20, 40)
 """The widths, px, at which the bands around boundaries are measured."""
@@ -130,14 +131,11 @@ def score_with(
     total, done = sum(len(task.pairing.pairs) for task in tasks), 0
     scores = {}
     for task in tasks:
-        before = done
-        totals = count(
-            task.pairing.pairs,
-            task.comparison,
-            options.workers or os.cpu_count() or 1,
-            lambda n, before=before: on_progress(before + n, total),  # type: ignore[misc]
-        )
-        done += len(task.pairing.pairs)
+        totals = Totals(task.comparison.classes, len(task.comparison.bands))
+        for found in compare_all(task.pairing.pairs, task.comparison, options.workers):
+            totals.add(found)
+            done += 1
+            on_progress(done, total)
         _check(totals, task, options)
         scores[task.head.name] = _scored(totals, task, options, predictions, truth)
     first = next(iter(scores.values()))
