@@ -162,20 +162,20 @@ class Hdf5:
             seen.add(h5py.h5o.get_info(group.id).addr)
             names = list(group)
         for name in names:
-            path = f"{group.name.rstrip('/')}/{name}"
+            path, raw = f"{group.name.rstrip('/')}/{name}", name.encode("utf-8", "surrogateescape")
             try:
-                outside = isinstance(group.get(name, getlink=True), h5py.ExternalLink)
-                node = None if outside else group[name]
-                new = isinstance(node, h5py.Group) and h5py.h5o.get_info(node.id).addr not in seen
+                if group.id.links.get_info(raw).type == h5py.h5l.TYPE_EXTERNAL:
+                    yield Failure(path[1:], "list", "a link to another file")
+                    continue
+                info = h5py.h5o.get_info(group.id, raw)
+                below = group[name] if info.type == h5py.h5o.TYPE_GROUP and info.addr not in seen else None
             except BROKEN as error:
                 yield Failure(path[1:], "list", _line(error))
                 continue
-            if outside:
-                yield Failure(path[1:], "list", "a link to another file")
-            elif isinstance(node, h5py.Dataset):
+            if info.type == h5py.h5o.TYPE_DATASET:
                 yield self._reference(path[1:], Place(path))
-            elif new:
-                yield from self._members(node, seen)
+            elif below is not None:
+                yield from self._members(below, seen)
 
     def find(self, reference: Reference) -> Place:
         """The place of the image that goes with one of another source: of the same number, or in a group of the same
