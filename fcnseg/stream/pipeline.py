@@ -351,7 +351,7 @@ class _Flow:
                     self.summary.done += 1
             self.hooks.on_result(one.key, one.failure)
         allowed, new = self.options.max_failures, self.summary.failed - self.summary.failed_before
-        if allowed is not None and new > allowed and not self.stopping:
+        if allowed is not None and new > allowed and not self.summary.stopped:
             self.summary.stopped = f"more than {allowed} images failed (--max-failures)"
             self.stop()
             self.writing.stop()
