@@ -94,6 +94,14 @@ def score(
     images_csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the figures of each image; - is standard output.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a page with charts and pictures; implies --boundary."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The photographs, for the report.", show_default="those of the run"),
+    ] = None,
     num_parts: Annotated[int, typer.Option(min=1, help="Split the pairs into so many parts ...")] = 1,
     part_id: Annotated[int, typer.Option(min=0, help="... and score this one, counted from 0.")] = 0,
     workers: Annotated[
@@ -117,8 +125,11 @@ def score(
       fcnseg score masks/ gtFine/ --pred-pattern '{stem}_leftImg8bit.png' \\
         --gt-pattern '{stem}_gtFine_labelTrainIds.png'
     """
+    from fcnseg.errors import SettingsError
     from fcnseg.scoring.score import ScoreOptions
 
+    if images and not report:
+        raise SettingsError("--images shows photographs in the report; give --report FILE.html too")
     options = ScoreOptions(
         model=model,
         head=head,
@@ -135,7 +146,7 @@ def score(
         label_map=label_map,
         palette=palette,
         any_palette=any_palette,
-        boundary=boundary,
+        boundary=boundary or report is not None,
         resamplings=resamplings,
         allow_missing=allow_missing,
         allow_extra=allow_extra,
@@ -146,6 +157,10 @@ def score(
     result = _scored(predictions, truth, options, quiet)
     files = {"json": json_file, "csv": csv_file, "images": images_csv}
     _write(result, files)
+    if report:
+        from fcnseg.scoring.report import write_report
+
+        write_report(report, result, predictions, truth, options, images)
     if not quiet and Path("-") not in files.values():
         _show(result)
     if not quiet:
@@ -189,7 +204,7 @@ FIGURES = {
     "mean_iu": "mean IU",
     "frequency_weighted_iu": "frequency weighted IU",
     "mean_dice": "mean Dice (F1)",
-    "kappa": "Cohen's kappa",
+    "kappa": "Cohen's kappa x 100",
 }
 
 
@@ -205,11 +220,12 @@ def _show_head(result: Score) -> None:
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, title in FIGURES.items():
-        table.add_row(title, _percent(getattr(result, name)), _range(result.intervals.get(name)))
+        unit = "" if name == "kappa" else " %"
+        table.add_row(title, _percent(getattr(result, name)) + unit, _range(result.intervals.get(name)))
     if result.boundary_iu is not None:
-        table.add_row("boundary IU", _percent(result.boundary_iu), "")
+        table.add_row("boundary IU", f"{_percent(result.boundary_iu)} %", "")
     if result.calibration:
-        table.add_row("calibration error", _percent(result.calibration.expected_error), "")
+        table.add_row("calibration error", f"{_percent(result.calibration.expected_error)} %", "")
     table.add_row("images", f"{result.images:,}", f"{result.pixels:,} pixels count, {result.void_pixels:,} are void")
     out().print(table)
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -105,6 +105,13 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
     return found
 
 
+def read_codes(pair: Pair, how: Comparison) -> tuple[Map, Map]:
+    """The codes of both sides, H x W: classes, or negative where void. Raises LabelsError for what cannot be read."""
+    truth, truth_codes = how.truth.interpret(read_map(pair.truth))
+    predicted, predicted_codes = how.prediction.interpret(read_map(pair.prediction))
+    return _coded(truth, truth_codes), _coded(predicted, predicted_codes)
+
+
 @contextmanager
 def _about(place: Place) -> Iterator[None]:
     """Errors that name the file."""

@@ -100,3 +100,11 @@ def test_predictions_of_a_run_are_scored_as_typed(fcnseg: Command, tmp_path: Pat
     values = json.loads(done.out)
     assert values["settings"]["model"] == "street-fcn8s"
     assert values["pixel_accuracy"] > 0.8
+
+
+def test_the_report_is_written_and_images_belong_to_it(fcnseg: Command, tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 4)
+    command = ["score", predictions, truth, "--classes", 4]
+    assert fcnseg(*command, "--report", tmp_path / "r.html").code == 0
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert "--report" in fcnseg(*command, "--images", tmp_path).error_line

@@ -1,0 +1,108 @@
+"""Charts as SVG by matplotlib, with their numbers. Colours are placeholders that the page's style sheet replaces, so
+that charts follow light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fcnseg.scoring.result import Band, Calibration
+
+INK, MARK, LINE = "#010203", "#040506", "#070809"
+"""Placeholders: see `page.css`."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with the table behind it. `svg` is markup."""
+
+    title: str
+    svg: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def histogram(title: str, values: Sequence[float], unit: str) -> Chart:
+    """How many images have which share, 0..1, in 20 bins."""
+    known = np.array([v for v in values if v == v])
+    counts, edges = np.histogram(100 * known, 20, (0, 100))
+    with _axes(title) as (axes, markup):
+        axes.bar(edges[:-1], counts, 5, align="edge", color=MARK, edgecolor=LINE, linewidth=0.5)
+        axes.set(xlim=(0, 100), xlabel=f"{unit} of an image, %", ylabel="images")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    rows = tuple((f"{low:.0f} to {low + 5:.0f}", str(n)) for low, n in zip(edges, counts, strict=False))
+    return Chart(title, markup(), (f"{unit}, %", "images"), rows)
+
+
+def band_curve(bands: Sequence[Band]) -> Chart:
+    """The figures in bands of growing width around boundaries."""
+    title = "How good it is near boundaries"
+    widths = [band.width_px for band in bands]
+    with _axes(title) as (axes, markup):
+        axes.plot(widths, [100 * b.mean_iu for b in bands], "o-", color=MARK, label="mean IU")
+        axes.plot(widths, [100 * b.pixel_accuracy for b in bands], "s--", color=INK, label="pixel accuracy")
+        axes.set(xscale="log", ylim=(0, 100), xlabel="width of the band, px", ylabel="%")
+        axes.set_xticks(widths, [str(w) for w in widths], minor=False)
+        axes.minorticks_off()
+        axes.legend(frameon=False, labelcolor=INK)
+    rows = tuple((str(b.width_px), _percent(b.mean_iu), _percent(b.pixel_accuracy), f"{b.pixels:,}") for b in bands)
+    return Chart(title, markup(), ("width, px", "mean IU, %", "pixel accuracy, %", "pixels"), rows)
+
+
+def reliability_curve(calibration: Calibration) -> Chart:
+    """The accuracy of each confidence."""
+    title = "How often a confidence is right"
+    known = [b for b in calibration.bins if b.pixels]
+    with _axes(title) as (axes, markup):
+        axes.plot((0, 100), (0, 100), ":", color=INK)
+        axes.plot([100 * b.confidence for b in known], [100 * b.accuracy for b in known], "o-", color=MARK)
+        axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence, %", ylabel="right, %")
+    rows = tuple(
+        (f"{100 * b.low:.0f} to {100 * b.high:.0f}", _percent(b.confidence), _percent(b.accuracy), f"{b.pixels:,}")
+        for b in calibration.bins
+    )
+    return Chart(title, markup(), ("confidence, %", "its mean, %", "right, %", "pixels"), rows)
+
+
+@contextmanager
+def _axes(title: str) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """Axes to draw in, and what gives the SVG in the end."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    salt = re.sub(r"\W+", "-", title).lower()
+    style: Any = {
+        "svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif", "font.size": 11,
+        "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": INK,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": LINE,
+        "axes.axisbelow": True,
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        FigureCanvasSVG(figure)
+
+        def markup() -> str:
+            text = io.StringIO()
+            with matplotlib.rc_context(style):
+                figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+            return _embedded(text.getvalue(), salt)
+
+        yield figure.subplots(), markup
+
+
+def _embedded(svg: str, name: str) -> str:
+    """An SVG document as an element whose ids are its own on the page."""
+    element = svg[svg.index("<svg") :]
+    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    return re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", element)
+
+
+def _percent(value: float) -> str:
+    return "–" if value != value else f"{100 * value:.1f}"
