@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fcnseg.deploy import open_engine
 from fcnseg.recipes import find_recipe
-from fcnseg.runs import Hooks, Outputs, RunOptions, check_options, flow, open_inputs, survey_inputs
+from fcnseg.runs import Hooks, Outputs, RunOptions, check_options, flow, open_inputs, predictor_of, survey_inputs
 from fcnseg.types import Failure, Frame, Reference, Reserve, Source
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _try(options: RunOptions, recipe: Recipe, source: Source, engine: Engine, fo
     outputs = Outputs(here)
     outputs.make()
     with Ledger(outputs.records / "ledger.sqlite", outputs.folder) as ledger:
-        return flow(here, recipe, source, engine, outputs, ledger, hooks, 0)
+        return flow(here, source, predictor_of(options, recipe, engine), outputs, ledger, hooks, 0)
 
 
 def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> None:

@@ -19,8 +19,9 @@ from fcnseg.types import EngineInfo, Failure, StageTimes, Summary
 if TYPE_CHECKING:
     from fcnseg.stream.ledger import Ledger
     from fcnseg.stream.preflight import Listing
+    from fcnseg.stream.tiling import Predictor
     from fcnseg.stream.volumes import Volume
-    from fcnseg.types import Reference, Sink, Source
+    from fcnseg.types import Engine, Reference, Sink, Source
 
 RECORDS = ".fcnseg"
 """The folder for records inside an output folder."""
@@ -98,11 +99,13 @@ def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
             companions={name: Path(folder) for name, folder in options.companions.items()},
         )
         engine = stack.enter_context(opened)
+        predictor = predictor_of(options, recipe, engine)
         outputs.make()
         ledger = stack.enter_context(open_ledger(options, recipe, engine.info, outputs, hooks))
-        ledger.note(listed=listing.parts, complete=None)
-        hooks.on_start(listing.parts[options.part_id], engine.info)
-        summary = flow(options, recipe, source, engine, outputs, ledger, hooks, listing.parts[options.part_id])
+        ledger.note(listed=listing.parts)
+        total = listing.parts[options.part_id]
+        hooks.on_start(total, engine.info)
+        summary = flow(options, source, predictor, outputs, ledger, hooks, total)
         finish(options, engine.info, source, outputs, ledger, summary)
     return summary
 
@@ -371,11 +374,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------------- the flow and its end
 
 
+def predictor_of(options: RunOptions, recipe: Recipe, engine: Engine) -> Predictor:
+    """The engine, for images of any size. Raises SettingsError for tiles that are too small."""
+    from fcnseg.stream.tiling import Predictor
+
+    probabilities = options.probabilities is not None
+    return Predictor(engine, recipe, probabilities=probabilities, tile=options.tile, batch=options.batch)
+
+
 def flow(
     options: RunOptions,
-    recipe: Recipe,
     source: Source,
-    engine: Any,
+    predictor: Predictor,
     outputs: Outputs,
     ledger: Ledger,
     hooks: Hooks,
@@ -383,17 +393,13 @@ def flow(
 ) -> Summary:
     """Run the pipeline."""
     from fcnseg.stream.pipeline import FlowHooks, FlowOptions, process
-    from fcnseg.stream.tiling import Predictor
     from fcnseg.stream.worklist import Part
 
-    sinks = outputs.sinks(engine.info)
     workers = options.workers or min(8, os.cpu_count() or 1)
     return process(
         source,
-        Predictor(
-            engine, recipe, probabilities=options.probabilities is not None, tile=options.tile, batch=options.batch
-        ),
-        sinks,
+        predictor,
+        outputs.sinks(predictor.engine.info),
         ledger,
         total=total,
         options=FlowOptions(
@@ -410,13 +416,17 @@ def flow(
 def finish(
     options: RunOptions, info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary
 ) -> None:
-    """Assemble HDF5 files, if everything ended; then the record, and the legend."""
+    """If everything ended: assemble HDF5 files, and forget inputs that are no longer there. Then the record, and the
+    legend."""
     from fcnseg.stream.sinks import write_legend
+    from fcnseg.stream.worklist import Part
 
     ended = not (summary.interrupted or summary.stopped)
     if ended:
         assemble(source, outputs, ledger, summary)
-        ledger.note(complete={"done": summary.done + summary.kept, "failed": summary.failed, "total": summary.total})
+        if sum(ledger.counts().values()) != summary.total:
+            part = Part(options.part_id, options.num_parts)
+            ledger.keep_only(found.key for found in source if part.has(found.key))
     write_legend(outputs.records, info)
     write_record(options, info, outputs, summary)
 

@@ -188,6 +188,14 @@ class Ledger:
         with self._writing() as database:
             database.execute("DELETE FROM images WHERE state = 'claimed' AND owner = ?", (owner,))
 
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Forget every input but those."""
+        with self._writing() as database:
+            database.execute("CREATE TEMP TABLE listed (key BLOB PRIMARY KEY) WITHOUT ROWID")
+            database.executemany("INSERT OR IGNORE INTO listed VALUES (?)", ((os.fsencode(key),) for key in keys))
+            database.execute("DELETE FROM images WHERE key NOT IN (SELECT key FROM listed)")
+            database.execute("DROP TABLE listed")
+
     def in_flight(self) -> dict[str, list[str]]:
         """The claimed inputs of every owner."""
         found: dict[str, list[str]] = {}

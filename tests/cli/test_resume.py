@@ -61,6 +61,16 @@ def test_failures_are_tried_again_only_when_asked_or_changed(run: Command, photo
     assert run("--retry-failed").code == 3
 
 
+def test_inputs_that_are_gone_are_forgotten(fcnseg: Command, run: Command, photos: Path, tmp_path: Path) -> None:
+    (photos / "bad.png").touch()
+    assert run().code == 3
+    (photos / "bad.png").unlink()
+    (photos / "0/0.png").unlink()
+    assert run().code == 0
+    state = fcnseg("status", tmp_path / "masks")
+    assert (state.code, "7 of 7" in state.out) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -219,6 +229,19 @@ def test_settings_from_a_file(fcnseg: Command, tiny: TinyModel, photos: Path, tm
     assert (tmp_path / "probs/1/1.npy").is_file()
     settings.write_text("wieghts = 'x'\n")
     assert "wieghts is no option" in fcnseg("run", photos, "--out", "x", "--config", settings).error_line
+
+
+def test_tiles_give_the_same_labels(fcnseg: Command, tmp_path: Path) -> None:
+    model = make_tiny(tmp_path, stride=32)
+    photograph(tmp_path / "photos/wide.png", 1100, 700)
+    run = ["run", tmp_path / "photos", *model.arguments, "-q", "--json"]
+    whole = json.loads(fcnseg(*run, "--out", tmp_path / "whole").out)
+    done = fcnseg(*run, "--out", tmp_path / "cut", "--tile", "640")
+    assert (whole["events"], json.loads(done.out)["events"]) == ({}, {"images cut into tiles": 1}), done.err
+    assert (tmp_path / "whole/wide.png").read_bytes() == (tmp_path / "cut/wide.png").read_bytes()
+    refused = fcnseg(*run, "--out", tmp_path / "small", "--tile", "100")
+    assert (refused.code, "use --tile" in refused.error_line) == (2, True)
+    assert not (tmp_path / "small").exists()
 
 
 def test_strict_stops_at_the_first_failure(run: Command, photos: Path) -> None:
