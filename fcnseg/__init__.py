@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fcnseg.labels import LabelSpace
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
     from fcnseg.runs import Hooks, RunOptions, run
+    from fcnseg.scoring.diff import DiffOptions, diff
     from fcnseg.scoring.result import Score
     from fcnseg.scoring.score import ScoreOptions, score
     from fcnseg.types import Failure, Frame, Prediction, Summary
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BuildHooks",
+    "DiffOptions",
     "EngineOptions",
     "Failure",
     "FcnsegError",
@@ -44,6 +46,7 @@ __all__ = [
     "Segmenter",
     "Summary",
     "build_engine",
+    "diff",
     "export_model",
     "find_recipe",
     "load",
@@ -69,6 +72,7 @@ _HOMES = {
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),
     "fcnseg.runs": ("Hooks", "RunOptions", "run"),
+    "fcnseg.scoring.diff": ("DiffOptions", "diff"),
     "fcnseg.scoring.result": ("Score",),
     "fcnseg.scoring.score": ("ScoreOptions", "score"),
     "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -171,15 +172,21 @@ def score(
 def _scored(predictions: str, truth: str, options: ScoreOptions, quiet: bool) -> Score:
     from fcnseg.scoring.score import score_with
 
+    with counted_progress("scoring", quiet) as on_progress:
+        return score_with(predictions, truth, options, on_progress)
+
+
+@contextmanager
+def counted_progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar over images, on standard error if that is a terminal; call what it gives with done and total."""
     if quiet or not err().is_terminal:
-        return score_with(predictions, truth, options)
+        yield lambda done, total: None
+        return
     from rich.progress import MofNCompleteColumn, Progress
 
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=err(), transient=True) as progress:
-        task = progress.add_task("scoring", total=None)
-        return score_with(
-            predictions, truth, options, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _write(result: Score, files: dict[str, Path | None]) -> None:

@@ -28,15 +28,15 @@ class Chart:
     rows: tuple[tuple[str, ...], ...]
 
 
-def histogram(title: str, values: Sequence[float], unit: str) -> Chart:
-    """How many images have which share, 0..1, in 20 bins."""
-    known = np.array([v for v in values if v == v])
-    counts, edges = np.histogram(100 * known, 20, (0, 100))
+def histogram(title: str, values: Sequence[float], unit: str, top: float = 1.0) -> Chart:
+    """How many images have which share, 0 to `top`, in 20 bins."""
+    known = [100 * v for v in values if v == v]
+    counts, edges = np.histogram(known, 20, (0, 100 * top))
     with _axes(title) as (axes, markup):
-        axes.bar(edges[:-1], counts, 5, align="edge", color=MARK, edgecolor=LINE, linewidth=0.5)
-        axes.set(xlim=(0, 100), xlabel=f"{unit} of an image, %", ylabel="images")
+        axes.bar(edges[:-1], counts, edges[1], align="edge", color=MARK, edgecolor=LINE, linewidth=0.5)
+        axes.set(xlim=(0, edges[-1]), xlabel=f"{unit} of an image, %", ylabel="images")
         axes.yaxis.get_major_locator().set_params(integer=True)
-    rows = tuple((f"{low:.0f} to {low + 5:.0f}", str(n)) for low, n in zip(edges, counts, strict=False))
+    rows = tuple((f"{edges[i]:.3g} to {edges[i + 1]:.3g}", str(n)) for i, n in enumerate(counts))
     return Chart(title, markup(), (f"{unit}, %", "images"), rows)
 
 

@@ -69,7 +69,7 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
         if raw_truth.kind == "probabilities":
             raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
         if truth.shape != predicted.shape:
-            raise LabelsError(_sizes(pair, truth.shape, predicted.shape))
+            raise LabelsError(_sizes(pair.prediction, predicted.shape, pair.truth, truth.shape))
         values, others, counts = joint_counts(truth, predicted)
         rows, columns = truth_codes(values), predicted_codes(others)
         _check_range(pair.truth, values, rows == FOREIGN, counts, how.truth)
@@ -106,10 +106,26 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
 
 
 def read_codes(pair: Pair, how: Comparison) -> tuple[Map, Map]:
-    """The codes of both sides, H x W: classes, or negative where void. Raises LabelsError for what cannot be read."""
-    truth, truth_codes = how.truth.interpret(read_map(pair.truth))
-    predicted, predicted_codes = how.prediction.interpret(read_map(pair.prediction))
-    return _coded(truth, truth_codes), _coded(predicted, predicted_codes)
+    """The codes of both sides, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
+    return _read_codes(pair.truth, how.truth), _read_codes(pair.prediction, how.prediction)
+
+
+def _read_codes(place: Place, meaning: Meaning) -> Map:
+    raw = read_map(place)
+    with _about(place):
+        values, codes = meaning.interpret(raw)
+        if raw.palette:
+            meaning.check_palette(raw.palette, np.flatnonzero(np.bincount(values.ravel())))
+    return _coded(values, codes)
+
+
+def check_codes(first: Place, codes: Map, second: Place, others: Map) -> None:
+    """Whether two maps of codes can be compared. Raises LabelsError for other sizes, and for values of no class."""
+    if codes.shape != others.shape:
+        raise LabelsError(_sizes(first, codes.shape, second, others.shape))
+    for place, values in ((first, codes), (second, others)):
+        if (values == FOREIGN).any():
+            raise LabelsError(f"{place} has {int((values == FOREIGN).sum())} pixels with labels of no class")
 
 
 @contextmanager
@@ -121,10 +137,10 @@ def _about(place: Place) -> Iterator[None]:
         raise LabelsError(f"{place} {error}") from error
 
 
-def _sizes(pair: Pair, truth: tuple[int, ...], predicted: tuple[int, ...]) -> str:
-    turned = "; one of them is turned" if truth == predicted[::-1] else ""
-    ours, theirs = (f"{width} x {height}" for height, width in (predicted, truth))
-    return f"{pair.prediction} is {ours}, but {pair.truth} {theirs} px{turned}"
+def _sizes(first: Place, shape: tuple[int, ...], second: Place, other: tuple[int, ...]) -> str:
+    turned = "; one of them is turned" if shape == other[::-1] else ""
+    ours, theirs = (f"{width} x {height}" for height, width in (shape, other))
+    return f"{first} is {ours}, but {second} {theirs} px{turned}"
 
 
 def _check_range(place: Place, values: Counts, wrong: NDArray[np.bool_], counts: Counts, meaning: Meaning) -> None:
@@ -146,6 +162,8 @@ def _check_range(place: Place, values: Counts, wrong: NDArray[np.bool_], counts:
 
 def _coded(values: Map, codes: Decode) -> NDArray[np.int64]:
     """The code of every pixel."""
+    if values.dtype in (np.uint8, np.uint16):
+        return codes(np.arange(int(values.max()) + 1))[values]
     found, places = np.unique(values, return_inverse=True)
     return codes(found.astype(np.int64))[places.reshape(values.shape)]
 

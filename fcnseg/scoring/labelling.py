@@ -64,6 +64,12 @@ def _recorded_model(predictions: str) -> str | None:
     return model if model in recipe_names() or Path(model).is_file() else None
 
 
+def recorded_classes(predictions: str) -> dict[str, Any]:
+    """The class names of each head of the run that made the predictions, empty if it left no record."""
+    heads = run_record(predictions).get("engine", {}).get("heads")
+    return heads if isinstance(heads, dict) else {}
+
+
 def _class_names(classes: str) -> tuple[str, ...]:
     if classes.isdecimal():
         if not 1 <= int(classes) <= MOST_CLASSES:

@@ -45,7 +45,7 @@ class PairingOptions:
 
     `mode` is "path" (relative path without suffix), "stem" (file name without suffix) or "auto": path, or stem where
     no path matches. `wanted` are the images to score, all if None. Patterns select files and give their names:
-    `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`.
+    `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`. `what` the sides are called.
     """
 
     mode: str = "auto"
@@ -55,6 +55,7 @@ class PairingOptions:
     excluded: frozenset[str] = frozenset()
     allow_missing: bool = False
     allow_extra: bool = False
+    what: tuple[str, str] = ("prediction", "ground truth")
 
 
 def find_maps(source: str, pattern: str | None = None) -> Found:
@@ -163,8 +164,9 @@ def pair_up(predictions: Found, truths: Found, options: PairingOptions) -> Pairi
     ours_name, theirs_name = next(iter(predictions)), next(iter(truths))
     among = " of the list" if options.wanted is not None else ""
     raise LabelsError(
-        f"no prediction has the name of a ground truth{among}: predictions are like {ours_name!r}, ground truths like "
-        f"{theirs_name!r}; name them alike, or say how they differ with --gt-pattern and --pred-pattern"
+        f"no {options.what[0]} has the name of a {options.what[1]}{among}: the ones are like {ours_name!r}, "
+        f"the others like {theirs_name!r}; name them alike, or say how they differ with --gt-pattern and "
+        "--pred-pattern"
     )
 
 
@@ -180,6 +182,7 @@ def _rekeyed(found: Found, mode: str) -> Found:
 
 
 def _joined(ours: Found, theirs: Found, wanted: set[str] | None, options: PairingOptions, mode: str) -> Pairing:
+    ours_name, theirs_name = options.what
     scope = theirs.keys() | ours.keys() if wanted is None else wanted
     excluded = {key for key in scope if key.rpartition("/")[2] in options.excluded}
     scope = scope - excluded
@@ -192,11 +195,12 @@ def _joined(ours: Found, theirs: Found, wanted: set[str] | None, options: Pairin
         if key in scope and len(places) > 1
     ]
     if missing and not options.allow_missing:
-        faults.append(f"{len(missing)} without a prediction: {_some(missing)} (--allow-missing leaves them out)")
+        faults.append(f"{len(missing)} without a {ours_name}: {_some(missing)} (--allow-missing leaves them out)")
     if extra and not options.allow_extra:
-        faults.append(f"{len(extra)} without a ground truth: {_some(extra)} (--allow-extra leaves them out)")
+        allow = "extra" if options.what == PairingOptions.what else "missing"
+        faults.append(f"{len(extra)} without a {theirs_name}: {_some(extra)} (--allow-{allow} leaves them out)")
     if faults:
-        raise LabelsError("predictions and ground truth do not match: " + "; ".join(faults))
+        raise LabelsError("the names do not match: " + "; ".join(faults))
     both = sorted(key for key in scope if key in ours and key in theirs)
     pairs = tuple(Pair(key, ours[key][0], theirs[key][0]) for key in both)
     return Pairing(pairs, tuple(missing), tuple(extra), tuple(sorted(excluded)), mode)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm")
 LARGEST_PX = 560
 OPACITY = 0.65
+LITTLE = 0.01
+"""Share of differing pixels below which they would hardly be seen."""
+
 WRONG = (213, 94, 0)
 """Vermilion of Okabe & Ito's palette, which the colour-blind tell from grey."""
 
@@ -104,10 +107,15 @@ def draw_case(
 
 
 def difference(pixels: NDArray[np.uint8], left: Map, right: Map) -> NDArray[np.uint8]:
-    """The image in grey, with what differs in vermilion; what is void on the left counts as the same."""
+    """The image in grey, with what differs in vermilion, spread by a pixel where it is little; void is the same."""
+    from PIL import Image, ImageFilter
+
     grey = pixels.mean(2, keepdims=True) * 0.5 + 60
     drawn = np.broadcast_to(grey, pixels.shape).astype(np.uint8).copy()
-    drawn[(left != right) & (left >= 0)] = WRONG
+    differs = (left != right) & (left >= 0)
+    if differs.mean() < LITTLE:
+        differs = np.asarray(Image.fromarray(differs.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))) > 0
+    drawn[differs] = WRONG
     return drawn
 
 

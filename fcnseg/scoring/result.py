@@ -134,7 +134,7 @@ class Score:
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of `--json`: this object's fields as numbers, texts, lists and dicts; NaN becomes None."""
-        values: dict[str, Any] = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name != "heads"}
+        values: dict[str, Any] = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "heads"}
         if self.geometric_accuracy is not None:
             values["geometric_accuracy"] = self.geometric_accuracy
         if self.heads:
@@ -142,15 +142,16 @@ class Score:
         return values
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON can hold of a value: dataclasses become dicts, arrays lists, NaN None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value

@@ -11,7 +11,7 @@ from typing import Any
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
-from fcnseg.scoring.conventions import Convention, convention_of
+from fcnseg.scoring.conventions import convention_of
 from fcnseg.scoring.counting import Comparison, Fault, Totals
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
 from fcnseg.scoring.labelling import (
@@ -147,7 +147,7 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
     labelling = find_labelling(options.model, options.classes, options.binary, predictions)
     convention = convention_of(labelling.model)
     tasks = []
-    for head, ours, theirs in _heads(labelling, convention, predictions, truth, options.head):
+    for head, ours, theirs in heads_of(labelling, predictions, truth, options.head):
         space = head.labels
         if space.classes > MOST_CLASSES:
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
@@ -177,22 +177,27 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
     return tuple(tasks)
 
 
-def _heads(
-    labelling: Labelling, convention: Convention, predictions: str, truth: str, wanted: str | None
+def heads_of(
+    labelling: Labelling, predictions: str, truth: str, wanted: str | None
 ) -> list[tuple[HeadRecipe, str, str]]:
-    """The heads to score with the sources of their predictions and ground truth."""
+    """The heads to compare with the sources of their predictions and ground truth.
+
+    Raises SettingsError if the wanted head does not exist, or folders of several heads lack one.
+    """
     names = [head.name for head in labelling.heads]
     if wanted is not None and wanted not in names:
-        raise SettingsError(f"{labelling.model} has no head {wanted}; it has {', '.join(names)}")
+        raise SettingsError(f"{labelling.model or 'this'} has no head {wanted}; it has {', '.join(names)}")
+    if len(names) == 1:
+        return [(labelling.heads[0], predictions, truth)]
+    folders = convention_of(labelling.model).folders
     found = []
     for head in labelling.heads:
         if wanted in (None, head.name):
-            ours = _below(predictions, head.name) if len(names) > 1 else None
-            theirs = _below(truth, head.name, convention.folders.get(head.name, head.name)) if len(names) > 1 else None
-            if len(names) > 1 and wanted is None and (ours is None or theirs is None):
+            ours, theirs = _below(predictions, head.name), _below(truth, head.name, folders.get(head.name, head.name))
+            if wanted is None and (ours is None or theirs is None):
                 raise SettingsError(
                     f"{labelling.model} has the heads {', '.join(names)}, but {truth if ours else predictions} has no "
-                    f"folder {head.name}; --head says which one to score"
+                    f"folder {head.name}; --head says which one to compare"
                 )
             found.append((head, ours or predictions, theirs or truth))
     return found

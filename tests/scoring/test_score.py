@@ -165,7 +165,7 @@ def test_patterns_say_how_files_are_named(tmp_path: Path) -> None:
     assert [s.key for s in score.image_scores] == ["city/city_01"]
     with pytest.raises(SettingsError, match="stem"):
         scored(tmp_path / "pred", tmp_path / "gt", classes="2", gt_pattern="*.png")
-    with pytest.raises(LabelsError, match="like 'city/city_01_leftImg8bit'"):
+    with pytest.raises(LabelsError, match="the ones are like 'city/city_01_leftImg8bit'"):
         scored(tmp_path / "pred", tmp_path / "gt", classes="2")
 
 
