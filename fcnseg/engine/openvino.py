@@ -17,8 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from fcnseg.engine.signature import Closing, check_inputs, check_memory, output_names
-from fcnseg.errors import EngineError, ImageError, SettingsError
+from fcnseg.engine.signature import Closing, check_inputs, check_memory, output_names, too_large
+from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 
@@ -207,6 +207,8 @@ class OpenVINOEngine(Closing):
         try:
             self._request.infer({m: np.ascontiguousarray(pixels) for m, pixels in inputs.items()})
         except RuntimeError as error:
+            if "alloc" in str(error):  # "Failed to allocate", "std::bad_alloc"
+                raise TooLargeError(too_large(height, width)) from error
             raise ImageError(f"OpenVINO cannot run {width} x {height} pixels: {_reason(error)}", "predict") from error
         for name, parts in found.items():
             parts.append(self._request.get_output_tensor(self._outputs[name]).data.copy())  # overwritten by the next

@@ -15,7 +15,7 @@ import fcnseg
 from fcnseg.engine.graph import LabelGraph, labels_of
 from fcnseg.engine.precision import HALVES, half
 from fcnseg.engine.signature import Closing, check_inputs, check_memory, engine_info, too_large
-from fcnseg.errors import EngineError, ImageError, SettingsError
+from fcnseg.errors import EngineError, SettingsError, TooLargeError
 from fcnseg.recipes import Recipe
 from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
@@ -98,11 +98,11 @@ class TorchEngine(Closing):
             labels = [labels_of(s)[0].cpu().numpy() for s in scores]
             found = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
         except (MemoryError, torch.OutOfMemoryError) as error:
-            raise ImageError(too_large(*images[0].shape[1:3]), "predict") from error
+            raise TooLargeError(too_large(*images[0].shape[1:3])) from error
         except RuntimeError as error:
             if "can't allocate memory" not in str(error):
                 raise
-            raise ImageError(too_large(*images[0].shape[1:3]), "predict") from error
+            raise TooLargeError(too_large(*images[0].shape[1:3])) from error
         return labels, found
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import psutil
 
-from fcnseg.errors import ImageError
+from fcnseg.errors import ImageError, TooLargeError
 from fcnseg.models.backbones import Conv, Geometry, backbone_layers
 from fcnseg.recipes import MODALITIES, Recipe
 from fcnseg.types import EngineInfo, Pixels
@@ -64,18 +64,18 @@ def check_inputs(recipe: Recipe, inputs: Mapping[str, Pixels]) -> int:
 
 
 def check_memory(recipe: Recipe, height: int, width: int, element_bytes: int) -> None:
-    """Refuse, with an ImageError, what would not fit before the system's out-of-memory killer ends the whole run."""
+    """Refuse, with a TooLargeError, what would not fit before the system's out-of-memory killer ends the whole run."""
     needed = working_bytes(recipe, height, width, element_bytes)
     free = psutil.virtual_memory().available
     if needed > free:
-        raise ImageError(
-            f"{too_large(height, width)} (about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free)", "predict"
+        raise TooLargeError(
+            f"{too_large(height, width)} (about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free)"
         )
 
 
 def too_large(height: int, width: int) -> str:
     """What to say of an image that memory does not hold."""
-    return f"{width} x {height} pixels need more memory than there is; cut the image into parts"
+    return f"{width} x {height} pixels need more memory than there is"
 
 
 def working_bytes(recipe: Recipe, height: int, width: int, element_bytes: int) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from fcnseg.engine.pytorch import find_device
 from fcnseg.engine.signature import Closing, check_inputs, output_names, too_large
 from fcnseg.engine.tensorrt import Library, load_library
 from fcnseg.engine.tensorrt_session import Session
-from fcnseg.errors import EngineError, ImageError
+from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 
@@ -66,6 +67,9 @@ class TensorRTEngine(Closing):
         with self._stream.current(), _translated(self._library):
             self._session = Session(self._library, plan, self.recipe, self.probabilities, self._stream.handle)
         self._slots = [_Slot(self._stream) for _ in range(SLOTS)]
+        profiles = [profile.largest for profile in self._session.profiles]
+        _, height, width = max(profiles, key=lambda largest: largest[1] * largest[2])
+        self.info = replace(self.info, largest=(height, width), max_batch=max(rows for rows, *_ in profiles))
         return self
 
     def close(self) -> None:
@@ -155,7 +159,8 @@ class TensorRTEngine(Closing):
         profile = session.profile_for(height, width)
         low, high = profile.smallest[0], profile.largest[0]
         if not low <= rows <= high:
-            raise ImageError(f"a batch of {rows} is outside this engine's ({low} to {high} images)", "predict")
+            told = f"a batch of {rows} is outside this engine's ({low} to {high} images)"
+            raise TooLargeError(told) if rows > high else ImageError(told, "predict")
         return session.shape(profile, shapes)
 
     def _collect(self, slot: _Slot, probabilities: bool) -> Found:
@@ -250,7 +255,7 @@ def _translated(library: Library, shapes: Mapping[str, tuple[int, ...]] | None =
     except torch.OutOfMemoryError as error:
         if shapes is None:
             raise EngineError(f"{library.title} needs more GPU memory than is free; use --backend torch") from error
-        raise ImageError(too_large(*next(iter(shapes.values()))[1:3]), "predict") from error
+        raise TooLargeError(too_large(*next(iter(shapes.values()))[1:3])) from error
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise EngineError(f"{library.title} failed on the GPU: {reason}; try --backend torch") from error

@@ -9,7 +9,7 @@ import torch
 
 from fcnseg.engine.signature import output_names
 from fcnseg.engine.tensorrt import Library
-from fcnseg.errors import EngineError, ImageError
+from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import MODALITIES, Recipe
 
 TYPES = {"UINT8": torch.uint8, "INT32": torch.int32, "FLOAT": torch.float32, "HALF": torch.float16}
@@ -68,14 +68,17 @@ class Session:
         self._runtime = None
 
     def profile_for(self, height: int, width: int) -> Profile:
-        """The profile with the least room that takes such images. Raises ImageError, with the ranges, if none does."""
+        """The profile with the least room that takes such images. Raises TooLargeError, with the
+        ranges, if none is that large, ImageError if it is too small."""
         fitting = [profile for profile in self.profiles if profile.takes(height, width)]
         if not fitting:
-            raise ImageError(
+            told = (
                 f"{width} x {height} pixels are outside what this engine was built for "
-                f"({', or '.join(map(str, self.profiles))}); build one with --min-shape and --max-shape",
-                "predict",
+                f"({', or '.join(map(str, self.profiles))}); build one with --min-shape and --max-shape"
             )
+            if any(height <= profile.largest[1] and width <= profile.largest[2] for profile in self.profiles):
+                raise ImageError(told, "predict")
+            raise TooLargeError(told)
         return min(fitting, key=lambda profile: profile.largest[1] * profile.largest[2])
 
     def shape(self, profile: Profile, inputs: Mapping[str, Size]) -> dict[str, Size]:
