@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fcnseg import __version__
-from fcnseg.cli import bench, build_engine, diff, doctor, engines, export, models, run, score, status, weights
+from fcnseg.cli import bench, build_engine, diff, doctor, engines, export, models, run, score, status, view, weights
 from fcnseg.errors import FcnsegError
 
 # Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
@@ -28,6 +28,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("score")(score.score)
 app.command("diff")(diff.diff)
+app.command("view")(view.view)
 app.command("build-engine")(build_engine.build_engine)
 app.add_typer(engines.app, name="engines")
 app.command("export")(export.export)

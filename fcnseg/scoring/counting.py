@@ -107,10 +107,11 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
 
 def read_codes(pair: Pair, how: Comparison) -> tuple[Map, Map]:
     """The codes of both sides, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
-    return _read_codes(pair.truth, how.truth), _read_codes(pair.prediction, how.prediction)
+    return read_place(pair.truth, how.truth), read_place(pair.prediction, how.prediction)
 
 
-def _read_codes(place: Place, meaning: Meaning) -> Map:
+def read_place(place: Place, meaning: Meaning) -> Map:
+    """The codes of one map, as `read_codes`."""
     raw = read_map(place)
     with _about(place):
         values, codes = meaning.interpret(raw)
@@ -123,9 +124,16 @@ def check_codes(first: Place, codes: Map, second: Place, others: Map) -> None:
     """Whether two maps of codes can be compared. Raises LabelsError for other sizes, and for values of no class."""
     if codes.shape != others.shape:
         raise LabelsError(_sizes(first, codes.shape, second, others.shape))
-    for place, values in ((first, codes), (second, others)):
-        if (values == FOREIGN).any():
-            raise LabelsError(f"{place} has {int((values == FOREIGN).sum())} pixels with labels of no class")
+    check_foreign(first, codes)
+    check_foreign(second, others)
+
+
+def check_foreign(place: Place, codes: Map) -> None:
+    """Raises LabelsError if a map of codes has values of no class."""
+    if (codes == FOREIGN).any():
+        raise LabelsError(
+            f"{place} has {int((codes == FOREIGN).sum())} pixels with labels of no class; --model says whose"
+        )
 
 
 @contextmanager

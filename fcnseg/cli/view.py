@@ -1,0 +1,98 @@
+"""`fcnseg view`: a label map over its image, as a file or in the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcnseg.cli.console import out, shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fcnseg.scoring.view import Labelled
+
+
+def view(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.")],
+    mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map.")],
+    out_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE.png", help="Write the overlay.", show_default="show it in the terminal"
+        ),
+    ] = None,
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours: 0 the image, 1 the labels.")] = 0.5,
+    legend: Annotated[
+        bool, typer.Option("--legend", help="Put the classes that occur, with their colours, beside it.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Whose classes: a name or a recipe FILE.toml.", show_default="that of the run"
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="N|FILE", help="So many classes, or their names, one a line; instead of --model."),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Whose map it is, for models of several heads.", show_default="by its folder")
+    ] = None,
+) -> None:
+    """Draw a label map over its image.
+
+    The classes that occur are listed with their shares. Void stays as the image. Terminals that show pictures (Sixel,
+    Kitty) show it there, others in coloured blocks.
+
+    \b
+    Examples:
+      fcnseg view photo.jpg masks/photo.png
+      fcnseg view photo.jpg masks/photo.png --out overlay.png --legend
+    """
+    from fcnseg.errors import OutputError, SettingsError
+    from fcnseg.scoring.view import draw, read_labelled
+    from fcnseg.stream.decoding import pixels_of
+
+    if out_file is None and not _is_terminal():
+        raise SettingsError("standard output is no terminal that could show the picture; give --out FILE.png")
+    if out_file is not None and out_file.suffix.lower() != ".png":
+        raise SettingsError(f"--out is {out_file}; overlays are written as PNG, end it with .png")
+    labelled = read_labelled(mask, model, classes, head)
+    drawn = draw(pixels_of(image), labelled, opacity, legend)
+    if out_file is None:
+        _show(drawn)
+    else:
+        from fcnseg.files import whole_file
+
+        try:
+            with whole_file(out_file) as file:
+                drawn.save(file, format="PNG")
+        except OSError as error:
+            raise OutputError(f"{out_file} cannot be written: {error.strerror}; choose another place") from error
+    _list(labelled)
+
+
+def _is_terminal() -> bool:
+    """Whether standard output is a terminal that knows its size."""
+    return sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns > 0
+
+
+def _show(drawn: Image) -> None:
+    """As large as the terminal is wide."""
+    from textual_image.renderable import Image as Picture
+
+    out().print(Picture(drawn, width="auto"))
+
+
+def _list(labelled: Labelled) -> None:
+    names = labelled.space.names
+    for index, share in labelled.shares.items():
+        out().print(f"{100 * share:6.2f} % {index} {shown(names[index])}", markup=False)
+    void = 1 - sum(labelled.shares.values())
+    if void > 1e-9:
+        out().print(f"{100 * void:6.2f} % void", markup=False)

@@ -1,0 +1,99 @@
+"""`fcnseg view` as typed, and in a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fcnseg as library
+from fcnseg.overlays import overlay
+from tests.conftest import Outcome, photograph
+from tests.scoring.maps import save
+
+Command = Callable[..., Outcome]
+LABELS = np.tile(np.array([[0, 0, 3, 8], [0, 255, 3, 8]], np.uint8), (15, 10))  # 30 x 40
+
+
+def pair(folder: Path) -> tuple[Path, Path]:
+    return photograph(folder / "photo.png", 40, 30), save(folder / "mask.png", LABELS)
+
+
+def test_the_overlay_is_written_and_classes_are_listed(fcnseg: Command, tmp_path: Path) -> None:
+    image, mask = pair(tmp_path)
+    done = fcnseg("view", image, mask, "--out", tmp_path / "o.png", "--opacity", 0.7)
+    assert done.code == 0
+    space = library.find_recipe("street-fcn8s").heads[0].labels
+    expected = overlay(np.asarray(Image.open(image)), LABELS, space, 0.7)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "o.png")), expected)
+    lines = [line.split() for line in done.out.splitlines()]
+    assert lines[0] == ["37.50", "%", "0", "sky"]
+    assert lines[-1] == ["12.50", "%", "void"]
+
+
+def test_the_legend_lies_beside_the_image(fcnseg: Command, tmp_path: Path) -> None:
+    image, mask = pair(tmp_path)
+    assert fcnseg("view", image, mask, "--out", tmp_path / "o.png", "--legend").code == 0
+    whole = np.asarray(Image.open(tmp_path / "o.png"))
+    space = library.find_recipe("street-fcn8s").heads[0].labels
+    beside = {tuple(color) for color in whole[:, 48:].reshape(-1, 3).tolist()}
+    assert {space.colors[i] for i in (0, 3, 8)} <= beside
+    assert space.colors[1] not in beside
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "reason"),
+    [
+        (LABELS.T, [], "30 x 40 px"),
+        (np.full_like(LABELS, 77), [], "77|no class"),
+        (LABELS, ["--model", "voc-fcn9s"], "voc-fcn"),
+        (LABELS, ["--model", "siftflow-fcn8s"], "--head"),
+        (LABELS, ["--out", "overlay.jpg"], "PNG"),
+        (LABELS, ["--opacity", "2"], "opacity"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    fcnseg: Command, tmp_path: Path, labels: np.ndarray, options: list[str], reason: str
+) -> None:
+    image, mask = pair(tmp_path)
+    save(mask, labels)
+    done = fcnseg("view", image, mask, "--out", tmp_path / "o.png", *options)
+    assert done.code == 2
+    assert any(words in done.error_line for words in reason.split("|"))
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_without_a_terminal_a_file_is_asked_for(fcnseg: Command, tmp_path: Path) -> None:
+    assert "--out" in fcnseg("view", *pair(tmp_path)).error_line
+
+
+def test_a_terminal_shows_the_picture(tmp_path: Path) -> None:
+    image, mask = pair(tmp_path)
+    terminal, inside = pty.openpty()
+    fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fcnseg", "view", str(image), str(mask)], stdin=inside, stdout=inside, stderr=inside
+    )
+    os.close(inside)
+    seen = b""
+    while True:
+        try:
+            data = os.read(terminal, 1 << 16)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        seen += data
+    assert process.wait(60) == 0
+    assert "▀".encode() in seen or "▄".encode() in seen
+    assert b"37.50 % 0 sky" in seen
