@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,18 +45,23 @@ def overlay(pixels: NDArray[np.uint8], labels: Labels, space: LabelSpace, opacit
     return mixed
 
 
-def legend(space: LabelSpace) -> Image:
-    """The classes in their colours with their names, one a row in columns of up to 20: an RGB Pillow image."""
+def legend(space: LabelSpace, only: Sequence[int] | None = None) -> Image:
+    """The classes (or those of the labels in `only`) in their colours, with label and name, in columns of up to 20.
+
+    Gives an RGB Pillow image.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
+    shown = range(space.classes) if only is None else only
+    titles = [f"{index} {space.names[index]}" for index in shown]
     font = ImageFont.load_default(13)
-    row, columns = LEGEND_ROW_PX, -(-space.classes // 20)
-    per_column = -(-space.classes // columns)
-    width = round(max(font.getlength(f"{i} {name}") for i, name in enumerate(space.names))) + 2 * row
+    row, columns = LEGEND_ROW_PX, -(-len(shown) // 20)
+    per_column = -(-len(shown) // columns)
+    width = round(max(map(font.getlength, titles))) + 2 * row
     image = Image.new("RGB", (width * columns, row * per_column + row // 2), "white")
     draw = ImageDraw.Draw(image)
-    for index, (name, color) in enumerate(zip(space.names, space.colors, strict=True)):
-        left, top = index // per_column * width + row // 4, index % per_column * row + row // 4
-        draw.rectangle((left, top, left + row, top + row - 5), fill=color, outline="black")
-        draw.text((left + row + 6, top), f"{index} {name}", fill="black", font=font)
+    for place, (index, title) in enumerate(zip(shown, titles, strict=True)):
+        left, top = place // per_column * width + row // 4, place % per_column * row + row // 4
+        draw.rectangle((left, top, left + row, top + row - 5), fill=space.colors[index], outline="black")
+        draw.text((left + row + 6, top), title, fill="black", font=font)
     return image

@@ -40,3 +40,9 @@ def test_the_legend_shows_every_colour(classes: int) -> None:
     space = LabelSpace(tuple(f"class {i}" for i in range(classes)), tuple(voc_color(i) for i in range(classes)))
     shown = {color for _, color in legend(space).getcolors(1 << 24)}
     assert set(space.colors) <= shown
+
+
+def test_a_legend_of_some_keeps_their_labels() -> None:
+    assert legend(SPACE, [2]).tobytes() != legend(LabelSpace(SPACE.names[2:], SPACE.colors[2:])).tobytes()
+    shown = {color for _, color in legend(SPACE, [0, 2]).getcolors(1 << 24)}
+    assert SPACE.colors[1] not in shown

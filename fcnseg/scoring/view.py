@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,8 +83,7 @@ def draw(pixels: NDArray[np.uint8], labelled: Labelled, opacity: float = 0.5, wi
     shown = sorted(labelled.shares)
     if not (with_legend and shown):
         return drawn
-    some = replace(space, names=tuple(space.names[i] for i in shown), colors=tuple(space.colors[i] for i in shown))
-    beside = legend(some)
+    beside = legend(space, shown)
     size = drawn.width + MARGIN_PX + beside.width, max(drawn.height, beside.height)
     whole = Image.new("RGB", size, "white")
     whole.paste(drawn, (0, 0))
