@@ -107,7 +107,7 @@ def _compared(before: str, after: str, options: DiffOptions, quiet: bool) -> Dif
 def _write_json(result: Diff, file: Path) -> None:
     from fcnseg.files import whole_file
 
-    text = json.dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n"
     if file == Path("-"):
         typer.echo(text, nl=False)
     else:

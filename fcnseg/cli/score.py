@@ -199,7 +199,7 @@ def _write(result: Score, files: dict[str, Path | None]) -> None:
             typer.echo(writers[name](result), nl=False)
         elif file:
             with whole_file(file) as opened:
-                opened.write(writers[name](result).encode())
+                opened.write(writers[name](result).encode(errors="backslashreplace"))
 
 
 # ---------------------------------------------------------------------- terminal

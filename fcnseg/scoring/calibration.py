@@ -15,15 +15,14 @@ BINS = 15
 Bins = NDArray[np.float64]
 
 
-def confidence_bins(probabilities: NDArray[np.floating[Any]], truth: Map) -> Bins:
+def confidence_bins(confidence: NDArray[np.floating[Any]], predicted: Map, truth: Map) -> Bins:
     """Pixels, right ones, and the sum of confidences by bin of confidence; 3 x BINS.
 
-    `probabilities` are K x H x W; `truth` codes H x W, negative where nothing counts. The confidence of a pixel is
-    its largest probability.
+    All are H x W: `confidence` is the probability of the `predicted` class, `truth` is negative where nothing counts.
     """
     counted = truth >= 0
-    confidence = probabilities.max(0)[counted].astype(np.float64)
-    right = probabilities.argmax(0)[counted] == truth[counted]
+    confidence = confidence[counted].astype(np.float64)
+    right = predicted[counted] == truth[counted]
     bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)  # (low, high]
     weights = (None, right, confidence)
     return np.stack([np.bincount(bins, w, BINS).astype(np.float64) for w in weights])

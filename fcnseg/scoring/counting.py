@@ -100,8 +100,10 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
             boundary=boundary_tally(*coded, to_other, how.classes),
             bands=band_counts(*coded, to_other, how.bands, how.classes),
         )
-    if raw_predicted.kind == "probabilities":
-        found = replace(found, bins=confidence_bins(raw_predicted.values, _coded(truth, truth_codes)))
+    probable = raw_predicted.kind == "probabilities"
+    confidence = raw_predicted.values.max(0) if probable else raw_predicted.confidence
+    if confidence is not None:
+        found = replace(found, bins=confidence_bins(confidence, predicted, _coded(truth, truth_codes)))
     return found
 
 

@@ -73,7 +73,7 @@ def render(file: Path, template: str, **values: Any) -> None:
     )
     text = environment.get_template(template).render(levels=Markup(_levels()), **values)
     with whole_file(file) as opened:
-        opened.write(text.encode())
+        opened.write(text.encode(errors="backslashreplace"))
 
 
 def share_cell(value: float) -> Cell:

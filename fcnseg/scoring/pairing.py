@@ -86,7 +86,13 @@ def is_single(source: str) -> bool:
 
 def _files(folder: str) -> Iterable[str]:
     """The label maps below a folder, relative to it, sorted; hidden folders and files are passed by."""
+    seen = set[str]()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.lower().endswith(MAPS) and not name.startswith("."):
@@ -120,13 +126,13 @@ def _without_suffix(name: str) -> str:
 
 
 def read_list(file: Path) -> tuple[str, ...]:
-    """The images of a split file, one name a line (`2007_000033`, or paths with or without suffix); # comments.
+    """The images of a split file, one name a line: `2007_000033`, or a path with or without suffix.
 
     Raises SettingsError if it cannot be read, is empty, or names an image twice.
     """
     try:
-        lines = (line.partition("#")[0].split() for line in file.read_text(encoding="utf-8").splitlines())
-        names = [_without_suffix(words[0]) for words in lines if words]
+        lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
+        names = [_without_suffix(line.removeprefix("./")) for line in lines if line and not line.startswith("#")]
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the list {file} cannot be read: {error}; give a text file, one name a line") from error
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from fcnseg.scoring.conventions import VARIABLES
 
 IMAGES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".pnm")
 LOSSY = (".jpg", ".jpeg", ".webp")
-MAPS = (*IMAGES, *LOSSY, ".npy", ".mat")
+MAPS = (*IMAGES, *LOSSY, ".npy", ".npz", ".mat")
 """The suffixes of files that hold one label map each; lossy ones are listed, so that reading them can say why not."""
 VOLUMES = (".h5", ".hdf5", ".hdf")
 
@@ -39,12 +39,14 @@ class Place:
 @dataclass(frozen=True)
 class RawMap:
     """What a file holds: values H x W (any whole numbers), or colours H x W x 3 (uint8 RGB), or probabilities
-    K x H x W (floats). `palette` is an indexed image's, `variable` the name in a `.mat` file.
+    K x H x W (floats). `palette` is an indexed image's, `variable` the name in a `.mat` file, `confidence` the
+    probability of each label, H x W, where it was kept beside labels.
     """
 
     values: NDArray[Any]
     palette: tuple[Color, ...] = ()
     variable: str = ""
+    confidence: NDArray[Any] | None = None
 
     @property
     def kind(self) -> str:
@@ -62,6 +64,8 @@ def read_map(place: Place) -> RawMap:
             return _checked(_from_volume(place))
         if suffix == ".npy":
             return _checked(RawMap(np.load(place.file, allow_pickle=False)))
+        if suffix == ".npz":
+            return _checked(_from_top_k(place.file))
         if suffix == ".mat":
             return _checked(_from_mat(place.file))
         return _checked(_from_image(Path(place.file).read_bytes()))
@@ -104,7 +108,15 @@ def _checked(raw: RawMap) -> RawMap:
         )
     if values.size == 0:
         raise LabelsError("is empty")
-    return RawMap(values, raw.palette, raw.variable)
+    return replace(raw, values=values)
+
+
+def _from_top_k(file: str) -> RawMap:
+    """What `fcnseg run --top-k` writes: `classes` and `probabilities`, k x H x W, the most probable first."""
+    with np.load(file, allow_pickle=False) as found:
+        if set(found) != {"classes", "probabilities"} or found["classes"].shape != found["probabilities"].shape:
+            raise LabelsError(f"holds {', '.join(found)}; expected classes and probabilities, k x H x W")
+        return RawMap(found["classes"][0], confidence=found["probabilities"][0])
 
 
 # ---------------------------------------------------------------------- images
@@ -119,7 +131,7 @@ def _from_image(data: bytes) -> RawMap:
     from PIL import Image
 
     image: Image.Image
-    with Image.open(io.BytesIO(data)) as image:
+    with _any_size(), Image.open(io.BytesIO(data)) as image:
         if image.format in ("JPEG", "WEBP", "MPO"):
             raise LabelsError(f"is {image.format}, which changes labels; keep label maps as PNG")
         if image.mode == "P":
@@ -136,6 +148,18 @@ def _from_image(data: bytes) -> RawMap:
         if image.mode == "L" and data[:8] == PNG:
             values = values // GREY_STEP.get(data[24], 1)
         return RawMap(values)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Label maps of orbits and slides have more pixels than Pillow lets images have (for the whole process)."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 # ---------------------------------------------------------------------- MATLAB
@@ -205,6 +229,14 @@ def places_in_volume(file: str, name: str = "") -> dict[str, Place]:
         if not places:
             raise LabelsError("holds no label maps: datasets H x W, N x H x W or K x H x W")
     return places
+
+
+def has_member(file: str, name: str) -> bool:
+    """Whether an HDF5 file has a group or dataset of that name. Raises LabelsError if it cannot be read."""
+    import h5py
+
+    with _named(Place(file)), h5py.File(file) as h5:
+        return name in h5
 
 
 def _members(file: str, path: str, node: Any) -> dict[str, Place]:

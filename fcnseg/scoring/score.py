@@ -23,6 +23,7 @@ from fcnseg.scoring.labelling import (
 )
 from fcnseg.scoring.meaning import Meaning, color_codes
 from fcnseg.scoring.pairing import MODES, Pairing, PairingOptions, pair_sources, read_list
+from fcnseg.scoring.reading import VOLUMES, has_member
 from fcnseg.scoring.result import LeftOut, Score, score_of
 from fcnseg.scoring.workers import compare_all
 
@@ -204,6 +205,9 @@ def heads_of(
 
 
 def _below(source: str, *names: str) -> str | None:
+    """The folder of one of these names in a folder, or the group in an HDF5 file."""
+    if Path(source).suffix.lower() in VOLUMES:
+        return next((f"{source}::/{name}" for name in names if has_member(source, name)), None)
     return next((f"{source}/{name}" for name in names if Path(source, name).is_dir()), None)
 
 

@@ -67,11 +67,13 @@ class _Processes:
             if not hasattr(self.local, "process"):
                 self.local.process = self._start()
             _send(self.local.process.stdin, batch)
-            found: Found = pickle.load(self.local.process.stdout)  # written by our own worker
+            found: Found | Exception = pickle.load(self.local.process.stdout)  # written by our own worker
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise FcnsegError(
                 f"a process that compared {batch[0].key} and the next died; fewer --workers need less memory"
             ) from error
+        if isinstance(found, Exception):
+            raise found
         return found
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -105,7 +107,11 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             batch = pickle.load(requests)
         except EOFError:
             return
-        _send(answers, [compare(pair, how) for pair in batch])
+        try:
+            found: Found | Exception = [compare(pair, how) for pair in batch]
+        except Exception as error:
+            found = error
+        _send(answers, found)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from fcnseg.scoring.result import ClassScore, ImageScore, Score
 
 def score_json(score: Score) -> str:
     """`Score.as_dict` as text."""
-    return json.dumps(score.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(score.as_dict(), indent=1, allow_nan=False) + "\n"
 
 
 def classes_csv(score: Score) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from fcnseg.labels import voc_color
 from fcnseg.scoring.confusion import confusion
 from fcnseg.scoring.conventions import CONTEXT_LABELS
 from fcnseg.scoring.measures import FIGURES, Tally
+from fcnseg.scoring.writing import score_json
 from tests.scoring.maps import data_set, random_maps, save
 
 
@@ -113,6 +116,17 @@ def test_probabilities_are_scored_and_calibrated(tmp_path: Path) -> None:
             scored(tmp_path / "pred", tmp_path / "gt", classes="3")
 
 
+def test_the_most_probable_classes_alone_are_calibrated_too(tmp_path: Path) -> None:
+    save(tmp_path / "gt/x.png", np.array([[0, 1, 255]], np.uint8))
+    (tmp_path / "pred").mkdir()
+    classes, probabilities = np.array([[[0, 2, 1]]], np.uint8), np.array([[[0.75, 0.5, 1]]], np.float16)
+    np.savez(tmp_path / "pred/x.npz", classes=classes, probabilities=probabilities)
+    score = scored(tmp_path / "pred", tmp_path / "gt", classes="3")
+    assert score.pixel_accuracy == 0.5
+    assert score.calibration is not None
+    assert score.calibration.expected_error == pytest.approx((0.25 + 0.5) / 2)
+
+
 # ---------------------------------------------------------------------- pairing
 
 
@@ -143,7 +157,7 @@ def test_missing_and_extra_files_are_errors_unless_allowed(tmp_path: Path) -> No
 
 def test_a_list_says_what_is_scored(tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 3, ("a", "b", "c"))
-    (tmp_path / "val.txt").write_text("a\nc.png  # a comment\n\n")
+    (tmp_path / "val.txt").write_text("# a comment\na\n./c.png\r\n\n")
     score = scored(predictions, truth, classes="3", list=tmp_path / "val.txt")
     assert [s.key for s in score.image_scores] == ["a", "c"]
     assert score.exit_code == 0
@@ -191,6 +205,27 @@ def test_hidden_records_are_no_predictions(tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 3)
     save(predictions / ".fcnseg/legend.png", np.zeros((9, 9), np.uint8))
     assert scored(predictions, truth, classes="3").images == 3
+
+
+def test_folders_that_hold_themselves_are_searched_once(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3)
+    (predictions / "again").symlink_to(predictions)
+    assert scored(predictions, truth, classes="3").images == 3
+
+
+def test_names_of_any_bytes_are_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xe2\x82\xac")
+    predictions, truth = data_set(tmp_path, 1, 3, (name,))
+    score = scored(predictions, truth, classes="3")
+    assert json.loads(score_json(score).encode())["image_scores"][0]["key"] == name
+
+
+def test_heads_in_a_volume_are_scored(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "pred.h5", "w") as h5:
+        for head in ("semantic", "geometric"):
+            h5[f"{head}/x.jpg"] = np.array([[0, 1, 2, 2]], np.uint8)
+            save(tmp_path / "gt" / head / "x.png", np.array([[0, 1, 2, 1]], np.uint8))
+    assert scored(tmp_path / "pred.h5", tmp_path / "gt", model="siftflow-fcn8s").geometric_accuracy == 0.75
 
 
 def test_empty_and_missing_folders_are_named(tmp_path: Path) -> None:
