@@ -211,7 +211,7 @@ FIGURES = {
     "mean_iu": "mean IU",
     "frequency_weighted_iu": "frequency weighted IU",
     "mean_dice": "mean Dice (F1)",
-    "kappa": "Cohen's kappa x 100",
+    "kappa": "Cohen's kappa",
 }
 
 
@@ -227,8 +227,12 @@ def _show_head(result: Score) -> None:
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, title in FIGURES.items():
-        unit = "" if name == "kappa" else " %"
-        table.add_row(title, _percent(getattr(result, name)) + unit, _range(result.intervals.get(name)))
+        value, interval = getattr(result, name), result.intervals.get(name)
+        if name == "kappa":
+            bounds = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval and interval[0] == interval[0] else ""
+            table.add_row(title, "-" if value != value else f"{value:.4f}", bounds)
+        else:
+            table.add_row(title, f"{_percent(value)} %", _range(interval))
     if result.boundary_iu is not None:
         table.add_row("boundary IU", f"{_percent(result.boundary_iu)} %", "")
     if result.calibration:

@@ -166,7 +166,7 @@ def _check_range(place: Place, values: Counts, wrong: NDArray[np.bool_], counts:
         if classes == 2 and set(found) == {255}:
             hint = "; --binary reads 0/255 masks"
         elif set(found) == {classes}:
-            hint = "; --reduce-labels reads classes that count from 1"
+            hint = f"; --ignore {classes} takes it as void, --reduce-labels classes as counted from 1"
     raise LabelsError(f"{place} has label {value} on {count} pixels{more}, but {expected}{hint}")
 
 
