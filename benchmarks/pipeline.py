@@ -52,6 +52,7 @@ from fcnseg.types import (
 
 RECIPE = find_recipe("street-fcn8s")
 EXAMPLES = Path(__file__).parent.parent / "examples" / "street" / "images"
+LINKS = 20_000
 OVERHEAD_IMAGES, OVERHEAD_ROUNDS, NULL_IMAGES = 300, 3, 2000
 
 
@@ -83,8 +84,9 @@ class NullEngine:
 def linked(photos: Path, folder: Path, count: int) -> Path:
     """A folder of that many names, each a hard link to one of the photographs."""
     files = sorted(p for p in photos.iterdir() if p.suffix in (".jpg", ".png"))
-    copies = [Path(shutil.copy(p, folder.parent)) for p in files]
     for i in range(count):
+        if i % LINKS == 0:  # file systems bound the links to a file
+            copies = [Path(shutil.copy(p, folder.parent / f"{i}{p.name}")) for p in files]
         link = folder / f"{i // 1000:03}" / f"{i:06}{files[i % len(files)].suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
         os.link(copies[i % len(copies)], link)
