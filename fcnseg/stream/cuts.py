@@ -56,14 +56,14 @@ def cut_image(
     """The tiles, row by row, of an image of that height and width: those with the least pixels in all, each no larger
     than `largest` (height, width) and of no more than `most_px` pixels. Empty if there are none that small."""
     choices = [
-        (height * down * width * across, height, width)
+        (height * down * width * across, down * across, height, width)
         for height, down in _sides(size[0], seen)
         for width, across in _sides(size[1], seen)
         if height <= largest[0] and width <= largest[1] and height * width <= most_px
     ]
     if not choices:
         return ()
-    _, height, width = min(choices)
+    *_, height, width = min(choices)
     return tuple(product(cut_axis(size[0], height, seen), cut_axis(size[1], width, seen)))
 
 

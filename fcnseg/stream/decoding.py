@@ -28,6 +28,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
 from fcnseg.types import Pixels
@@ -82,6 +83,9 @@ PNG_SIGNATURE_BYTES = 8
 
 PIECE_BYTES = 1 << 20
 
+BAND_PIXELS = 1 << 24
+"""Images of more pixels are converted in bands of so many and turned as they are read: without copies of the whole."""
+
 BYTES_PER_PIXEL = {"color": 3, "hha": 3, "depth": 4}
 """What the pixels of each modality take once decoded."""
 
@@ -111,6 +115,8 @@ def _opened(source: Path | bytes, max_pixels: int) -> Image.Image:
     if size == 0:
         raise ImageError("the file is empty (0 bytes)")
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    if isinstance(image, TiffImageFile):
+        image.filename = ""  # Pillow maps files with a name into memory, and then garbles those that it turns
     try:
         check_pixels(image.height, image.width, max_pixels)
         frames = getattr(image, "n_frames", 1)
@@ -199,7 +205,10 @@ def _disguise(source: Path | bytes) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as in EXIF data; of a PNG without decoding it, which its own `getexif` would."""
+    """1 to 8, as in EXIF data, 1 for TIFFs, which Pillow turns itself; of a PNG without decoding it, which its own
+    `getexif` would."""
+    if isinstance(image, TiffImageFile):
+        return 1
     try:
         if isinstance(image, PngImageFile) and image.fp is not None:
             for kind, length in _png_chunks(image.fp):
@@ -223,9 +232,11 @@ UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels as they should be seen, contiguous."""
-    turn = UPRIGHT.get(orientation)
-    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+    """Pixels as they should be seen; contiguous unless they are many."""
+    if orientation not in UPRIGHT:
+        return pixels
+    turned = UPRIGHT[orientation](pixels)
+    return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= BAND_PIXELS else turned
 
 
 def _color(image: Image.Image) -> Pixels:
@@ -253,6 +264,17 @@ def _plain_jpeg(image: Image.Image) -> Pixels | None:
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode == "F":
         raise ImageError("floating-point samples have no 8-bit meaning; convert the image to 8 or 16 bits")
+    rows = max(1, BAND_PIXELS // image.width)
+    if rows >= image.height:
+        return _rgb_band(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _rgb_band(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _rgb_band(image: Image.Image) -> Pixels:
     if image.mode.startswith("I"):
         return np.repeat(_high_byte(np.asarray(image))[..., None], 3, axis=2)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))

@@ -11,7 +11,7 @@ import torch
 
 from fcnseg.engine import tensorrt_runtime
 from fcnseg.engine.tensorrt_runtime import TensorRTEngine
-from fcnseg.errors import EngineError, ImageError
+from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import find_recipe
 from fcnseg.types import EngineInfo
 from tests.conftest import make_tiny
@@ -98,6 +98,19 @@ def test_sizes_outside_the_profiles_are_refused_with_the_ranges(opened: Callable
             engine.infer(image(0, 20, 20))
         inputs = image(1, 20, 20)  # and it still works
         assert np.array_equal(engine.infer(inputs)[0]["labels"], inputs["color"][..., 0] % 5)
+
+
+def test_what_is_too_large_is_told_from_what_is_too_small(opened: Callable[..., TensorRTEngine]) -> None:
+    with opened(FakePlan([SMALL, LARGE])) as engine:
+        assert (engine.info.largest, engine.info.max_batch) == ((200, 300), 4)
+        for inputs in (image(1, 201, 300), image(1, 30, 301)):
+            with pytest.raises(TooLargeError):
+                engine.infer(inputs)
+        with pytest.raises(TooLargeError):
+            list(engine.infer_many([image(5, 20, 20)]))
+        with pytest.raises(ImageError) as caught:
+            engine.infer(image(1, 20, 60))
+        assert not isinstance(caught.value, TooLargeError)
 
 
 @pytest.mark.parametrize(

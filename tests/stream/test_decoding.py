@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fcnseg.errors import ImageError
+from fcnseg.stream import decoding
 from fcnseg.stream.decoding import pixels_of, read_color, read_depth, read_hha
 
 RNG = np.random.default_rng(0)
@@ -286,3 +287,34 @@ def test_every_flipped_bit_of_a_pngs_pixels_is_found() -> None:
         flipped[position] ^= 1 << position % 8
         with pytest.raises(ImageError, match=r"damaged|truncated|cannot be (read|decoded)"):
             read_color(bytes(flipped))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "CMYK", "LA", "I;16"])
+def test_images_of_many_pixels_are_converted_in_bands(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    high = Image.fromarray(RNG.integers(0, 1 << 16, (7, 5), dtype=np.uint16))
+    image = high if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
+    path = save(tmp_path, image, "a.tiff", exif=exif)
+    whole = read_color(path)
+    monkeypatch.setattr(decoding, "BAND_PIXELS", 11)
+    assert np.array_equal(read_color(path), whole)
+    if mode == "RGB":
+        assert np.array_equal(whole, np.rot90(PIXELS, -1))
+    assert whole.shape == (5, 7, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("name", "mode"), [("a.png", "RGB"), ("a.tiff", "RGB"), ("a.tiff", "L"), ("a.tiff", "RGBA")])
+def test_every_format_is_turned_upright_once(tmp_path: Path, name: str, mode: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(PIXELS).convert(mode)
+    told: list[tuple[int, int]] = []
+    path = save(tmp_path, image, name, exif=exif)
+    pixels = read_color(path, 35, lambda height, width: told.append((height, width)))
+    image.getexif()[0x0112] = orientation
+    assert np.array_equal(pixels, np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    assert told == [pixels.shape[:2]]
