@@ -67,7 +67,7 @@ def score(
     ] = None,
     palette: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What colours of RGB ground truth mean: lines `RED GREEN BLUE CLASS`."),
+        typer.Option(metavar="FILE", help="What colours of RGB maps mean: lines `RED GREEN BLUE CLASS`."),
     ] = None,
     any_palette: Annotated[
         bool, typer.Option("--any-palette", help="Indexed images may have other colours than the model.")

@@ -134,6 +134,10 @@ def _from_image(data: bytes) -> RawMap:
     with _any_size(), Image.open(io.BytesIO(data)) as image:
         if image.format in ("JPEG", "WEBP", "MPO"):
             raise LabelsError(f"is {image.format}, which changes labels; keep label maps as PNG")
+        if getattr(image, "n_frames", 1) > 1:
+            raise LabelsError(f"holds {image.n_frames} pictures; keep one label map in a file")  # type: ignore[attr-defined]
+        if image.mode.startswith("RGB") and data[:8] == PNG and data[24] == 16:
+            raise LabelsError("has colours of 16 bits a channel; save them with 8")
         if image.mode == "P":
             palette = image.getpalette() or []
             image.load()

@@ -32,6 +32,9 @@ BANDS = (1, 2, 3, 5, 10, 20, 40)
 
 FAULTS_SHOWN = 3
 
+FILES = frozenset({"list", "label_map", "palette"})
+"""Options that name files."""
+
 
 @dataclass(frozen=True)
 class ScoreOptions:
@@ -45,7 +48,7 @@ class ScoreOptions:
     tell how files are named, e.g. "{stem}_gtFine_labelIds.png". `num_parts` and `part_id`: only every so many-th pair.
 
     Values: `ignore` do not count in ground truth, besides the recipe's; `reduce_labels` takes 0 as void and counts
-    classes from 1; `label_map` and `palette` are files that say what values and colours mean in ground truth.
+    classes from 1; `label_map` is a file that says what values mean in ground truth, `palette` one for colours.
 
     `boundary` also measures boundary IU and bands. `resamplings` are those of the intervals, 0 for none. `allow_*`
     leave out what would be an error otherwise; `any_palette` does not compare palettes with the classes' colours.
@@ -121,6 +124,10 @@ def score(
 
         fcnseg.score("masks", "gt", model="voc-fcn8s").mean_iu
     """
+    for name in FILES & options.keys():
+        options[name] = None if options[name] is None else Path(options[name])
+    if isinstance(options.get("classes"), int):
+        options["classes"] = str(options["classes"])
     return score_with(os.fspath(predictions), os.fspath(truth), ScoreOptions(**options), on_progress)
 
 
@@ -215,17 +222,18 @@ def _comparison(head: HeadRecipe, labelling: Labelling, options: ScoreOptions) -
     space = head.labels
     checked = labelling.colored and not options.any_palette
     own_void = frozenset() if options.binary else frozenset({space.ignore})
+    colors = read_palette(options.palette, space) if options.palette else color_codes(space)
     truth = Meaning(
         space,
         void=own_void | frozenset(options.ignore),
         table=read_label_map(options.label_map, space) if options.label_map else None,
         reduced=options.reduce_labels,
         binary=options.binary,
-        colors=read_palette(options.palette, space) if options.palette else color_codes(space),
+        colors=colors,
         checked=checked,
         conventional=not (options.label_map or options.binary),
     )
-    prediction = Meaning(space, own_void, binary=options.binary, colors=color_codes(space), checked=checked)
+    prediction = Meaning(space, own_void, binary=options.binary, colors=colors, checked=checked)
     return Comparison(truth, prediction, BANDS if options.boundary else ())
 
 

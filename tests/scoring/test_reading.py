@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -121,6 +122,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "two.mat": (lambda p: scipy.io.savemat(p, {"a": LABELS, "b": LABELS}), "several"),
     "half.mat": (lambda p: scipy.io.savemat(p, {"S": LABELS + 0.5}), "whole numbers"),
     "text.mat": (lambda p: p.write_text("x" * 300), "cannot be read"),
+    "pages.tif": (
+        lambda p: Image.fromarray(LABELS).save(p, save_all=True, append_images=[Image.fromarray(LABELS)]),
+        "2 pictures",
+    ),
+    "deep.png": (lambda p: cv2.imwrite(str(p), np.zeros((2, 3, 3), np.uint16)), "16 bits"),
     "clear.png": (lambda p: Image.new("RGBA", (3, 2), (1, 2, 3, 90)).save(p), "transparent"),
 }
 

@@ -381,6 +381,26 @@ def test_nyud_and_pascal_context_by_their_variables(tmp_path: Path) -> None:
     assert scored(tmp_path / "pred", tmp_path / "gt", model="pascalcontext-fcn8s").pixel_accuracy == 1
 
 
+def test_volumes_of_matlab_are_read_column_by_column(tmp_path: Path) -> None:
+    labels = np.array([[[0, 1, 2], [2, 1, 0]], [[1, 1, 1], [0, 0, 0]]], np.uint16)  # N x H x W
+    with h5py.File(tmp_path / "labeled.mat", "w") as h5:
+        h5["labels"] = labels.transpose(0, 2, 1)
+        h5["depths"] = np.zeros((2, 3, 2), np.float32)
+    for number, values in enumerate(labels):
+        save(tmp_path / f"pred/{number:06}.png", values.astype(np.uint8))
+    score = scored(tmp_path / "pred", Path(f"{tmp_path}/labeled.mat::/labels"), classes=3)
+    assert (score.images, score.pixel_accuracy) == (2, 1)
+
+
+def test_negative_values_may_be_void(tmp_path: Path) -> None:
+    predictions, truth = tmp_path / "pred.npy", tmp_path / "gt.npy"
+    np.save(truth, np.array([[-1, 0, 1]], np.int32))
+    np.save(predictions, np.array([[0, 0, 1]], bool))
+    with pytest.raises(LabelsError, match="label -1 on 1 pixels"):
+        scored(predictions, truth, classes=2)
+    assert scored(predictions, truth, classes=2, ignore=(-1,)).pixels == 2
+
+
 def test_every_context_class_has_its_label() -> None:
     names = fcnseg.find_recipe("pascalcontext-fcn8s").heads[0].labels.names
     assert names[0] == "background"
