@@ -35,7 +35,7 @@ class Comparison:
 @dataclass(frozen=True)
 class PairCounts:
     """What one pair adds. `rows`, `columns`, `counts` are the entries of its confusion matrix that are not 0;
-    `void` its pixels that do not count; `void_value` whether its ground truth has the value 255 as void.
+    `void` its pixels that do not count; `void_255` whether its ground truth has the value 255 as void.
     """
 
     key: str

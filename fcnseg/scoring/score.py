@@ -20,9 +20,10 @@ from fcnseg.scoring.labelling import (
     find_labelling,
     read_label_map,
     read_palette,
+    recorded_classes,
 )
 from fcnseg.scoring.meaning import Meaning, color_codes
-from fcnseg.scoring.pairing import MODES, Pairing, PairingOptions, pair_sources, read_list
+from fcnseg.scoring.pairing import Pairing, PairingOptions, pair_sources, read_list
 from fcnseg.scoring.reading import VOLUMES, has_member
 from fcnseg.scoring.result import LeftOut, Score, score_of
 from fcnseg.scoring.workers import compare_all
@@ -81,7 +82,6 @@ class ScoreOptions:
         faults = [
             fault
             for wrong, fault in (
-                (self.pair not in MODES, f"pair is {self.pair!r}; it is one of {', '.join(MODES)}"),
                 (self.reduce_labels + self.binary + (self.label_map is not None) > 1,
                  "reduce-labels, binary and label-map each say how values are read; give one of them"),
                 (not 0 <= self.part_id < self.num_parts, f"part-id is {self.part_id}; it is from 0 to num-parts - 1"),
@@ -154,11 +154,18 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
     """What is to be compared, head by head. Raises as `score`, before any map is read."""
     labelling = find_labelling(options.model, options.classes, options.binary, predictions)
     convention = convention_of(labelling.model)
+    recorded = recorded_classes(predictions)
     tasks = []
     for head, ours, theirs in heads_of(labelling, predictions, truth, options.head):
         space = head.labels
         if space.classes > MOST_CLASSES:
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
+        predicted = recorded.get(head.name)
+        if predicted and len(predicted) != space.classes:
+            raise SettingsError(
+                f"{predictions} was predicted with {len(predicted)} classes, but {space.classes} are to be scored; "
+                "--model says whose"
+            )
         pairing = pair_sources(
             ours,
             theirs,
@@ -248,7 +255,9 @@ def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
         if not (options.allow_void if fault.all_void else options.allow_invalid)
     ]
     if refused:
-        raise LabelsError(_faults([fault for fault, _ in refused], len(task.pairing.pairs), {o for _, o in refused}))
+        message = _faults([fault for fault, _ in refused], len(task.pairing.pairs), {o for _, o in refused})
+        guessed = not (options.model or options.classes or options.binary)
+        raise LabelsError(message + (f"; classes are those of {task.model}, --model names others" if guessed else ""))
     if not totals.keys:
         raise LabelsError("nothing is left to score: every pair was left out; see what --allow options let pass")
     binary_like = task.comparison.classes == 2 and not totals.counts[1].any() and totals.void_255
@@ -280,11 +289,13 @@ def _scored(totals: Totals, task: Task, options: ScoreOptions, predictions: str,
         "interval_seed": SEED,
         "boundary_ratio": BOUNDARY_RATIO,
     }
+    matlab = any(pair.truth.file.lower().endswith(".mat") for pair in task.pairing.pairs)
+    uncounted = frozenset() if matlab else task.comparison.truth.uncounted  # `.mat` values are of the data set's own
     left_out = LeftOut(task.pairing.missing, task.pairing.extra, task.pairing.excluded)
     return score_of(
         totals,
         space,
-        frozenset(absent | task.comparison.truth.uncounted),
+        uncounted | absent,
         left_out,
         task.comparison.bands,
         options.resamplings,

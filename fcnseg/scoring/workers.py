@@ -111,7 +111,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             found: Found | Exception = [compare(pair, how) for pair in batch]
         except Exception as error:
             found = error
-        _send(answers, found)
+        try:
+            _send(answers, found)
+        except BrokenPipeError:  # nobody waits for it
+            return
 
 
 if __name__ == "__main__":

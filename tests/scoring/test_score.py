@@ -401,6 +401,20 @@ def test_negative_values_may_be_void(tmp_path: Path) -> None:
     assert scored(predictions, truth, classes=2, ignore=(-1,)).pixels == 2
 
 
+def test_predictions_of_another_number_of_classes_are_refused(tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3)
+    (predictions / ".fcnseg").mkdir()
+    record = {"engine": {"heads": {"labels": ["a", "b", "c"]}}}
+    (predictions / ".fcnseg/run.json").write_text(json.dumps(record))
+    with pytest.raises(SettingsError, match="with 3 classes, but 21"):
+        scored(predictions, truth, model="voc-fcn8s")
+
+
+def test_whose_classes_were_taken_is_said(tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match=r"classes are those of street-fcn8s, --model names others"):
+        one(tmp_path, [[0, 15]], [[0, 15]])
+
+
 def test_every_context_class_has_its_label() -> None:
     names = fcnseg.find_recipe("pascalcontext-fcn8s").heads[0].labels.names
     assert names[0] == "background"
