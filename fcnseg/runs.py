@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from fcnseg.building import BuildHooks
 from fcnseg.deploy import EngineOptions, open_engine
-from fcnseg.errors import OutputError, SettingsError
+from fcnseg.errors import ImageError, OutputError, SettingsError
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.types import EngineInfo, Failure, StageTimes, Summary
 
 if TYPE_CHECKING:
     from fcnseg.stream.ledger import Ledger
     from fcnseg.stream.preflight import Listing
+    from fcnseg.stream.sources import ImageSource
     from fcnseg.stream.tiling import Predictor
     from fcnseg.stream.volumes import Volume
     from fcnseg.types import Engine, Reference, Sink, Source
@@ -62,12 +64,17 @@ class RunOptions:
     num_parts: int = 1
     part_id: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("out", "probabilities", "overlay"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
+
 
 @dataclass(frozen=True)
 class Hooks:
     """What a caller may listen to, from any thread: the building of an engine; the number of inputs while they are
     listed; the inputs of this part and the engine, before the start; the stages' times, once they run; every input as
-    it ends or is found done; a line worth saying."""
+    it ends or is found done; a line worth saying; what failed in an earlier run and is not tried again."""
 
     build: BuildHooks = field(default_factory=BuildHooks)
     on_listing: Callable[[int], None] = lambda count: None
@@ -76,6 +83,7 @@ class Hooks:
     on_result: Callable[[str, Failure | None], None] = lambda key, failure: None
     on_kept: Callable[[str], None] = lambda key: None
     on_note: Callable[[str], None] = lambda line: None
+    on_failed_before: Callable[[Failure], None] = lambda failure: None
 
 
 def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
@@ -101,8 +109,8 @@ def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
         engine = stack.enter_context(opened)
         predictor = predictor_of(options, recipe, engine)
         outputs.make()
-        ledger = stack.enter_context(open_ledger(options, recipe, engine.info, outputs, hooks))
-        ledger.note(listed=listing.parts)
+        ledger = stack.enter_context(open_ledger(options, recipe, engine.info, source, outputs, hooks))
+        ledger.note(listed=listing.parts, listed_at=time.time(), ended=None)
         total = listing.parts[options.part_id]
         hooks.on_start(total, engine.info)
         summary = flow(options, source, predictor, outputs, ledger, hooks, total)
@@ -124,6 +132,9 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"--part-id {options.part_id} is not one of 0 to {options.num_parts - 1} (--num-parts)")
     if options.top_k is not None and options.probabilities is None:
         faults.append("--top-k says which probabilities to keep; give --save-probabilities too")
+    places = [os.path.realpath(p) for p in (options.out, options.probabilities, options.overlay) if is_hdf5(p)]
+    if len(set(places)) < len(places):
+        faults.append(f"{places[0]} cannot hold both labels and probabilities; give two files")
     if options.num_parts > 1 and any(is_hdf5(path) for path in (options.out, options.probabilities)):
         faults.append("the parts of a run cannot share one HDF5 file; give a folder, or a file for each part")
     if not (options.tile in ("auto", "off") or isinstance(options.tile, int)):
@@ -137,7 +148,7 @@ def is_hdf5(path: Path | None) -> bool:
     return path is not None and path.suffix.lower() in HDF5
 
 
-def open_inputs(options: RunOptions, recipe: Recipe) -> Source:
+def open_inputs(options: RunOptions, recipe: Recipe) -> ImageSource:
     """The source of a run; its outputs are not among its inputs."""
     from fcnseg.stream.decoding import MAX_PIXELS
     from fcnseg.stream.sources import open_source
@@ -207,22 +218,44 @@ class Outputs:
                 ) from error
 
     def check(self) -> None:
-        """Refuse a file where a folder should be, and the reverse."""
+        """Refuse a file where a folder should be, and the reverse; outputs in the place of inputs; HDF5 files of
+        someone else."""
+        from fcnseg.stream.names import split_name
+
         options = self.options
+        inputs = [options.source, *options.companions.values()]
+        sources = {os.path.realpath(split_name(os.fspath(place))[0]) for place in inputs}
         for path in (options.out, options.probabilities, options.overlay):
             if path is None:
                 continue
+            if os.path.realpath(path) in sources:
+                raise SettingsError(
+                    f"{path} is an input: outputs there would replace an input, or become one; give another --out"
+                )
+            if is_hdf5(path) and path.is_file() and options.resume != "overwrite" and not self._is_ours(path):
+                raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
             if is_hdf5(path) and path.is_dir():
                 raise OutputError(f"{path} is a folder, but the output is an HDF5 file; give another name")
             for folder in path.parents if is_hdf5(path) else (path, *path.parents):
                 if folder.exists() and not folder.is_dir():
                     raise OutputError(f"{folder} is a file, but the output goes to a folder; give another path")
 
+    def _is_ours(self, file: Path) -> bool:
+        """Whether an earlier run was to write that HDF5 file."""
+        from fcnseg.stream.ledger import Ledger
+        from fcnseg.stream.status import LEDGERS
+
+        for found in self.records.glob(LEDGERS):
+            with Ledger(found, self.folder) as ledger:
+                if ledger.relative(file) in (kept.path for kept in ledger.volumes().values()):
+                    return True
+        return False
+
 
 def survey_inputs(
     options: RunOptions,
     recipe: Recipe,
-    source: Source,
+    source: ImageSource,
     outputs: Outputs,
     hooks: Hooks,
     look: Callable[[Reference], None] = lambda reference: None,
@@ -239,7 +272,8 @@ def survey_inputs(
     folders = [p for p in (options.out, options.probabilities, options.overlay) if p is not None and p.is_dir()]
     foreign = folders and options.resume != "overwrite" and not any(outputs.records.glob(LEDGERS))
 
-    beside_inputs = any(may_hold_inputs(folder, options.source) for folder in folders)
+    inputs = [options.source, *options.companions.values()]
+    beside_inputs = any(may_hold_inputs(folder, place) for folder in folders for place in inputs)
 
     def check(reference: Reference) -> None:
         look(reference)
@@ -248,7 +282,7 @@ def survey_inputs(
         if not (foreign or beside_inputs):
             return
         for path in (name for sink in sinks for name in sink.names(reference.stem)):
-            if path.exists() and isinstance(reference.place, str | Path) and path.samefile(reference.place):
+            if path.exists() and any(path.samefile(file) for file in files_of(source, reference)):
                 raise SettingsError(f"the output {path} would replace an input; give another --out")
             if foreign and path.exists():
                 raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
@@ -258,6 +292,18 @@ def survey_inputs(
         what = f"no image matches {options.glob!r} in" if options.glob else "there are no images in"
         raise SourceError(f"{what} {options.source}")
     return listing
+
+
+def files_of(source: ImageSource, reference: Reference) -> list[Path]:
+    """The files of an input and its companions, as far as they are files that are there."""
+    try:
+        return [
+            Path(place)
+            for place in source.places(reference).values()
+            if isinstance(place, str) and Path(place).exists()
+        ]
+    except ImageError:
+        return []
 
 
 def may_hold_inputs(folder: Path, source: str | Path) -> bool:
@@ -276,17 +322,17 @@ def blank_info(recipe: Recipe) -> EngineInfo:
 
 @contextmanager
 def open_ledger(
-    options: RunOptions, recipe: Recipe, info: EngineInfo, outputs: Outputs, hooks: Hooks
+    options: RunOptions, recipe: Recipe, info: EngineInfo, source: ImageSource, outputs: Outputs, hooks: Hooks
 ) -> Iterator[Ledger]:
     """The ledger of this part, agreed with on what the run is. Raises SettingsError if an earlier run was another."""
     from fcnseg.stream.ledger import Ledger
     from fcnseg.stream.status import LEDGERS, parts_of
     from fcnseg.stream.worklist import Part
 
-    if options.resume == "overwrite":
-        start_over(outputs)
     part = Part(options.part_id, options.num_parts)
     file = outputs.records / f"ledger{part.name}.sqlite"
+    if options.resume == "overwrite":
+        start_over(outputs, file, options.num_parts, hooks)
     others = [p for p in outputs.records.glob(LEDGERS) if parts_of(p) != options.num_parts]
     if others:
         raise SettingsError(
@@ -294,8 +340,8 @@ def open_ledger(
             "use the same --num-parts, or --overwrite to start over"
         )
     with Ledger(file, outputs.folder) as ledger:
-        wanted, here = settings_of(options, recipe, info), machine_of(info)
-        found = ledger.agree(settings=wanted, machine=here)
+        wanted, here = settings_of(options, recipe, info), surroundings_of(options, info, source)
+        found = ledger.agree(settings=wanted, machine=here, replace=options.resume == "overwrite")
         if changed := differences(found["settings"], wanted):
             raise SettingsError(
                 f"{options.out} was made with other settings: {changed}; use the same, another --out, or "
@@ -304,30 +350,40 @@ def open_ledger(
         if changed := differences(found["machine"], here):
             if options.resume != "continue":
                 raise SettingsError(
-                    f"{options.out} was begun elsewhere: {changed}; labels of the rest may differ where two classes "
-                    "tie: --continue goes on all the same, --overwrite starts over"
+                    f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
+                    "(labels may differ where two classes tie), --overwrite starts over"
                 )
             hooks.on_note(f"going on although {changed}")
             ledger.note(machine=here)
+        outputs.sinks(info)
+        ledger.expect_volumes({volume.staged: volume.file for volume in outputs.volumes})
         yield ledger
 
 
-def start_over(outputs: Outputs) -> None:
-    """Remove what earlier runs made here, as far as it is still as they made it, and their ledgers."""
+def start_over(outputs: Outputs, ledger_file: Path, parts: int, hooks: Hooks) -> None:
+    """Remove what earlier runs of this part made, as far as it is still as they made it, and its ledger; everything if
+    the run was in another number of parts."""
     from fcnseg.stream.ledger import Ledger
     from fcnseg.stream.owners import is_alive
-    from fcnseg.stream.status import LEDGERS
+    from fcnseg.stream.status import LEDGERS, parts_of
 
     for lock in outputs.records.glob("*.lock"):
         if is_alive(outputs.records, lock.stem):
             raise SettingsError(f"another process is writing to {outputs.options.out}; end it before --overwrite")
     for file in outputs.records.glob(LEDGERS):
-        with Ledger(file, outputs.folder) as ledger:
-            for kept in chain.from_iterable(ledger.outputs()):
-                if kept.is_whole(outputs.folder):
-                    (outputs.folder / kept.path).unlink()
+        if file != ledger_file and parts_of(file) == parts:
+            continue  # another part of the same run
+        try:
+            with Ledger(file, outputs.folder) as ledger:
+                for kept in chain(chain.from_iterable(ledger.outputs()), ledger.volumes().values()):
+                    if kept.is_whole(outputs.folder):
+                        (outputs.folder / kept.path).unlink()
+        except OutputError as error:
+            hooks.on_note(f"{error}; it is removed, and what it knew of is left where it is")
         for path in outputs.records.glob(f"{file.name}*"):
             path.unlink()
+    for volume in outputs.volumes:
+        volume.discard_staged()
 
 
 def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[str, Any]:
@@ -336,11 +392,7 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
     from fcnseg.engine.sidecar import read_sidecar
 
     calibration = read_sidecar(info.file).identity.calibration if info.file else None
-    source = str(options.source)
-    here = {"source": source if source == "-" else os.path.abspath(source)}
-    for name, folder in options.companions.items():
-        here[name] = os.path.abspath(folder)
-    kept = {
+    return {
         "model": info.model,
         "recipe": recipe_hash(recipe)[:16],
         "weights": info.weights_sha256[:16],
@@ -354,12 +406,18 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "overlay": os.path.abspath(options.overlay) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
     }
-    return {**here, **kept}
 
 
-def machine_of(info: EngineInfo) -> dict[str, str]:
-    """What the last bits of a score may depend on besides."""
-    return {"device": info.device, **info.versions}
+def surroundings_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
+    """What a run may go on without, if its user says so: where the inputs are, and what the last bits of a score may
+    depend on."""
+    place = os.fspath(options.source)
+    here = {"source": place if place == "-" else os.path.abspath(place)}
+    if source.root:
+        here["the folder of all its paths"] = source.root
+    for name, folder in options.companions.items():
+        here[name] = os.path.abspath(folder)
+    return {**here, "device": info.device, **info.versions}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -407,40 +465,54 @@ def flow(
             writers=workers,
             part=Part(options.part_id, options.num_parts),
             retry_failed=options.retry_failed,
+            replace=bool(ledger.fact("replace")),
             max_failures=options.max_failures,
         ),
-        hooks=FlowHooks(hooks.on_result, hooks.on_kept, hooks.on_stages),
+        hooks=FlowHooks(hooks.on_result, hooks.on_kept, hooks.on_stages, hooks.on_failed_before),
     )
 
 
 def finish(
     options: RunOptions, info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary
 ) -> None:
-    """If everything ended: assemble HDF5 files, and forget inputs that are no longer there. Then the record, and the
-    legend."""
+    """If everything ended: assemble HDF5 files, and note the tally. Then the record, and the legend."""
     from fcnseg.stream.sinks import write_legend
-    from fcnseg.stream.worklist import Part
 
-    ended = not (summary.interrupted or summary.stopped)
-    if ended:
-        assemble(source, outputs, ledger, summary)
-        if sum(ledger.counts().values()) != summary.total:
-            part = Part(options.part_id, options.num_parts)
-            ledger.keep_only(found.key for found in source if part.has(found.key))
+    if not (summary.interrupted or summary.stopped):
+        if outputs.volumes:
+            assemble(source, outputs, ledger)
+        ledger.note(ended={"done": summary.done + summary.kept, "failed": summary.failed})
     write_legend(outputs.records, info)
     write_record(options, info, outputs, summary)
 
 
-def assemble(source: Source, outputs: Outputs, ledger: Ledger, summary: Summary) -> None:
-    """Make the HDF5 files of a run from what its sinks staged, unless they are whole and nothing is new."""
+def assemble(source: Source, outputs: Outputs, ledger: Ledger) -> None:
+    """Make the HDF5 files of a run from what its sinks staged, unless they are whole and hold just that. One process
+    at a time does."""
+    from filelock import FileLock
+
+    from fcnseg.files import new_digest
+    from fcnseg.stream.volumes import Entry
     from fcnseg.types import Reference
 
-    missing = {failure.key: failure.reason for failure in ledger.failures()}
-    for volume in outputs.volumes:
-        if summary.done or not volume.file.exists():
-            entries = ((found.key, found.stem) for found in source if isinstance(found, Reference))
-            ledger.note_volume(volume.staged, volume.assemble(entries, missing))
-            volume.discard_staged()
+    def entries() -> Iterator[Entry]:
+        for found in source:
+            if isinstance(found, Reference):
+                yield Entry(found.key, found.stem, getattr(found.place, "number", None))
+
+    with FileLock(outputs.records / "assembling"):
+        missing = {failure.key: failure.reason for failure in ledger.failures()}
+        digest = new_digest()
+        for entry in entries():
+            digest.update(os.fsencode(f"{entry.key}\0{missing.get(entry.key, '')}\0"))
+        content, known = digest.hexdigest(), ledger.fact("contents") or {}
+        intact = ledger.intact_volumes()
+        for volume in outputs.volumes:
+            staged = ledger.relative(volume.staged)
+            keep = staged + os.sep in intact
+            if not keep or volume.has_staged or known.get(staged) != content:
+                ledger.note_volume(volume.staged, volume.assemble(entries, missing, keep=keep), content)
+                volume.discard_staged()
 
 
 def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summary: Summary) -> None:

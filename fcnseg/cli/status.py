@@ -65,4 +65,8 @@ def _line(part: object, parts: int) -> str:
         words.append(f"{part.running:,} being done")
     if part.missing:
         words.append(f"{part.missing:,} missing")
+    if not part.assembled:
+        words.append("the HDF5 file is not written")
+    if not part.ended:
+        words.append("the last run did not end: the same command goes on")
     return name + ", ".join(words)

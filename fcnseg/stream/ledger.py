@@ -172,7 +172,7 @@ class Ledger:
                 ("failed", one.failure.stage, one.failure.reason) if one.failure else ("done", "", "")
             )
             outputs = json.dumps(
-                [[self.relative(o.path), o.size, o.checksum, o.path.stat().st_ctime_ns] for o in one.outputs]
+                [[self.relative(o.path), o.size, o.checksum, _changed_ns(o.path)] for o in one.outputs]
             )
             rows.append((os.fsencode(one.key), state, stage, _plain(reason), one.stamp, outputs))
         with self._writing() as database:
@@ -187,14 +187,6 @@ class Ledger:
         """Give back what `owner` claimed and did not settle."""
         with self._writing() as database:
             database.execute("DELETE FROM images WHERE state = 'claimed' AND owner = ?", (owner,))
-
-    def keep_only(self, keys: Iterable[str]) -> None:
-        """Forget every input but those."""
-        with self._writing() as database:
-            database.execute("CREATE TEMP TABLE listed (key BLOB PRIMARY KEY) WITHOUT ROWID")
-            database.executemany("INSERT OR IGNORE INTO listed VALUES (?)", ((os.fsencode(key),) for key in keys))
-            database.execute("DELETE FROM images WHERE key NOT IN (SELECT key FROM listed)")
-            database.execute("DROP TABLE listed")
 
     def in_flight(self) -> dict[str, list[str]]:
         """The claimed inputs of every owner."""
@@ -240,15 +232,27 @@ class Ledger:
 
     # ------------------------------------------------------------------ files that hold the outputs of many inputs
 
-    def note_volume(self, staged: Path, file: Output) -> None:
-        """Remember that what was staged in a folder is in that file now."""
+    def expect_volumes(self, volumes: Mapping[Path, Path]) -> None:
+        """Remember which files (by the folders where their parts are staged) this run is to write, if it is new."""
+        known = self.fact("volumes") or {}
+        expected = {self.relative(staged): [self.relative(file), -1, "", 0] for staged, file in volumes.items()}
+        self.note(volumes={**expected, **known})
+
+    def note_volume(self, staged: Path, file: Output, content: str) -> None:
+        """Remember that what was staged in a folder is in that file now; `content` tells what that is."""
         value = [self.relative(file.path), file.size, file.checksum, file.path.stat().st_ctime_ns]
-        self.note(volumes={**(self.fact("volumes") or {}), self.relative(staged): value})
+        self.note(
+            volumes={**(self.fact("volumes") or {}), self.relative(staged): value},
+            contents={**(self.fact("contents") or {}), self.relative(staged): content},
+        )
+
+    def volumes(self) -> dict[str, Kept]:
+        """The files of many inputs that this run is to write, by the folders where their parts are staged."""
+        return {staged: Kept(*value) for staged, value in (self.fact("volumes") or {}).items()}
 
     def intact_volumes(self) -> tuple[str, ...]:
         """The staging folders whose files are in a volume that is still as it was written."""
-        found = self.fact("volumes") or {}
-        return tuple(staged + os.sep for staged, value in found.items() if Kept(*value).is_whole(self.folder))
+        return tuple(staged + os.sep for staged, kept in self.volumes().items() if kept.is_whole(self.folder))
 
     def is_whole(self, outputs: Iterable[Kept], intact: tuple[str, ...]) -> bool:
         """Whether an input's outputs are as they were written: each by itself or in an intact volume."""
@@ -293,6 +297,14 @@ def _entry(row: Sequence[Any]) -> Entry:
     state, owner, attempts, stage, reason, stamp, outputs = row
     kept = tuple(Kept(*one) for one in json.loads(outputs or "[]"))
     return Entry(state, owner, attempts, stage, reason, stamp, kept)
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file last changed; 0 if it is gone already, so that it will be made again."""
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return 0
 
 
 def _plain(text: str) -> str:

@@ -33,12 +33,12 @@ class PathList(Files):
             self.name, self._folder = f"the list {path}", os.path.dirname(os.path.abspath(path))
             self._text = Spooled(open_regular(path, "the list"))
         self._separator = b"\0" if b"\0" in self._text.read_at(0, LONGEST_PATH_BYTES) else b"\n"
-        self._common: str | None = None
+        self.common: str | None = None
 
     def __iter__(self) -> Iterator[Reference]:
-        if self._common is None:
-            self._common = self._deepest_common_folder()
-        start = len(self._common) + (not self._common.endswith("/"))
+        if self.common is None:
+            self.common = self._deepest_common_folder()
+        start = len(self.common) + (not self.common.endswith("/"))
         for path in self._paths():
             yield file_reference(path[start:], path)
 

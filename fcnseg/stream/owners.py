@@ -42,7 +42,7 @@ def is_alive(records: Path, name: str) -> bool:
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, OSError):  # held, or on a file system where nothing can be
         return True
     file.unlink(missing_ok=True)
     lock.release()

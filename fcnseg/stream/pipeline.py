@@ -43,7 +43,7 @@ class FlowOptions:
 
     `workers` threads decode, `writers` write. `ahead_bytes` bounds the decoded images in memory, and again the
     predictions that wait to be written; one image larger than that goes alone. After more than `max_failures` new
-    failures the run stops.
+    failures the run stops. For `retry_failed` and `replace` see `Worklist`.
     """
 
     workers: int = 2
@@ -51,17 +51,19 @@ class FlowOptions:
     ahead_bytes: int = 256 << 20
     part: Part = field(default_factory=Part)
     retry_failed: bool = False
+    replace: bool = False
     max_failures: int | None = None
 
 
 @dataclass(frozen=True)
 class FlowHooks:
-    """What a caller may listen to (from any thread): every input as it ends or is found done, and a look at the
-    stages once the flow runs."""
+    """What a caller may listen to (from any thread): every input as it ends or is found done, a look at the
+    stages once the flow runs, and what an earlier run failed at and this one does not try again."""
 
     on_result: Callable[[str, Failure | None], None] = lambda key, failure: None
     on_kept: Callable[[str], None] = lambda key: None
     on_started: Callable[[Callable[[], dict[str, StageTimes]]], None] = lambda stages: None
+    on_failed_before: Callable[[Failure], None] = lambda failure: None
 
 
 def process(
@@ -122,6 +124,7 @@ class _Flow:
             options.part,
             lambda stem: tuple(path for sink in sinks for path in sink.names(stem)),
             options.retry_failed,
+            options.replace,
             self._kept,
             self._failed_at_listing,
             lambda: self.stopping,
@@ -220,7 +223,13 @@ class _Flow:
     def _failed_at_listing(self, failure: Failure, before: bool) -> None:
         with self.tally:
             self.summary.add_failure(failure, before=before)
+        if before:
+            self.hooks.on_failed_before(failure)
+            return
         self.hooks.on_result(failure.key, failure)
+        self._stop_after_failures()
+        if self.stopping:
+            raise Stopped
 
     # ------------------------------------------------------------------ decode
 
@@ -236,7 +245,7 @@ class _Flow:
 
     def _load(self, reference: Reference) -> None:
         room = waited = 0.0
-        stamp = self.source.stamp(reference)
+        stamp = ""
 
         def reserve(nbytes: int) -> None:
             nonlocal room, waited
@@ -246,6 +255,7 @@ class _Flow:
 
         try:
             with self.clock("decode"):
+                stamp = self.source.stamp(reference)
                 frame = self.source.load(reference, reserve)
                 if not room:
                     reserve(frame.nbytes)
@@ -350,6 +360,9 @@ class _Flow:
                 else:
                     self.summary.done += 1
             self.hooks.on_result(one.key, one.failure)
+        self._stop_after_failures()
+
+    def _stop_after_failures(self) -> None:
         allowed, new = self.options.max_failures, self.summary.failed - self.summary.failed_before
         if allowed is not None and new > allowed and not self.summary.stopped:
             self.summary.stopped = f"more than {allowed} images failed (--max-failures)"

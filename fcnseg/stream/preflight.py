@@ -90,6 +90,8 @@ def _name_clashes(source: Source, met: set[int], folders: set[str], suffixes: Co
     for found in source:
         if isinstance(found, Failure) or hash(found.stem) not in met:
             continue
+        if first.get(found.stem) == found.key:
+            raise SettingsError(f"{found.key} is listed twice; leave one out")
         if found.stem in first:
             clashes.append(f"{first[found.stem]} and {found.key}")
         first.setdefault(found.stem, found.key)

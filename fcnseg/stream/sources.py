@@ -84,6 +84,11 @@ class ImageSource:
         key = found.key
         return bool(key.endswith("/") or self._matches(key) or self._matches(key.rpartition("/")[2]))
 
+    @property
+    def root(self) -> str | None:
+        """The deepest folder of all the files of a list, once it was listed; None for other sources."""
+        return getattr(self._images, "common", None)
+
     def places(self, reference: Reference) -> dict[str, Any]:
         """Where each modality's image is. Raises ImageError if a companion is missing or not the only one."""
         found = {name: companions.find(reference) for name, companions in self._companions.items()}

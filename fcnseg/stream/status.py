@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fcnseg.errors import SourceError
@@ -17,8 +17,9 @@ LEDGERS = "ledger*.sqlite"
 
 @dataclass(frozen=True)
 class PartStatus:
-    """One part: its inputs (None: not known, for none has started), and how many of them are done, failed, or being
-    done by a living process."""
+    """One part: its inputs by the newest listing (None: not known, for none has started), and how many of them are
+    done, failed, or being done by a living process. `ended`: the last run came to its end; `assembled`: the HDF5 files
+    it was to write are as it wrote them."""
 
     index: int
     inputs: int | None
@@ -26,6 +27,8 @@ class PartStatus:
     failed: int = 0
     running: int = 0
     started: bool = True
+    ended: bool = True
+    assembled: bool = True
 
     @property
     def missing(self) -> int:
@@ -35,7 +38,7 @@ class PartStatus:
     @property
     def whole(self) -> bool:
         """Whether every input is done."""
-        return self.started and self.inputs is not None and self.done == self.inputs
+        return self.started and self.ended and self.assembled and self.done == self.inputs
 
 
 def status(records: Path, folder: Path) -> list[PartStatus]:
@@ -47,30 +50,33 @@ def status(records: Path, folder: Path) -> list[PartStatus]:
     if not files:
         raise SourceError(f"no run of fcnseg has written to {folder}; name the folder or file given as --out")
     count = parts_of(files[0])
-    listed: list[int] | None = None
     found: dict[int, PartStatus] = {}
+    newest, listed = 0.0, [None] * count
     for file in files:
         with Ledger(file, folder) as ledger:
-            listed = ledger.fact("listed") or listed
             index = int(file.stem.split("-")[1]) if count > 1 else 0
-            found[index] = _part(ledger, index, listed)
+            found[index] = _part(ledger, index)
+            if (at := ledger.fact("listed_at") or 0.0) > newest:
+                newest, listed = at, ledger.fact("listed")
     return [
-        found.get(index) or PartStatus(index, listed[index] if listed else None, started=False)
+        replace(found.get(index) or PartStatus(index, None, started=False), inputs=listed[index])
         for index in range(count)
     ]
 
 
-def _part(ledger: Ledger, index: int, listed: list[int] | None) -> PartStatus:
-    counts = ledger.counts()
+def _part(ledger: Ledger, index: int) -> PartStatus:
+    counts, ended = ledger.counts(), ledger.fact("ended")
     intact = ledger.intact_volumes()
     changed = sum(not ledger.is_whole(outputs, intact) for outputs in ledger.outputs())
-    running = sum(len(keys) for owner, keys in ledger.in_flight().items() if is_alive(ledger.file.parent, owner))
+    tally = ended or {state: counts.get(state, 0) for state in ("done", "failed")}
     return PartStatus(
         index,
-        listed[index] if listed else None,
-        counts.get("done", 0) - changed,
-        counts.get("failed", 0),
-        running,
+        None,
+        max(0, tally["done"] - changed),
+        tally["failed"],
+        sum(len(keys) for owner, keys in ledger.in_flight().items() if is_alive(ledger.file.parent, owner)),
+        ended=bool(ended),
+        assembled=len(intact) == len(ledger.volumes()),
     )
 
 

@@ -8,12 +8,11 @@ name, in one go, and renamed. Images of an earlier assembly are taken over from 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -21,37 +20,55 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnseg.errors import OutputError
-from fcnseg.files import checksum, whole_path
+from fcnseg.files import checksum
 from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Output
-
-Entry = tuple[str, str]
-"""The key and stem of an input."""
 
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 MISSING = "fcnseg:missing"
 """The data set that lists, as pairs of key and reason, the inputs without a result."""
 
+SPARE_BYTES = 16 << 20
+"""What must be free beyond the next array: HDF5 does not survive a full disk."""
+
+
+class Entry(NamedTuple):
+    """An input: its key and stem, and its number if it is a row of a data set."""
+
+    key: str
+    stem: str
+    row: int | None = None
+
+
+Entries = Callable[[], Iterator[Entry]]
+"""Lists the inputs anew at each call."""
+
 
 class Volume:
     """One HDF5 file, of what `sink` stages in the folder `staged`."""
 
     sink: LabelPngSink | NpyProbabilitySink
+    _suffixes: tuple[bytes, ...] = (b"",)
 
     def __init__(self, file: Path, info: EngineInfo, kind: str) -> None:
         self.file, self.info = file, info
         self.staged = file.parent / f".{file.name}.fcnseg" / kind
 
-    def assemble(self, entries: Iterable[Entry], missing: Mapping[str, str]) -> Output:
-        """Write the file from what is staged, and from the present file where nothing is; inputs in `missing` (by key,
-        with the reason) are listed as such. Raises OutputError if an input is in none of the three."""
-        entries = [entry for entry in entries if entry[0] not in missing]
+    @property
+    def has_staged(self) -> bool:
+        """Whether there is anything that the file does not hold yet."""
+        return any(path.is_file() for path in self.staged.rglob("*"))
+
+    def assemble(self, entries: Entries, missing: Mapping[str, str], *, keep: bool) -> Output:
+        """Write the file from what is staged and, with `keep`, from the present file where nothing is; inputs in
+        `missing` (by key, with the reason) are listed as such. Raises OutputError if an input is in none of the three.
+        """
+        partial = self.staged.with_suffix(".h5")  # hidden, and of one name: an unfinished one is written over
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            partial.parent.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
-                partial = stack.enter_context(whole_path(self.file))
-                before = stack.enter_context(h5py.File(self.file)) if self.file.exists() else None
+                before = stack.enter_context(h5py.File(self.file)) if keep else None
                 with h5py.File(partial, "w") as target:
                     self._describe(target)
                     for head in self.info.heads:
@@ -59,14 +76,18 @@ class Volume:
                     if missing:
                         pairs = [[_plain(key), _plain(reason)] for key, reason in missing.items()]
                         target.create_dataset(MISSING, data=pairs, dtype=h5py.string_dtype())
-                with partial.open("rb+") as written:
-                    os.fsync(written.fileno())
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())
+            output = Output(self.file, partial.stat().st_size, checksum(partial))
+            os.replace(partial, self.file)
         except (OSError, RuntimeError) as error:
             raise OutputError(
                 f"{self.file} cannot be written: {_reason(error)}; what it is made of is kept, mend this and run the "
                 "same command again"
             ) from error
-        return Output(self.file, self.file.stat().st_size, checksum(self.file))
+        finally:
+            partial.unlink(missing_ok=True)
+        return output
 
     def discard_staged(self) -> None:
         """Remove what the file now holds."""
@@ -79,33 +100,36 @@ class Volume:
         )
 
     def _fill(
-        self,
-        target: h5py.File,
-        head: str,
-        entries: list[Entry],
-        missing: Mapping[str, str],  # noqa: ARG002 - for volumes that have a place for what is missing
-        before: h5py.File | None,
+        self, target: h5py.File, head: str, entries: Entries, missing: Mapping[str, str], before: h5py.File | None
     ) -> None:
-        for key, stem in entries:
-            for suffix, array in self._arrays(head, key, stem, before).items():
-                name = self._name(head, key) + suffix
-                self._describe_classes(self._create(target, name, array), head)
+        """Write a data set for each input."""
+        for entry in entries():
+            if entry.key not in missing:
+                for suffix, array in self._arrays(head, entry, before).items():
+                    self._check_space(array.nbytes)
+                    name = self._name(head, entry.key) + suffix
+                    self._describe_classes(self._create(target, name, array), head)
 
-    def _arrays(self, head: str, key: str, stem: str, before: h5py.File | None) -> dict[bytes, NDArray[Any]]:
+    def _check_space(self, nbytes: int) -> None:
+        if shutil.disk_usage(self.file.parent).free < nbytes + SPARE_BYTES:
+            raise OutputError(
+                f"there is no space left to write {self.file}; what it is made of is kept, make room and run the same "
+                "command again"
+            )
+
+    def _arrays(self, head: str, entry: Entry, before: h5py.File | None) -> dict[bytes, NDArray[Any]]:
         """What belongs to one input, by the suffixes of its data sets' names."""
-        path = self.sink.path(stem, head)
+        path = self.sink.path(entry.stem, head)
         if path.exists():
             return self._read(path)
-        found = self._earlier(before, head, key) if before else {}
+        found = self._earlier(before, head, entry) if before else {}
         if not found:
             raise OutputError(f"{path} is gone, so {self.file} cannot be written; run the same command again")
         return found
 
-    _suffixes: tuple[bytes, ...] = (b"",)
-
-    def _earlier(self, before: h5py.File, head: str, key: str) -> dict[bytes, NDArray[Any]]:
+    def _earlier(self, before: h5py.File, head: str, entry: Entry) -> dict[bytes, NDArray[Any]]:
         """The same, from an earlier assembly; empty if it is not there."""
-        name = self._name(head, key)
+        name = self._name(head, entry.key)
         return {s: before[name + s][()] for s in self._suffixes if name + s in before}
 
     def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
@@ -141,8 +165,9 @@ class ProbabilityVolume(Volume):
 
 
 class LabelVolume(Volume):
-    """Label maps H x W, a data set an input, called by its key. Those of one rank-4 data set `images`, if they are of
-    one size, are one data set N x H x W `labels` (or `<head>`), filled with the ignore value where there is none."""
+    """Label maps H x W, a data set an input, called by its key. If the inputs are the rows of one data set and of one
+    size, their label maps are one data set N x H x W, `labels` (or `<head>`), with the ignore value where there is
+    none."""
 
     def __init__(self, file: Path, info: EngineInfo) -> None:
         super().__init__(file, info, "labels")
@@ -153,46 +178,44 @@ class LabelVolume(Volume):
             return {b"": np.asarray(image).astype(np.uint16 if image.mode.startswith("I") else np.uint8)}
 
     def _fill(
-        self, target: h5py.File, head: str, entries: list[Entry], missing: Mapping[str, str], before: h5py.File | None
+        self, target: h5py.File, head: str, entries: Entries, missing: Mapping[str, str], before: h5py.File | None
     ) -> None:
-        rows = _rows([key for key, _ in entries])
-        shapes = {self._shape(head, key, stem, before) for key, stem in entries} if rows else set()
-        if len(shapes) != 1:
-            super()._fill(target, head, entries, missing, before)
+        total, shape = 0, None
+        for entry in entries():
+            here = None if entry.key in missing else self._shape(head, entry, before)
+            if entry.row is None or (shape and here and here != shape):
+                super()._fill(target, head, entries, missing, before)
+                return
+            total, shape = max(total, entry.row + 1), shape or here
+        if shape is None:
             return
-        (shape,) = shapes
-        total = 1 + max([*rows, *_rows(list(missing))])
         space = self.info.heads[head]
-        name = head if len(self.info.heads) > 1 else "labels"
         dtype = np.uint8 if space.classes <= 256 else np.uint16
         whole = target.create_dataset(
-            name, (total, *shape), dtype, chunks=(1, *shape), fillvalue=space.ignore, **COMPRESSION
+            self._stack(head), (total, *shape), dtype, chunks=(1, *shape), fillvalue=space.ignore, **COMPRESSION
         )
-        for row, (key, stem) in zip(rows, entries, strict=True):
-            whole[row] = self._arrays(head, key, stem, before)[b""]
+        for entry in entries():
+            if entry.key not in missing:
+                array = self._arrays(head, entry, before)[b""]
+                self._check_space(array.nbytes)
+                whole[entry.row] = array
         self._describe_classes(whole, head)
 
-    def _shape(self, head: str, key: str, stem: str, before: h5py.File | None) -> tuple[int, ...]:
-        path = self.sink.path(stem, head)
+    def _stack(self, head: str) -> str:
+        return head if len(self.info.heads) > 1 else "labels"
+
+    def _shape(self, head: str, entry: Entry, before: h5py.File | None) -> tuple[int, ...]:
+        path = self.sink.path(entry.stem, head)
         if path.exists():
             with Image.open(path) as image:
                 return image.height, image.width
-        return self._arrays(head, key, stem, before)[b""].shape
+        return self._arrays(head, entry, before)[b""].shape
 
-    def _earlier(self, before: h5py.File, head: str, key: str) -> dict[bytes, NDArray[Any]]:
-        name = head if len(self.info.heads) > 1 else "labels"
-        rows = _rows([key])
-        if rows and name in before and before[name].ndim == 3:
-            return {b"": before[name][rows[0]]} if rows[0] < len(before[name]) else {}
-        return super()._earlier(before, head, key)
-
-
-def _rows(keys: list[str]) -> list[int]:
-    """The row numbers of inputs that are rows of one data set (`images/000123`); empty if they are not."""
-    found = [re.fullmatch(r"(.+)/([0-9]+)", key) for key in keys]
-    if not keys or not all(found) or len({match[1] for match in found if match}) > 1:
-        return []
-    return [int(match[2]) for match in found if match]
+    def _earlier(self, before: h5py.File, head: str, entry: Entry) -> dict[bytes, NDArray[Any]]:
+        stack = before.get(self._stack(head))
+        if entry.row is not None and isinstance(stack, h5py.Dataset) and stack.ndim == 3:
+            return {b"": stack[entry.row]} if entry.row < len(stack) else {}
+        return super()._earlier(before, head, entry)
 
 
 def _plain(text: str) -> str:

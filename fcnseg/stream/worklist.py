@@ -49,7 +49,7 @@ class Worklist:
     """Iterating claims inputs in the source's order, a few at a time; `on_settled` hears of those that need no work.
 
     Inputs that another living process has claimed come last: it is waited for, and if it dies they are taken over.
-    `names` gives the files an input must have to be done.
+    `names` gives the files an input must have to be done. With `replace`, files that no run made may be in their place.
     """
 
     source: Source
@@ -58,6 +58,7 @@ class Worklist:
     part: Part
     names: Callable[[str], tuple[Path, ...]]
     retry_failed: bool = False
+    replace: bool = False
     on_kept: Callable[[str], None] = lambda key: None
     on_failed: Callable[[Failure, bool], None] = lambda failure, before: None
     stopped: Callable[[], bool] = lambda: False
@@ -71,6 +72,7 @@ class Worklist:
         while waiting and not self.stopped():
             time.sleep(POLL_SECONDS)
             still: list[Reference] = []
+            self._intact = self.ledger.intact_volumes()  # another process may have assembled meanwhile
             yield from self._claimed(waiting, still)
             waiting = still
 
@@ -99,8 +101,8 @@ class Worklist:
 
     def _is_open(self, reference: Reference, entry: Entry | None, waiting: list[Reference]) -> bool:
         """Whether there is work to do on an input, by its row."""
-        if entry is None:
-            return True
+        if entry is None or (entry.state == "failed" and not entry.stamp):
+            return self._is_free(reference)
         if entry.state == "claimed":
             if self._is_abandoned(entry, reference):
                 return True
@@ -118,6 +120,17 @@ class Worklist:
         if whole:
             self.on_kept(reference.key)
         return not whole
+
+    def _is_free(self, reference: Reference) -> bool:
+        """Whether nobody else's file is where a new input's output belongs; settles the input as failed if so."""
+        in_the_way = () if self.replace else (path for path in self.names(reference.stem) if os.path.lexists(path))
+        for path in in_the_way:
+            reason = f"{path} exists and no run of fcnseg made it; remove it, or start over with --overwrite"
+            failure = Failure(reference.key, "write", reason)
+            self.ledger.settle([Settled(reference.key, "", failure=failure)])  # of no stamp: tried again next time
+            self.on_failed(failure, False)
+            return False
+        return True
 
     def _is_abandoned(self, entry: Entry, reference: Reference) -> bool:
         """Whether whoever claimed an input is gone; what it left unfinished is removed then."""
