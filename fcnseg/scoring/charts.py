@@ -40,9 +40,8 @@ def histogram(title: str, values: Sequence[float], unit: str, top: float = 1.0) 
     return Chart(title, markup(), (f"{unit}, %", "images"), rows)
 
 
-def band_curve(bands: Sequence[Band]) -> Chart:
+def band_curve(title: str, bands: Sequence[Band]) -> Chart:
     """The figures in bands of growing width around boundaries."""
-    title = "How good it is near boundaries"
     widths = [band.width_px for band in bands]
     with _axes(title) as (axes, markup):
         axes.plot(widths, [100 * b.mean_iu for b in bands], "o-", color=MARK, label="mean IU")
@@ -55,9 +54,8 @@ def band_curve(bands: Sequence[Band]) -> Chart:
     return Chart(title, markup(), ("width, px", "mean IU, %", "pixel accuracy, %", "pixels"), rows)
 
 
-def reliability_curve(calibration: Calibration) -> Chart:
+def reliability_curve(title: str, calibration: Calibration) -> Chart:
     """The accuracy of each confidence."""
-    title = "How often a confidence is right"
     known = [b for b in calibration.bins if b.pixels]
     with _axes(title) as (axes, markup):
         axes.plot((0, 100), (0, 100), ":", color=INK)

@@ -183,10 +183,11 @@ def _coded(values: Map, codes: Decode) -> NDArray[np.int64]:
 
 @dataclass
 class Totals:
-    """The sums over pairs, in the order of the pairs. `images` holds hits, truth and predicted pixels, 3 x K each."""
+    """The sums over pairs, in the order of the pairs. `images` holds hits, truth and predicted pixels, 3 x K each;
+    `band_counts` those of the bands of these widths, W x K x K."""
 
     classes: int
-    band_count: int = 0
+    bands: tuple[int, ...] = ()
     counts: Counts = field(init=False)
     keys: list[str] = field(default_factory=list)
     images: list[NDArray[np.int64]] = field(default_factory=list)
@@ -194,13 +195,13 @@ class Totals:
     void: int = 0
     void_255: bool = False
     boundary: Counts = field(init=False)
-    bands: Counts = field(init=False)
+    band_counts: Counts = field(init=False)
     bins: Bins | None = None
 
     def __post_init__(self) -> None:
         self.counts = np.zeros((self.classes, self.classes), np.int64)
         self.boundary = np.zeros((3, self.classes), np.int64)
-        self.bands = np.zeros((self.band_count, self.classes, self.classes), np.int64)
+        self.band_counts = np.zeros((len(self.bands), self.classes, self.classes), np.int64)
 
     def add(self, found: PairCounts | Fault) -> None:
         """Count one pair in, or note why not."""
@@ -214,7 +215,7 @@ class Totals:
         self.void_255 |= found.void_255
         if found.boundary is not None and found.bands is not None:
             self.boundary += found.boundary
-            self.bands += found.bands
+            self.band_counts += found.bands
         if found.bins is not None:
             self.bins = found.bins + (np.zeros((3, BINS)) if self.bins is None else self.bins)
 

@@ -84,16 +84,16 @@ def _figures(diff: Diff) -> list[tuple[str, str, str]]:
     if diff.truth:
         found = diff.truth
         tiles += [
-            ("Mean IU", _after(found.mean_iu), f"before {page.percent(found.mean_iu[0])}"),
-            ("Pixel accuracy", _after(found.pixel_accuracy), f"before {page.percent(found.pixel_accuracy[0])}"),
+            ("Mean IU", page.percent(found.mean_iu[1]), f"before {page.percent(found.mean_iu[0])}"),
+            (
+                "Pixel accuracy",
+                page.percent(found.pixel_accuracy[1]),
+                f"before {page.percent(found.pixel_accuracy[0])}",
+            ),
             ("Helped", f"{found.helped:,}", "pixels became right"),
             ("Hurt", f"{found.hurt:,}", f"pixels became wrong; {found.neither:,} stayed wrong"),
         ]
     return tiles
-
-
-def _after(figures: tuple[float, float]) -> str:
-    return page.percent(figures[1])
 
 
 def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:

@@ -62,7 +62,8 @@ def write_report(
     source = images or Path(str((record.get("settings") or {}).get("source", "")) or "none given")
     photographs = Photographs(source)
     heads = [
-        _head(score.heads.get(task.head.name, score), task, photographs) for task in plan(predictions, truth, options)
+        _head(score.heads.get(task.head.name, score), task, photographs, len(score.heads) > 1)
+        for task in plan(predictions, truth, options)
     ]
     page.render(
         file,
@@ -88,15 +89,10 @@ def _settings(score: Score) -> list[tuple[str, str]]:
     ]
 
 
-def _head(score: Score, task: Task, photographs: Photographs) -> HeadReport:
+def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> HeadReport:
     space = task.head.labels
     columns, rows = _classes(score, space)
     note = "Each row is the ground truth of one class: where its pixels went, in percent. Dark is none, bright is all."
-    charts = [histogram("Mean IU over the images", [s.mean_iu for s in score.image_scores], "mean IU")]
-    if score.bands:
-        charts.append(band_curve(score.bands))
-    if score.calibration:
-        charts.append(reliability_curve(score.calibration))
     return HeadReport(
         name=task.head.name,
         figures=_figures(score),
@@ -106,10 +102,20 @@ def _head(score: Score, task: Task, photographs: Photographs) -> HeadReport:
         rows=rows,
         heat=page.heat_map("Confusion matrix", note, space.names, score.confusion),
         confused=_confused(score.confusion, space.names),
-        charts=charts,
+        charts=_charts(score, f", {task.head.name}" if several else ""),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
         cases=_cases(score, task, photographs),
     )
+
+
+def _charts(score: Score, of: str) -> list[Chart]:
+    """Titles are all different: they name the parts of the drawings too."""
+    charts = [histogram(f"Mean IU over the images{of}", [s.mean_iu for s in score.image_scores], "mean IU")]
+    if score.bands:
+        charts.append(band_curve(f"How good it is near boundaries{of}", score.bands))
+    if score.calibration:
+        charts.append(reliability_curve(f"How often a confidence is right{of}", score.calibration))
+    return charts
 
 
 def _figures(score: Score) -> list[tuple[str, str, str]]:

@@ -174,7 +174,6 @@ def score_of(
     space: LabelSpace,
     excluded: frozenset[int],
     left_out: LeftOut,
-    bands: tuple[int, ...],
     resamplings: int,
     settings: Mapping[str, Any],
 ) -> Score:
@@ -185,7 +184,7 @@ def score_of(
     figures = {name: float(measure(tally)) for name, measure in FIGURES.items()}
     ranges, class_ranges = intervals(images, included, resamplings) if resamplings else ({}, None)
     edges = Tally(totals.boundary[0], totals.boundary[1], totals.boundary[2], included)
-    boundary = measures.class_iu(edges) if bands else None
+    boundary = measures.class_iu(edges) if totals.bands else None
     return Score(
         pixel_accuracy=figures["pixel_accuracy"],
         mean_accuracy=figures["mean_accuracy"],
@@ -206,8 +205,8 @@ def score_of(
         invalid=tuple(fault for fault in totals.faults if not fault.all_void),
         all_void=tuple(fault.key for fault in totals.faults if fault.all_void),
         excluded_images=left_out.excluded,
-        boundary_iu=float(measures.mean_iu(edges)) if bands else None,
-        bands=tuple(_band(w, counts, included) for w, counts in zip(bands, totals.bands, strict=True)),
+        boundary_iu=float(measures.mean_iu(edges)) if totals.bands else None,
+        bands=tuple(_band(w, counts, included) for w, counts in zip(totals.bands, totals.band_counts, strict=True)),
         calibration=None if totals.bins is None else _calibration(totals.bins),
         settings=settings,
         image_scores=_image_scores(totals.keys, images, included),

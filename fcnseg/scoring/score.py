@@ -139,7 +139,7 @@ def score_with(
     total, done = sum(len(task.pairing.pairs) for task in tasks), 0
     scores = {}
     for task in tasks:
-        totals = Totals(task.comparison.classes, len(task.comparison.bands))
+        totals = Totals(task.comparison.classes, task.comparison.bands)
         for found in compare_all(task.pairing.pairs, task.comparison, options.workers):
             totals.add(found)
             done += 1
@@ -297,7 +297,6 @@ def _scored(totals: Totals, task: Task, options: ScoreOptions, predictions: str,
         space,
         uncounted | absent,
         left_out,
-        task.comparison.bands,
         options.resamplings,
         settings,
     )

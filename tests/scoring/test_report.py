@@ -123,6 +123,20 @@ def test_a_screen_reader_finds_names_and_tables(file: Path) -> None:
         assert len(ids) == len(set(ids))
 
 
+def test_two_heads_share_a_page(tmp_path: Path) -> None:
+    for head, classes in (("semantic", 33), ("geometric", 3)):
+        truth, predicted = random_maps(0, classes)
+        save(tmp_path / f"gt/{head}/x.png", truth.astype(np.uint8))
+        save(tmp_path / f"pred/{head}/x.png", predicted.astype(np.uint8))
+    options = ScoreOptions(model="siftflow-fcn8s", boundary=True)
+    sides = str(tmp_path / "pred"), str(tmp_path / "gt")
+    write_report(tmp_path / "r.html", score_with(*sides, options), *sides, options)
+    with opened(tmp_path / "r.html") as page:
+        assert page.locator("table.sortable").count() == 2
+        ids = page.eval_on_selector_all("[id]", "all => all.map(e => e.id)")
+        assert len(ids) == len(set(ids))
+
+
 @pytest.mark.slow
 def test_a_thousand_images_stay_small(tmp_path: Path) -> None:
     assert report(tmp_path, 1000, (30, 40)).stat().st_size < 5_000_000
