@@ -107,12 +107,15 @@ def _lines(file: Path, what: str) -> list[str]:
 def read_label_map(file: Path, space: LabelSpace) -> dict[int, int]:
     """A translation of ground truth values: lines of a value and its class (name or index) or `void`.
 
-    Between them `:`, `=`, `,`, or blanks, e.g. `7: road`. Values without a line may not occur. Raises SettingsError
-    that names every line that is not understood.
+    Between them `:`, `=`, `,`, `->` or blanks, e.g. `7: road`; or a `.json` file, `{"7": "road"}`. Values without a
+    line may not occur. Raises SettingsError that names every line that is not understood.
     """
     table, faults = dict[int, int](), []
-    for line in _lines(file, "label map"):
-        match = re.fullmatch(r"(-?\d+)\s*(?:->|[:=,\s])\s*(.+)", line)
+    lines = _lines(file, "label map")
+    if file.suffix.lower() == ".json":
+        lines = _json_lines(file, "\n".join(lines))
+    for line in lines:
+        match = re.fullmatch(r"[\"']?(-?\d+)[\"']?\s*(?:->|[:=,\s])\s*(.+)", line)
         code = _code(match[2], space) if match else None
         if not match or code is None or int(match[1]) in table:
             faults.append(line)
@@ -122,14 +125,24 @@ def read_label_map(file: Path, space: LabelSpace) -> dict[int, int]:
     return table
 
 
+def _json_lines(file: Path, text: str) -> list[str]:
+    try:
+        return [f"{value}: {name}" for value, name in json.loads(text).items()]
+    except (ValueError, AttributeError) as error:
+        raise SettingsError(f'{file} is no JSON object of values and classes; e.g. {{"7": "road"}}') from error
+
+
 def read_palette(file: Path, space: LabelSpace) -> dict[Color, int]:
     """The classes of colours: lines of red, green, blue (0..255) and a class (name or index) or `void`, either first.
 
-    Raises SettingsError that names every line that is not understood.
+    Without any class named, the colours are those of all classes in their order. Raises SettingsError that names every
+    line that is not understood.
     """
     table, faults = dict[Color, int](), []
-    for line in _lines(file, "palette"):
-        words = [w for w in re.split(r"[\s,;:()\[\]]+", line) if w]
+    split = [(line, [w for w in re.split(r"[\s,;:()\[\]]+", line) if w]) for line in _lines(file, "palette")]
+    if len(split) == space.classes and all(len(words) == 3 for _, words in split):
+        split = [(line, [*words, str(index)]) for index, (line, words) in enumerate(split)]
+    for line, words in split:
         first = _color(words[:3]), " ".join(words[3:])
         last = _color(words[-3:]), " ".join(words[:-3])
         found = [(c, code) for c, n in (first, last) if c and (code := _code(n, space)) is not None]

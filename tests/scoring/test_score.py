@@ -308,6 +308,12 @@ def test_a_label_map_translates_ground_truth(tmp_path: Path) -> None:
     assert one(tmp_path, [[7, 26, 0]], [[0, 0, 1]], **options).confusion.tolist() == [[1, 0], [1, 0]]
     with pytest.raises(LabelsError, match="label 8 on 1 pixels, but the label map"):
         one(tmp_path, [[7, 8]], [[0, 0]], **options)
+    (tmp_path / "map.json").write_text('{"7": "road", "26": 1, "0": "void"}')
+    in_json = options | {"label_map": tmp_path / "map.json"}
+    assert one(tmp_path, [[7, 26, 0]], [[0, 0, 1]], **in_json).confusion.tolist() == [[1, 0], [1, 0]]
+    (tmp_path / "map.json").write_text("[7, 26]")
+    with pytest.raises(SettingsError, match="no JSON object"):
+        one(tmp_path, [[7, 26, 0]], [[0, 0, 1]], **in_json)
     (tmp_path / "map.txt").write_text("7: road\nseven: car\n7: car\n9: boat\n")
     with pytest.raises(SettingsError, match="'seven: car', '7: car', '9: boat' is not understood"):
         one(tmp_path, [[7, 26]], [[0, 0]], **options)
@@ -331,6 +337,10 @@ def test_colours_are_read_by_a_palette_file(tmp_path: Path) -> None:
     (tmp_path / "colors.txt").write_text("64 128 64\tTree\n1 2 3 0\nvoid 0 0 0\n")
     score = scored(tmp_path / "pred", tmp_path / "gt", model="street-fcn8s", palette=tmp_path / "colors.txt")
     assert (score.pixels, score.void_pixels, score.pixel_accuracy) == (2, 1, 1)
+    (tmp_path / "colors.txt").write_text("\n".join(f"{i} {i} {i + 1}" for i in range(11)))  # in the classes' order
+    save(tmp_path / "gt/x.png", np.array([[(5, 5, 6), (0, 0, 1), (10, 10, 11)]], np.uint8))
+    score = scored(tmp_path / "pred", tmp_path / "gt", model="street-fcn8s", palette=tmp_path / "colors.txt")
+    assert [score.confusion[i, j] for i, j in ((5, 5), (0, 3), (10, 0))] == [1, 1, 1]
     (tmp_path / "colors.txt").write_text("64 128 Tree\n")
     with pytest.raises(SettingsError, match="not understood"):
         scored(tmp_path / "pred", tmp_path / "gt", model="street-fcn8s", palette=tmp_path / "colors.txt")
