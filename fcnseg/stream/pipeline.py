@@ -51,6 +51,7 @@ class FlowOptions:
     ahead_bytes: int = 256 << 20
     part: Part = field(default_factory=Part)
     retry_failed: bool = False
+    replace: bool = False
     max_failures: int | None = None
 
 
@@ -123,6 +124,7 @@ class _Flow:
             options.part,
             lambda stem: tuple(path for sink in sinks for path in sink.names(stem)),
             options.retry_failed,
+            options.replace,
             self._kept,
             self._failed_at_listing,
             lambda: self.stopping,
