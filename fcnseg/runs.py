@@ -132,7 +132,7 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"--part-id {options.part_id} is not one of 0 to {options.num_parts - 1} (--num-parts)")
     if options.top_k is not None and options.probabilities is None:
         faults.append("--top-k says which probabilities to keep; give --save-probabilities too")
-    places = [os.path.realpath(p) for p in (options.out, options.probabilities, options.overlay) if is_hdf5(p)]
+    places = [os.path.realpath(p) for p in (options.out, options.probabilities) if p is not None and is_hdf5(p)]
     if len(set(places)) < len(places):
         faults.append(f"{places[0]} cannot hold both labels and probabilities; give two files")
     if options.num_parts > 1 and any(is_hdf5(path) for path in (options.out, options.probabilities)):
@@ -297,13 +297,10 @@ def survey_inputs(
 def files_of(source: ImageSource, reference: Reference) -> list[Path]:
     """The files of an input and its companions, as far as they are files that are there."""
     try:
-        return [
-            Path(place)
-            for place in source.places(reference).values()
-            if isinstance(place, str) and Path(place).exists()
-        ]
+        places = [Path(place) for place in source.places(reference).values() if isinstance(place, str)]
     except ImageError:
         return []
+    return [place for place in places if place.exists()]
 
 
 def may_hold_inputs(folder: Path, source: str | Path) -> bool:
@@ -501,10 +498,12 @@ def assemble(source: Source, outputs: Outputs, ledger: Ledger) -> None:
                 yield Entry(found.key, found.stem, getattr(found.place, "number", None))
 
     with FileLock(outputs.records / "assembling"):
-        missing = {failure.key: failure.reason for failure in ledger.failures()}
-        digest = new_digest()
-        for entry in entries():
-            digest.update(os.fsencode(f"{entry.key}\0{missing.get(entry.key, '')}\0"))
+        failed = {failure.key: failure.reason for failure in ledger.failures()}
+        missing, digest = {}, new_digest()
+        for found in source:
+            if found.key in failed:
+                missing[found.key] = failed[found.key]
+            digest.update(os.fsencode(f"{found.key}\0{missing.get(found.key, '')}\0"))
         content, known = digest.hexdigest(), ledger.fact("contents") or {}
         intact = ledger.intact_volumes()
         for volume in outputs.volumes:

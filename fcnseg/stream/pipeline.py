@@ -31,7 +31,7 @@ FATAL_WRITES = frozenset(
 )
 """Errors of the output as a whole: going on would only fail again."""
 
-COMMIT_SECONDS = 0.25
+COMMIT_SECONDS = 0.05
 """How long a finished image may wait for others to be recorded with."""
 
 COMMIT_IMAGES = 64

@@ -69,6 +69,9 @@ def test_inputs_that_are_gone_are_forgotten(fcnseg: Command, run: Command, photo
     assert run().code == 0
     state = fcnseg("status", tmp_path / "masks")
     assert (state.code, "7 of 7" in state.out) == (0, True)
+    photograph(photos / "0/0.png", width=30, height=20, seed=0)
+    assert run("--glob", "0.png").code == 0  # fewer inputs: what is done of the others is kept
+    assert "9 were there already" in run().err or "8 were there already" in run().err
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,101 @@ def test_what_does_not_fit_is_said_before(fcnseg: Command, tiny: TinyModel, phot
         assert (done.code, "NOT ENOUGH" in done.out) == (1, True)
 
 
+def test_somebody_elses_files_and_inputs_stay(
+    fcnseg: Command, run: Command, tiny: TinyModel, photos: Path, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["images"] = np.zeros((2, 20, 30, 3), np.uint8)
+    before = (tmp_path / "data.h5").read_bytes()
+    source = f"{tmp_path}/data.h5::/images"
+    for extra in ([], ["--overwrite"]):
+        done = fcnseg("run", source, "--out", tmp_path / "data.h5", *tiny.arguments, *extra)
+        assert (done.code, "would replace an input" in done.error_line) == (2, True)
+    refused = fcnseg("run", photos, "--out", tmp_path / "data.h5", *tiny.arguments)
+    assert (refused.code, "--overwrite" in refused.error_line) == (2, True)
+    both = ["--out", tmp_path / "x.h5", "--save-probabilities", tmp_path / "x.h5"]
+    assert "give two files" in fcnseg("run", photos, *both, *tiny.arguments).error_line
+    assert (tmp_path / "data.h5").read_bytes() == before
+    assert run().code == 0
+    photograph(tmp_path / "masks/new.png", seed=5)
+    mine = (tmp_path / "masks/new.png").read_bytes()
+    photograph(photos / "new.jpg")
+    for _ in range(2):
+        done = run()
+        assert (done.code, "no run of fcnseg made it" in done.err) == (3, True)
+        assert (tmp_path / "masks/new.png").read_bytes() == mine
+    (tmp_path / "masks/new.png").unlink()
+    assert run().code == 0
+
+
+def test_an_hdf5_output_is_whole_or_made_again(fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks.h5"
+    run = ["run", photos, "--out", masks, *tiny.arguments]
+    (photos / "bad.png").touch()
+    assert fcnseg(*run).code == 3
+    with h5py.File(masks) as file:
+        assert file["fcnseg:missing"][0, 0] == b"bad.png"
+        first = {key: file[f"0/{key}"][()] for key in file["0"]}
+    (photos / "bad.png").unlink()
+    photograph(photos / "more.png")
+    assert "1 label map in" in fcnseg(*run).err  # the others are taken over from the file
+    with h5py.File(masks) as file:
+        assert "fcnseg:missing" not in file
+        assert all(np.array_equal(file[f"0/{key}"], value) for key, value in first.items())
+        assert "more.png" in file
+    whole = masks.read_bytes()
+    masks.write_bytes(whole[:3000])
+    assert fcnseg("status", masks).code == 3
+    assert "9 label maps" in fcnseg(*run).err
+    assert fcnseg("status", masks).code == 0
+    assert fcnseg(*run, "--overwrite").code == 0
+    with h5py.File(masks) as file:
+        assert np.array_equal(file["0/0.png"], first["0.png"])
+
+
+def test_names_that_are_numbers_are_not_rows(fcnseg: Command, tiny: TinyModel, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        for name in ("g/1", "g/01", "g/99999999999999999999"):
+            file[name] = np.random.default_rng(len(name)).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    assert fcnseg("run", f"{tmp_path}/data.h5::/g", "--out", tmp_path / "m.h5", *tiny.arguments).code == 0
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert sorted(file["g"]) == ["01", "1", "99999999999999999999"]
+
+
+@pytest.mark.slow
+def test_two_processes_may_share_an_hdf5_output(tiny: TinyModel, photos: Path, tmp_path: Path) -> None:
+    run = ["run", photos, "--out", tmp_path / "masks.h5", *tiny.arguments]
+    both = [python_fcnseg(*run), python_fcnseg(*run)]
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    with h5py.File(tmp_path / "masks.h5") as file:
+        assert len(file["0"]) + len(file["1"]) == 8
+
+
+def test_starting_a_part_over_leaves_the_others(run: Command, tmp_path: Path) -> None:
+    for part in (0, 1, 0):
+        assert run("--num-parts", 2, "--part-id", part, "--overwrite").code == 0
+    assert len(label_maps(tmp_path / "masks")) == 8
+
+
+def test_inputs_that_came_later_are_missed(fcnseg: Command, run: Command, photos: Path, tmp_path: Path) -> None:
+    assert run("--num-parts", 2, "--part-id", 0).code == 0
+    for i in range(8):
+        photograph(photos / f"later{i}.png")
+    assert run("--num-parts", 2, "--part-id", 1).code == 0
+    state = fcnseg("status", tmp_path / "masks")
+    assert (state.code, "not whole" in state.out) == (3, True)
+
+
+def test_a_ledger_that_cannot_be_read_can_be_got_rid_of(run: Command, tmp_path: Path) -> None:
+    assert run().code == 0
+    (tmp_path / "masks/.fcnseg/ledger.sqlite").write_bytes(b"not a database" * 1000)
+    assert run().code == 1
+    done = run("--overwrite")
+    assert (done.code, "is removed" in done.err) == (0, True)
+
+
 def test_hdf5_in_and_out(fcnseg: Command, tiny: TinyModel, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 20, 30, 3), dtype=np.uint8)
     for i, image in enumerate(images):
@@ -278,7 +376,7 @@ def test_stopped_at_any_moment_the_same_command_finishes(
     arguments = ["run", photos, "--out", masks, *tiny.arguments]
     process = python_fcnseg(*arguments)
     deadline = time.monotonic() + 120
-    while len(list(masks.glob("*.png"))) < 10 and time.monotonic() < deadline and process.poll() is None:
+    while len(list(masks.glob("*.png"))) < 30 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

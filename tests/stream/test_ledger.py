@@ -90,7 +90,7 @@ def test_a_copied_folder_is_still_whole(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_a_volume_stands_for_what_was_staged(ledger: Ledger, tmp_path: Path) -> None:
     staged = settle(ledger, "staging/a")
-    ledger.note_volume(tmp_path / "staging", write_whole(tmp_path / "masks.h5", [b"all"]))
+    ledger.note_volume(tmp_path / "staging", write_whole(tmp_path / "masks.h5", [b"all"]), "content")
     staged.unlink()
     outputs = ledger.entries(["staging/a"])["staging/a"].outputs
     assert ledger.is_whole(outputs, ledger.intact_volumes())
