@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 
 from fcnseg.deploy import open_engine
 from fcnseg.recipes import find_recipe
-from fcnseg.runs import Hooks, Outputs, RunOptions, check_options, flow, open_inputs, predictor_of, survey_inputs
+from fcnseg.runs import (
+    Hooks,
+    Outputs,
+    RunOptions,
+    check_options,
+    flow,
+    is_hdf5,
+    open_inputs,
+    predictor_of,
+    survey_inputs,
+)
 from fcnseg.types import Failure, Frame, Reference, Reserve, Source
 
 if TYPE_CHECKING:
@@ -32,8 +42,9 @@ class Estimate:
     """What a run over `inputs` (of which this part has `part_inputs`) would be like, by `sampled` of them.
 
     `formats` counts the inputs' name suffixes, `sizes` the heights and widths of the sampled ones; `failures` are
-    those of the sampled that cannot be done. `bytes_written` is by kind of output (labels, probabilities, overlay),
-    `free_bytes` by the same, where it would go. `largest` is the largest height and width the engine takes at once
+    those of the sampled that cannot be done. By kind of output (labels, probabilities, overlay): `bytes_written`,
+    `bytes_needed` while it is written (HDF5 files are staged), and `free_bytes` of the file system where it would go,
+    one of the numbers in `file_systems`. `largest` is the largest height and width the engine takes at once
     (None: what memory holds), `events` what it had to do for single images.
     """
 
@@ -48,12 +59,18 @@ class Estimate:
     images_per_second: float = 0.0
     seconds: float = 0.0
     bytes_written: dict[str, int] = field(default_factory=dict)
+    bytes_needed: dict[str, int] = field(default_factory=dict)
+    file_systems: dict[str, int] = field(default_factory=dict)
     free_bytes: dict[str, int] = field(default_factory=dict)
 
     @property
     def too_large(self) -> list[str]:
-        """The kinds of output for which there is not enough space."""
-        return [kind for kind, size in self.bytes_written.items() if size > self.free_bytes[kind]]
+        """The kinds of output for which there is not enough space: all that share a file system, if they need more
+        than it has."""
+        needed: Counter[int] = Counter()
+        for kind, size in self.bytes_needed.items():
+            needed[self.file_systems[kind]] += size
+        return [kind for kind, free in self.free_bytes.items() if needed[self.file_systems[kind]] > free]
 
 
 class _Sampled:
@@ -79,7 +96,8 @@ class _Sampled:
 
 
 def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
-    """What `run` with these options would do, without doing it; raises what it would raise before its start."""
+    """What `run` with these options would do, without doing it; raises what it would raise before its start, and
+    KeyboardInterrupt if interrupted."""
     from fcnseg.stream.decoding import MAX_PIXELS, allow_pixels
 
     hooks = hooks or Hooks()
@@ -111,7 +129,9 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
         ended: list[float] = []
         tried = replace(hooks, on_result=lambda key, failure: ended.append(time.monotonic()))
         summary = _try(options, recipe, sampled, engine, folder, tried)
-        found.sampled, found.sizes, found.failures = len(places), sampled.sizes, summary.failures
+        if summary.interrupted:
+            raise KeyboardInterrupt
+        found.sampled, found.sizes, found.failures = summary.done + summary.failed, sampled.sizes, summary.failures
         found.events = summary.events
         if summary.done:
             wait = (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else summary.seconds
@@ -153,6 +173,9 @@ def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> N
         if target is None:
             continue
         files = (p for p in (folder / kind).rglob("*") if p.is_file() and ".fcnseg" not in p.parts)
-        found.bytes_written[kind] = sum(p.stat().st_size for p in files) * found.part_inputs // images
+        size = sum(p.stat().st_size for p in files) * found.part_inputs // images
+        found.bytes_written[kind] = size
+        found.bytes_needed[kind] = 2 * size if is_hdf5(target) else size
         there = next(p for p in (target, *target.absolute().parents) if p.exists())
+        found.file_systems[kind] = there.stat().st_dev
         found.free_bytes[kind] = shutil.disk_usage(there).free

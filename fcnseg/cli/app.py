@@ -10,6 +10,7 @@ import typer
 
 from fcnseg import __version__
 from fcnseg.cli import bench, build_engine, diff, doctor, engines, export, models, run, score, status, view, weights
+from fcnseg.cli.console import Errors
 from fcnseg.errors import FcnsegError
 
 # Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
@@ -55,6 +56,7 @@ def root(
 
 def main() -> None:
     """Run the command line; every error a user can meet ends here as one line and an exit code."""
+    Errors.as_json = "--json-logs" in sys.argv
     try:
         code: Any = app(standalone_mode=False)
     except typer.Abort:
@@ -82,11 +84,18 @@ def _usage(error: Exception) -> str:
 
 
 def _fail(message: str, code: int, error: BaseException | None = None) -> int:
-    """One line on standard error; the traceback too with -vv."""
+    """One line on standard error, or one of JSON; the traceback too with -vv."""
     if error is not None and "-vv" in sys.argv:
         import traceback
 
         traceback.print_exception(error)
     line = " ".join(str(message).split())
-    sys.stderr.write(f"fcnseg: error: {line}\n")
+    if Errors.as_json:
+        import json
+        import time
+
+        event = {"time": round(time.time(), 3), "event": "error", "exit_code": code, "text": line}
+        sys.stderr.write(json.dumps(event) + "\n")
+    else:
+        sys.stderr.write(f"fcnseg: error: {line}\n")
     return code

@@ -52,7 +52,7 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
     try:
         yield BuildHooks(on_note, on_progress)
     except KeyboardInterrupt:
-        what = "the engine is not built, and nothing of it is left" if begun else "the engine was not ready yet"
+        what = "the engine is not built, and nothing of it is left" if begun else "the same command starts again"
         err().print(f"fcnseg: interrupted: {what}")
         raise
     finally:

@@ -11,12 +11,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+class Errors:
+    """How the line that a command dies with is written: `as_json` if it asked for logs in JSON."""
+
+    as_json = False
+
+
 @cache
 def out() -> Console:
     """Standard output, for results."""
     from rich.console import Console
 
-    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)  # tables stay whole
+    return Console(
+        soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200
+    )  # tables stay whole
 
 
 @cache
@@ -24,7 +32,7 @@ def err() -> Console:
     """Standard error, for progress, notes and errors."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True, highlight=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def bytes_progress() -> Progress:

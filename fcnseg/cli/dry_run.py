@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fcnseg.cli.building import build_display, described
+from fcnseg.cli.building import build_display, described, interruptible
 from fcnseg.cli.console import err, out, shown
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ def show_estimate(options: RunOptions, quiet: bool, as_json: bool) -> int:
     from fcnseg.runs import Hooks
 
     with ExitStack() as stack:
+        trying = stack.enter_context(ExitStack())
         building = stack.enter_context(ExitStack())
         hooks = building.enter_context(build_display(quiet))
 
         def on_start(sampled: int, info: EngineInfo) -> None:
             building.close()
+            trying.enter_context(interruptible("nothing is written"))
             if not quiet:
                 err().print(f"{described(info)}\ntrying {sampled} inputs", markup=False)
 
@@ -64,7 +66,8 @@ def _lines(found: Estimate, options: RunOptions) -> list[str]:
         lines.append(f"time          about {duration(found.seconds)} ({found.images_per_second:.1f} images/s)")
     for kind, size in found.bytes_written.items():
         short = "  NOT ENOUGH" if kind in found.too_large else ""
-        lines.append(f"{kind:14}about {_bytes(size)}, {_bytes(found.free_bytes[kind])} are free there{short}")
+        twice = "and as much again while it is written, " if found.bytes_needed[kind] > size else ""
+        lines.append(f"{kind:14}about {_bytes(size)}, {twice}{_bytes(found.free_bytes[kind])} are free there{short}")
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,12 +69,42 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"the settings {file} cannot be read: {reason}; give a TOML file") from error
-    names = {option.lstrip("-"): p.name for p in context.command.params for option in (*p.opts, p.name or "")}
-    unknown = [name for name in values if name not in names]
+    params: dict[str, Any] = {}
+    for param in context.command.params:
+        names = [option[2:] for option in param.opts if option.startswith("--")]
+        if param.param_type_name == "argument":
+            shown = getattr(param, "metavar", None) or param.name or ""
+            names = [shown.lower(), shown.upper()]
+        for name in names:
+            params |= {name: param, name.replace("-", "_"): param}
+    params.pop("config")
+    unknown = [name for name in values if name not in params]
     if unknown:
         raise SettingsError(f"{file}: {', '.join(unknown)} is no option of {context.command_path}; see its --help")
-    context.default_map = {names[name]: value for name, value in values.items()}
+    context.default_map = {
+        params[name].name or "": _config_value(f"{file}: {name}", params[name], value) for name, value in values.items()
+    }
     return file
+
+
+def _config_value(where: str, param: Any, value: Any) -> Any:
+    """A value of a settings file as its option takes it. Raises SettingsError for one of another type."""
+    import json
+
+    from fcnseg.errors import SettingsError
+
+    if getattr(param, "is_flag", False):
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif getattr(param, "count", False):
+        fits, wanted = type(value) is int, "a whole number"
+    elif param.multiple:
+        value = value if isinstance(value, list) else [value]
+        fits, wanted = all(type(one) in (str, int, float) for one in value), "texts or numbers"
+    else:
+        fits, wanted = type(value) in (str, int, float), "a text or a number"
+    if not fits:
+        raise SettingsError(f"{where} is {json.dumps(value, default=str)}; give {wanted}")
+    return str(value) if type(value) in (int, float) and not getattr(param, "count", False) else value
 
 
 Config = Annotated[

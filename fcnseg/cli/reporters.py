@@ -32,19 +32,29 @@ LISTING_SECONDS = 1.0
 
 
 class Reporter:
-    """Says failures and notes in lines, and nothing of what goes well. A context manager; hears from any thread."""
+    """Says failures and notes in lines, and nothing of what goes well. A context manager; hears from any thread.
 
-    def __init__(self, build: BuildHooks) -> None:
-        self.build = build
-        self.verbose = False
+    `before_start` is called when the engine is there: it ends what was shown until then.
+    """
+
+    def __init__(self, build: BuildHooks, before_start: Callable[[], None] = lambda: None) -> None:
+        self.build, self.before_start = build, before_start
+        self.verbose = self.running = False
         self.lock = threading.Lock()
-        self.total = self.done = self.kept = self.failed = 0
+        self.total = self.done = self.kept = self.failed = self.failed_before = 0
         self.started = time.monotonic()
 
     def hooks(self) -> Hooks:
         """What a run is to call."""
         return Hooks(
-            self.build, self.on_listing, self.on_start, self.on_stages, self.on_result, self.on_kept, self.on_note
+            self.build,
+            self.on_listing,
+            self.on_start,
+            self.on_stages,
+            self.on_result,
+            self.on_kept,
+            self.on_note,
+            self.on_failed_before,
         )
 
     def on_listing(self, count: int) -> None:
@@ -52,6 +62,8 @@ class Reporter:
 
     def on_start(self, total: int, info: EngineInfo) -> None:
         """The engine is there and the first image next."""
+        self.before_start()
+        self.running = True
         self.total, self.started = total, time.monotonic()
         if self.verbose:
             self.say(f"engine {info.file or info.device}; {dict(info.versions)}")
@@ -68,6 +80,13 @@ class Reporter:
             self.failed += 1
             if self.failed <= FAILURES_SHOWN:
                 self.say(f"fcnseg: failed: {shown(key)}: {shown(failure.reason)}")
+
+    def on_failed_before(self, failure: Failure) -> None:
+        """One input failed in an earlier run and is left so."""
+        with self.lock:
+            self.failed_before += 1
+            if self.failed_before <= FAILURES_SHOWN:
+                self.say(f"fcnseg: failed: {shown(failure.key)}: {shown(failure.reason)} (in an earlier run)")
 
     def on_kept(self, key: str) -> None:  # noqa: ARG002
         """One input was done before."""
@@ -90,8 +109,12 @@ class Reporter:
     @property
     def remaining_seconds(self) -> float | None:
         """At the present rate; None before the first image."""
-        left = self.total - self.done - self.kept - self.failed
-        return left / self.rate if self.done + self.failed else None
+        return (self.total - self.ended) / self.rate if self.done + self.failed else None
+
+    @property
+    def ended(self) -> int:
+        """How many inputs need no more work."""
+        return self.done + self.kept + self.failed + self.failed_before
 
     def __enter__(self) -> Self:
         return self
@@ -99,14 +122,15 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        if self.running and isinstance(error, KeyboardInterrupt):  # before, it is what builds the engine that says so
+            self.say("fcnseg: interrupted: what is written is whole; the same command goes on from there")
 
 
 class PlainReporter(Reporter):
     """Adds the engine's line and, every few seconds, one of progress."""
 
-    def __init__(self, build: BuildHooks) -> None:
-        super().__init__(build)
+    def __init__(self, build: BuildHooks, before_start: Callable[[], None] = lambda: None) -> None:
+        super().__init__(build, before_start)
         self.said = time.monotonic()
 
     def on_listing(self, count: int) -> None:
@@ -131,18 +155,16 @@ class PlainReporter(Reporter):
     def progress(self) -> str:
         """How far the run is, in one line."""
         left = self.remaining_seconds
-        ended = self.done + self.kept + self.failed
         eta = f", {duration(left)} left" if left is not None else ""
         failed = f", {self.failed:,} failed" if self.failed else ""
-        return f"{ended:,} of {self.total:,} images, {self.rate:.1f} images/s{failed}{eta}"
+        return f"{self.ended:,} of {self.total:,} images, {self.rate:.1f} images/s{failed}{eta}"
 
 
 class LiveReporter(PlainReporter):
     """One display that is redrawn: progress, speed, time left, how busy the stages are, failures."""
 
     def __init__(self, build: BuildHooks, before_start: Callable[[], None]) -> None:
-        super().__init__(build)
-        self.before_start = before_start
+        super().__init__(build, before_start)
         self.times: Callable[[], dict[str, StageTimes]] = dict
         self.live: Live | None = None
 
@@ -178,13 +200,12 @@ class LiveReporter(PlainReporter):
         from rich.table import Table
         from rich.text import Text
 
-        ended = self.done + self.kept + self.failed
         left = self.remaining_seconds
         row = Table.grid(padding=(0, 1))
         row.add_row(
             "segmenting",
-            ProgressBar(total=max(self.total, 1), completed=ended, width=min(40, err().width // 3)),
-            f"{ended:,}/{self.total:,}",
+            ProgressBar(total=max(self.total, 1), completed=self.ended, width=min(40, err().width // 3)),
+            f"{self.ended:,}/{self.total:,}",
             f"{self.rate:.1f} images/s",
             f"ETA {duration(left)}" if left is not None else "",
         )
@@ -197,10 +218,12 @@ class LiveReporter(PlainReporter):
     ) -> None:
         if self.live:
             self.live.stop()
+        super().__exit__(kind, error, trace)
 
 
 class JsonReporter(Reporter):
-    """One JSON object a line on standard error: `event` is note, listing, start, progress, done, kept, failed, end."""
+    """One JSON object a line on standard error: `event` is note, listing, building, start, done, kept, failed, error
+    or end, the last line of a run that was interrupted too."""
 
     def __init__(self) -> None:
         super().__init__(BuildHooks(self.on_note, self.on_build))
@@ -234,9 +257,16 @@ class JsonReporter(Reporter):
             else:
                 self.log("done", key=key)
 
+    def on_failed_before(self, failure: Failure) -> None:
+        """One input that failed in an earlier run."""
+        with self.lock:
+            self.failed_before += 1
+            self.log("failed", key=failure.key, stage=failure.stage, reason=failure.reason, earlier=True)
+
     def on_kept(self, key: str) -> None:
         """One input that was done before."""
         with self.lock:
+            self.kept += 1
             self.log("kept", key=key)
 
     def say(self, line: str) -> None:
@@ -246,6 +276,12 @@ class JsonReporter(Reporter):
     def end(self, summary: Any) -> None:
         """The last line."""
         self.log("end", exit_code=summary.exit_code, **asdict(summary))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.log("end", exit_code=130, interrupted=True)
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fcnseg.cli.building import build_display
-from fcnseg.cli.console import err, out, shown
+from fcnseg.cli.console import Errors, err, out, shown
 from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def run(
         Path | None,
         typer.Option(metavar="DIR|FILE.h5", help="Also write class probabilities, K x H x W: .npy files, or one HDF5."),
     ] = None,
-    probabilities_dtype: Annotated[str, typer.Option(metavar="float16|float32", help="Their number type.")] = "float16",
+    probabilities_dtype: Annotated[
+        str | None, typer.Option(metavar="float16|float32", help="Their number type.", show_default="float16")
+    ] = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Keep the probabilities of the K most probable classes, and which.")
     ] = None,
@@ -76,7 +78,11 @@ def run(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", "-j", min=1, help="Threads that decode, and as many that write.", show_default="one a core"
+            "--workers",
+            "-j",
+            min=1,
+            help="Threads that decode, and as many that write.",
+            show_default="one a core, at most 8",
         ),
     ] = None,
     tile: Annotated[
@@ -135,8 +141,13 @@ def run(
     from fcnseg.errors import SettingsError
     from fcnseg.runs import RunOptions
 
+    Errors.as_json = json_logs
     if going_on and overwrite:
         raise SettingsError("--continue goes on and --overwrite starts over; give one of them")
+    if probabilities_dtype is not None and save_probabilities is None:
+        raise SettingsError("--probabilities-dtype is the number type of probabilities; give --save-probabilities too")
+    if dry_run and json_logs:
+        raise SettingsError("--dry-run has no events to log; use --json, or leave out --json-logs")
     options = RunOptions(
         source=source,
         out=out,
@@ -153,7 +164,7 @@ def run(
         glob=glob,
         layout=layout,
         probabilities=save_probabilities,
-        probabilities_dtype=probabilities_dtype,
+        probabilities_dtype=probabilities_dtype or "float16",
         top_k=top_k,
         overlay=overlay,
         tile=int(tile) if tile.isdecimal() else tile,
@@ -192,11 +203,11 @@ def _run(options: RunOptions, quiet: bool, json_logs: bool, verbose: int) -> Sum
             building = stack.enter_context(ExitStack())
             build = building.enter_context(build_display(quiet))
             if quiet:
-                reporter = Reporter(build)
+                reporter = Reporter(build, building.close)
             elif err().is_terminal:
                 reporter = LiveReporter(build, building.close)
             else:
-                reporter = PlainReporter(build)
+                reporter = PlainReporter(build, building.close)
         stack.enter_context(reporter)
         reporter.verbose = bool(verbose)
         summary = run_all(options, reporter.hooks())

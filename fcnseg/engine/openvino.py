@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -32,10 +34,31 @@ LATENCY = {"PERFORMANCE_HINT": "LATENCY"}  # two streams were not faster than on
 def _library() -> Any:
     """The openvino module. Raises EngineError if it is not installed or does not load."""
     try:
-        import openvino
+        with _signals_held():
+            import openvino
     except ImportError as error:
         raise EngineError(f"openvino cannot be loaded ({error}); `pip install openvino` installs it") from error
     return openvino
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and its kin wait for the end of the block: inside the module's C++ initialisation they would pass for an
+    ImportError. Blocking them would not do, as other threads (of the numeric libraries) take them then."""
+    held: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread() and "openvino" not in sys.modules:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                before[number] = handler
+                signal.signal(number, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in held[:1]:
+            signal.raise_signal(first)
 
 
 @cache

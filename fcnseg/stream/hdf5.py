@@ -5,6 +5,7 @@ The HDF5 library reads for one thread at a time; encoded files are decoded in pa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,7 +190,7 @@ class Hdf5:
             return Place(self._root.name, number)
         name = reference.stem.rpartition("/")[2]
         for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
-            if isinstance(self._root.get(candidate), h5py.Dataset):
+            if isinstance(self._root.get(os.fsencode(candidate)), h5py.Dataset):
                 return Place(f"{self._root.name.rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
@@ -217,7 +218,7 @@ class Hdf5:
     def _dataset(self, place: Place) -> tuple[h5py.Dataset, Kind]:
         if isinstance(self._root, h5py.Dataset):
             return self._root, self._kind
-        node = self._file[place.dataset]
+        node = self._file[os.fsencode(place.dataset)]
         return node, kind_of(node, self.wanted, single=True)
 
     def stamp(self, place: Any) -> str:  # noqa: ARG002 - of the whole file
