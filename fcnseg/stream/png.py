@@ -35,21 +35,22 @@ def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[
     for keyword, value in text.items():
         yield _text(keyword, value)
     deflater = isal_zlib.compressobj(LEVEL)
-    for strip in _filtered(labels if indexed else labels.astype(">u2").view(np.uint8)):
+    for strip in _filtered(labels):
         if data := deflater.compress(strip):
             yield _chunk(b"IDAT", data)
     yield _chunk(b"IDAT", deflater.flush())
     yield _chunk(b"IEND", b"")
 
 
-def _filtered(samples: Pixels) -> Iterator[Pixels]:
-    """Strips of rows, uint8, each row less the one above and after the number of that filter."""
-    height, width = samples.shape
-    rows = max(1, STRIP_BYTES // width)
-    above = np.zeros((1, width), np.uint8)
-    for top in range(0, height, rows):
-        strip = samples[top : top + rows]
-        filtered = np.empty((len(strip), width + 1), np.uint8)
+def _filtered(labels: Labels) -> Iterator[Pixels]:
+    """Strips of rows, uint8, each row's bytes less those of the one above and after the number of that filter."""
+    rows = max(1, STRIP_BYTES // (labels.shape[1] * labels.itemsize))
+    above: Pixels | int = 0
+    for top in range(0, len(labels), rows):
+        strip = labels[top : top + rows]
+        if strip.dtype != np.uint8:
+            strip = strip.astype(">u2", order="C").view(np.uint8)
+        filtered = np.empty((len(strip), strip.shape[1] + 1), np.uint8)
         filtered[:, 0] = 2
         np.subtract(strip[:1], above, out=filtered[:1, 1:])
         np.subtract(strip[1:], strip[:-1], out=filtered[1:, 1:])

@@ -10,18 +10,26 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fcnseg.errors import ImageError, SettingsError
 from fcnseg.files import write_whole
 from fcnseg.overlays import legend, overlay
 from fcnseg.stream.png import encode
-from fcnseg.types import EngineInfo, Frame, Output, Pixels, Prediction, Probabilities
+from fcnseg.types import EngineInfo, Frame, Labels, Output, Pixels, Prediction, Probabilities
+
+LONGEST_JPEG = 65_500
+"""The longest side that libjpeg writes, px."""
 
 STRIP_ROWS = 1024
 """How many rows of an overlay are drawn at once."""
+
+SORTED_ROWS = 64
+"""How many rows of probabilities are sorted at once."""
 
 
 class _FileSink:
@@ -91,14 +99,23 @@ class NpyProbabilitySink(_FileSink):
         if not self.top_k:
             yield from _npy(np.ascontiguousarray(values, self.dtype))
             return
-        classes = np.argsort(-values, axis=0, kind="stable")[: self.top_k]
-        best = np.take_along_axis(values, classes, axis=0).astype(self.dtype)
+        best, classes = _most_probable(values, self.top_k, self.dtype)
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            kept = classes.astype(np.uint8 if len(values) <= 256 else np.uint16)
-            for name, array in (("probabilities", best), ("classes", kept)):
+            for name, array in (("probabilities", best), ("classes", classes)):
                 archive.writestr(zipfile.ZipInfo(f"{name}.npy"), b"".join(_npy(array)))  # of no date: same bytes always
         yield buffer.getvalue()
+
+
+def _most_probable(values: Probabilities, k: int, dtype: np.dtype[Any]) -> tuple[Probabilities, Labels]:
+    """The `k` highest of K x H x W values, falling, and their classes; in strips, for the order of all takes room."""
+    shape = (min(k, len(values)), *values.shape[1:])
+    best, classes = np.empty(shape, dtype), np.empty(shape, np.uint8 if len(values) <= 256 else np.uint16)
+    for top in range(0, shape[1], SORTED_ROWS):
+        rows = np.s_[:, top : top + SORTED_ROWS]
+        order = np.argsort(-values[rows], axis=0, kind="stable")[:k]
+        best[rows], classes[rows] = np.take_along_axis(values[rows], order, axis=0), order
+    return best, classes
 
 
 def _npy(array: NDArray[np.generic]) -> Iterator[bytes | memoryview]:
@@ -110,17 +127,26 @@ def _npy(array: NDArray[np.generic]) -> Iterator[bytes | memoryview]:
 
 
 class OverlaySink(_FileSink):
-    """The images with their labels drawn over them, as JPEG; `opacity` from 0 (the image) to 1 (the colours)."""
+    """The images with their labels drawn over them, as JPEG; `opacity` from 0 (the image) to 1 (the colours).
+
+    The image is the colour one, or HHA's channels where the model takes no other. Raises SettingsError if it takes
+    neither.
+    """
 
     suffix = ".jpg"
 
     def __init__(self, folder: Path, info: EngineInfo, opacity: float = 0.5) -> None:
         super().__init__(folder, info)
-        self.opacity = opacity
+        shown = [name for name in ("color", "hha") if name in info.modalities]
+        if not shown:
+            raise SettingsError(f"{info.model} takes no images to draw labels over; leave out --overlay")
+        self.modality, self.opacity = shown[0], opacity
 
     def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
-        """Write the overlay of every head."""
-        pixels = frame.inputs["color"]
+        """Write the overlay of every head. Raises ImageError if it is too large for a JPEG."""
+        if max(frame.size) > LONGEST_JPEG:
+            raise ImageError(f"an overlay is a JPEG of at most {LONGEST_JPEG} px a side; leave out --overlay", "write")
+        pixels = frame.inputs[self.modality]
         return tuple(
             write_whole(self.path(frame.stem, head), [self._drawn(pixels, prediction, head)])
             for head in prediction.labels

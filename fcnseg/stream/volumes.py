@@ -144,7 +144,10 @@ class Volume:
         return target.create_dataset(name, data=array, chunks=chunks, **COMPRESSION)
 
     def _describe_classes(self, dataset: h5py.Dataset, head: str) -> None:
-        dataset.attrs["classes"] = list(self.info.heads[head].names)
+        """Name the classes, their colours (RGB, K x 3) and the value that marks void."""
+        space = self.info.heads[head]
+        colors = np.array(space.colors, np.uint8)
+        dataset.attrs.update({"classes": list(space.names), "colors": colors, "ignore": space.ignore})
 
 
 class ProbabilityVolume(Volume):

@@ -1,5 +1,7 @@
+import errno
 import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fcnseg.errors import ImageError, SettingsError
 from fcnseg.files import checksum
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.overlays import overlay
 from fcnseg.stream.png import STRIP_BYTES, encode
 from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink, write_legend
 from fcnseg.types import EngineInfo, Frame, Labels, Prediction
+from tests.conftest import mounted
 
 PALETTE = bytes(range(256)) * 3
 
@@ -175,3 +179,60 @@ def test_sinks_may_be_written_to_from_several_threads(tmp_path: Path) -> None:
         thread.join()
     for i in range(21):
         assert np.unique(np.asarray(Image.open(tmp_path / f"{i}.png"))).tolist() == [i]
+
+
+def test_top_k_of_several_strips_and_of_more_classes_than_there_are(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((3, 150, 2), dtype=np.float32)
+    NpyProbabilitySink(tmp_path, info(3), "float32", top_k=5).write(frame("a"), Prediction({}, {"head0": values}))
+    with np.load(tmp_path / "a.npz") as found:
+        assert np.array_equal(found["probabilities"], np.sort(values, axis=0)[::-1])
+        assert np.array_equal(found["classes"], np.argsort(-values, axis=0))
+
+
+def test_overlays_are_drawn_over_what_the_model_sees(tmp_path: Path) -> None:
+    labels = {"head0": np.zeros((3, 4), np.uint8)}
+    pixels = np.full((3, 4, 3), 200, np.uint8)
+    hha = replace(info(2), modalities=("hha",))
+    OverlaySink(tmp_path, hha, opacity=0).write(Frame("a.png", "a", {"hha": pixels}), Prediction(labels))
+    assert np.abs(np.asarray(Image.open(tmp_path / "a.jpg")).astype(int) - 200).max() < 3
+    with pytest.raises(SettingsError, match="leave out --overlay"):
+        OverlaySink(tmp_path, replace(hha, modalities=("depth",)))
+
+
+def test_an_overlay_that_no_jpeg_can_hold_fails_that_image(tmp_path: Path) -> None:
+    pixels = np.zeros((65_501, 1, 3), np.uint8)
+    labels = {"head0": np.zeros((65_501, 1), np.uint8)}
+    with pytest.raises(ImageError, match="65500") as failed:
+        OverlaySink(tmp_path, info(2)).write(Frame("a.png", "a", {"color": pixels}), Prediction(labels))
+    assert failed.value.stage == "write"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_large_label_map_is_encoded_without_a_second_copy() -> None:
+    import tracemalloc
+
+    labels = np.zeros((4000, 4000), np.uint16)
+    tracemalloc.start()
+    try:
+        for _ in encode(labels, PALETTE, {}):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < labels.nbytes / 4
+    finally:
+        tracemalloc.stop()
+
+
+def test_label_maps_that_are_views_are_encoded_as_they_read() -> None:
+    labels = np.arange(600, dtype=np.uint16).reshape(20, 30).T[::2]
+    assert np.array_equal(read(b"".join(encode(labels, PALETTE, {}))), labels)
+    assert np.array_equal(read(b"".join(encode(labels.astype(np.uint8, order="K"), PALETTE, {}))), labels % 256)
+
+
+def test_a_name_too_long_or_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400), dtype=np.uint8)
+    with mounted(tmp_path / "small", "size=64k") as folder:
+        sink = LabelPngSink(folder, info(256))
+        for stem, code in (("x" * 252, errno.ENAMETOOLONG), ("a", errno.ENOSPC)):
+            with pytest.raises(OSError, match=r".") as failed:
+                sink.write(frame(stem), Prediction({"head0": noise[:8] if len(stem) > 1 else noise}))
+            assert failed.value.errno == code
+            assert not list(folder.iterdir())
