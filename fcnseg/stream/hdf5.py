@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,8 +190,9 @@ class Hdf5:
             return Place(self._root.name, number)
         name = reference.stem.rpartition("/")[2]
         for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
-            if isinstance(self._root.get(os.fsencode(candidate)), h5py.Dataset):
-                return Place(f"{self._root.name.rstrip('/')}/{candidate}")
+            with suppress(KeyError, UnicodeDecodeError):  # the latter: h5py fails to quote a name that is not there
+                if isinstance(self._root[os.fsencode(candidate)], h5py.Dataset):
+                    return Place(f"{self._root.name.rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
     def read(self, place: Place, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:

@@ -411,6 +411,23 @@ def test_companions_match_by_number_or_by_name(tmp_path: Path) -> None:
     assert all("no depth image named im" in reason for reason in outcomes(tmp_path / "rgb", f"{names}::/"))
 
 
+def test_companions_are_found_by_names_of_any_bytes(tmp_path: Path) -> None:
+    (tmp_path / "rgb").mkdir()
+    name = os.fsdecode(b"caf\xe9")
+    Image.fromarray(COLOR[0]).save(tmp_path / "rgb/x.png")
+    (tmp_path / "rgb/x.png").rename(tmp_path / f"rgb/{name}.png")
+    path = write(tmp_path / "d.h5", lambda file: file.update({"by/other": DEPTH[1]}))
+    source = open_source(tmp_path / "rgb", ("color", "depth"), {"depth": f"{path}::by"})
+    (reference,) = references(source)
+    assert source.stamp(reference).endswith("missing")
+    source.close()
+    with h5py.File(path, "a") as file:
+        file["by"][os.fsencode(name)] = DEPTH[0]
+    source = open_source(tmp_path / "rgb", ("color", "depth"), {"depth": f"{path}::by"})
+    assert not source.stamp(reference).endswith("missing")
+    assert np.array_equal(source.load(reference).inputs["depth"][..., 0], DEPTH[0])
+
+
 def test_the_stamp_follows_the_file_and_folders_may_be_called_like_datasets(tmp_path: Path) -> None:
     path = write(tmp_path / "data.h5", lambda file: file.update({"x": COLOR}))
     before = references(open_source(path))[0].stamp

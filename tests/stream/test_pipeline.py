@@ -170,6 +170,13 @@ def test_a_reader_that_breaks_in_an_unforeseen_way_fails_that_image(place: Place
     assert summary.done == 19
 
 
+def test_a_stamp_that_cannot_be_had_fails_that_image(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemorySource, "stamp", lambda _, reference: f"{1 / (reference.key != '03.jpg')}")
+    summary = place.run(MemorySource(KEYS))
+    assert summary.failures == [Failure("03.jpg", "load", "cannot be read: ZeroDivisionError: division by zero")]
+    assert summary.done == 19
+
+
 def test_a_name_that_cannot_be_written_is_a_record(place: Place) -> None:
     sink = RawSink(place.folder, {"03": OSError(errno.ENAMETOOLONG, "File name too long")})
     summary = place.run(MemorySource(KEYS), sinks=[sink])
@@ -199,6 +206,22 @@ def test_the_run_stops_after_too_many_failures(place: Place) -> None:
     assert len(source.loaded) < 400
     assert "more than 3" in summary.stopped
     assert summary.exit_code == 1
+
+
+def test_what_cannot_be_listed_counts_among_the_failures_allowed(place: Place) -> None:
+    unlisted = [Failure(f"{i}/", "list", "why") for i in range(1000)]
+    summary = place.run(MemorySource(KEYS, unlisted=unlisted), max_failures=3)
+    assert (summary.failed, summary.done, summary.exit_code) == (4, 0, 1)
+    assert "more than 3" in summary.stopped
+
+
+def test_failures_of_earlier_runs_are_heard_of_apart_and_stop_nothing(place: Place) -> None:
+    source, before, heard = MemorySource(KEYS, BROKEN), [], []
+    place.run(source)
+    hooks = FlowHooks(lambda key, failure: heard.append(key), on_failed_before=before.append)
+    summary = place.run(source, hooks=hooks, max_failures=0)
+    assert (summary.failed_before, summary.stopped, heard) == (4, "", [])
+    assert {failure.key for failure in before} == set(BROKEN)
 
 
 class Interrupting(RedEngine):
