@@ -1,7 +1,7 @@
 """Label maps as PNG files, encoded in strips so that huge ones take no second copy.
 
 Each row is stored as its difference from the row above (PNG's "up" filter, which makes most of a label map zeros) and
-deflated by ISA-L: a fifth of the time that zlib takes, and smaller files; see `benchmarks/png_encoding.py`.
+deflated by ISA-L, in a third of the time of zlib's fastest strategy; see `benchmarks/png_encoding.py`.
 """
 
 from __future__ import annotations
