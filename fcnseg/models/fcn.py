@@ -82,7 +82,12 @@ class FCN(nn.Module):
 
     def _run(self, layer: Layer, name: str, x: Tensor) -> Tensor:
         if isinstance(layer, Conv):
-            x = self._layer(name)(x)
+            conv = self._layer(name)
+            if layer.window.pad > layer.window.kernel // 2:
+                assert isinstance(conv, nn.Conv2d)
+                x = F.conv2d(_with_margins(x, layer.window), conv.weight, conv.bias, conv.stride, groups=conv.groups)
+            else:
+                x = conv(x)
             if self.spec.batch_norm:
                 x = self._layer(f"{name}_bn")(x)
             x = F.relu(x, inplace=True)
@@ -198,6 +203,13 @@ class FCN(nn.Module):
                 with torch.no_grad():
                     deconv.weight.copy_(mixing[:, :, None, None] * bilinear_kernel(kernel))
             self.add_module(name, deconv)
+
+
+def _with_margins(x: Tensor, window: Window) -> Tensor:
+    """The image within its margins, as far as the first convolution sees them. It gives what large padding within that
+    would, whose last bits depend on the image's width in some libraries."""
+    bottom, right = (window.pad - (size + 2 * window.pad - window.kernel) % window.stride for size in x.shape[-2:])
+    return F.pad(x, (window.pad, right, window.pad, bottom))
 
 
 def _crop(x: Tensor, offset: int, size: tuple[int, int] | torch.Size) -> Tensor:

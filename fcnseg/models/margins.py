@@ -10,7 +10,9 @@ comes from zeros alone. Those results need no image:
 Hence, as long as the image and the border reach different cells (up to pool4):
 
 1. Only the window that the image reaches is computed, on maps less their background. Beyond the window those are zero,
-   so the zero padding of a convolution continues them exactly, and more of it lets the window grow as the reach does.
+   so zeros continue them exactly: before the convolutions of a block, as many as these reach, in whole cells of the
+   pooling after them. (Padding of more than half a kernel within a convolution would do the same, but libraries then
+   choose other kernels, with other last bits, for other widths: a tile's labels would not be the image's.)
 2. The same layers run once on a small blank image; the background inside its maps is repeated up to the real size.
 3. The whole map is the sum of the two. What follows (conv5_1 to fc7) runs on whole maps.
 
@@ -19,9 +21,10 @@ No size is typed in: windows, paddings and the blank image follow from the layer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import count
+from itertools import count, takewhile
 from math import prod
 from typing import Self
 
@@ -77,13 +80,14 @@ class Reach:
 class Step:
     """One layer on the window, its output's cells `cell_px` apart.
 
-    `padding` zeros go around the window, and the output begins at cell `first` of the whole map. `background` is the
-    first cell that the border does not reach.
+    First, `padding` zeros go around the window, and more after it until its size is a multiple of `multiple`. The
+    output begins at cell `first` of the whole map. `background` is the first cell that the border does not reach.
     """
 
     layer: Conv | MaxPool
     cell_px: int
     padding: int
+    multiple: int
     first: int
     background: int
 
@@ -93,13 +97,11 @@ class Plan:
     """The layers that run on a window, and the sizes along an axis.
 
     The blank map, of the first layer, has `blank` cells or up to `block_px - 1` more: as many as make the real one's
-    size, which is the image's plus `blank + surplus`, in blocks of `block_px`. The image is extended by zeros to
-    `remainder` pixels modulo `block_px`, so that every pooling divides the window evenly.
+    size, which is the image's plus `blank + surplus`, in blocks of `block_px`.
     """
 
     steps: tuple[Step, ...]
     block_px: int
-    remainder: int
     blank: int
     surplus: int
 
@@ -115,29 +117,39 @@ def plan_windows(layers: tuple[Layer, ...]) -> Plan:
     steps: list[Step] = []
     windowed = 0
     first, cell_px = margin, 1
-    for layer, following in zip(plain, (*plain[1:], None), strict=True):
+    for index, layer in enumerate(plain):
         window = layer.window
         reaches = [reach.after(window) for reach in reaches]
         if not all(reach.apart for reach in reaches):
             break
+        padding, multiple = 0, 1
         if isinstance(layer, Conv):
-            tight = first + window.pad - window.kernel + 1
-            first = tight - tight % following.window.stride if isinstance(following, MaxPool) else tight
-            steps.append(Step(layer, cell_px, window.kernel - 1 + tight - first, first, reaches[0].inside))
+            if index == 0 or isinstance(plain[index - 1], MaxPool):
+                padding, multiple = _block_padding(plain[index:], first)
+            first += window.pad - window.kernel // 2 - padding
         else:
             first, cell_px = first // window.stride, cell_px * window.stride
-            steps.append(Step(layer, cell_px, 0, first, reaches[0].inside))
-            windowed = len(steps)
+            windowed = index + 1
+        steps.append(Step(layer, cell_px, padding, multiple, first, reaches[0].inside))
     return _measured(tuple(steps[:windowed]), 2 * margin)
+
+
+def _block_padding(layers: Sequence[Conv | MaxPool], first: int) -> tuple[int, int]:
+    """The zeros before a window that begins at cell `first`, for the convolutions up to the next pooling to reach all
+    they can and end at a whole cell of it; and its stride."""
+    convolutions = [layer.window for layer in takewhile(lambda layer: isinstance(layer, Conv), layers)]
+    stride = next((layer.window.stride for layer in layers if isinstance(layer, MaxPool)), 1)
+    reach = sum(window.kernel // 2 for window in convolutions)
+    begins = first + sum(window.pad - window.kernel // 2 for window in convolutions) - reach
+    return reach + begins % stride, stride
 
 
 def _measured(steps: tuple[Step, ...], margins: int) -> Plan:
     """The plan of these steps: what is left is its sizes."""
     block_px = steps[-1].cell_px
-    grown_px = sum(s.cell_px * (2 * s.padding - s.layer.window.kernel + 1) for s in steps if isinstance(s.layer, Conv))
     blank = next(n for n in count(1) if all(_has_background(steps, n + more) for more in range(block_px)))
     first_map = margins - steps[0].layer.window.kernel + 1
-    return Plan(steps, block_px, -grown_px % block_px, blank, first_map - blank)
+    return Plan(steps, block_px, blank, first_map - blank)
 
 
 def _has_background(steps: tuple[Step, ...], blank: int) -> bool:
@@ -176,7 +188,7 @@ class WindowedTrunk(nn.Module):
         height, width = image.shape[-2:]
         first, *steps = self.plan.steps
         dtype = self._conv(network, first.layer).weight.dtype
-        x = self._run_on_window(network, first, self._extended(image.to(dtype)))
+        x = self._run_on_window(network, first, image.to(dtype))
         blank = self._blank(height, width)
         maps: dict[str, Tensor] = {}
         for step in steps:
@@ -221,18 +233,11 @@ class WindowedTrunk(nn.Module):
         """A layer on the window of a map less its background: gives the next window, less its own."""
         if isinstance(step.layer, MaxPool):
             return F.max_pool2d(x, step.layer.window.kernel, step.layer.window.stride)
+        if step.padding:
+            x = _extended(x, step.padding, step.multiple)
         weight, name = self._conv(network, step.layer).weight, step.layer.name
-        x = F.conv2d(x, weight, self.get_buffer(f"answer_{name}"), padding=step.padding)
+        x = F.conv2d(x, weight, self.get_buffer(f"answer_{name}"), padding=step.layer.window.kernel // 2)
         return F.relu(x, inplace=True).sub_(self.get_buffer(f"background_{name}"))
-
-    def _extended(self, image: Tensor) -> Tensor:
-        """The image with as much of its margin after it as the windows need to divide evenly."""
-        block_px, remainder = self.plan.block_px, self.plan.remainder
-        height, width = (
-            (size + block_px - 1 - remainder) // block_px * block_px + remainder - size  # of positives: ONNX truncates
-            for size in image.shape[-2:]
-        )
-        return F.pad(image, (0, width, 0, height))
 
     def _blank(self, height: int, width: int) -> Tensor:
         """The first layer's map of the blank image, 1 x C x h x w: of zeros alone, it is all background."""
@@ -257,3 +262,12 @@ class WindowedTrunk(nn.Module):
             whole - part - step.first for whole, part in zip(blank.shape[2:], window.shape[2:], strict=True)
         )
         return F.pad(window, (step.first, right, step.first, bottom)) + blank
+
+
+def _extended(x: Tensor, padding: int, multiple: int) -> Tensor:
+    """A map with that many zeros around it, and more after it until its sides are multiples of `multiple`."""
+    bottom, right = (
+        padding + multiple - 1 - (size + 2 * padding + multiple - 1) % multiple  # of positives: ONNX truncates
+        for size in x.shape[-2:]
+    )
+    return F.pad(x, (padding, right, padding, bottom))
