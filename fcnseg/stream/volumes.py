@@ -80,7 +80,7 @@ class Volume:
                 os.fsync(written.fileno())
             output = Output(self.file, partial.stat().st_size, checksum(partial))
             os.replace(partial, self.file)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise OutputError(
                 f"{self.file} cannot be written: {_reason(error)}; what it is made of is kept, mend this and run the "
                 "same command again"
