@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fcnseg.cli.console import err
+from fcnseg.cli.console import Errors, err
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -15,13 +17,25 @@ if TYPE_CHECKING:
     from fcnseg.types import EngineInfo
 
 
+def say_interrupted(error: KeyboardInterrupt, line: str) -> None:
+    """One line for an interruption: the innermost that knows what it means says it."""
+    if error.args:
+        return
+    error.args = (line,)
+    if Errors.as_json:
+        event = {"time": round(time.time(), 3), "event": "end", "exit_code": 130, "interrupted": True}
+        err().print(json.dumps(event), markup=False)
+    else:
+        err().print(f"fcnseg: interrupted: {line}")
+
+
 @contextmanager
 def interruptible(line: str = "the same command starts again") -> Iterator[None]:
     """Says in one line that Ctrl-C ended the command."""
     try:
         yield
-    except KeyboardInterrupt:
-        err().print(f"fcnseg: interrupted: {line}")
+    except KeyboardInterrupt as error:
+        say_interrupted(error, line)
         raise
 
 
@@ -51,9 +65,9 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
 
     try:
         yield BuildHooks(on_note, on_progress)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         what = "the engine is not built, and nothing of it is left" if begun else "the same command starts again"
-        err().print(f"fcnseg: interrupted: {what}")
+        say_interrupted(error, what)
         raise
     finally:
         if bar is not None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fcnseg.building import BuildHooks
-from fcnseg.cli.building import described
+from fcnseg.cli.building import described, say_interrupted
 from fcnseg.cli.console import err, shown
 from fcnseg.runs import Hooks
 
@@ -123,7 +123,7 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.running and isinstance(error, KeyboardInterrupt):  # before, it is what builds the engine that says so
-            self.say("fcnseg: interrupted: what is written is whole; the same command goes on from there")
+            say_interrupted(error, "what is written is whole; the same command goes on from there")
 
 
 class PlainReporter(Reporter):
@@ -276,12 +276,6 @@ class JsonReporter(Reporter):
     def end(self, summary: Any) -> None:
         """The last line."""
         self.log("end", exit_code=summary.exit_code, **asdict(summary))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            self.log("end", exit_code=130, interrupted=True)
 
 
 def duration(seconds: float) -> str:

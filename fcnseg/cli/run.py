@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcnseg.cli.building import build_display
+from fcnseg.cli.building import build_display, interruptible
 from fcnseg.cli.console import Errors, err, out, shown
 from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights
 
@@ -22,6 +22,7 @@ ADVICE_SECONDS = 5.0
 """Runs that take longer are told what held them up."""
 
 
+@interruptible()
 def run(
     source: Annotated[
         str,

@@ -12,7 +12,7 @@ import pytest
 
 from fcnseg.building import BuildHooks
 from fcnseg.cli import console
-from fcnseg.cli.reporters import FAILURES_SHOWN, JsonReporter, PlainReporter
+from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter
 from fcnseg.estimates import Estimate
 from fcnseg.stream import pipeline
 from fcnseg.types import EngineInfo, Failure
@@ -169,12 +169,6 @@ def test_an_hdf5_file_needs_room_twice(run: Command, tmp_path: Path, monkeypatch
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(room, 0, room))
     done = run(*arguments)
     assert (done.code, "NOT ENOUGH" in done.out, "as much again" in done.out) == (1, True, True)
-
-
-def test_the_last_log_line_of_an_interrupted_run(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), JsonReporter():
-        raise KeyboardInterrupt
-    assert json.loads(capsys.readouterr().err)["event"] == "end"
 
 
 HELD = """
