@@ -18,7 +18,8 @@ from fcnseg.engine.tensorrt import MODULES, build_plan
 from fcnseg.engine.tensorrt_runtime import TensorRTEngine
 from fcnseg.errors import ImageError
 from fcnseg.recipes import Recipe, Shapes, find_recipe
-from fcnseg.types import EngineInfo
+from fcnseg.stream.tiling import Predictor
+from fcnseg.types import EngineInfo, Frame
 from fcnseg.weights.loading import load_network
 from tests.conftest import TinyModel, make_tiny
 
@@ -144,3 +145,37 @@ def test_sizes_outside_the_plan(tmp_path: Path, library: str) -> None:
         with pytest.raises(ImageError, match="1 x 1 to 128 x 96"):
             engine.infer(photographs(recipe, 1, 97, 128))
         assert engine.infer(photographs(recipe, 1, 96, 128))[0]["labels"].shape == (1, 96, 128)
+
+
+@pytest.mark.parametrize("geometry", ["same", "caffe"])
+def test_images_beyond_the_plans_range_are_cut_into_tiles(tmp_path: Path, library: str, geometry: str) -> None:
+    """The labels are those of torch on the whole image as far as they are for images within the range."""
+    model = make_tiny(tmp_path, geometry=geometry)
+    recipe = find_recipe(model.recipe)
+    frame = Frame("a", "a", {m: a[0] for m, a in photographs(recipe, 1, 901, 1203).items()})
+    range_ = Shapes((64, 64), (480, 640), (640, 704), 2)
+    with build(model, tmp_path, library, "fp32", [range_]) as engine, TorchEngine(recipe, model.weights) as network:
+        assert (engine.info.largest, engine.info.max_batch) == ((640, 704), 2)
+        predictor = Predictor(engine, recipe)
+        found = predictor.one(frame).labels["labels"]
+        expected = network.infer({m: a[None] for m, a in frame.inputs.items()})[0]["labels"][0]
+    assert predictor.events["images cut into tiles"] == 1
+    assert (found == expected).mean() >= FLOORS["fp32"]
+
+
+def test_memory_that_does_not_suffice_is_told_and_tiles_do(tmp_path: Path) -> None:
+    model = make_tiny(tmp_path)
+    recipe = find_recipe(model.recipe)
+    frame = Frame("a", "a", {m: a[0] for m, a in photographs(recipe, 1, 2001, 1999).items()})
+    with TorchEngine(recipe, model.weights, "cuda") as engine:
+        expected = Predictor(engine, recipe, tile="off").one(frame).labels["labels"]
+        torch.cuda.empty_cache()
+        share = (torch.cuda.memory_allocated() + 150e6) / torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(share)
+        try:
+            predictor = Predictor(engine, recipe)
+            found = predictor.one(frame).labels["labels"]
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+    assert predictor.events["images cut into tiles"] == 1
+    assert (found == expected).mean() >= FLOORS["fp32"]
