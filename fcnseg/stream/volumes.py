@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,8 +129,11 @@ class Volume:
 
     def _earlier(self, before: h5py.File, head: str, entry: Entry) -> dict[bytes, NDArray[Any]]:
         """The same, from an earlier assembly; empty if it is not there."""
-        name = self._name(head, entry.key)
-        return {s: before[name + s][()] for s in self._suffixes if name + s in before}
+        name, found = self._name(head, entry.key), {}
+        for suffix in self._suffixes:
+            with suppress(KeyError):  # `in` would take names for UTF-8
+                found[suffix] = before[name + suffix][()]
+        return found
 
     def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
         raise NotImplementedError

@@ -39,6 +39,14 @@ class Part:
         return f"-{self.index}-of-{self.count}" if self.count > 1 else ""
 
 
+def stamp_of(source: Source, reference: Reference) -> str:
+    """What tells whether an input is the one it was; empty if that cannot be told, which loading it will explain."""
+    try:
+        return source.stamp(reference)
+    except Exception:
+        return ""
+
+
 def part_of(key: str, count: int) -> int:
     """The part, 0..count - 1, of the input of that key: the same on every machine."""
     return int.from_bytes(hashlib.blake2b(os.fsencode(key), digest_size=8).digest(), "big") % count
@@ -108,7 +116,7 @@ class Worklist:
                 return True
             waiting.append(reference)
             return False
-        if entry.stamp != self.source.stamp(reference):  # another image under the same name
+        if entry.stamp != stamp_of(self.source, reference):  # another image under the same name
             return True
         if entry.state == "failed":
             if self.retry_failed and entry.owner != self.owner:
