@@ -59,12 +59,12 @@ def deflated_by(name: str, *options: int) -> Encoder:
 
     def encode(labels: Array) -> Iterator[bytes]:
         library = importlib.import_module(name)
-        own = png.isal_zlib
-        png.isal_zlib = SimpleNamespace(compressobj=lambda level: library.compressobj(*options))
+        own = png.zlib
+        png.zlib = SimpleNamespace(compressobj=lambda *_: library.compressobj(*options), crc32=zlib.crc32)
         try:
             yield from png.encode(labels, PALETTE, {})
         finally:
-            png.isal_zlib = own
+            png.zlib = own
 
     return encode
 
@@ -74,6 +74,7 @@ RLE = (1, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
 ENCODERS: dict[str, Encoder] = {
     "fcnseg": lambda labels: png.encode(labels, PALETTE, {}),
     "isal 0": deflated_by("isal.isal_zlib", 0),
+    "isal 1": deflated_by("isal.isal_zlib", 1),
     "isal 2": deflated_by("isal.isal_zlib", 2),
     "isal 3": deflated_by("isal.isal_zlib", 3),
     "zlib-ng 1": deflated_by("zlib_ng.zlib_ng", 1),
@@ -81,7 +82,6 @@ ENCODERS: dict[str, Encoder] = {
     "zlib-ng RLE": deflated_by("zlib_ng.zlib_ng", *RLE),
     "zlib 1": deflated_by("zlib", 1),
     "zlib 6": deflated_by("zlib", 6),
-    "zlib RLE": deflated_by("zlib", *RLE),
     **{f"Pillow {level}": pillow(compress_level=level) for level in range(1, 10)},
     "Pillow RLE": pillow(compress_level=1, compress_type=zlib.Z_RLE),
     "Pillow fixed": pillow(compress_level=1, compress_type=zlib.Z_FIXED),

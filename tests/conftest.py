@@ -14,7 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("untimed", deadline=None)  # machines are busy now and then
+settings.load_profile("untimed")
 
 TINY = """
 name = "{name}"

@@ -1,7 +1,8 @@
 """Label maps as PNG files, encoded in strips so that huge ones take no second copy.
 
 Each row is stored as its difference from the row above (PNG's "up" filter, which makes most of a label map zeros) and
-deflated by ISA-L, in a third of the time of zlib's fastest strategy; see `benchmarks/png_encoding.py`.
+deflated by zlib's run-length strategy, its fastest; see `benchmarks/png_encoding.py`. ISA-L takes a third of that time,
+but rarely gives other bytes for the same map, and a resumed run must end as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from isal import isal_zlib
 
 from fcnseg.types import Labels, Pixels
 
 STRIP_BYTES = 1 << 20
 """How much is filtered and deflated at once, about."""
 
-LEVEL = 1
+RUN_LENGTHS = (1, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
 
 
 def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[bytes]:
@@ -34,7 +34,7 @@ def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[
         yield _chunk(b"PLTE", palette)
     for keyword, value in text.items():
         yield _text(keyword, value)
-    deflater = isal_zlib.compressobj(LEVEL)
+    deflater = zlib.compressobj(*RUN_LENGTHS)
     for strip in _filtered(labels):
         if data := deflater.compress(strip):
             yield _chunk(b"IDAT", data)
