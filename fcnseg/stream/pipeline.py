@@ -10,7 +10,9 @@ threads stop taking new work, what is predicted is written, and the first error 
 from __future__ import annotations
 
 import errno
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -188,6 +190,7 @@ class _Flow:
 
     def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
         def guarded() -> None:
+            _give_way()
             try:
                 work()
             except Stopped:
@@ -368,6 +371,14 @@ class _Flow:
             self.summary.stopped = f"more than {allowed} images failed (--max-failures)"
             self.stop()
             self.writing.stop()
+
+
+def _give_way() -> None:
+    """Let the engine's threads, which wait for the slowest of them, go before this one (where threads have priorities
+    of their own)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _load_failure(error: Exception) -> ImageError:

@@ -36,7 +36,7 @@ def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[
         yield _text(keyword, value)
     deflater = zlib.compressobj(*RUN_LENGTHS)
     for strip in _filtered(labels):
-        if data := deflater.compress(strip):
+        if data := deflater.compress(strip.data):
             yield _chunk(b"IDAT", data)
     yield _chunk(b"IDAT", deflater.flush())
     yield _chunk(b"IEND", b"")
