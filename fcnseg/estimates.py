@@ -12,19 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from fcnseg.deploy import open_engine
 from fcnseg.recipes import find_recipe
-from fcnseg.runs import (
-    Hooks,
-    Outputs,
-    RunOptions,
-    check_options,
-    flow,
-    is_hdf5,
-    open_inputs,
-    predictor_of,
-    survey_inputs,
-)
+from fcnseg.runs import Hooks, Outputs, RunOptions, engine_of, flow, is_hdf5, open_inputs, predictor_of, survey_inputs
 from fcnseg.types import Failure, Frame, Reference, Reserve, Source
 
 if TYPE_CHECKING:
@@ -98,12 +87,8 @@ class _Sampled:
 def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
     """What `run` with these options would do, without doing it; raises what it would raise before its start, and
     KeyboardInterrupt if interrupted."""
-    from fcnseg.stream.decoding import MAX_PIXELS, allow_pixels
-
     hooks = hooks or Hooks()
     recipe = find_recipe(options.engine.model)
-    check_options(options)
-    allow_pixels(options.max_pixels or MAX_PIXELS)
     with ExitStack() as stack:
         source = open_inputs(options, recipe)
         stack.callback(source.close)
@@ -114,13 +99,7 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
 
         listing = survey_inputs(options, recipe, source, Outputs(options), hooks, look)
         found = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
-        opened = open_engine(
-            options.engine,
-            hooks.build,
-            probabilities=options.probabilities is not None,
-            companions={name: Path(folder) for name, folder in options.companions.items()},
-        )
-        engine = stack.enter_context(opened)
+        engine = stack.enter_context(engine_of(options, hooks))
         found.largest = engine.info.largest
         places = _spread(listing.total, SAMPLE_WITH_PROBABILITIES if options.probabilities else SAMPLE)
         sampled = _Sampled(source, places)

@@ -89,24 +89,14 @@ class Hooks:
 def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
     """Bring every input of a source (or of one part of it) to an end. Errors before the first image raise; afterwards
     each image that fails is a record. The records are in `.fcnseg/` in the output folder."""
-    from fcnseg.stream.decoding import MAX_PIXELS, allow_pixels
-
     hooks = hooks or Hooks()
     recipe = find_recipe(options.engine.model)
-    check_options(options)
-    allow_pixels(options.max_pixels or MAX_PIXELS)
     with ExitStack() as stack:
         source = open_inputs(options, recipe)
         stack.callback(source.close)
         outputs = Outputs(options)
         listing = survey_inputs(options, recipe, source, outputs, hooks)
-        opened = open_engine(
-            options.engine,
-            hooks.build,
-            probabilities=options.probabilities is not None,
-            companions={name: Path(folder) for name, folder in options.companions.items()},
-        )
-        engine = stack.enter_context(opened)
+        engine = stack.enter_context(engine_of(options, hooks))
         predictor = predictor_of(options, recipe, engine)
         outputs.make()
         ledger = stack.enter_context(open_ledger(options, recipe, engine.info, source, outputs, hooks))
@@ -149,10 +139,12 @@ def is_hdf5(path: Path | None) -> bool:
 
 
 def open_inputs(options: RunOptions, recipe: Recipe) -> ImageSource:
-    """The source of a run; its outputs are not among its inputs."""
-    from fcnseg.stream.decoding import MAX_PIXELS
+    """The source of a run whose options are in order; its outputs are not among its inputs."""
+    from fcnseg.stream.decoding import MAX_PIXELS, allow_pixels
     from fcnseg.stream.sources import open_source
 
+    check_options(options)
+    allow_pixels(options.max_pixels or MAX_PIXELS)
     return open_source(
         options.source,
         recipe.modalities,
@@ -427,6 +419,16 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 # ---------------------------------------------------------------------- the flow and its end
+
+
+def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
+    """The engine of a run, not entered yet."""
+    return open_engine(
+        options.engine,
+        hooks.build,
+        probabilities=options.probabilities is not None,
+        companions={name: Path(folder) for name, folder in options.companions.items()},
+    )
 
 
 def predictor_of(options: RunOptions, recipe: Recipe, engine: Engine) -> Predictor:

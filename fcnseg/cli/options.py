@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -46,8 +46,11 @@ Depth = Annotated[Path | None, typer.Option(help="Folder of depth images, for mo
 Hha = Annotated[Path | None, typer.Option(help="Folder of HHA images, for models that take them.")]
 
 
-def companions_of(depth: Path | None, hha: Path | None) -> dict[str, Path]:
-    """The folders that were named, by modality."""
+Place = TypeVar("Place", str, Path)
+
+
+def companions_of(depth: Place | None, hha: Place | None) -> dict[str, Place]:
+    """Where the images of further modalities are, as far as that was said."""
     return {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
 
 

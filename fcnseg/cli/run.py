@@ -11,7 +11,7 @@ import typer
 
 from fcnseg.cli.building import build_display, interruptible
 from fcnseg.cli.console import Errors, err, out, shown
-from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights
+from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights, companions_of
 
 if TYPE_CHECKING:
     from fcnseg.cli.reporters import Reporter
@@ -161,7 +161,7 @@ def run(
             engine,
             calibrate,
         ),
-        companions={name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None},
+        companions=companions_of(depth, hha),
         glob=glob,
         layout=layout,
         probabilities=save_probabilities,

@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from fcnseg.errors import OutputError
 from fcnseg.files import checksum
+from fcnseg.stream.names import plain
 from fcnseg.types import Failure, Output
 
 SCHEMA = """
@@ -174,7 +175,7 @@ class Ledger:
             outputs = json.dumps(
                 [[self.relative(o.path), o.size, o.checksum, _changed_ns(o.path)] for o in one.outputs]
             )
-            rows.append((os.fsencode(one.key), state, stage, _plain(reason), one.stamp, outputs))
+            rows.append((os.fsencode(one.key), state, stage, plain(reason), one.stamp, outputs))
         with self._writing() as database:
             database.executemany(
                 "INSERT INTO images (key, state, attempts, stage, reason, stamp, outputs) VALUES (?, ?, 1, ?, ?, ?, ?) "
@@ -305,11 +306,6 @@ def _changed_ns(path: Path) -> int:
         return path.stat().st_ctime_ns
     except OSError:
         return 0
-
-
-def _plain(text: str) -> str:
-    """Text that SQLite can keep: bytes of file names that are no UTF-8 are escaped."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @contextmanager

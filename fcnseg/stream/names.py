@@ -41,3 +41,8 @@ def split_name(source: str) -> tuple[str, str]:
 def is_hdf5_name(source: str) -> bool:
     """Whether a source is taken for an HDF5 file, by its name."""
     return split_name(source)[0].lower().endswith(HDF5_SUFFIXES) or bool(split_name(source)[1])
+
+
+def plain(text: str) -> str:
+    """Text that databases and HDF5 can keep: bytes of file names that are no UTF-8 are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

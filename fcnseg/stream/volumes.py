@@ -21,6 +21,7 @@ from PIL import Image
 
 from fcnseg.errors import OutputError
 from fcnseg.files import checksum
+from fcnseg.stream.names import plain
 from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Output
 
@@ -74,7 +75,7 @@ class Volume:
                     for head in self.info.heads:
                         self._fill(target, head, entries, missing, before)
                     if missing:
-                        pairs = [[_plain(key), _plain(reason)] for key, reason in missing.items()]
+                        pairs = [[plain(key), plain(reason)] for key, reason in missing.items()]
                         target.create_dataset(MISSING, data=pairs, dtype=h5py.string_dtype())
             with partial.open("rb+") as written:
                 os.fsync(written.fileno())
@@ -222,10 +223,6 @@ class LabelVolume(Volume):
         if entry.row is not None and isinstance(stack, h5py.Dataset) and stack.ndim == 3:
             return {b"": stack[entry.row]} if entry.row < len(stack) else {}
         return super()._earlier(before, head, entry)
-
-
-def _plain(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _reason(error: Exception) -> str:
