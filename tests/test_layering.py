@@ -16,7 +16,7 @@ ALLOWED = {
     "engine": FOUNDATION | {"models", "weights", "engine"},
     "stream": FOUNDATION | {"models", "weights", "engine", "stream"},
     "scoring": FOUNDATION | {"scoring"},
-    "training": FOUNDATION | {"models", "weights", "scoring", "training"},
+    "training": FOUNDATION | {"models", "weights", "scoring", "stream", "training"},
     "__main__": {"cli"},
     "building": FOUNDATION | {"engine", "stream", "weights", "building"},
     "deploy": FOUNDATION | {"building", "engine", "stream", "weights", "deploy"},

@@ -1,0 +1,68 @@
+"""The classes of a data set, where it says them itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fcnseg.errors import SettingsError
+from fcnseg.labels import Color, LabelSpace, voc_color
+from fcnseg.scoring.labelling import find_labelling
+
+VOID_NAMES = ("void", "ignore")
+
+
+def own_labels(data: Path) -> LabelSpace | None:
+    """The classes that the data set brings, None if it leaves them to the recipe.
+
+    From `classes.txt`, a name a line, of which the last may be `void` and then is no class; `classes.json` as
+    `fcnseg run` writes it, with colours. Raises SettingsError for a file that is not understood.
+    """
+    for name, read in (("classes.json", _from_json), ("classes.txt", _from_text)):
+        if (data / name).is_file():
+            return read(data / name)
+    return None
+
+
+def space_of(
+    names: tuple[str, ...], where: str, colors: tuple[Color, ...] = (), ignore: int | None = None
+) -> LabelSpace:
+    """Classes of these names; void is the last of them if it is called so, else `ignore` or else 255 (65535 beyond
+    255 classes). Raises SettingsError, naming `where` they are from, if they contradict each other."""
+    if names and names[-1].lower() in VOID_NAMES and ignore is None:
+        names, ignore = names[:-1], len(names) - 1
+    if any(name.lower() in VOID_NAMES for name in names):
+        raise SettingsError(
+            f"{where} calls a class void, but not the last; void pixels are 255, or the last line's index"
+        )
+    if not names or len(set(names)) < len(names):
+        raise SettingsError(f"{where} names no class, or one twice; name each class once")
+    ignore = ignore if ignore is not None else 255 if len(names) <= 255 else 65535
+    if not len(names) <= ignore <= 65535:
+        raise SettingsError(f"{where} takes {ignore} for void, but there are {len(names)} classes; take a value beyond")
+    colors = colors or tuple(voc_color(i % 256) for i in range(len(names)))
+    if len(colors) != len(names):
+        raise SettingsError(f"{where} has {len(colors)} colours for {len(names)} classes; give each its own")
+    return LabelSpace(names, colors, ignore)
+
+
+def _from_text(file: Path) -> LabelSpace:
+    return space_of(find_labelling(None, str(file), False, "").heads[0].labels.names, str(file))
+
+
+def _from_json(file: Path) -> LabelSpace:
+    try:
+        heads: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        (head,) = heads.values()
+        classes = sorted(head["classes"], key=lambda one: int(one["index"]))
+        if [int(one["index"]) for one in classes] != list(range(len(classes))):
+            raise ValueError("indices")
+        names = tuple(str(one["name"]) for one in classes)
+        colors = tuple((int(r), int(g), int(b)) for r, g, b in (one["color"] for one in classes))
+        ignore = int(head["ignore"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"{file} is not understood; write it as `fcnseg run` does, for one head, or list the names in classes.txt"
+        ) from error
+    return space_of(names, str(file), colors, ignore)
