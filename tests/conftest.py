@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from PIL import Image
 
 settings.register_profile("untimed", deadline=None)  # machines are busy now and then
 settings.load_profile("untimed")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs of shells, and so by all children
 
 TINY = """
 name = "{name}"
