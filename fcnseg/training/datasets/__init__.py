@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
+from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.classes import own_labels
+from fcnseg.training.datasets.classes import described_labels
+from fcnseg.training.datasets.context import is_context, open_context
+from fcnseg.training.datasets.hdf5 import is_hdf5, open_hdf5
 from fcnseg.training.datasets.images import LabelledImages
+from fcnseg.training.datasets.nyud import is_nyud, open_nyud
 from fcnseg.training.datasets.pairs import is_camvid, is_pairs, open_camvid, open_pairs
+from fcnseg.training.datasets.siftflow import is_siftflow, open_siftflow
+from fcnseg.training.datasets.voc import is_sbd, is_voc, open_sbd, open_voc
 from fcnseg.training.samples import Samples
 
 __all__ = ["KINDS", "open_samples", "own_labels"]
@@ -26,8 +32,20 @@ class _Kind:
 
 
 _KINDS = {
+    "nyud": _Kind(
+        lambda data, recipe: is_nyud(data),
+        open_nyud,
+        "data/images + segmentation + train.txt, or nyu_depth_v2_labeled.mat",
+    ),
+    "siftflow": _Kind(
+        lambda data, recipe: is_siftflow(data), open_siftflow, "Images + SemanticLabels + GeoLabels + trainval.txt"
+    ),
+    "pascalcontext": _Kind(is_context, open_context, "trainval/*.mat + VOC2010"),
+    "sbd": _Kind(lambda data, recipe: is_sbd(data), open_sbd, "dataset/cls, and VOCdevkit/VOC2011 for validation"),
+    "voc": _Kind(lambda data, recipe: is_voc(data), open_voc, "VOCdevkit/VOC2012"),
     "camvid": _Kind(is_camvid, open_camvid, "train/images + train/labels, or train + trainannot"),
     "pairs": _Kind(is_pairs, open_pairs, "images + labels, or train/images + train/labels"),
+    "hdf5": _Kind(lambda data, recipe: is_hdf5(data), open_hdf5, "FILE.h5 with images and labels"),
 }
 KINDS = tuple(_KINDS)
 """The names of the data sets, in the order in which they are looked for."""
@@ -56,3 +74,9 @@ def _recognised(data: Path, recipe: Recipe) -> _Kind:
             return kind
     layouts = "; ".join(f"{name}: {kind.layout}" for name, kind in _KINDS.items())
     raise SourceError(f"{data} is no data set that is understood; one is laid out as ({layouts})")
+
+
+def own_labels(data: Path) -> LabelSpace | None:
+    """The classes that the data set brings (see `classes`), None if it leaves them to the recipe, as NYUDv2 and SIFT
+    Flow always do: the `classes.txt` of their release is prose. Raises SettingsError for what is not understood."""
+    return None if is_nyud(data) or is_siftflow(data) else described_labels(data)

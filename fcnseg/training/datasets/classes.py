@@ -9,16 +9,22 @@ from typing import Any
 from fcnseg.errors import SettingsError
 from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.scoring.labelling import find_labelling
+from fcnseg.stream.names import is_hdf5_name
 
 VOID_NAMES = ("void", "ignore")
 
 
-def own_labels(data: Path) -> LabelSpace | None:
+def described_labels(data: Path) -> LabelSpace | None:
     """The classes that the data set brings, None if it leaves them to the recipe.
 
     From `classes.txt`, a name a line, of which the last may be `void` and then is no class; `classes.json` as
-    `fcnseg run` writes it, with colours. Raises SettingsError for a file that is not understood.
+    `fcnseg run` writes it, with colours; of an HDF5 file the attribute `classes` of its labels, with `colors` and
+    `ignore` if they are there. Raises SettingsError for what is not understood.
     """
+    if data.is_file() and is_hdf5_name(str(data)):
+        from fcnseg.training.datasets.hdf5 import hdf5_labels
+
+        return hdf5_labels(data)
     for name, read in (("classes.json", _from_json), ("classes.txt", _from_text)):
         if (data / name).is_file():
             return read(data / name)

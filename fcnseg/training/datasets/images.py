@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from fcnseg.errors import ImageError, LabelsError, SourceError
-from fcnseg.recipes import HeadRecipe
+from fcnseg.errors import ImageError, LabelsError, SettingsError, SourceError
+from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.conventions import VARIABLES
 from fcnseg.scoring.counting import read_place
 from fcnseg.scoring.meaning import FOREIGN, Meaning, color_codes
 from fcnseg.scoring.reading import IMAGES, Place, read_map
-from fcnseg.stream.decoding import MAX_PIXELS, READERS
+from fcnseg.stream import hdf5
+from fcnseg.stream.decoding import MAX_PIXELS, READERS, OnSize
 from fcnseg.training.samples import Sample
 from fcnseg.types import Labels, Pixels
 
@@ -28,23 +31,22 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Item:
-    """One labelled image: the file of each modality of the recipe, and the label map of each of its heads."""
+    """One labelled image: where that of each modality of the recipe is, and the label map of each of its heads."""
 
     name: str
-    inputs: Mapping[str, Path]
+    inputs: Mapping[str, Place]
     labels: Mapping[str, Place]
 
 
 class LabelledImages(Dataset[Sample]):
-    """Images in files and their label maps, read as `fcnseg run` and `fcnseg score` read them.
+    """Images and label maps in files, read as `fcnseg run` and `fcnseg score` read them.
 
-    `void` are values of label maps that are void besides each head's `ignore`. Nothing stays open or in memory.
+    `meanings` say how the label maps of each head are read. Files of one image are open only while they are read.
     """
 
-    def __init__(self, items: Sequence[Item], heads: Sequence[HeadRecipe], void: Iterable[int] = ()) -> None:
-        self.items = tuple(items)
+    def __init__(self, items: Sequence[Item], meanings: Mapping[str, Meaning]) -> None:
+        self.items, self.meanings = tuple(items), meanings
         self.names = tuple(item.name for item in items)
-        self.meanings = {head.name: ground_truth(head, void) for head in heads}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -52,7 +54,7 @@ class LabelledImages(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Read one. Raises SourceError or LabelsError that names the file and its fault."""
         item = self.items[index]
-        inputs = {name: read_pixels(path, name) for name, path in item.inputs.items()}
+        inputs = {name: read_pixels(place, name) for name, place in item.inputs.items()}
         labels = {head: read_labels(place, self.meanings[head]) for head, place in item.labels.items()}
         sizes = {str(item.inputs[name]): pixels.shape[:2] for name, pixels in inputs.items()}
         check_sizes(sizes | {str(item.labels[head]): values.shape for head, values in labels.items()})
@@ -64,29 +66,93 @@ class LabelledImages(Dataset[Sample]):
         Raises SourceError or LabelsError that names the first file at fault. SBD's and MATLAB v7.3 label maps do not
         tell their size beforehand; it is compared when they are read.
         """
-        files = (file for item in self.items for file in (*item.inputs.values(), *_files(item.labels.values())))
-        missing = [file for file in files if not file.is_file()]
+        if not self.items:
+            raise SourceError("the split names no images; name some")
+        places = (place for item in self.items for place in (*item.inputs.values(), *item.labels.values()))
+        missing = [file for file in dict.fromkeys(place.file for place in places) if not Path(file).is_file()]
         if missing:
             more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
             raise SourceError(f"there is no {missing[0]}{more}; complete the data set, or take it off the lists")
-        for item in self.items:
-            sizes = {str(path): pixels_size(path, name) for name, path in item.inputs.items()}
-            known = {str(place): size for place in item.labels.values() if (size := _labels_size(place))}
-            check_sizes(sizes | known)
+        try:
+            for item in self.items:
+                sizes = {str(place): pixels_size(place, name) for name, place in item.inputs.items()}
+                known = {str(place): size for place in item.labels.values() if (size := labels_size(place))}
+                check_sizes(sizes | known)
+        finally:
+            close_volumes()
 
 
 def ground_truth(head: HeadRecipe, void: Iterable[int] = ()) -> Meaning:
-    """How the label maps of a head are read: as `fcnseg score` does, palettes of indexed images apart."""
+    """How the label maps of a head are read: as `fcnseg score` does, palettes of indexed images apart. Values in
+    `void` are void besides the head's `ignore`."""
     space = head.labels
     return Meaning(space, frozenset({space.ignore, *void}), colors=color_codes(space), checked=False, conventional=True)
 
 
-def read_pixels(path: Path, modality: str) -> Pixels:
-    """The pixels of an image, as `fcnseg run` sees them. Raises SourceError that names the file."""
+def only_head(recipe: Recipe, data_set: str) -> HeadRecipe:
+    """The one head of a recipe. Raises SettingsError if it has several, which the data set has no labels for."""
+    if len(recipe.heads) > 1:
+        names = ", ".join(head.name for head in recipe.heads)
+        raise SettingsError(f"{data_set} has one label map an image, but {recipe.name} has the heads {names}")
+    return recipe.heads[0]
+
+
+def only_color(recipe: Recipe, data_set: str) -> None:
+    """Raises SettingsError if a recipe takes other inputs than colour images."""
+    if recipe.modalities != ("color",):
+        wanted = " and ".join(recipe.modalities)
+        raise SettingsError(f"{data_set} has color images only, but {recipe.name} takes {wanted}; use another recipe")
+
+
+# ---------------------------------------------------------------------- pixels
+
+
+def read_pixels(place: Place, modality: str) -> Pixels:
+    """The pixels of an image, as `fcnseg run` sees them. Raises SourceError that names it."""
+    return _decoded(place, modality, lambda height, width: None)
+
+
+def pixels_size(place: Place, modality: str) -> Size:
+    """The upright size of an image by its header. Raises SourceError that names it."""
     try:
-        return READERS[modality](path)
+        return _decoded(place, modality, _stop_at_size).shape[:2]
+    except _SizeKnown as known:
+        return known.size
+
+
+class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to know
+    def __init__(self, *size: int) -> None:
+        self.size = (size[0], size[1])
+
+
+def _stop_at_size(height: int, width: int) -> None:
+    raise _SizeKnown(height, width)
+
+
+def _decoded(place: Place, modality: str, on_size: OnSize) -> Pixels:
+    try:
+        if not place.dataset:
+            return READERS[modality](Path(place.file), MAX_PIXELS, on_size)
+        root = place.dataset if place.number is not None else place.dataset.rpartition("/")[0] or "/"
+        where = hdf5.Place(place.dataset, place.number)
+        return _volume(place.file, root, modality, os.getpid()).read(where, modality, MAX_PIXELS, on_size)
     except (ImageError, OSError) as error:
-        raise _unreadable(path, error) from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f"{place}: {reason}; replace it, or take it out of the data set") from error
+
+
+@lru_cache(maxsize=8)
+def _volume(file: str, root: str, modality: str, process: int) -> hdf5.Hdf5:  # noqa: ARG001 - HDF5 does not survive a fork
+    return hdf5.Hdf5(f"{file}::{root}", modality)
+
+
+def close_volumes() -> None:
+    """Close the HDF5 files that this process keeps open between reads."""
+    _volume.cache_clear()
+    _dataset_size.cache_clear()
+
+
+# ---------------------------------------------------------------------- labels
 
 
 def read_labels(place: Place, meaning: Meaning) -> Labels:
@@ -122,36 +188,12 @@ def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> None:
             raise LabelsError(f"{first} is {w} x {h}, but {other} {other_w} x {other_h} px{turned}; sizes must agree")
 
 
-class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to know
-    pass
-
-
-def pixels_size(path: Path, modality: str) -> Size:
-    """The upright size of an image by its header. Raises SourceError that names the file."""
-    size: list[int] = []
-
-    def stop(height: int, width: int) -> None:
-        size.extend((height, width))
-        raise _SizeKnown
-
-    try:
-        READERS[modality](path, MAX_PIXELS, stop)
-    except _SizeKnown:
-        pass
-    except (ImageError, OSError) as error:
-        raise _unreadable(path, error) from error
-    return size[0], size[1]
-
-
-def _unreadable(path: Path, error: ImageError | OSError) -> SourceError:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return SourceError(f"{path}: {reason}; replace the file, or take it out of the data set")
-
-
-def _labels_size(place: Place) -> Size | None:
+def labels_size(place: Place) -> Size | None:
     """The size of a label map by its header; None where that says nothing. Raises LabelsError for a damaged file."""
     suffix = Path(place.file).suffix.lower()
     try:
+        if place.dataset:
+            return _dataset_size(place.file, place.dataset, suffix == ".mat")
         if suffix in IMAGES:
             with Image.open(place.file) as image:
                 return image.height, image.width
@@ -173,5 +215,10 @@ def _mat_size(file: str) -> Size | None:
     return (shape[0], shape[1]) if len(shape) == 2 else None
 
 
-def _files(places: Iterable[Place]) -> Iterable[Path]:
-    return (Path(os.fspath(place.file)) for place in places)
+@lru_cache(maxsize=256)
+def _dataset_size(file: str, dataset: str, matlab: bool) -> Size | None:
+    with h5py.File(file) as opened:
+        *_, height, width = opened[dataset].shape
+    if width == 3:  # colours
+        return None
+    return (width, height) if matlab else (height, width)

@@ -22,7 +22,7 @@ from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.pairing import find_maps, read_list
 from fcnseg.scoring.reading import Place
 from fcnseg.stream.folders import CompanionFolder, Folder
-from fcnseg.training.datasets.images import Item, LabelledImages
+from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth
 from fcnseg.training.datasets.splits import check_copies, check_disjoint, held_out
 from fcnseg.types import Failure, Reference
 
@@ -105,7 +105,7 @@ def _from_lists(data: Path, recipe: Recipe, split: str, void: Collection[int]) -
         raise SourceError(f"{data} has one image, which leaves none to hold out; training takes two at least")
     val = held_out(whole.names)
     items = [item for item in whole.items if (item.name in val) == (split == "val")]
-    return LabelledImages(items, recipe.heads, void)
+    return LabelledImages(items, whole.meanings)
 
 
 def _no_split(data: Path, split: str, instead: str) -> SourceError:
@@ -147,12 +147,12 @@ def _paired(
             if name not in places:
                 raise SourceError(f"{images[name].place} has no label map ({head}); expected {name}.png in its folder")
         try:
-            found = {other: Path(folder.find(images[name])) for other, folder in companions.items()}
+            found = {other: Place(folder.find(images[name])) for other, folder in companions.items()}
         except ImageError as error:
             raise SourceError(f"{error}; add it") from error
-        inputs = {main: Path(images[name].place), **found}
+        inputs = {main: Place(images[name].place), **found}
         items.append(Item(name, inputs, {head: places[name] for head, places in labels.items()}))
-    return LabelledImages(items, recipe.heads, void)
+    return LabelledImages(items, {head.name: ground_truth(head, void) for head in recipe.heads})
 
 
 def _images(folder: Path) -> dict[str, Reference]:

@@ -37,7 +37,7 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
 
 def check_copies(train: LabelledImages, val: LabelledImages) -> None:
     """Raises SourceError that names an image of training whose file is also one of validation, whatever its name."""
-    ours, theirs = ([next(iter(item.inputs.values())) for item in side.items] for side in (train, val))
+    ours, theirs = ([Path(next(iter(item.inputs.values())).file) for item in side.items] for side in (train, val))
     sizes = {path.stat().st_size for path in ours} & {path.stat().st_size for path in theirs}
     known = {_content(path): path for path in ours if path.stat().st_size in sizes}
     for path in theirs:

@@ -1,0 +1,150 @@
+"""NYUDv2 (Silberman et al. 2012) with the 40 classes of Gupta et al. 2013, in two forms.
+
+The authors' prepared folder: `data/images/img_5001.png`, `data/depth` (16 bit, mm), `data/hha`, `segmentation` (or
+`data/segmentation`; `.mat`, 0 void), and lists of numbers `train.txt`, `val.txt`, `test.txt`.
+
+The original `nyu_depth_v2_labeled.mat` (MATLAB v7.3: HDF5, with axes reversed) with, beside it, `classMapping40.mat`
+(`mapClass`: of each of the 894 labels the class, 1 to 40) and `splits.mat` (`trainNdxs`, `testNdxs`, from 1). Depth
+comes from `depths`, metres, and is given in millimetres, as the folder has it and the recipes' means ask for; HHA from
+`hha/depths/000000.png` ..., as `fcnseg hha FILE.mat::/depths --out hha` writes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fcnseg.errors import SettingsError, SourceError
+from fcnseg.recipes import Recipe
+from fcnseg.scoring.meaning import VOID, Meaning, color_codes
+from fcnseg.scoring.pairing import read_list
+from fcnseg.scoring.reading import Place
+from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_head
+from fcnseg.training.datasets.splits import check_disjoint
+from fcnseg.training.samples import Sample
+
+LABELED = "nyu_depth_v2_labeled.mat"
+FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
+DATASETS = {"color": "/images", "depth": "/depths"}
+CLASSES = 40
+MILLIMETRES = 1000.0
+
+
+def is_nyud(data: Path) -> bool:
+    """Whether the prepared folder lies there, or the original file."""
+    return _original(data) is not None or _segmentation(data) is not None
+
+
+def _original(data: Path) -> Path | None:
+    file = data if data.is_file() else data / LABELED
+    return file if file.name == LABELED and file.is_file() else None
+
+
+def _segmentation(data: Path) -> Path | None:
+    return next((path for path in (data / "segmentation", data / "data" / "segmentation") if path.is_dir()), None)
+
+
+def open_nyud(data: Path, recipe: Recipe, split: str) -> LabelledImages:
+    """One of "train", "val", "test", or "trainval", which is both lists where it has none of its own; of the original
+    file "train" and "test", of which "val" is another name. Raises SourceError for what is missing."""
+    original = _original(data)
+    return _from_folder(data, recipe, split) if original is None else _from_original(original, recipe, split)
+
+
+# ---------------------------------------------------------------------- the prepared folder
+
+
+def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
+    head = only_head(recipe, "NYUDv2")
+    segmentation = _segmentation(data)
+    if segmentation is None:
+        raise SourceError(f"{data} holds neither segmentation/ nor {LABELED}; give the folder of NYUDv2")
+    inner = data / "data" if (data / "data").is_dir() else data
+    items = []
+    for number in _numbers(data, split):
+        inputs = {name: Place(f"{inner}/{FOLDERS[name]}/img_{number}.png") for name in recipe.modalities}
+        items.append(Item(f"img_{number}", inputs, {head.name: Place(f"{segmentation}/img_{number}.mat")}))
+    return LabelledImages(items, {head.name: ground_truth(head)})
+
+
+def _numbers(data: Path, split: str) -> list[str]:
+    lists = {path.stem: read_list(path) for path in sorted(data.glob("*.txt")) if path.stem != "classes"}
+    if "trainval" not in lists and {"train", "val"} <= lists.keys():
+        lists["trainval"] = (*lists["train"], *lists["val"])
+    for one, other in (("train", "val"), ("trainval", "test")):
+        check_disjoint(lists.get(one, ()), lists.get(other, ()), f"{data}/{one}.txt and {other}.txt")
+    if split not in lists:
+        raise SourceError(f"{data} has no {split}.txt; its lists are {', '.join(lists) or 'none: put them there'}")
+    return [name.removeprefix("img_") for name in lists[split]]
+
+
+# ---------------------------------------------------------------------- the original file
+
+
+class _Original(LabelledImages):
+    """Images of the original file, their depth in millimetres."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        if "depth" not in sample.inputs:
+            return sample
+        return Sample(
+            sample.name, {**sample.inputs, "depth": sample.inputs["depth"] * np.float32(MILLIMETRES)}, sample.labels
+        )
+
+
+def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
+    head = only_head(recipe, "NYUDv2")
+    if head.labels.classes != CLASSES:
+        raise SettingsError(
+            f"{recipe.name} has {head.labels.classes} classes, NYUDv2's task {CLASSES}; use a nyud recipe"
+        )
+    splits = {name: _variable(file.parent / "splits.mat", f"{name}Ndxs") for name in ("train", "test")}
+    check_disjoint(map(str, splits["train"]), map(str, splits["test"]), f"{file.parent}/splits.mat")
+    chosen = splits.get("test" if split == "val" else split)
+    if chosen is None:
+        raise SourceError(f"{file.parent}/splits.mat has no split {split}; it has train and test")
+    count = _count(file)
+    if max(chosen) > count or min(chosen) < 1:
+        raise SourceError(f"{file.parent}/splits.mat counts to {max(chosen)}, but {file} holds {count} images")
+    items = [
+        Item(f"{i:06}", {m: _place(file, m, i) for m in recipe.modalities}, {head.name: Place(str(file), "/labels", i)})
+        for i in (number - 1 for number in chosen)
+    ]
+    mapping = _variable(file.parent / "classMapping40.mat", "mapClass")
+    table = {0: VOID} | {label: number - 1 if number else VOID for label, number in enumerate(mapping, 1)}
+    return _Original(items, {head.name: Meaning(head.labels, table=table, colors=color_codes(head.labels))})
+
+
+def _place(file: Path, modality: str, index: int) -> Place:
+    if modality == "hha":
+        return Place(f"{file.parent}/hha/depths/{index:06}.png")
+    return Place(str(file), DATASETS[modality], index)
+
+
+def _count(file: Path) -> int:
+    """How many images the file holds. Raises SourceError for one that lacks a dataset, or whose datasets disagree."""
+    try:
+        with h5py.File(file) as opened:
+            counts = {name: len(opened[name]) for name in (*DATASETS.values(), "/labels")}
+    except (OSError, KeyError, TypeError) as error:
+        raise SourceError(f"{file} is not NYUDv2's labelled file: {error}; it has images, depths and labels") from error
+    if len(set(counts.values())) > 1:
+        raise SourceError(f"{file} holds different numbers of images, depths and labels: {counts}; fetch it again")
+    return counts["/labels"]
+
+
+def _variable(file: Path, name: str) -> list[int]:
+    """The whole numbers of a vector in a `.mat` file. Raises SourceError that says what the file must hold."""
+    from scipy.io import loadmat
+
+    if not file.is_file():
+        raise SourceError(f"there is no {file}; put it beside {LABELED} (it holds {name})")
+    try:
+        values: Any = loadmat(file, variable_names=[name])[name]
+        return [int(value) for value in np.asarray(values).ravel()]
+    except Exception as error:  # SciPy raises all kinds on damaged files
+        raise SourceError(f"{file} cannot be read: {error}; it must hold {name}") from error

@@ -1,0 +1,66 @@
+"""SIFT Flow (Liu et al. 2009): 33 semantic and 3 geometric classes of the same images.
+
+On disk, as it unpacks: `Images`, `SemanticLabels` and `GeoLabels`, each with a folder
+`spatial_envelope_256x256_static_8outdoorcategories` of `.jpg` or `.mat` (`S`), and the release's `trainval.txt` and
+`test.txt` beside them. Two images without annotation are left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fcnseg.errors import SettingsError, SourceError
+from fcnseg.recipes import Recipe
+from fcnseg.scoring.conventions import CONVENTIONS
+from fcnseg.scoring.pairing import read_list
+from fcnseg.scoring.reading import Place
+from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
+from fcnseg.training.datasets.splits import check_disjoint
+
+CATEGORIES = "spatial_envelope_256x256_static_8outdoorcategories"
+CONVENTION = CONVENTIONS["siftflow"]
+
+LISTS = {"train": ("train", "trainval"), "val": ("val", "test")}
+"""The lists that a split may be, the first that is there."""
+
+
+def is_siftflow(data: Path) -> bool:
+    """Whether it lies there."""
+    return (data / "Images" / CATEGORIES).is_dir()
+
+
+def open_siftflow(data: Path, recipe: Recipe, split: str) -> LabelledImages:
+    """A list of the folder; "train" is `trainval.txt` and "val" `test.txt` where there are no lists of their own.
+
+    The recipe's heads are "semantic", "geometric" or both. Raises SourceError for what is missing.
+    """
+    only_color(recipe, "SIFT Flow")
+    for head in recipe.heads:
+        if head.name not in CONVENTION.folders:
+            raise SettingsError(
+                f"{recipe.name} has the head {head.name}; those of SIFT Flow are semantic and geometric"
+            )
+    names = _names(data, split)
+    if split in LISTS:
+        check_disjoint(_names(data, "train"), _names(data, "val"), f"the lists of {data}")
+    items = [
+        Item(
+            name,
+            {"color": Place(f"{data}/Images/{CATEGORIES}/{name}.jpg")},
+            {
+                head.name: Place(f"{data}/{CONVENTION.folders[head.name]}/{CATEGORIES}/{name}.mat")
+                for head in recipe.heads
+            },
+        )
+        for name in names
+        if name not in CONVENTION.excluded_images
+    ]
+    return LabelledImages(items, {head.name: ground_truth(head) for head in recipe.heads})
+
+
+def _names(data: Path, split: str) -> tuple[str, ...]:
+    candidates = [data / f"{name}.txt" for name in LISTS.get(split, (split,))]
+    found = next((file for file in candidates if file.is_file()), None)
+    if found is None:
+        raise SourceError(f"there is no list {' or '.join(map(str, candidates))}; put the release's there")
+    return read_list(found)

@@ -1,0 +1,131 @@
+"""PASCAL VOC's segmentation, and the Semantic Boundaries Dataset (SBD), whose images are VOC's.
+
+VOC (Everingham et al. 2010) lies as its development kit unpacks: `VOC2011/JPEGImages`, `SegmentationClass` (indexed
+PNG, 255 void) and `ImageSets/Segmentation/train.txt`. SBD (Hariharan et al. 2011) lies as its release unpacks:
+`dataset/img`, `cls` (`.mat`, `GTcls.Segmentation`), `train.txt` and `val.txt`.
+
+SBD's training images and VOC's validation images overlap. As the authors do, training takes SBD's, and validation
+VOC 2011's without SBD's training images: `seg11valid`, 736 images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fcnseg.errors import SourceError
+from fcnseg.recipes import Recipe
+from fcnseg.scoring.pairing import read_list
+from fcnseg.scoring.reading import Place
+from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
+
+YEARS = ("VOC2011", "VOC2012")
+DEVKITS = (".", "VOCdevkit", "TrainVal/VOCdevkit")
+SBD = (
+    ".",
+    "dataset",
+    "benchmark_RELEASE/dataset",
+    "sbd",
+    "SBD",
+    "sbd/dataset",
+    "SBD/dataset",
+    "SBD/benchmark_RELEASE/dataset",
+)
+
+SEG11VALID = "seg11valid"
+
+
+def voc_folder(data: Path, years: Sequence[str] = YEARS) -> Path | None:
+    """The folder of the first of the years that lies in or below a folder, or that folder itself."""
+    if (data / "JPEGImages").is_dir() and (data / "ImageSets").is_dir():
+        return data
+    places = (data / kit / year for year in years for kit in DEVKITS)
+    return next((place for place in places if (place / "JPEGImages").is_dir()), None)
+
+
+def sbd_folder(data: Path) -> Path | None:
+    """The folder of SBD with `img` and `cls`."""
+    return next((data / place for place in SBD if (data / place / "cls").is_dir()), None)
+
+
+def is_voc(data: Path) -> bool:
+    """Whether VOC lies there."""
+    return voc_folder(data) is not None
+
+
+def is_sbd(data: Path) -> bool:
+    """Whether SBD lies there."""
+    return sbd_folder(data) is not None
+
+
+def open_voc(data: Path, recipe: Recipe, split: str) -> LabelledImages:
+    """VOC's own segmentation: "train", "val", "trainval" or another list in `ImageSets/Segmentation`.
+
+    Of two years in one folder it is 2011. Raises SourceError for a list that is missing.
+    """
+    folder = voc_folder(data)
+    if folder is None:
+        raise SourceError(f"{data} holds no {' or '.join(YEARS)}; give VOCdevkit, with JPEGImages in it")
+    return _voc(folder, recipe, _voc_list(folder, split))
+
+
+def open_sbd(data: Path, recipe: Recipe, split: str) -> LabelledImages:
+    """SBD's "train" or "trainval", never with an image of validation; and for validation "val" or "seg11valid": VOC's
+    validation images that SBD does not train on, of VOC 2011 where it is there (only "val" may be of another year).
+    Without any VOC, "val" is SBD's own. A file `seg11valid.txt` in `data` counts more than what would be computed.
+    """
+    folder = sbd_folder(data)
+    if folder is None:
+        raise SourceError(f"{data} holds no SBD; give the folder that its release unpacks to, with dataset/cls in it")
+    train = _sbd_list(folder, "train")
+    voc = voc_folder(data)
+    valid = _validation(data, voc, train)
+    known = voc is not None and (voc.name == YEARS[0] or (data / f"{SEG11VALID}.txt").is_file())
+    if split == SEG11VALID and not known:
+        raise SourceError(f"{SEG11VALID} is of {YEARS[0]}, which {data} lacks; add it, or VOC2012 and {SEG11VALID}.txt")
+    if split in ("val", SEG11VALID) and voc is not None:
+        return _voc(voc, recipe, valid)
+    if split == "val":
+        return _sbd(folder, recipe, [name for name in _sbd_list(folder, "val") if name not in set(train)])
+    names = [*train, *_sbd_list(folder, "val")] if split == "trainval" else _sbd_list(folder, split)
+    excluded = set(valid)
+    return _sbd(folder, recipe, [name for name in dict.fromkeys(names) if name not in excluded])
+
+
+def _validation(data: Path, voc: Path | None, train: Iterable[str]) -> list[str]:
+    """The names of VOC's validation images that are not for training, empty without VOC."""
+    if (data / f"{SEG11VALID}.txt").is_file():
+        return list(read_list(data / f"{SEG11VALID}.txt"))
+    trained = set(train)
+    return [name for name in _voc_list(voc, "val") if name not in trained] if voc is not None else []
+
+
+def _voc_list(folder: Path, split: str) -> tuple[str, ...]:
+    return _listed(folder / "ImageSets" / "Segmentation", split)
+
+
+def _sbd_list(folder: Path, split: str) -> tuple[str, ...]:
+    return _listed(folder, split)
+
+
+def _listed(folder: Path, split: str) -> tuple[str, ...]:
+    file = folder / f"{split}.txt"
+    if not file.is_file():
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
+        raise SourceError(f"there is no list {file}; the splits there are: {there}")
+    return read_list(file)
+
+
+def _voc(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
+    return _files(recipe, names, "VOC", f"{folder}/JPEGImages/{{}}.jpg", f"{folder}/SegmentationClass/{{}}.png")
+
+
+def _sbd(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
+    return _files(recipe, names, "SBD", f"{folder}/img/{{}}.jpg", f"{folder}/cls/{{}}.mat")
+
+
+def _files(recipe: Recipe, names: Iterable[str], what: str, image: str, labels: str) -> LabelledImages:
+    only_color(recipe, what)
+    head = only_head(recipe, what)
+    items = [Item(n, {"color": Place(image.format(n))}, {head.name: Place(labels.format(n))}) for n in names]
+    return LabelledImages(items, {head.name: ground_truth(head)})
