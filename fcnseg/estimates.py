@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -13,7 +12,18 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from fcnseg.recipes import find_recipe
-from fcnseg.runs import Hooks, Outputs, RunOptions, engine_of, flow, is_hdf5, open_inputs, predictor_of, survey_inputs
+from fcnseg.runs import (
+    Hooks,
+    Outputs,
+    RunOptions,
+    blank_info,
+    engine_of,
+    flow,
+    is_hdf5,
+    open_inputs,
+    predictor_of,
+    survey_inputs,
+)
 from fcnseg.types import Failure, Frame, Reference, Reserve, Source
 
 if TYPE_CHECKING:
@@ -97,7 +107,7 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
         def look(reference: Reference) -> None:
             formats[PurePosixPath(reference.key).suffix.lower()] += 1
 
-        listing = survey_inputs(options, recipe, source, Outputs(options), hooks, look)
+        listing = survey_inputs(options, source, Outputs(options, blank_info(recipe)), hooks, look)
         found = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
         engine = stack.enter_context(engine_of(options, hooks))
         found.largest = engine.info.largest
@@ -139,7 +149,7 @@ def _try(options: RunOptions, recipe: Recipe, source: Source, engine: Engine, fo
         part_id=0,
         max_failures=None,
     )
-    outputs = Outputs(here)
+    outputs = Outputs(here, engine.info)
     outputs.make()
     with Ledger(outputs.records / "ledger.sqlite", outputs.folder) as ledger:
         return flow(here, source, predictor_of(options, recipe, engine), outputs, ledger, hooks, 0)
@@ -147,6 +157,8 @@ def _try(options: RunOptions, recipe: Recipe, source: Source, engine: Engine, fo
 
 def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> None:
     """Scale what the sample wrote up to the whole part, and look how much room there is for it."""
+    from fcnseg.stream.space import room
+
     kinds = {"labels": options.out, "probabilities": options.probabilities, "overlay": options.overlay}
     for kind, target in kinds.items():
         if target is None:
@@ -155,6 +167,4 @@ def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> N
         size = sum(p.stat().st_size for p in files) * found.part_inputs // images
         found.bytes_written[kind] = size
         found.bytes_needed[kind] = 2 * size if is_hdf5(target) else size
-        there = next(p for p in (target, *target.absolute().parents) if p.exists())
-        found.file_systems[kind] = there.stat().st_dev
-        found.free_bytes[kind] = shutil.disk_usage(there).free
+        found.file_systems[kind], found.free_bytes[kind] = room(target)

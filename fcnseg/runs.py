@@ -20,10 +20,12 @@ from fcnseg.types import EngineInfo, Failure, StageTimes, Summary
 if TYPE_CHECKING:
     from fcnseg.stream.ledger import Ledger
     from fcnseg.stream.preflight import Listing
+    from fcnseg.stream.sinks import FileSink
     from fcnseg.stream.sources import ImageSource
+    from fcnseg.stream.space import Sample
     from fcnseg.stream.tiling import Predictor
     from fcnseg.stream.volumes import Volume
-    from fcnseg.types import Engine, Reference, Sink, Source
+    from fcnseg.types import Engine, Reference, Source
 
 RECORDS = ".fcnseg"
 """The folder for records inside an output folder."""
@@ -40,7 +42,8 @@ class RunOptions:
     `source` is a folder, an image, a list, an archive or `FILE.h5::/dataset` ("-": paths on standard input). `out`
     and `probabilities` are folders or HDF5 files. `resume`: "auto" goes on where the same settings on the same machine
     left off, "continue" also after library or hardware changes, "overwrite" starts over. `tile` is "auto", "off" or
-    the side of tiles in pixels. None leaves a number to fcnseg.
+    the side of tiles in pixels. None leaves a number to fcnseg. Without `space_check` a run starts even if its outputs
+    cannot have room.
     """
 
     source: str | Path
@@ -63,6 +66,7 @@ class RunOptions:
     max_failures: int | None = None
     num_parts: int = 1
     part_id: int = 0
+    space_check: bool = True
 
     def __post_init__(self) -> None:
         for name in ("out", "probabilities", "overlay"):
@@ -89,15 +93,21 @@ class Hooks:
 def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
     """Bring every input of a source (or of one part of it) to an end. Errors before the first image raise; afterwards
     each image that fails is a record. The records are in `.fcnseg/` in the output folder."""
+    from fcnseg.stream.space import Sample
+
     hooks = hooks or Hooks()
     recipe = find_recipe(options.engine.model)
     with ExitStack() as stack:
         source = open_inputs(options, recipe)
         stack.callback(source.close)
-        outputs = Outputs(options)
-        listing = survey_inputs(options, recipe, source, outputs, hooks)
+        sample = Sample()
+        outputs = Outputs(options, blank_info(recipe))
+        listing = survey_inputs(options, source, outputs, hooks, sample.add)
+        if options.space_check:
+            check_space(source, outputs, sample, listing.parts[options.part_id], hooks)
         engine = stack.enter_context(engine_of(options, hooks))
         predictor = predictor_of(options, recipe, engine)
+        outputs = Outputs(options, engine.info)
         outputs.make()
         ledger = stack.enter_context(open_ledger(options, recipe, engine.info, source, outputs, hooks))
         ledger.note(listed=listing.parts, listed_at=time.time(), ended=None)
@@ -165,21 +175,16 @@ def places(out: Path) -> tuple[Path, Path]:
 
 
 class Outputs:
-    """Where a run writes: its folders, HDF5 files and records."""
+    """Where a run writes an engine's predictions: its sinks, HDF5 files, folders and records."""
 
-    def __init__(self, options: RunOptions) -> None:
-        self.options = options
-        self.folder, self.records = places(options.out)
-        self.volumes: list[Volume] = []
-
-    def sinks(self, info: EngineInfo) -> list[Sink]:
-        """The sinks for an engine's predictions."""
+    def __init__(self, options: RunOptions, info: EngineInfo) -> None:
         from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
         from fcnseg.stream.volumes import LabelVolume, ProbabilityVolume
 
-        options = self.options
-        found: list[Sink] = []
-        self.volumes = []
+        self.options = options
+        self.folder, self.records = places(options.out)
+        self.volumes: list[Volume] = []
+        found: list[FileSink] = []
         if is_hdf5(options.out):
             self.volumes.append(LabelVolume(options.out, info))
         else:
@@ -192,7 +197,15 @@ class Outputs:
             found.append(NpyProbabilitySink(options.probabilities, info, options.probabilities_dtype, options.top_k))
         if options.overlay:
             found.append(OverlaySink(options.overlay, info, options.opacity))
-        return [*(volume.sink for volume in self.volumes), *found]
+        self.sinks: list[FileSink] = [*(volume.sink for volume in self.volumes), *found]
+
+    @property
+    def ledger_file(self) -> Path:
+        """The ledger of this part."""
+        from fcnseg.stream.worklist import Part
+
+        part = Part(self.options.part_id, self.options.num_parts)
+        return self.records / f"ledger{part.name}.sqlite"
 
     def make(self) -> None:
         """Make the folders. Raises OutputError if they cannot be written to."""
@@ -238,7 +251,7 @@ class Outputs:
         from fcnseg.stream.status import LEDGERS
 
         for found in self.records.glob(LEDGERS):
-            with Ledger(found, self.folder) as ledger:
+            with Ledger(found, self.folder, reading=True) as ledger:
                 if ledger.relative(file) in (kept.path for kept in ledger.volumes().values()):
                     return True
         return False
@@ -246,7 +259,6 @@ class Outputs:
 
 def survey_inputs(
     options: RunOptions,
-    recipe: Recipe,
     source: ImageSource,
     outputs: Outputs,
     hooks: Hooks,
@@ -255,35 +267,55 @@ def survey_inputs(
     """List the source once; refuse outputs that would replace one another, an input, or files of someone else. `look`
     sees every input."""
     from fcnseg.errors import SourceError
+    from fcnseg.stream.names import output_names
     from fcnseg.stream.preflight import survey
     from fcnseg.stream.status import LEDGERS
 
     outputs.check()
-    sinks = outputs.sinks(blank_info(recipe))
-    suffixes = {path.name.removeprefix("x") for sink in sinks for path in sink.names("x")}
+    names = output_names(outputs.sinks)
     folders = [p for p in (options.out, options.probabilities, options.overlay) if p is not None and p.is_dir()]
     foreign = folders and options.resume != "overwrite" and not any(outputs.records.glob(LEDGERS))
 
     inputs = [options.source, *options.companions.values()]
     beside_inputs = any(may_hold_inputs(folder, place) for folder in folders for place in inputs)
 
+    taken = (f"{RECORDS}/", f"{RECORDS}.")
+
     def check(reference: Reference) -> None:
         look(reference)
-        if reference.stem.startswith((f"{RECORDS}/", f"{RECORDS}.")):
+        if reference.stem.startswith(taken):
             raise SettingsError(f"{reference.key} would be written among the records of the run; rename it")
         if not (foreign or beside_inputs):
             return
-        for path in (name for sink in sinks for name in sink.names(reference.stem)):
+        for path in (Path(name.of(reference.stem)) for name in names):
             if path.exists() and any(path.samefile(file) for file in files_of(source, reference)):
                 raise SettingsError(f"the output {path} would replace an input; give another --out")
             if foreign and path.exists():
                 raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
 
+    suffixes = {name.after for name in names}
     listing = survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing)
     if not listing.total:
         what = f"no image matches {options.glob!r} in" if options.glob else "there are no images in"
         raise SourceError(f"{what} {options.source}")
     return listing
+
+
+def check_space(source: ImageSource, outputs: Outputs, sample: Sample, inputs: int, hooks: Hooks) -> None:
+    """Say if what so many inputs give is unlikely to have room. Raises OutputError if it cannot have."""
+    from fcnseg.stream.ledger import Ledger
+    from fcnseg.stream.space import shortages
+
+    sizes = [size for reference in sample.references if (size := source.size(reference))]
+    if sizes and shortages(outputs.sinks, sizes, inputs):  # what is there already is counted only if it matters
+        file = outputs.ledger_file
+        if file.exists():
+            with Ledger(file, outputs.folder, reading=True) as ledger:
+                inputs -= sum(ledger.counts().values())
+        for short in shortages(outputs.sinks, sizes, max(0, inputs)):
+            if short.sure:
+                raise OutputError(f"{short}; make room, write elsewhere, or try all the same with --no-space-check")
+            hooks.on_note(f"{short}; --dry-run tells more")
 
 
 def files_of(source: ImageSource, reference: Reference) -> list[Path]:
@@ -316,10 +348,8 @@ def open_ledger(
     """The ledger of this part, agreed with on what the run is. Raises SettingsError if an earlier run was another."""
     from fcnseg.stream.ledger import Ledger
     from fcnseg.stream.status import LEDGERS, parts_of
-    from fcnseg.stream.worklist import Part
 
-    part = Part(options.part_id, options.num_parts)
-    file = outputs.records / f"ledger{part.name}.sqlite"
+    file = outputs.ledger_file
     if options.resume == "overwrite":
         start_over(outputs, file, options.num_parts, hooks)
     others = [p for p in outputs.records.glob(LEDGERS) if parts_of(p) != options.num_parts]
@@ -344,7 +374,6 @@ def open_ledger(
                 )
             hooks.on_note(f"going on although {changed}")
             ledger.note(machine=here)
-        outputs.sinks(info)
         ledger.expect_volumes({volume.staged: volume.file for volume in outputs.volumes})
         yield ledger
 
@@ -456,7 +485,7 @@ def flow(
     return process(
         source,
         predictor,
-        outputs.sinks(predictor.engine.info),
+        outputs.sinks,
         ledger,
         total=total,
         options=FlowOptions(

@@ -47,6 +47,7 @@ def show_estimate(options: RunOptions, quiet: bool, as_json: bool) -> int:
 
 def _lines(found: Estimate, options: RunOptions) -> list[str]:
     from fcnseg.cli.reporters import duration
+    from fcnseg.stream.space import bytes_text
 
     parts = f", {found.part_inputs:,} of them in part {options.part_id}" if options.num_parts > 1 else ""
     formats = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in found.formats.items())
@@ -67,13 +68,7 @@ def _lines(found: Estimate, options: RunOptions) -> list[str]:
     for kind, size in found.bytes_written.items():
         short = "  NOT ENOUGH" if kind in found.too_large else ""
         twice = "and as much again while it is written, " if found.bytes_needed[kind] > size else ""
-        lines.append(f"{kind:14}about {_bytes(size)}, {twice}{_bytes(found.free_bytes[kind])} are free there{short}")
+        lines.append(
+            f"{kind:14}about {bytes_text(size)}, {twice}{bytes_text(found.free_bytes[kind])} are free there{short}"
+        )
     return lines
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.3g} TB"

@@ -107,6 +107,9 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
     num_parts: Annotated[int, typer.Option(min=1, help="Split the inputs into so many parts ...")] = 1,
     part_id: Annotated[int, typer.Option(min=0, help="... and do this one, counted from 0.")] = 0,
+    no_space_check: Annotated[
+        bool, typer.Option("--no-space-check", help="Start even if what will be written cannot have room.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look: how many, which sizes, how long, how many bytes.")
     ] = False,
@@ -177,6 +180,7 @@ def run(
         max_failures=0 if strict else max_failures,
         num_parts=num_parts,
         part_id=part_id,
+        space_check=not no_space_check,
     )
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: clean, and resumable

@@ -62,11 +62,12 @@ class Folder(Files):
             raise SourceError(
                 f"the folder {self.path} cannot be listed: {error.strerror}; check its permissions"
             ) from error
+        root = os.path.join(self.path, "")
         while levels:
             level = levels[-1]
             for name in level.names:
                 key = level.prefix + name
-                path = os.path.join(self.path, key)
+                path = root + key
                 if not name.endswith("/"):
                     level.empty = False
                     yield file_reference(key, path)

@@ -14,11 +14,11 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from filelock import FileLock
 
@@ -41,8 +41,7 @@ VERSION = 1
 KEYS_A_QUERY = 500
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """An output as it was when it was written: its path relative to the ledger's folder, bytes, checksum, and the
     time of its last change of any kind (ns), which no program can set back."""
 
@@ -51,11 +50,11 @@ class Kept:
     checksum: str
     changed_ns: int
 
-    def is_whole(self, folder: Path) -> bool:
+    def is_whole(self, folder: Path | str) -> bool:
         """Whether the file is still the one that was written. Its bytes are read only if something touched it."""
-        path = os.path.join(folder, self.path)  # noqa: PTH118 - for every input of a resumed run: a Path costs more
+        path = place_of(folder, self.path)
         try:
-            status = os.stat(path)  # noqa: PTH116
+            status = os.stat(path)  # noqa: PTH116 - for every input of a resumed run: a Path costs more
             return status.st_size == self.size and (
                 status.st_ctime_ns == self.changed_ns or checksum(Path(path)) == self.checksum
             )
@@ -63,8 +62,14 @@ class Kept:
             return False
 
 
-@dataclass(frozen=True)
-class Entry:
+def place_of(folder: Path | str, path: str) -> str:
+    """Where a path that is recorded relative to a folder leads. What is recorded was found from names alone, so a
+    folder that is a link does not count."""
+    whole = f"{folder}{os.sep}{path}"
+    return os.path.normpath(whole) if path.startswith(os.pardir) else whole
+
+
+class Entry(NamedTuple):
     """The row of one input."""
 
     state: str
@@ -73,7 +78,7 @@ class Entry:
     stage: str | None
     reason: str | None
     stamp: str | None
-    outputs: tuple[Kept, ...]
+    outputs: list[Kept]
 
 
 @dataclass(frozen=True)
@@ -87,22 +92,28 @@ class Settled:
 
 
 class Ledger:
-    """The rows of one part of a run. Several threads and processes may use one file; paths are relative to `folder`."""
+    """The rows of one part of a run. Several threads and processes may use one file; paths are relative to `folder`.
 
-    def __init__(self, file: Path, folder: Path) -> None:
+    With `reading`, a file where nothing can be written is opened too, if it is there.
+    """
+
+    def __init__(self, file: Path, folder: Path, *, reading: bool = False) -> None:
         self.file, self.folder = file, folder
-        self._prefix = str(folder) + os.sep
+        self._folder = str(folder)
         self._lock = threading.Lock()
+        self._writable = not reading or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
         # SQLite does not wait for another process that turns a new file into one with a write-ahead log
         with self._alone(), _translated(file):
-            self._database = sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.executescript(SCHEMA)
+            self._database = _connected(file) if self._writable else _connected_for_reading(file)
             found = self._database.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, VERSION):
+                self._database.close()
                 raise OutputError(f"{file} is of another version of fcnseg ({found}); use --overwrite to start over")
-            self._database.execute(f"PRAGMA user_version={VERSION}")
+            if self._writable:
+                self._database.execute("PRAGMA journal_mode=WAL")
+                self._database.execute("PRAGMA synchronous=NORMAL")
+                self._database.executescript(SCHEMA)
+                self._database.execute(f"PRAGMA user_version={VERSION}")
 
     # ------------------------------------------------------------------ facts about the run
 
@@ -129,8 +140,8 @@ class Ledger:
 
     def relative(self, path: Path) -> str:
         """A path as rows hold it: relative to the ledger's folder."""
-        text = str(path)
-        return text[len(self._prefix) :] if text.startswith(self._prefix) else os.path.relpath(path, self.folder)
+        text, prefix = str(path), self._folder + os.sep
+        return text[len(prefix) :] if text.startswith(prefix) else os.path.relpath(path, self.folder)
 
     def entries(self, keys: Sequence[str]) -> dict[str, Entry]:
         """The rows of those inputs; inputs without one are left out."""
@@ -139,8 +150,9 @@ class Ledger:
             for start in range(0, len(keys), KEYS_A_QUERY):
                 names = [os.fsencode(key) for key in keys[start : start + KEYS_A_QUERY]]
                 marks = ",".join("?" * len(names))
-                for key, *row in database.execute(f"SELECT * FROM images WHERE key IN ({marks})", names):
-                    found[os.fsdecode(key)] = _entry(row)
+                rows = database.execute(f"SELECT * FROM images WHERE key IN ({marks})", names).fetchall()
+                for (key, *row, _), outputs in zip(rows, _outputs([row[-1] for row in rows]), strict=True):
+                    found[os.fsdecode(key)] = Entry(*row, outputs)
         return found
 
     def claim(self, keys: Iterable[str], owner: str, replaced: Mapping[str, Entry]) -> list[str]:
@@ -217,7 +229,7 @@ class Ledger:
                 yield Failure(os.fsdecode(key), stage, reason)
             last = rows[-1][0]
 
-    def outputs(self) -> Iterator[tuple[Kept, ...]]:
+    def outputs(self) -> Iterator[list[Kept]]:
         """The outputs of every input that is done."""
         last = b""
         while True:
@@ -227,8 +239,7 @@ class Ledger:
                 ).fetchall()
             if not rows:
                 return
-            for _, outputs in rows:
-                yield tuple(Kept(*one) for one in json.loads(outputs))
+            yield from _outputs([outputs for _, outputs in rows])
             last = rows[-1][0]
 
     # ------------------------------------------------------------------ files that hold the outputs of many inputs
@@ -257,7 +268,7 @@ class Ledger:
 
     def is_whole(self, outputs: Iterable[Kept], intact: tuple[str, ...]) -> bool:
         """Whether an input's outputs are as they were written: each by itself or in an intact volume."""
-        return all(kept.path.startswith(intact) or kept.is_whole(self.folder) for kept in outputs)
+        return all(kept.path.startswith(intact) or kept.is_whole(self._folder) for kept in outputs)
 
     # ------------------------------------------------------------------ the database
 
@@ -277,8 +288,8 @@ class Ledger:
                 raise
             self._database.execute("COMMIT")
 
-    def _alone(self) -> FileLock:
-        return FileLock(self.file.with_name(f"{self.file.name}-opening"))
+    def _alone(self) -> AbstractContextManager[Any]:
+        return FileLock(self.file.with_name(f"{self.file.name}-opening")) if self._writable else nullcontext()
 
     def close(self) -> None:
         """Close the file; the last one to do so removes the write-ahead log."""
@@ -294,10 +305,22 @@ class Ledger:
         self.close()
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    state, owner, attempts, stage, reason, stamp, outputs = row
-    kept = tuple(Kept(*one) for one in json.loads(outputs or "[]"))
-    return Entry(state, owner, attempts, stage, reason, stamp, kept)
+def _connected(file: Path | str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False, uri=uri)
+
+
+def _connected_for_reading(file: Path) -> sqlite3.Connection:
+    """A ledger where nothing can be written. One in whose write-ahead log nothing is left must be said not to change:
+    SQLite would make the files that go with the log."""
+    log = file.with_name(f"{file.name}-wal")
+    immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    return _connected(f"{file.absolute().as_uri()}?mode=ro{immutable}", uri=True)
+
+
+def _outputs(written: Sequence[str | None]) -> list[list[Kept]]:
+    """The outputs of several rows, read at once: that is faster."""
+    found = json.loads(f"[{','.join(one or '[]' for one in written)}]")
+    return [[Kept(*one) for one in outputs] for outputs in found]
 
 
 def _changed_ns(path: Path) -> int:

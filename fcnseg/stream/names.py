@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from fcnseg.types import Sink
 
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm")
@@ -20,10 +26,32 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(_SUFFIXES)
 
 
+class OutputName(NamedTuple):
+    """What stands before and behind the stem of an image in the name of one of its outputs."""
+
+    before: str
+    after: str
+
+    def of(self, stem: str) -> str:
+        """The name of the output of that image."""
+        return f"{self.before}{stem}{self.after}"
+
+
+def output_names(sinks: Iterable[Sink], shown: Callable[[Path], str] = str) -> tuple[OutputName, ...]:
+    """The outputs of any image: sinks mirror the tree of the stems, so that one tells how all are called. `shown`
+    makes names of paths."""
+    stem = "\x1a"
+    split = (shown(path).rpartition(stem) for sink in sinks for path in sink.names(stem))
+    return tuple(OutputName(before, after) for before, _, after in split)
+
+
 def stem_of(key: str) -> str:
     """A key without its image suffix: `a/b.c.jpg` gives `a/b.c`, `images/000.1` stays."""
-    stem, suffix = os.path.splitext(key)
-    return stem if suffix.lower() in EXTENSIONS else key
+    stem, _, suffix = key.rpartition(".")
+    if stem[-1:] in "/.":  # nothing, or dots, before the last one: not always a suffix
+        stem, suffix = os.path.splitext(key)
+        suffix = suffix[1:]
+    return stem if f".{suffix.lower()}" in EXTENSIONS else key
 
 
 def member_key(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -42,8 +43,10 @@ def is_alive(records: Path, name: str) -> bool:
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):  # held, or on a file system where nothing can be
+    except Timeout:
         return True
+    except OSError as error:  # on a file system where nothing can be held; one for reading alone has no owners
+        return error.errno != errno.EROFS
     file.unlink(missing_ok=True)
     lock.release()
     return False

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from fcnseg.errors import ImageError, OutputError
 from fcnseg.stream.budget import Budget, Stopped
 from fcnseg.stream.ledger import Ledger, Settled
+from fcnseg.stream.names import output_names
 from fcnseg.stream.owners import Owner
 from fcnseg.stream.stages import StageClock
 from fcnseg.stream.tiling import Predictor
@@ -124,7 +125,7 @@ class _Flow:
             ledger,
             owner,
             options.part,
-            lambda stem: tuple(path for sink in sinks for path in sink.names(stem)),
+            output_names(sinks, ledger.relative),
             options.retry_failed,
             options.replace,
             self._kept,
@@ -148,8 +149,8 @@ class _Flow:
         start = time.monotonic()
         self.hooks.on_started(self.clock.times)
         lister = self._thread(self._list, "list")
-        decoders = [self._thread(self._decode, f"decode-{i}") for i in range(self.options.workers)]
-        writers = [self._thread(self._write, f"write-{i}") for i in range(self.options.writers)]
+        decoders = [self._thread(self._decode, f"decode-{i}", _give_way) for i in range(self.options.workers)]
+        writers = [self._thread(self._write, f"write-{i}", _give_way) for i in range(self.options.writers)]
         settler = self._thread(self._settle, "ledger")
         try:
             self._predict()
@@ -188,9 +189,11 @@ class _Flow:
         self.stop()
         self.writing.stop()
 
-    def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
+    def _thread(
+        self, work: Callable[[], None], name: str, begin: Callable[[], None] = lambda: None
+    ) -> threading.Thread:
         def guarded() -> None:
-            _give_way()
+            begin()
             try:
                 work()
             except Stopped:
@@ -219,8 +222,7 @@ class _Flow:
                 self.listed.put(None)
 
     def _kept(self, key: str) -> None:
-        with self.tally:
-            self.summary.kept += 1
+        self.summary.kept += 1  # no other thread does
         self.hooks.on_kept(key)
 
     def _failed_at_listing(self, failure: Failure, before: bool) -> None:

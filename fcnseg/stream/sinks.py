@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ from fcnseg.types import EngineInfo, Frame, Labels, Output, Pixels, Prediction, 
 LONGEST_JPEG = 65_500
 """The longest side that libjpeg writes, px."""
 
+BEST_DEFLATE, BEST_JPEG = 1032, 64
+"""How many pixels of one colour take a byte in a PNG and, about, in a JPEG."""
+
+SMALLEST_PNG_BYTES = 67
+"""An image of one pixel, without a palette."""
+
 STRIP_ROWS = 1024
 """How many rows of an overlay are drawn at once."""
 
@@ -32,7 +39,7 @@ SORTED_ROWS = 64
 """How many rows of probabilities are sorted at once."""
 
 
-class _FileSink:
+class FileSink(ABC):
     """A file for each head of each image."""
 
     suffix: str
@@ -48,11 +55,19 @@ class _FileSink:
         """The files that the image of that stem will get."""
         return tuple(self.path(stem, head) for head in self.heads)
 
-    def close(self) -> None:
+    @abstractmethod
+    def least_bytes(self, height: int, width: int) -> int:
+        """The fewest bytes that the files of an image of that size can have."""
+
+    @abstractmethod
+    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
+        """Write what it is a sink of, of every head."""
+
+    def close(self) -> None:  # noqa: B027 - sinks of files have nothing to do
         """Nothing stays open between writes."""
 
 
-class LabelPngSink(_FileSink):
+class LabelPngSink(FileSink):
     """Label maps as PNG: pixel value = class, with the recipe's palette (16-bit grey above 256 classes).
 
     Text chunks name the model, the weights and the version.
@@ -68,6 +83,10 @@ class LabelPngSink(_FileSink):
             "fcnseg:weights": info.weights_sha256,
         }
 
+    def least_bytes(self, height: int, width: int) -> int:
+        """Of maps of a single class."""
+        return len(self.heads) * (SMALLEST_PNG_BYTES + height * width // BEST_DEFLATE)
+
     def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
         """Write the label map of every head."""
         return tuple(
@@ -76,7 +95,7 @@ class LabelPngSink(_FileSink):
         )
 
 
-class NpyProbabilitySink(_FileSink):
+class NpyProbabilitySink(FileSink):
     """Probabilities, float16 or float32: K x H x W in a `.npy` file.
 
     With `top_k`, the most probable classes alone, in a `.npz` file: `probabilities` k x H x W, falling, and `classes`
@@ -87,6 +106,13 @@ class NpyProbabilitySink(_FileSink):
         super().__init__(folder, info)
         self.dtype, self.top_k = np.dtype(dtype), top_k
         self.suffix = ".npz" if top_k else ".npy"
+
+    def least_bytes(self, height: int, width: int) -> int:
+        """All of them: they are not compressed."""
+        index = 1 if max(space.classes for space in self.heads.values()) <= 256 else 2
+        each = self.dtype.itemsize + (index if self.top_k else 0)
+        classes = sum(min(space.classes, self.top_k or space.classes) for space in self.heads.values())
+        return classes * height * width * each
 
     def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
         """Write the probabilities of every head."""
@@ -126,7 +152,7 @@ def _npy(array: NDArray[np.generic]) -> Iterator[bytes | memoryview]:
     yield np.ascontiguousarray(array).data.cast("B")
 
 
-class OverlaySink(_FileSink):
+class OverlaySink(FileSink):
     """The images with their labels drawn over them, as JPEG; `opacity` from 0 (the image) to 1 (the colours).
 
     The image is the colour one, or HHA's channels where the model takes no other. Raises SettingsError if it takes
@@ -141,6 +167,10 @@ class OverlaySink(_FileSink):
         if not shown:
             raise SettingsError(f"{info.model} takes no images to draw labels over; leave out --overlay")
         self.modality, self.opacity = shown[0], opacity
+
+    def least_bytes(self, height: int, width: int) -> int:
+        """Of images of a single colour."""
+        return len(self.heads) * height * width // BEST_JPEG
 
     def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
         """Write the overlay of every head. Raises ImageError if it is too large for a JPEG."""

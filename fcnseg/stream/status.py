@@ -53,7 +53,7 @@ def status(records: Path, folder: Path) -> list[PartStatus]:
     found: dict[int, PartStatus] = {}
     newest, listed = 0.0, [None] * count
     for file in files:
-        with Ledger(file, folder) as ledger:
+        with Ledger(file, folder, reading=True) as ledger:
             index = int(file.stem.split("-")[1]) if count > 1 else 0
             found[index] = _part(ledger, index)
             if (at := ledger.fact("listed_at") or 0.0) > newest:
@@ -83,7 +83,7 @@ def _part(ledger: Ledger, index: int) -> PartStatus:
 def failures(records: Path, folder: Path) -> Iterator[Failure]:
     """Every failed input of every part."""
     for file in sorted(records.glob(LEDGERS)):
-        with Ledger(file, folder) as ledger:
+        with Ledger(file, folder, reading=True) as ledger:
             yield from ledger.failures()
 
 

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from fcnseg.stream.ledger import Entry, Ledger, Settled
+from fcnseg.stream.ledger import Entry, Ledger, Settled, place_of
+from fcnseg.stream.names import OutputName
 from fcnseg.stream.owners import is_alive, remove_unfinished
 from fcnseg.types import Failure, Reference, Source
 
@@ -57,14 +58,15 @@ class Worklist:
     """Iterating claims inputs in the source's order, a few at a time; `on_settled` hears of those that need no work.
 
     Inputs that another living process has claimed come last: it is waited for, and if it dies they are taken over.
-    `names` gives the files an input must have to be done. With `replace`, files that no run made may be in their place.
+    `names` are those of the files an input must have to be done, relative to the ledger's folder. With `replace`,
+    files that no run made may be in their place.
     """
 
     source: Source
     ledger: Ledger
     owner: str
     part: Part
-    names: Callable[[str], tuple[Path, ...]]
+    names: tuple[OutputName, ...]
     retry_failed: bool = False
     replace: bool = False
     on_kept: Callable[[str], None] = lambda key: None
@@ -123,16 +125,15 @@ class Worklist:
                 return True
             self.on_failed(Failure(reference.key, entry.stage or "", entry.reason or ""), True)
             return False
-        names = {self.ledger.relative(path) for path in self.names(reference.stem)}
-        whole = names == {kept.path for kept in entry.outputs} and self.ledger.is_whole(entry.outputs, self._intact)
+        outputs, names = entry.outputs, {name.of(reference.stem) for name in self.names}
+        whole = names == {kept.path for kept in outputs} and self.ledger.is_whole(outputs, self._intact)
         if whole:
             self.on_kept(reference.key)
         return not whole
 
     def _is_free(self, reference: Reference) -> bool:
         """Whether nobody else's file is where a new input's output belongs; settles the input as failed if so."""
-        in_the_way = () if self.replace else (path for path in self.names(reference.stem) if os.path.lexists(path))
-        for path in in_the_way:
+        for path in () if self.replace else filter(os.path.lexists, self._paths(reference)):
             reason = f"{path} exists and no run of fcnseg made it; remove it, or start over with --overwrite"
             failure = Failure(reference.key, "write", reason)
             self.ledger.settle([Settled(reference.key, "", failure=failure)])  # of no stamp: tried again next time
@@ -149,8 +150,12 @@ class Worklist:
             if is_alive(self.ledger.file.parent, owner):
                 return False
             self._dead.add(owner)
-        remove_unfinished(owner, {path.parent for path in self.names(reference.stem)})
+        remove_unfinished(owner, {Path(path).parent for path in self._paths(reference)})
         return True
+
+    def _paths(self, reference: Reference) -> list[str]:
+        """Where the outputs of an input belong."""
+        return [place_of(self.ledger.folder, name.of(reference.stem)) for name in self.names]
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
