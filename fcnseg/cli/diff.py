@@ -9,7 +9,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import Config, Quiet
+from fcnseg.cli.options import (
+    AnyPalette,
+    Binary,
+    Classes,
+    Config,
+    GtPattern,
+    Ignore,
+    ImageList,
+    JsonFile,
+    Labelled,
+    LabelMap,
+    Pairing,
+    Palette,
+    Photographs,
+    PredLabelMap,
+    PredPattern,
+    Processes,
+    Quiet,
+    ReduceLabels,
+    Report,
+    check_outputs,
+)
 
 if TYPE_CHECKING:
     from fcnseg.scoring.diff import Diff, DiffOptions
@@ -21,44 +42,27 @@ def diff(
     before: Annotated[str, typer.Argument(metavar="RUN_A", help="Label maps of the first run: a folder, or FILE.h5.")],
     after: Annotated[str, typer.Argument(metavar="RUN_B", help="Those of the second run, of the same images.")],
     gt: Annotated[str | None, typer.Option(metavar="GT", help="Ground truth: tells which changes helped.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="Whose classes: a name or a recipe FILE.toml.", show_default="that of the second run"
-        ),
-    ] = None,
+    model: Labelled = None,
     head: Annotated[str | None, typer.Option(help="Compare this head of a model of several.")] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(metavar="N|FILE", help="So many classes, or their names, one a line; instead of --model."),
-    ] = None,
-    pair: Annotated[
-        str, typer.Option(metavar="auto|path|stem", help="What must agree: relative paths, or only file names.")
-    ] = "auto",
-    gt_pattern: Annotated[
-        str | None,
-        typer.Option(metavar="PATTERN", help="How ground truth is named, e.g. '{stem}_gtFine_labelIds.png'."),
-    ] = None,
-    ignore: Annotated[
-        list[int] | None,
-        typer.Option(help="A value of ground truth that does not count (repeatable).", show_default="the recipe's"),
-    ] = None,
-    reduce_labels: Annotated[
-        bool, typer.Option("--reduce-labels", help="Ground truth counts classes from 1; 0 is void.")
-    ] = False,
+    classes: Classes = None,
+    binary: Binary = False,
+    pair: Pairing = "auto",
+    list_: ImageList = None,
+    gt_pattern: GtPattern = None,
+    pred_pattern: PredPattern = None,
+    ignore: Ignore = None,
+    reduce_labels: ReduceLabels = False,
+    label_map: LabelMap = None,
+    pred_label_map: PredLabelMap = None,
+    palette: Palette = None,
+    any_palette: AnyPalette = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images that only one of the runs has.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - is standard output.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts and pictures.")
-    ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The photographs, for the report.", show_default="those of the second run"),
-    ] = None,
+    json_file: JsonFile = None,
+    report: Report = None,
+    images: Photographs = None,
+    workers: Processes = None,
     config: Config = None,  # noqa: ARG001 - read before all others
     quiet: Quiet = False,
 ) -> None:
@@ -75,11 +79,28 @@ def diff(
     from fcnseg.errors import SettingsError
     from fcnseg.scoring.diff import DiffOptions
 
-    if images and not report:
-        raise SettingsError("--images shows photographs in the report; give --report FILE.html too")
-    if gt is None and (gt_pattern or ignore or reduce_labels):
-        raise SettingsError("--gt-pattern, --ignore and --reduce-labels are about ground truth; give --gt too")
-    options = DiffOptions(model, head, classes, pair, gt, gt_pattern, tuple(ignore or ()), reduce_labels, allow_missing)
+    check_outputs({"--json": json_file}, report, images)
+    if gt is None and (gt_pattern or ignore or reduce_labels or label_map):
+        raise SettingsError("--gt-pattern, --ignore, --reduce-labels and --label-map are about ground truth; give --gt")
+    options = DiffOptions(
+        truth=gt,
+        model=model,
+        head=head,
+        classes=classes,
+        binary=binary,
+        pair=pair,
+        list=list_,
+        gt_pattern=gt_pattern,
+        pred_pattern=pred_pattern,
+        ignore=tuple(ignore or ()),
+        reduce_labels=reduce_labels,
+        label_map=label_map,
+        pred_label_map=pred_label_map,
+        palette=palette,
+        any_palette=any_palette,
+        allow_missing=allow_missing,
+        workers=workers,
+    )
     result = _compared(before, after, options, quiet)
     if json_file:
         _write_json(result, json_file)

@@ -10,7 +10,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import Config, Quiet
+from fcnseg.cli.options import (
+    AnyPalette,
+    Binary,
+    Classes,
+    Config,
+    GtPattern,
+    Ignore,
+    ImageList,
+    JsonFile,
+    Labelled,
+    LabelMap,
+    Pairing,
+    Palette,
+    Photographs,
+    PredLabelMap,
+    PredPattern,
+    Processes,
+    Quiet,
+    ReduceLabels,
+    check_outputs,
+)
 
 if TYPE_CHECKING:
     from fcnseg.scoring.result import Score
@@ -25,53 +45,20 @@ def score(
         ),
     ],
     truth: Annotated[str, typer.Argument(metavar="GT", help="Ground truth: the same, also .mat files.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Whose classes: a name that `fcnseg models` lists, or a recipe FILE.toml.",
-            show_default="that of the run, or street-fcn8s",
-        ),
-    ] = None,
+    model: Labelled = None,
     head: Annotated[str | None, typer.Option(help="Score this head of a model of several.", show_default="all")] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(metavar="N|FILE", help="So many classes, or their names, one a line; instead of --model."),
-    ] = None,
-    binary: Annotated[
-        bool, typer.Option("--binary", help="Masks of 0 and 255 (or 1): background and foreground.")
-    ] = False,
-    pair: Annotated[
-        str, typer.Option(metavar="auto|path|stem", help="What must agree: relative paths, or only file names.")
-    ] = "auto",
-    list_: Annotated[
-        Path | None, typer.Option("--list", metavar="FILE", help="Score only these images, one name a line.")
-    ] = None,
-    gt_pattern: Annotated[
-        str | None,
-        typer.Option(metavar="PATTERN", help="How ground truth is named, e.g. '{stem}_gtFine_labelIds.png'."),
-    ] = None,
-    pred_pattern: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="How predictions are named, e.g. '{stem}_leftImg8bit.png'.")
-    ] = None,
-    ignore: Annotated[
-        list[int] | None,
-        typer.Option(help="A value of ground truth that does not count (repeatable).", show_default="the recipe's"),
-    ] = None,
-    reduce_labels: Annotated[
-        bool, typer.Option("--reduce-labels", help="Ground truth counts classes from 1; 0 is void.")
-    ] = False,
-    label_map: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What ground truth values mean: lines `VALUE: CLASS`, or void.")
-    ] = None,
-    palette: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="What colours of RGB maps mean: lines `RED GREEN BLUE CLASS`."),
-    ] = None,
-    any_palette: Annotated[
-        bool, typer.Option("--any-palette", help="Indexed images may have other colours than the model.")
-    ] = False,
+    classes: Classes = None,
+    binary: Binary = False,
+    pair: Pairing = "auto",
+    list_: ImageList = None,
+    gt_pattern: GtPattern = None,
+    pred_pattern: PredPattern = None,
+    ignore: Ignore = None,
+    reduce_labels: ReduceLabels = False,
+    label_map: LabelMap = None,
+    pred_label_map: PredLabelMap = None,
+    palette: Palette = None,
+    any_palette: AnyPalette = False,
     boundary: Annotated[
         bool, typer.Option("--boundary", help="Also boundary IU, and the figures in bands around boundaries.")
     ] = False,
@@ -86,9 +73,7 @@ def score(
         bool, typer.Option("--allow-invalid", help="Leave out pairs that cannot be read or compared.")
     ] = False,
     allow_void: Annotated[bool, typer.Option("--allow-void", help="Leave out ground truth that is all void.")] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - is standard output.")
-    ] = None,
+    json_file: JsonFile = None,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write the table of classes; - is standard output.")
     ] = None,
@@ -99,16 +84,17 @@ def score(
         Path | None,
         typer.Option(metavar="FILE.html", help="Write a page with charts and pictures; implies --boundary."),
     ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The photographs, for the report.", show_default="those of the run"),
-    ] = None,
+    images: Photographs = None,
     num_parts: Annotated[int, typer.Option(min=1, help="Split the pairs into so many parts ...")] = 1,
     part_id: Annotated[int, typer.Option(min=0, help="... and score this one, counted from 0.")] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-j", min=1, help="Processes.", show_default="one a core, if that pays off"),
+    counted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE.json|DIR",
+            help="What --json wrote of some of the pairs, which are not read again (repeatable).",
+        ),
     ] = None,
+    workers: Processes = None,
     config: Config = None,  # noqa: ARG001 - read before all others
     quiet: Quiet = False,
 ) -> None:
@@ -125,12 +111,13 @@ def score(
         --list seg11valid.txt --json score.json
       fcnseg score masks/ gtFine/ --pred-pattern '{stem}_leftImg8bit.png' \\
         --gt-pattern '{stem}_gtFine_labelTrainIds.png'
+      fcnseg score masks/ gt/ --num-parts 4 --part-id 0 --json parts/0.json
+      fcnseg score masks/ gt/ --counted parts/
     """
-    from fcnseg.errors import SettingsError
     from fcnseg.scoring.score import ScoreOptions
 
-    if images and not report:
-        raise SettingsError("--images shows photographs in the report; give --report FILE.html too")
+    files = {"--json": json_file, "--csv": csv_file, "--images-csv": images_csv}
+    check_outputs(files, report, images)
     options = ScoreOptions(
         model=model,
         head=head,
@@ -142,9 +129,11 @@ def score(
         pred_pattern=pred_pattern,
         num_parts=num_parts,
         part_id=part_id,
+        counted=tuple(counted or ()),
         ignore=tuple(ignore or ()),
         reduce_labels=reduce_labels,
         label_map=label_map,
+        pred_label_map=pred_label_map,
         palette=palette,
         any_palette=any_palette,
         boundary=boundary or report is not None,
@@ -156,7 +145,6 @@ def score(
         workers=workers,
     )
     result = _scored(predictions, truth, options, quiet)
-    files = {"json": json_file, "csv": csv_file, "images": images_csv}
     _write(result, files)
     if report:
         from fcnseg.scoring.report import write_report
@@ -193,7 +181,11 @@ def _write(result: Score, files: dict[str, Path | None]) -> None:
     from fcnseg.files import whole_file
     from fcnseg.scoring.writing import classes_csv, images_csv, score_json
 
-    writers: dict[str, Callable[[Score], str]] = {"json": score_json, "csv": classes_csv, "images": images_csv}
+    writers: dict[str, Callable[[Score], str]] = {
+        "--json": score_json,
+        "--csv": classes_csv,
+        "--images-csv": images_csv,
+    }
     for name, file in files.items():
         if file == Path("-"):
             typer.echo(writers[name](result), nl=False)

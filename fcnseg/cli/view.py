@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def view(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.")],
-    mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map.")],
+    mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map: a file, or FILE.h5::/name.")],
     out_file: Annotated[
         Path | None,
         typer.Option(
@@ -54,7 +54,7 @@ def view(
       fcnseg view photo.jpg masks/photo.png
       fcnseg view photo.jpg masks/photo.png --out overlay.png --legend
     """
-    from fcnseg.errors import OutputError, SettingsError
+    from fcnseg.errors import ImageError, OutputError, SettingsError
     from fcnseg.scoring.view import draw, read_labelled
     from fcnseg.stream.decoding import pixels_of
 
@@ -63,7 +63,11 @@ def view(
     if out_file is not None and out_file.suffix.lower() != ".png":
         raise SettingsError(f"--out is {out_file}; overlays are written as PNG, end it with .png")
     labelled = read_labelled(mask, model, classes, head)
-    drawn = draw(pixels_of(image), labelled, opacity, legend)
+    try:
+        pixels = pixels_of(image)
+    except ImageError as error:
+        raise ImageError(f"{image} {error}; give the photograph") from error
+    drawn = draw(pixels, labelled, opacity, legend)
     if out_file is None:
         _show(drawn)
     else:

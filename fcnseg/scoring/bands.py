@@ -68,15 +68,18 @@ def boundary_tally(truth: Map, predicted: Map, to_other: NDArray[np.int32], clas
     return np.stack([np.bincount(labels[chosen], minlength=classes) for chosen, labels in sides])
 
 
-def band_counts(
+def band_tallies(
     truth: Map, predicted: Map, to_other: NDArray[np.int32], widths: tuple[int, ...], classes: int
 ) -> Counts:
-    """Confusion matrices of the pixels at most `widths` px (ascending) from another ground truth label, W x K x K.
+    """Of each class's pixels at most `widths` px (ascending) from another ground truth label: right, in the ground
+    truth, in the prediction; W x 3 x K.
 
     Arguments are as of `boundary_tally`. Void is a label like others here, and the image's edge no boundary.
     """
     near = (truth >= 0) & (to_other <= widths[-1])
-    bands = np.searchsorted(widths, to_other[near])
-    pairs = (bands * classes + truth[near]) * classes + predicted[near]
-    shape = len(widths), classes, classes
-    return np.bincount(pairs, minlength=int(np.prod(shape))).reshape(shape).cumsum(0)
+    bands, truth, predicted = np.searchsorted(widths, to_other[near]), truth[near], predicted[near]
+    right = truth == predicted
+    sides = ((bands[right], truth[right]), (bands, truth), (bands, predicted))
+    shape = len(widths), classes
+    tallies = [np.bincount(b * classes + labels, minlength=len(widths) * classes).reshape(shape) for b, labels in sides]
+    return np.stack(tallies, 1).cumsum(0)

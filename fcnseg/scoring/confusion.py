@@ -5,6 +5,7 @@ Counts are whole numbers, summed over the data set and divided once; the measure
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from fcnseg.scoring.measures import Tally
 Counts = NDArray[np.int64]
 Map = NDArray[np.integer[Any]]
 
+STRIP_PX = 1 << 22
+"""Maps are counted in strips of so many pixels."""
+
 DENSE = 1 << 22
 """Up to so many pairs of values are counted in one table; beyond, values are numbered first."""
 
@@ -25,6 +29,23 @@ def joint_counts(truth: Map, predicted: Map) -> tuple[Counts, Counts, Counts]:
 
     Values are taken as they are, whatever they mean, so that none can be mistaken for another.
     """
+    parts = [_joint_counts(truth[rows], predicted[rows]) for rows in strips(truth)]
+    if len(parts) == 1:
+        return parts[0]
+    rows, columns, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    found, places = np.unique(np.stack([rows, columns]), axis=1, return_inverse=True)
+    sums = np.zeros(found.shape[1], np.int64)
+    np.add.at(sums, places.ravel(), counts)
+    return found[0], found[1], sums
+
+
+def strips(values: NDArray[Any]) -> Iterator[slice]:
+    """The rows of a map in turn, so many that what is worked out about them takes little memory."""
+    step = max(1, STRIP_PX // max(1, values[:1].size))
+    return (slice(start, start + step) for start in range(0, max(1, len(values)), step))
+
+
+def _joint_counts(truth: Map, predicted: Map) -> tuple[Counts, Counts, Counts]:
     if truth.dtype == np.uint8 and predicted.dtype == np.uint8:
         bits = int(predicted.max(initial=0)).bit_length()
         joint = truth.astype(np.uint16)  # truth * 2**bits + predicted

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 VARIABLES = ("GTcls", "S", "segmentation", "LabelMap")
 """Where `.mat` files keep their label map: SBD (its field `Segmentation`), SIFT Flow, NYUDv2, PASCAL-Context."""
 
-COUNTED_FROM_ONE = frozenset({"S", "segmentation"})
-"""Variables whose classes count from 1; 0 is void, and -1 in SIFT Flow's geometric labels."""
+COUNTED_FROM_ONE: Mapping[str, tuple[int, ...]] = {"S": (-1, 0), "segmentation": (0,)}
+"""Variables whose classes count from 1, and the values that are void: -1 in SIFT Flow's geometric labels."""
 
 CONTEXT = "LabelMap"
 """The variable with the 459 labels of PASCAL-Context, of which the task has 59; all others are background."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
-from fcnseg.scoring.bands import band_counts, boundary_tally, distance_to_other
+from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.calibration import BINS, Bins, confidence_bins
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
-from fcnseg.scoring.meaning import FOREIGN, Decode, Meaning
+from fcnseg.scoring.meaning import FOREIGN, Meaning, Scheme
 from fcnseg.scoring.pairing import Pair
 from fcnseg.scoring.reading import Place, read_map
 
@@ -31,11 +31,28 @@ class Comparison:
         """K."""
         return self.truth.space.classes
 
+    @property
+    def truth_hint(self) -> dict[int, str]:
+        """What a stray value of ground truth may come from."""
+        k = self.classes
+        counted = f"--ignore {k} takes it as void, --reduce-labels classes as counted from 1"
+        return {k: counted} | self._masks
+
+    @property
+    def prediction_hint(self) -> dict[int, str]:
+        """What a stray value of a prediction may come from."""
+        return {self.classes: "--pred-label-map FILE says what its values mean"} | self._masks
+
+    @property
+    def _masks(self) -> dict[int, str]:
+        return {255: "--binary reads 0/255 masks"} if self.classes == 2 else {}
+
 
 @dataclass(frozen=True)
 class PairCounts:
     """What one pair adds. `rows`, `columns`, `counts` are the entries of its confusion matrix that are not 0;
-    `void` its pixels that do not count; `void_255` whether its ground truth has the value 255 as void.
+    `void` its pixels that do not count; `void_255` whether its ground truth has the value 255 as void; `variable` that
+    of a `.mat` file. `boundary` is 3 x K and `bands` W x 3 x K: right, in the ground truth, predicted.
     """
 
     key: str
@@ -44,9 +61,19 @@ class PairCounts:
     counts: Counts
     void: int
     void_255: bool = False
+    variable: str = ""
     boundary: Counts | None = None
     bands: Counts | None = None
     bins: Bins | None = None
+
+    def margins(self, classes: int) -> Counts:
+        """Its right, ground truth and predicted pixels of each class, 3 x K."""
+        margins = np.zeros((3, classes), np.int64)
+        right = self.rows == self.columns
+        np.add.at(margins[0], self.rows[right], self.counts[right])
+        np.add.at(margins[1], self.rows, self.counts)
+        np.add.at(margins[2], self.columns, self.counts)
+        return margins
 
 
 @dataclass(frozen=True)
@@ -68,13 +95,12 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
             predicted, predicted_codes = how.prediction.interpret(raw_predicted)
         if raw_truth.kind == "probabilities":
             raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
-        if truth.shape != predicted.shape:
-            raise LabelsError(_sizes(pair.prediction, predicted.shape, pair.truth, truth.shape))
+        check_sizes(pair.prediction, predicted, pair.truth, truth)
         values, others, counts = joint_counts(truth, predicted)
         rows, columns = truth_codes(values), predicted_codes(others)
-        _check_range(pair.truth, values, rows == FOREIGN, counts, how.truth)
+        _check_range(pair.truth, values, rows == FOREIGN, counts, truth_codes, how.truth_hint)
         wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN))
-        _check_range(pair.prediction, others, wrong, counts, how.prediction)
+        _check_range(pair.prediction, others, wrong, counts, predicted_codes, how.prediction_hint)
         with _about(pair.truth):
             how.truth.check_palette(raw_truth.palette, values)
         with _about(pair.prediction):
@@ -91,6 +117,7 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
         counts[counted],
         void=int(counts[~counted].sum()),
         void_255=bool((values[~counted] == 255).any()),
+        variable=raw_truth.variable,
     )
     if how.bands:
         coded = _coded(truth, truth_codes), _coded(predicted, predicted_codes)
@@ -98,7 +125,7 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
         found = replace(
             found,
             boundary=boundary_tally(*coded, to_other, how.classes),
-            bands=band_counts(*coded, to_other, how.bands, how.classes),
+            bands=band_tallies(*coded, to_other, how.bands, how.classes),
         )
     probable = raw_predicted.kind == "probabilities"
     confidence = raw_predicted.values.max(0) if probable else raw_predicted.confidence
@@ -107,35 +134,36 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
     return found
 
 
-def read_codes(pair: Pair, how: Comparison) -> tuple[Map, Map]:
-    """The codes of both sides, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
-    return read_place(pair.truth, how.truth), read_place(pair.prediction, how.prediction)
-
-
 def read_place(place: Place, meaning: Meaning) -> Map:
-    """The codes of one map, as `read_codes`."""
+    """The codes of one map, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
+    return _coded(*_read(place, meaning))
+
+
+def read_classes(place: Place, meaning: Meaning) -> Map:
+    """The codes of one map, H x W: classes or VOID. Raises LabelsError for what cannot be read or is no class."""
+    values, scheme = _read(place, meaning)
+    codes = _coded(values, scheme)
+    if (foreign := codes == FOREIGN).any():
+        found, counts = np.unique(values[foreign], return_counts=True)
+        _check_range(place, found, np.ones(found.shape, bool), counts, scheme, {})
+    return codes
+
+
+def _read(place: Place, meaning: Meaning) -> tuple[Map, Scheme]:
     raw = read_map(place)
     with _about(place):
-        values, codes = meaning.interpret(raw)
+        values, scheme = meaning.interpret(raw)
         if raw.palette:
             meaning.check_palette(raw.palette, np.flatnonzero(np.bincount(values.ravel())))
-    return _coded(values, codes)
+    return values, scheme
 
 
-def check_codes(first: Place, codes: Map, second: Place, others: Map) -> None:
-    """Whether two maps of codes can be compared. Raises LabelsError for other sizes, and for values of no class."""
-    if codes.shape != others.shape:
-        raise LabelsError(_sizes(first, codes.shape, second, others.shape))
-    check_foreign(first, codes)
-    check_foreign(second, others)
-
-
-def check_foreign(place: Place, codes: Map) -> None:
-    """Raises LabelsError if a map of codes has values of no class."""
-    if (codes == FOREIGN).any():
-        raise LabelsError(
-            f"{place} has {int((codes == FOREIGN).sum())} pixels with labels of no class; --model says whose"
-        )
+def check_sizes(first: Place, values: Map, second: Place, others: Map) -> None:
+    """Raises LabelsError for maps of different sizes."""
+    if values.shape != others.shape:
+        turned = "; one of them is turned" if values.shape == others.shape[::-1] else ""
+        ours, theirs = (f"{width} x {height}" for height, width in (values.shape, others.shape))
+        raise LabelsError(f"{first} is {ours}, but {second} {theirs} px{turned}")
 
 
 @contextmanager
@@ -147,30 +175,19 @@ def _about(place: Place) -> Iterator[None]:
         raise LabelsError(f"{place} {error}") from error
 
 
-def _sizes(first: Place, shape: tuple[int, ...], second: Place, other: tuple[int, ...]) -> str:
-    turned = "; one of them is turned" if shape == other[::-1] else ""
-    ours, theirs = (f"{width} x {height}" for height, width in (shape, other))
-    return f"{first} is {ours}, but {second} {theirs} px{turned}"
-
-
-def _check_range(place: Place, values: Counts, wrong: NDArray[np.bool_], counts: Counts, meaning: Meaning) -> None:
+def _check_range(
+    place: Place, values: Counts, wrong: NDArray[np.bool_], counts: Counts, scheme: Scheme, hint: Mapping[int, str]
+) -> None:
     if not wrong.any():
         return
-    found = {int(v): int(counts[wrong & (values == v)].sum()) for v in np.unique(values[wrong])}
-    value, count = next(iter(found.items()))
+    found = np.unique(values[wrong]).tolist()
+    count = int(counts[wrong & (values == found[0])].sum())
     more = f" (and {len(found) - 1} more values)" if len(found) > 1 else ""
-    classes = meaning.space.classes
-    expected = "the label map has no such value" if meaning.table is not None else f"labels are 0 to {classes - 1}"
-    hint = ""
-    if not (meaning.binary or meaning.reduced) and meaning.table is None:
-        if classes == 2 and set(found) == {255}:
-            hint = "; --binary reads 0/255 masks"
-        elif set(found) == {classes}:
-            hint = f"; --ignore {classes} takes it as void, --reduce-labels classes as counted from 1"
-    raise LabelsError(f"{place} has label {value} on {count} pixels{more}, but {expected}{hint}")
+    help_ = f"; {hint[found[0]]}" if scheme.plain and len(found) == 1 and found[0] in hint else ""
+    raise LabelsError(f"{place} has label {found[0]} on {count} pixels{more}, but {scheme.expected}{help_}")
 
 
-def _coded(values: Map, codes: Decode) -> NDArray[np.int64]:
+def _coded(values: Map, codes: Scheme) -> NDArray[np.int64]:
     """The code of every pixel."""
     if values.dtype in (np.uint8, np.uint16):
         return codes(np.arange(int(values.max()) + 1))[values]
@@ -183,25 +200,30 @@ def _coded(values: Map, codes: Decode) -> NDArray[np.int64]:
 
 @dataclass
 class Totals:
-    """The sums over pairs, in the order of the pairs. `images` holds hits, truth and predicted pixels, 3 x K each;
-    `band_counts` those of the bands of these widths, W x K x K."""
+    """The sums over pairs. `images` holds hits, truth and predicted pixels, 3 x K each, `boundary` those of boundaries
+    and `bands` those of bands of these widths, W x 3 x K; `variables` of `.mat` files were read."""
 
     classes: int
-    bands: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
     counts: Counts = field(init=False)
-    keys: list[str] = field(default_factory=list)
-    images: list[NDArray[np.int64]] = field(default_factory=list)
+    images: dict[str, Counts] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     void: int = 0
     void_255: bool = False
+    variables: set[str] = field(default_factory=set)
     boundary: Counts = field(init=False)
-    band_counts: Counts = field(init=False)
+    bands: Counts = field(init=False)
     bins: Bins | None = None
 
     def __post_init__(self) -> None:
         self.counts = np.zeros((self.classes, self.classes), np.int64)
         self.boundary = np.zeros((3, self.classes), np.int64)
-        self.band_counts = np.zeros((len(self.bands), self.classes, self.classes), np.int64)
+        self.bands = np.zeros((len(self.widths), 3, self.classes), np.int64)
+
+    @property
+    def names(self) -> set[str]:
+        """The keys of all pairs that were looked at."""
+        return {*self.images, *(fault.key for fault in self.faults)}
 
     def add(self, found: PairCounts | Fault) -> None:
         """Count one pair in, or note why not."""
@@ -209,20 +231,21 @@ class Totals:
             self.faults.append(found)
             return
         np.add.at(self.counts, (found.rows, found.columns), found.counts)
-        self.keys.append(found.key)
-        self.images.append(self._margins(found))
+        self.images[found.key] = found.margins(self.classes)
         self.void += found.void
         self.void_255 |= found.void_255
+        self.variables.add(found.variable)
         if found.boundary is not None and found.bands is not None:
             self.boundary += found.boundary
-            self.band_counts += found.bands
+            self.bands += found.bands
         if found.bins is not None:
-            self.bins = found.bins + (np.zeros((3, BINS)) if self.bins is None else self.bins)
+            self.add_bins(found.bins)
 
-    def _margins(self, found: PairCounts) -> NDArray[np.int64]:
-        margins = np.zeros((3, self.classes), np.int64)
-        right = found.rows == found.columns
-        np.add.at(margins[0], found.rows[right], found.counts[right])
-        np.add.at(margins[1], found.rows, found.counts)
-        np.add.at(margins[2], found.columns, found.counts)
-        return margins
+    def add_bins(self, bins: Bins) -> None:
+        """Count bins of confidence in."""
+        self.bins = bins + (np.zeros((3, BINS)) if self.bins is None else self.bins)
+
+    def sort(self) -> None:
+        """Order images and faults by their keys, in whatever order they came."""
+        self.images = dict(sorted(self.images.items()))
+        self.faults.sort(key=lambda fault: fault.key)

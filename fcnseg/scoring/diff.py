@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,35 +14,29 @@ from numpy.typing import NDArray
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring import measures
-from fcnseg.scoring.confusion import Map
-from fcnseg.scoring.counting import Comparison, check_codes, read_codes
-from fcnseg.scoring.labelling import find_labelling, recorded_classes
-from fcnseg.scoring.meaning import Meaning, color_codes
+from fcnseg.scoring.confusion import Counts, joint_counts
+from fcnseg.scoring.counting import Comparison, Fault, check_sizes, read_classes
+from fcnseg.scoring.labelling import recorded_classes
+from fcnseg.scoring.meaning import VOID
 from fcnseg.scoring.measures import Tally
-from fcnseg.scoring.pairing import Pair, PairingOptions, pair_sources
+from fcnseg.scoring.options import ComparisonOptions
+from fcnseg.scoring.pairing import pair_sources
+from fcnseg.scoring.reading import Place
 from fcnseg.scoring.result import plain
 from fcnseg.scoring.score import heads_of
+from fcnseg.scoring.workers import results
 
 SIDES = ("map of the first run", "map of the second run")
 
 
-@dataclass(frozen=True)
-class DiffOptions:
-    """How two runs are compared: the options of the same names in `ScoreOptions`.
+@dataclass(frozen=True, kw_only=True)
+class DiffOptions(ComparisonOptions):
+    """How two runs are compared; see `ComparisonOptions` for what is not said here.
 
-    `truth` is ground truth, which says of changes whether they helped. `allow_missing` leaves out images that only
-    one of the runs has.
+    `truth` is ground truth, which says of changes whether they helped.
     """
 
-    model: str | None = None
-    head: str | None = None
-    classes: str | None = None
-    pair: str = "auto"
     truth: str | None = None
-    gt_pattern: str | None = None
-    ignore: tuple[int, ...] = ()
-    reduce_labels: bool = False
-    allow_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,14 +113,34 @@ class Diff:
 
 
 @dataclass(frozen=True)
+class Versions:
+    """The label maps of one image: of both runs, and the ground truth if there is one."""
+
+    key: str
+    before: Place
+    after: Place
+    truth: Place | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of the pixels of one image: `counts` of them had the codes `before`, `after` and `truth` (all void
+    without ground truth); four arrays of one length."""
+
+    key: str
+    before: Counts
+    after: Counts
+    truth: Counts
+    counts: Counts
+
+
+@dataclass(frozen=True)
 class DiffTask:
-    """What is compared: the pairs (prediction: before, truth: after), how, and the ground truth of each."""
+    """What is compared, and what values mean in ground truth and in predictions."""
 
     head: HeadRecipe
-    pairs: tuple[Pair, ...]
+    images: tuple[Versions, ...]
     comparison: Comparison
-    truths: Mapping[str, Pair]
-    truth_comparison: Comparison | None
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
 
@@ -143,10 +158,12 @@ def diff(
     """
     options = options or DiffOptions()
     task = plan_diff(os.fspath(before), os.fspath(after), options)
-    sums = _Sums(task)
-    for done, pair in enumerate(task.pairs, 1):
-        sums.add(pair)
-        on_progress(done, len(task.pairs))
+    sums = _Sums(task, options.truth is not None)
+    for found in results(partial(change, how=task.comparison), task.images, options.workers):
+        if isinstance(found, Fault):
+            raise LabelsError(found.reason)
+        sums.add(found)
+        on_progress(len(sums.images), len(task.images))
     return sums.result({"before": os.fspath(before), "after": os.fspath(after), **asdict(options)})
 
 
@@ -157,70 +174,79 @@ def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:
         raise SettingsError(
             f"{before} and {after} were predicted with different classes; compare runs of the same ones"
         )
-    labelling = find_labelling(options.model, options.classes, False, after)
+    labelling = options.labelling(after)
     found = heads_of(labelling, before, after, options.head)
     if len(found) > 1:
         names = ", ".join(head.name for head, _, _ in found)
         raise SettingsError(f"{labelling.model} has the heads {names}; --head says which one to compare")
     head, first, second = found[0]
-    lenient = options.allow_missing
-    sides = PairingOptions(options.pair, allow_missing=lenient, allow_extra=lenient, what=SIDES)
-    pairing = pair_sources(first, second, sides)
-    space, checked = head.labels, labelling.colored
-    predicted = Meaning(space, frozenset({space.ignore}), colors=color_codes(space), checked=checked)
-    truths, truth_comparison = dict[str, Pair](), None
+    sides = options.pairing(what=SIDES, allow_extra=options.allow_missing)
+    pairing = pair_sources(first, second, replace(sides, truth_pattern=options.pred_pattern))
+    images = [Versions(pair.key, pair.prediction, pair.truth) for pair in pairing.pairs]
     if options.truth is not None:
         truth = heads_of(labelling, second, options.truth, head.name)[0][2]
-        judged = PairingOptions(options.pair, None, options.gt_pattern, allow_missing=True, allow_extra=True)
-        truths = {str(pair.prediction): pair for pair in pair_sources(second, truth, judged).pairs}
-        missing = [pair.key for pair in pairing.pairs if str(pair.truth) not in truths]
+        judged = options.pairing(allow_missing=True, allow_extra=True)
+        truths = {pair.prediction: pair.truth for pair in pair_sources(second, truth, judged).pairs}
+        missing = [image.key for image in images if image.after not in truths]
         if missing:
             named = ", ".join(missing[:3])
             raise LabelsError(f"{len(missing)} without a ground truth: {named}; add them, or leave --gt away")
-        void = frozenset({space.ignore, *options.ignore})
-        reduced = options.reduce_labels
-        meaning = Meaning(space, void, None, reduced, colors=predicted.colors, checked=checked, conventional=True)
-        truth_comparison = Comparison(meaning, predicted)
-    comparison = Comparison(predicted, predicted)
-    return DiffTask(head, pairing.pairs, comparison, truths, truth_comparison, pairing.extra, pairing.missing)
+        images = [replace(image, truth=truths[image.after]) for image in images]
+    comparison = Comparison(*options.meanings(head.labels, labelling.colored))
+    return DiffTask(head, tuple(images), comparison, pairing.extra, pairing.missing)
+
+
+def change(image: Versions, how: Comparison) -> Change | Fault:
+    """Read and count one image; what is wrong with it is its result."""
+    try:
+        before, after = read_classes(image.before, how.prediction), read_classes(image.after, how.prediction)
+        check_sizes(image.before, before, image.after, after)
+        truth = np.full_like(after, VOID)
+        if image.truth is not None:
+            truth = read_classes(image.truth, how.truth)
+            check_sizes(image.truth, truth, image.after, after)
+    except LabelsError as error:
+        return Fault(image.key, str(error))
+    codes = how.classes + 1  # with VOID, which is -1
+    sides, truths, counts = joint_counts((before + 1) * codes + after + 1, truth + 1)
+    return Change(image.key, sides // codes - 1, sides % codes - 1, truths - 1, counts)
 
 
 class _Sums:
     """The sums over images."""
 
-    def __init__(self, task: DiffTask) -> None:
+    def __init__(self, task: DiffTask, judged: bool) -> None:
         classes = task.head.labels.classes
-        self.task = task
+        self.task, self.judged = task, judged
         self.transitions = np.zeros((classes, classes), np.int64)
         self.with_truth = np.zeros((2, classes, classes), np.int64)
         self.images = list[ImageDiff]()
         self.neither = 0
 
-    def add(self, pair: Pair) -> None:
-        """Count one image."""
-        after, before = read_codes(pair, self.task.comparison)
-        check_codes(pair.prediction, before, pair.truth, after)
-        counted = (before >= 0) & (after >= 0)
-        _add(self.transitions, before[counted], after[counted])
-        changed = counted & (before != after)
+    def add(self, found: Change) -> None:
+        """Count one image in."""
+        counted = (found.before >= 0) & (found.after >= 0)
+        before, after, truth, counts = (
+            array[counted] for array in (found.before, found.after, found.truth, found.counts)
+        )
+        np.add.at(self.transitions, (before, after), counts)
+        changed = before != after
         helped = hurt = None
-        if self.task.truth_comparison is not None:
-            found = self.task.truths[str(pair.truth)]
-            truth, _ = read_codes(found, self.task.truth_comparison)
-            check_codes(found.truth, truth, pair.truth, after)
-            known = counted & (truth >= 0)
+        if self.judged:
+            known = truth >= 0
             for matrix, labels in zip(self.with_truth, (before, after), strict=True):
-                _add(matrix, truth[known], labels[known])
-            judged = changed & known
-            helped, hurt = int((judged & (after == truth)).sum()), int((judged & (before == truth)).sum())
-            self.neither += int(judged.sum()) - helped - hurt
-        self.images.append(ImageDiff(pair.key, int(counted.sum()), int(changed.sum()), helped, hurt))
+                np.add.at(matrix, (truth[known], labels[known]), counts[known])
+            helped, hurt, judged = (
+                int(counts[changed & which].sum()) for which in (after == truth, before == truth, known)
+            )
+            self.neither += judged - helped - hurt
+        self.images.append(ImageDiff(found.key, int(counts.sum()), int(counts[changed].sum()), helped, hurt))
 
     def result(self, settings: Mapping[str, Any]) -> Diff:
         """The difference of all images."""
         tally = Tally.of(self.transitions)
         agreement = measures.class_iu(tally)
-        sides = [Tally.of(matrix) for matrix in self.with_truth] if self.task.truth_comparison else []
+        sides = [Tally.of(matrix) for matrix in self.with_truth] if self.judged else []
         ius = [measures.class_iu(side) for side in sides]
         return Diff(
             pixels=int(tally.truth.sum()),
@@ -259,8 +285,3 @@ class _Sums:
             mean_iu=(ious[0], ious[1]),
             pixel_accuracy=(accuracies[0], accuracies[1]),
         )
-
-
-def _add(matrix: NDArray[np.int64], rows: Map, columns: Map) -> None:
-    classes = len(matrix)
-    matrix += np.bincount(rows * classes + columns, minlength=classes * classes).reshape(matrix.shape)

@@ -8,7 +8,7 @@ from pathlib import Path
 from fcnseg.errors import SettingsError
 from fcnseg.scoring import page
 from fcnseg.scoring.charts import Chart, histogram
-from fcnseg.scoring.counting import read_codes
+from fcnseg.scoring.counting import read_classes
 from fcnseg.scoring.diff import Diff, DiffOptions, DiffTask, ImageDiff, plan_diff
 from fcnseg.scoring.labelling import run_record
 from fcnseg.scoring.page import Cell
@@ -126,10 +126,11 @@ def _image_row(number: int, image: ImageDiff) -> list[Cell]:
 
 
 def _cases(diff: Diff, task: DiffTask, photographs: Photographs) -> list[Case]:
-    pairs = {pair.key: pair for pair in task.pairs}
+    versions = {image.key: image for image in task.images}
     cases = []
     for image in diff.images[:CASES]:
-        after, before = read_codes(pairs[image.key], task.comparison)
+        places = versions[image.key]
+        before, after = (read_classes(place, task.comparison.prediction) for place in (places.before, places.after))
         note = f"{_share(image.share)} of the pixels changed"
         if image.helped is not None:
             note += f", {image.helped:,} became right, {image.hurt:,} wrong"

@@ -31,7 +31,7 @@ def intervals(
     step = max(1, min(64, AT_ONCE // len(images)))
     for start in range(0, resamplings, step):
         sums = _resampled(images, min(step, resamplings - start), rng)
-        tally = Tally(sums[:, 0], sums[:, 1], sums[:, 2], included)
+        tally = Tally.of_margins(sums, included)
         for name, measure in FIGURES.items():
             figures[name].append(measure(tally))
         ius.append(class_iu(tally))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,25 +13,53 @@ from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
 from fcnseg.labels import Color, LabelSpace, voc_color
-from fcnseg.scoring.confusion import Counts, Map
+from fcnseg.scoring.confusion import Counts, Map, strips
 from fcnseg.scoring.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS, COUNTED_FROM_ONE
 from fcnseg.scoring.reading import RawMap
 
 VOID, FOREIGN = -1, -2
 """Codes beside the classes 0 to K - 1: does not count; is no class."""
 
-Decode = Callable[[Counts], Counts]
-"""Codes of values, an array of the same shape."""
+
+@dataclass(frozen=True)
+class Scheme:
+    """The code (class or VOID) of each value that may occur; every other is FOREIGN. `expected` says in errors what
+    those values are, `plain` that they are the classes themselves."""
+
+    codes: Mapping[int, int]
+    expected: str
+    plain: bool = False
+
+    def __call__(self, values: Map) -> Counts:
+        """The codes of values, an array of the same shape."""
+        keys, codes = self._sorted
+        places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+        return np.where(keys[places] == values, codes[places], FOREIGN)
+
+    @cached_property
+    def _sorted(self) -> tuple[Counts, Counts]:
+        keys = sorted(self.codes)
+        return np.array(keys, np.int64), np.array([self.codes[key] for key in keys], np.int64)
+
+    def without(self, void: frozenset[int]) -> Scheme:
+        """The same with these values void."""
+        return Scheme({**self.codes, **dict.fromkeys(void, VOID)}, self.expected, self.plain)
+
+    @property
+    def class_values(self) -> dict[int, int]:
+        """The values that are classes, and which."""
+        return {value: code for value, code in self.codes.items() if code >= 0}
 
 
 @dataclass(frozen=True)
 class Meaning:
     """How the values of one side are read.
 
-    `void` are values that do not count. `table` gives the class (or VOID) of each value that may occur; without it
-    values are classes, or with `reduced` classes counted from 1 (0 is void), or with `binary` 0 and 255 (or 1).
-    `colors` gives the class (or VOID) of each colour of RGB maps. `checked`: whether the palettes of indexed images
-    must be those of the label space. `conventional`: whether the variables of `.mat` files say how they are read.
+    `void` are values that do not count, besides the label space's own, which does not unless it is given a class.
+    `table` gives the class (or VOID) of each value that may occur; without it values are classes, or with `reduced`
+    classes counted from 1 (0 is void), or with `binary` 0 and 255 (or 1). `colors` gives the class (or VOID) of each
+    colour of RGB maps. `checked`: whether the palettes of indexed images must be those of the label space.
+    `conventional`: whether the variables of `.mat` files say how they are read.
     """
 
     space: LabelSpace
@@ -42,53 +71,57 @@ class Meaning:
     checked: bool = True
     conventional: bool = False
 
-    def interpret(self, raw: RawMap) -> tuple[Map, Decode]:
-        """The values of a map, H x W, and what tells their codes.
+    def interpret(self, raw: RawMap) -> tuple[Map, Scheme]:
+        """The values of a map, H x W, and what they mean.
 
-        Raises LabelsError for colours that no class has, and for probabilities of another number of classes.
+        Raises LabelsError for colours that no class has, for probabilities of another number of classes, and for
+        probabilities where a table says what labels mean.
         """
+        if raw.kind == "labels":
+            return raw.values, self.scheme(raw.variable)
         if raw.kind == "colors":
-            return self._from_colors(raw.values), self._plain
-        if raw.kind == "probabilities":
-            check_probabilities(raw.values, self.space.classes)
-            return raw.values.argmax(0), self._plain
-        if self.conventional and raw.variable in COUNTED_FROM_ONE:
-            return raw.values, self._counted_from_one
-        if self.conventional and raw.variable == CONTEXT and self._context is not None:
-            return raw.values, lambda values: _looked_up(self._context or {}, values)
-        return raw.values, self._code
-
-    def _code(self, values: Counts) -> Counts:
+            if self.table is not None or self.reduced:
+                raise LabelsError("has colours; --label-map and --reduce-labels are for labels, use --palette")
+            return self._from_colors(raw.values), self._classes_and_void
         if self.table is not None:
-            codes = _looked_up(self.table, values)
+            raise LabelsError("holds probabilities; --pred-label-map is for label maps")
+        check_probabilities(raw.values, self.space.classes)
+        return raw.values.argmax(0), self._classes_and_void
+
+    def scheme(self, variable: str = "") -> Scheme:
+        """What labels mean: those of that variable of a `.mat` file, if it has a convention."""
+        return self._schemes.get(variable, self._schemes[""])
+
+    def uncounted(self, variable: str = "") -> frozenset[int]:
+        """Classes that cannot occur because all their values were said to be void."""
+        before = self._given.get(variable, self._given[""])
+        return frozenset({*before.class_values.values()} - {*self.scheme(variable).class_values.values()})
+
+    @cached_property
+    def _schemes(self) -> dict[str, Scheme]:
+        void = self.void - {self.space.ignore}
+        return {variable: given.without(void) for variable, given in self._given.items()}
+
+    @cached_property
+    def _given(self) -> dict[str, Scheme]:
+        """The schemes by variable ("" for all others), before values were said to be void."""
+        classes, own = self.space.classes, {self.space.ignore: VOID}
+        if self.table is not None:
+            scheme = Scheme({**own, **self.table}, "the label map has no class for it")
         elif self.reduced:
-            codes = self._counted_from_one(values)
+            scheme = _counted_from_one(own, classes)
         elif self.binary:
-            codes = _looked_up({0: 0, 1: 1, 255: 1}, values)
+            scheme = Scheme({0: 0, 1: 1, 255: 1}, "masks hold 0 and 255 (or 1)")
         else:
-            codes = np.where((values >= 0) & (values < self.space.classes), values, FOREIGN)
-        for value in self.void:
-            codes[values == value] = VOID
-        return codes
+            scheme = Scheme({**own, **{i: i for i in range(classes)}}, f"labels are 0 to {classes - 1}", plain=True)
+        schemes = {"": scheme}
+        if self.conventional:
+            for variable, void in COUNTED_FROM_ONE.items():
+                schemes[variable] = _counted_from_one(own | dict.fromkeys(void, VOID), classes)
+            if (context := self._context()) and not self.reduced:
+                schemes[CONTEXT] = Scheme(context, f"labels of PASCAL-Context are 0 to {CONTEXT_LABEL_COUNT}")
+        return schemes
 
-    def _plain(self, values: Counts) -> Counts:
-        return np.where(values < self.space.classes, values, VOID)
-
-    def _counted_from_one(self, values: Counts) -> Counts:
-        codes = np.where(values <= self.space.classes, values - 1, FOREIGN)
-        for value in self.void:
-            codes[values == value] = VOID
-        codes[values <= 0] = VOID
-        return codes
-
-    @cached_property
-    def uncounted(self) -> frozenset[int]:
-        """Classes that cannot occur because their values were said to be void."""
-        values = np.array(sorted(self.void), np.int64)
-        whole = Meaning(self.space, frozenset(), self.table, self.reduced, self.binary)
-        return frozenset(int(code) for code in whole._code(values) if code >= 0)
-
-    @cached_property
     def _context(self) -> dict[int, int] | None:
         """PASCAL-Context's 459 labels as the classes of this space, if it has that data set's names."""
         background, *names = self.space.names
@@ -100,6 +133,11 @@ class Meaning:
     # ------------------------------------------------------------------ colours
 
     @cached_property
+    def _classes_and_void(self) -> Scheme:
+        classes = self.space.classes
+        return Scheme({classes: VOID, **{i: i for i in range(classes)}}, "")
+
+    @cached_property
     def _color_table(self) -> Map:
         """By the 24 bits of a colour: its class, K for void, K + 1 for none."""
         classes = self.space.classes
@@ -109,22 +147,21 @@ class Meaning:
         return table
 
     def _from_colors(self, pixels: NDArray[np.uint8]) -> Map:
-        packed = _packed(pixels.astype(np.uint32))
-        labels: Map = self._color_table[packed]
-        foreign = labels > self.space.classes
-        if foreign.any():
-            found, counts = np.unique(packed[foreign], return_counts=True)
-            first = int(found[counts.argmax()])
-            color = (first >> 16, first >> 8 & 255, first & 255)
+        labels: Map = np.empty(pixels.shape[:2], self._color_table.dtype)
+        foreign = Counter[int]()
+        for rows in strips(labels):
+            packed = _packed(pixels[rows].astype(np.uint32))
+            labels[rows] = self._color_table[packed]
+            found, counts = np.unique(packed[labels[rows] > self.space.classes], return_counts=True)
+            foreign.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        if foreign:
+            color = _unpacked(max(foreign, key=lambda c: (foreign[c], -c)))
             grey = len(set(color)) == 1 and (pixels == pixels[..., :1]).all()
-            hint = (
-                "; it is grey: save it with one channel if its levels are labels"
-                if grey
-                else "; --palette FILE gives other colours"
-            )
+            hint = "--palette FILE gives other colours"
             raise LabelsError(
-                f"has {len(found)} colour{'s' * (len(found) > 1)} that no class has, on {int(foreign.sum())} pixels, "
-                f"the commonest {color}{hint}"
+                f"has {len(foreign)} colour{'s' * (len(foreign) > 1)} that no one class has, on {foreign.total()} "
+                f"pixels, the commonest {color}; "
+                + ("it is grey: save it with one channel if its levels are labels" if grey else hint)
             )
         return labels
 
@@ -146,9 +183,11 @@ class Meaning:
 
 
 def color_codes(space: LabelSpace) -> dict[Color, int]:
-    """The code of each colour that a label space has; void has the VOC devkit's colour of its value."""
-    codes = {voc_color(space.ignore): VOID} if space.ignore < 256 else {}
-    return codes | {color: i for i, color in reversed(list(enumerate(space.colors)))}
+    """The code of each colour that one class alone has; void has the VOC devkit's colour of its value."""
+    codes = [(color, i) for i, color in enumerate(space.colors)]
+    codes += [(voc_color(space.ignore), VOID)] if space.ignore < 256 else []
+    times = Counter(color for color, _ in codes)
+    return {color: code for color, code in codes if times[color] == 1}
 
 
 def check_probabilities(values: NDArray[Any], classes: int) -> None:
@@ -168,8 +207,13 @@ def _packed(colors: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return (red << np.uint32(16)) | (green << np.uint32(8)) | blue
 
 
-def _looked_up(table: Mapping[int, int], values: Counts) -> Counts:
-    return np.array([table.get(int(v), FOREIGN) for v in values.ravel()], np.int64).reshape(values.shape)
+def _counted_from_one(void: Mapping[int, int], classes: int) -> Scheme:
+    codes = {0: VOID, **void, **{i + 1: i for i in range(classes)}}
+    return Scheme(codes, f"labels are 1 to {classes}, and 0 for void")
+
+
+def _unpacked(color: int) -> Color:
+    return color >> 16, color >> 8 & 255, color & 255
 
 
 def _index(colors: tuple[Color, ...], color: Color) -> int:

@@ -32,6 +32,11 @@ class Tally:
         """The margins of a confusion matrix, K x K (rows ground truth)."""
         return cls(np.diag(counts), counts.sum(1), counts.sum(0), included)
 
+    @classmethod
+    def of_margins(cls, margins: NDArray[np.int64], included: NDArray[np.bool_] | None = None) -> Tally:
+        """Right, ground truth and predicted pixels in one array, ... x 3 x K."""
+        return cls(margins[..., 0, :], margins[..., 1, :], margins[..., 2, :], included)
+
 
 def class_iu(tally: Tally) -> Floats:
     """Intersection over union, ... x K, 0..1: n_ii / (t_i + sum_j n_ji - n_ii)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -81,10 +82,16 @@ def _named(place: Place) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow, NumPy, SciPy and h5py raise all kinds on damaged files
-        if isinstance(error, OSError) and error.strerror:
-            raise LabelsError(f"{place} cannot be read: {error.strerror}") from error
-        reason = "it is no image that can be read" if "cannot identify" in str(error) else str(error).splitlines()[0]
-        raise LabelsError(f"{place} cannot be read: {reason or type(error).__name__}") from error
+        raise LabelsError(f"{place} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    message = str(error).partition("\n")[0] or type(error).__name__
+    if "cannot identify" in message:
+        return "it is no image that can be read"
+    return "it is no HDF5 file" if "file signature not found" in message else message
 
 
 def _checked(raw: RawMap) -> RawMap:
@@ -95,7 +102,8 @@ def _checked(raw: RawMap) -> RawMap:
     if values.ndim == 3 and values.shape[0] == 1 and values.dtype.kind in "iu" and not colors:
         values = values[0]
     if values.ndim == 2 and values.dtype.kind == "f":
-        if not raw.variable or not (values == np.floor(values)).all():  # MATLAB's numbers are floats by default
+        whole = (np.abs(values) < 1 << 53) & (values == np.floor(values))
+        if not raw.variable or not whole.all():  # MATLAB's numbers are floats by default
             raise LabelsError(f"holds {values.dtype} values H x W; label maps must be whole numbers")
         values = values.astype(np.int64)
     colors = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
@@ -108,6 +116,8 @@ def _checked(raw: RawMap) -> RawMap:
         )
     if values.size == 0:
         raise LabelsError("is empty")
+    if values.dtype == np.uint64 and values.max() > np.iinfo(np.int64).max:
+        raise LabelsError(f"holds the value {values.max()}; labels must fit 63 bits")
     return replace(raw, values=values)
 
 
@@ -144,6 +154,8 @@ def _from_image(data: bytes) -> RawMap:
             return RawMap(np.asarray(image), tuple(zip(*[iter(palette)] * 3, strict=False)))
         if image.mode == "F":
             raise LabelsError("holds float32 values; label maps must be whole numbers")
+        if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            raise LabelsError(f"has {image.mode} colours; save it as RGB, or with labels as its grey levels")
         if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() != (255, 255):
             raise LabelsError("is partly transparent, so that its labels are uncertain; save it without alpha")
         values = np.asarray(image)
@@ -179,6 +191,8 @@ def _from_mat(file: str) -> RawMap:
     name = _variable([n for n, v in found.items() if not n.startswith("__") and _is_map(n, v)])
     value = found[name]
     if name == "GTcls":
+        if "Segmentation" not in (value.dtype.names or ()):
+            raise LabelsError("has a GTcls without Segmentation; SBD's has one")
         value = value["Segmentation"][0, 0]
     return RawMap(value, variable=name)
 

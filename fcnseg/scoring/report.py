@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from fcnseg.errors import SettingsError
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring import page
 from fcnseg.scoring.charts import Chart, band_curve, histogram, reliability_curve
-from fcnseg.scoring.counting import read_codes
+from fcnseg.scoring.counting import read_classes
 from fcnseg.scoring.labelling import run_record
 from fcnseg.scoring.page import Cell, Heat
 from fcnseg.scoring.pictures import Case, Photographs, draw_case
@@ -192,10 +191,12 @@ def _confused(counts: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str
 
 
 def _cases(score: Score, task: Task, photographs: Photographs) -> list[Case]:
-    pairs: dict[str, Any] = {pair.key: pair for pair in task.pairing.pairs}
+    pairs = {pair.key: pair for pair in task.pairing.pairs}
     cases = []
     for title, image in _chosen(score.image_scores):
-        truth, predicted = read_codes(pairs[image.key], task.comparison)
+        pair = pairs[image.key]
+        truth = read_classes(pair.truth, task.comparison.truth)
+        predicted = read_classes(pair.prediction, task.comparison.prediction)
         note = f"mean IU {page.percent(image.mean_iu)}, pixel accuracy {page.percent(image.pixel_accuracy)}"
         photograph = photographs.find(image.key, *truth.shape)
         views = (title, image.key, note)

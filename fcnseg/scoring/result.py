@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class ClassScore:
     """The figures of one class, 0..1; NaN where they do not exist (the class does not occur).
 
     `pixels` are in the ground truth, `predicted_pixels` in the prediction. `iu_interval` is the 95 % interval of the
-    IU. `included`: whether it enters the means where it occurs.
+    IU. `included`: whether it enters the means where it occurs. `boundary_counts` are the pixels of its boundary that
+    are right, in the ground truth, and predicted.
     """
 
     index: int
@@ -36,6 +38,11 @@ class ClassScore:
     iu_interval: tuple[float, float] | None = None
     boundary_iu: float | None = None
     included: bool = True
+    boundary_counts: tuple[int, int, int] | None = None
+
+
+ClassCounts = tuple[tuple[int, int, int, int], ...]
+"""Classes that occur: the index, and how many pixels are right, in the ground truth, and predicted."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class Band:
     pixels: int
     pixel_accuracy: float
     mean_iu: float
+    class_counts: ClassCounts = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class ImageScore:
     mean_iu: float
     pixel_accuracy: float
     pixels: int
+    class_counts: ClassCounts = ()
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 # ---------------------------------------------------------------------- from counts
@@ -180,11 +189,10 @@ def score_of(
     """The score of what was counted; `excluded` classes are in no mean."""
     included = np.array([i not in excluded for i in range(space.classes)])
     tally = Tally.of(totals.counts, included)
-    images = np.stack(totals.images)
+    images = np.stack([*totals.images.values()])
     figures = {name: float(measure(tally)) for name, measure in FIGURES.items()}
     ranges, class_ranges = intervals(images, included, resamplings) if resamplings else ({}, None)
-    edges = Tally(totals.boundary[0], totals.boundary[1], totals.boundary[2], included)
-    boundary = measures.class_iu(edges) if totals.bands else None
+    edges = Tally.of_margins(totals.boundary, included)
     return Score(
         pixel_accuracy=figures["pixel_accuracy"],
         mean_accuracy=figures["mean_accuracy"],
@@ -192,11 +200,11 @@ def score_of(
         frequency_weighted_iu=figures["frequency_weighted_iu"],
         mean_dice=figures["mean_dice"],
         kappa=figures["kappa"],
-        images=len(totals.keys),
+        images=len(totals.images),
         pixels=int(tally.truth.sum()),
         void_pixels=totals.void,
         intervals=ranges,
-        per_class=_per_class(tally, space, class_ranges, boundary),
+        per_class=_per_class(tally, space, class_ranges, edges if totals.widths else None),
         confusion=totals.counts,
         absent=tuple(name for name, pixels in zip(space.names, tally.truth, strict=True) if not pixels),
         excluded_classes=tuple(space.names[i] for i in sorted(excluded)),
@@ -205,18 +213,19 @@ def score_of(
         invalid=tuple(fault for fault in totals.faults if not fault.all_void),
         all_void=tuple(fault.key for fault in totals.faults if fault.all_void),
         excluded_images=left_out.excluded,
-        boundary_iu=float(measures.mean_iu(edges)) if totals.bands else None,
-        bands=tuple(_band(w, counts, included) for w, counts in zip(totals.bands, totals.band_counts, strict=True)),
+        boundary_iu=float(measures.mean_iu(edges)) if totals.widths else None,
+        bands=tuple(_band(w, counts, included) for w, counts in zip(totals.widths, totals.bands, strict=True)),
         calibration=None if totals.bins is None else _calibration(totals.bins),
         settings=settings,
-        image_scores=_image_scores(totals.keys, images, included),
+        image_scores=_image_scores([*totals.images], images, included),
     )
 
 
 def _per_class(
-    tally: Tally, space: LabelSpace, ranges: measures.Floats | None, boundary: measures.Floats | None
+    tally: Tally, space: LabelSpace, ranges: measures.Floats | None, edges: Tally | None
 ) -> tuple[ClassScore, ...]:
     iu, accuracy, dice = measures.class_iu(tally), measures.class_accuracy(tally), measures.class_dice(tally)
+    boundary = None if edges is None else measures.class_iu(edges)
     return tuple(
         ClassScore(
             index=i,
@@ -229,15 +238,32 @@ def _per_class(
             iu_interval=None if ranges is None else (float(ranges[i, 0]), float(ranges[i, 1])),
             boundary_iu=None if boundary is None else float(boundary[i]),
             included=bool(tally.included is None or tally.included[i]),
+            boundary_counts=None
+            if edges is None
+            else (int(edges.hits[i]), int(edges.truth[i]), int(edges.predicted[i])),
         )
         for i, name in enumerate(space.names)
     )
 
 
-def _band(width: int, counts: NDArray[np.int64], included: NDArray[np.bool_]) -> Band:
-    tally = Tally.of(counts, included)
+def _band(width: int, margins: NDArray[np.int64], included: NDArray[np.bool_]) -> Band:
+    tally = Tally.of_margins(margins, included)
     accuracy, iu = measures.pixel_accuracy(tally), measures.mean_iu(tally)
-    return Band(width, int(counts.sum()), float(accuracy), float(iu))
+    return Band(width, int(tally.truth.sum()), float(accuracy), float(iu), class_counts(margins))
+
+
+def class_counts(margins: NDArray[np.int64]) -> ClassCounts:
+    """The classes that occur in right, ground truth and predicted pixels, 3 x K."""
+    occur = np.flatnonzero(margins.any(0))
+    return tuple((i, *numbers) for i, numbers in zip(occur.tolist(), margins[:, occur].T.tolist(), strict=True))
+
+
+def margins_of(counts: Iterable[Sequence[int]], classes: int) -> NDArray[np.int64]:
+    """What `class_counts` was given: 3 x K."""
+    margins = np.zeros((3, classes), np.int64)
+    for index, *numbers in counts:
+        margins[:, index] = numbers
+    return margins
 
 
 def _calibration(bins: NDArray[np.float64]) -> Calibration:
@@ -257,6 +283,9 @@ def _calibration(bins: NDArray[np.float64]) -> Calibration:
 
 
 def _image_scores(keys: list[str], images: NDArray[np.int64], included: NDArray[np.bool_]) -> tuple[ImageScore, ...]:
-    tally = Tally(images[:, 0], images[:, 1], images[:, 2], included)
-    figures = zip(keys, measures.mean_iu(tally), measures.pixel_accuracy(tally), tally.truth.sum(1), strict=True)
-    return tuple(ImageScore(key, float(iu), float(accuracy), int(pixels)) for key, iu, accuracy, pixels in figures)
+    tally = Tally.of_margins(images, included)
+    figures = zip(keys, measures.mean_iu(tally), measures.pixel_accuracy(tally), images, strict=True)
+    return tuple(
+        ImageScore(key, float(iu), float(accuracy), int(margins[1].sum()), class_counts(margins))
+        for key, iu, accuracy, margins in figures
+    )

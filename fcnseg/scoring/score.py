@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,86 +13,49 @@ from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
 from fcnseg.scoring.conventions import convention_of
-from fcnseg.scoring.counting import Comparison, Fault, Totals
+from fcnseg.scoring.counting import Comparison, Fault, Totals, compare
+from fcnseg.scoring.earlier import counted_earlier
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
-from fcnseg.scoring.labelling import (
-    MOST_CLASSES,
-    Labelling,
-    find_labelling,
-    read_label_map,
-    read_palette,
-    recorded_classes,
-)
-from fcnseg.scoring.meaning import Meaning, color_codes
-from fcnseg.scoring.pairing import Pairing, PairingOptions, pair_sources, read_list
+from fcnseg.scoring.labelling import MOST_CLASSES, Labelling, recorded_classes
+from fcnseg.scoring.options import ComparisonOptions
+from fcnseg.scoring.pairing import Pairing, pair_sources
 from fcnseg.scoring.reading import VOLUMES, has_member
-from fcnseg.scoring.result import LeftOut, Score, score_of
-from fcnseg.scoring.workers import compare_all
+from fcnseg.scoring.result import LeftOut, Score, plain, score_of
+from fcnseg.scoring.workers import results
 
 BANDS = (1, 2, 3, 5, 10, 20, 40)
 """The widths, px, at which the bands around boundaries are measured."""
 
 FAULTS_SHOWN = 3
 
-FILES = frozenset({"list", "label_map", "palette"})
+FILES = frozenset({"list", "label_map", "pred_label_map", "palette"})
 """Options that name files."""
 
 
-@dataclass(frozen=True)
-class ScoreOptions:
-    """How predictions are compared with ground truth.
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(ComparisonOptions):
+    """How predictions are compared with ground truth; see `ComparisonOptions` for what is not said here.
 
-    Classes: of `model` (a shipped recipe's name or a TOML file), of `classes` (how many, or a file of names), or
-    background and foreground with `binary` (masks of 0 and 255); by default of the run that made the predictions.
-    `head` chooses one of several heads.
-
-    Pairs: `pair` is "path", "stem" or "auto"; `list` a file of the images to score; `gt_pattern` and `pred_pattern`
-    tell how files are named, e.g. "{stem}_gtFine_labelIds.png". `num_parts` and `part_id`: only every so many-th pair.
-
-    Values: `ignore` do not count in ground truth, besides the recipe's; `reduce_labels` takes 0 as void and counts
-    classes from 1; `label_map` is a file that says what values mean in ground truth, `palette` one for colours.
-
-    `boundary` also measures boundary IU and bands. `resamplings` are those of the intervals, 0 for none. `allow_*`
-    leave out what would be an error otherwise; `any_palette` does not compare palettes with the classes' colours.
+    `num_parts` and `part_id`: only every so many-th pair. `counted` are JSON files of earlier scores of some of the
+    pairs, whose counts are taken as they are. `boundary` also measures boundary IU and bands. `resamplings` are those
+    of the intervals, 0 for none. `allow_*` leave out what would be an error otherwise.
     """
 
-    model: str | None = None
-    head: str | None = None
-    classes: str | None = None
-    binary: bool = False
-    pair: str = "auto"
-    list: Path | None = None
-    gt_pattern: str | None = None
-    pred_pattern: str | None = None
     num_parts: int = 1
     part_id: int = 0
-    ignore: tuple[int, ...] = ()
-    reduce_labels: bool = False
-    label_map: Path | None = None
-    palette: Path | None = None
-    any_palette: bool = False
+    counted: tuple[Path, ...] = ()
     boundary: bool = False
     resamplings: int = RESAMPLINGS
-    allow_missing: bool = False
     allow_extra: bool = False
     allow_invalid: bool = False
     allow_void: bool = False
-    workers: int | None = None
 
-    def __post_init__(self) -> None:
-        faults = [
-            fault
-            for wrong, fault in (
-                (self.reduce_labels + self.binary + (self.label_map is not None) > 1,
-                 "reduce-labels, binary and label-map each say how values are read; give one of them"),
-                (not 0 <= self.part_id < self.num_parts, f"part-id is {self.part_id}; it is from 0 to num-parts - 1"),
-                (self.resamplings < 0, f"resamplings is {self.resamplings}; it is 0 or more"),
-                (self.workers is not None and self.workers < 1, f"workers is {self.workers}; it is 1 or more"),
-            )
-            if wrong
-        ]  # fmt: skip
-        if faults:
-            raise SettingsError("; ".join(faults))
+    def _checks(self) -> tuple[tuple[bool, str], ...]:
+        return (
+            *super()._checks(),
+            (not 0 <= self.part_id < self.num_parts, f"part-id is {self.part_id}; it is from 0 to num-parts - 1"),
+            (self.resamplings < 0, f"resamplings is {self.resamplings}; it is 0 or more"),
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +90,8 @@ def score(
     """
     for name in FILES & options.keys():
         options[name] = None if options[name] is None else Path(options[name])
+    if "counted" in options:
+        options["counted"] = tuple(map(Path, options["counted"]))
     if isinstance(options.get("classes"), int):
         options["classes"] = str(options["classes"])
     return score_with(os.fspath(predictions), os.fspath(truth), ScoreOptions(**options), on_progress)
@@ -136,14 +102,22 @@ def score_with(
 ) -> Score:
     """As `score`, with the options as one value."""
     tasks = plan(predictions, truth, options)
-    total, done = sum(len(task.pairing.pairs) for task in tasks), 0
+    earlier = [
+        counted_earlier(
+            options.counted, {pair.key for pair in task.pairing.pairs}, task.comparison, _settings(task, options)
+        )
+        for task in tasks
+    ]
+    total = sum(len(task.pairing.pairs) for task in tasks)
+    done = sum(len(totals.names) for totals in earlier)
     scores = {}
-    for task in tasks:
-        totals = Totals(task.comparison.classes, task.comparison.bands)
-        for found in compare_all(task.pairing.pairs, task.comparison, options.workers):
+    for task, totals in zip(tasks, earlier, strict=True):
+        pairs = [pair for pair in task.pairing.pairs if pair.key not in totals.names]
+        for found in results(partial(compare, how=task.comparison), pairs, options.workers):
             totals.add(found)
             done += 1
             on_progress(done, total)
+        totals.sort()
         _check(totals, task, options)
         scores[task.head.name] = _scored(totals, task, options, predictions, truth)
     first = next(iter(scores.values()))
@@ -152,7 +126,7 @@ def score_with(
 
 def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...]:
     """What is to be compared, head by head. Raises as `score`, before any map is read."""
-    labelling = find_labelling(options.model, options.classes, options.binary, predictions)
+    labelling = options.labelling(predictions)
     convention = convention_of(labelling.model)
     recorded = recorded_classes(predictions)
     tasks = []
@@ -161,24 +135,13 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
         if space.classes > MOST_CLASSES:
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
         predicted = recorded.get(head.name)
-        if predicted and len(predicted) != space.classes:
+        if predicted and len(predicted) != space.classes and not options.pred_label_map:
             raise SettingsError(
                 f"{predictions} was predicted with {len(predicted)} classes, but {space.classes} are to be scored; "
                 "--model says whose"
             )
-        pairing = pair_sources(
-            ours,
-            theirs,
-            PairingOptions(
-                options.pair,
-                read_list(options.list) if options.list else None,
-                options.gt_pattern,
-                options.pred_pattern,
-                convention.excluded_images,
-                options.allow_missing,
-                options.allow_extra,
-            ),
-        )
+        chosen = options.pairing(excluded=convention.excluded_images, allow_extra=options.allow_extra)
+        pairing = pair_sources(ours, theirs, chosen)
         part = slice(options.part_id, None, options.num_parts)
         pairing = replace(
             pairing,
@@ -187,8 +150,11 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
             extra=pairing.extra[part],
             excluded=pairing.excluded[part],
         )
+        if not pairing.pairs and options.num_parts > 1:
+            raise SettingsError(f"part {options.part_id} of {options.num_parts} has no pair; take fewer parts")
         excluded = frozenset(i for i, name in enumerate(space.names) if name in convention.excluded_classes)
-        tasks.append(Task(labelling.model, head, pairing, _comparison(head, labelling, options), excluded))
+        comparison = Comparison(*options.meanings(space, labelling.colored), BANDS if options.boundary else ())
+        tasks.append(Task(labelling.model, head, pairing, comparison, excluded))
     return tuple(tasks)
 
 
@@ -225,25 +191,6 @@ def _below(source: str, *names: str) -> str | None:
     return next((f"{source}/{name}" for name in names if Path(source, name).is_dir()), None)
 
 
-def _comparison(head: HeadRecipe, labelling: Labelling, options: ScoreOptions) -> Comparison:
-    space = head.labels
-    checked = labelling.colored and not options.any_palette
-    own_void = frozenset() if options.binary else frozenset({space.ignore})
-    colors = read_palette(options.palette, space) if options.palette else color_codes(space)
-    truth = Meaning(
-        space,
-        void=own_void | frozenset(options.ignore),
-        table=read_label_map(options.label_map, space) if options.label_map else None,
-        reduced=options.reduce_labels,
-        binary=options.binary,
-        colors=colors,
-        checked=checked,
-        conventional=not (options.label_map or options.binary),
-    )
-    prediction = Meaning(space, own_void, binary=options.binary, colors=colors, checked=checked)
-    return Comparison(truth, prediction, BANDS if options.boundary else ())
-
-
 # ---------------------------------------------------------------------- after counting
 
 
@@ -258,7 +205,7 @@ def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
         message = _faults([fault for fault, _ in refused], len(task.pairing.pairs), {o for _, o in refused})
         guessed = not (options.model or options.classes or options.binary)
         raise LabelsError(message + (f"; classes are those of {task.model}, --model names others" if guessed else ""))
-    if not totals.keys:
+    if not totals.images:
         raise LabelsError("nothing is left to score: every pair was left out; see what --allow options let pass")
     binary_like = task.comparison.classes == 2 and not totals.counts[1].any() and totals.void_255
     if binary_like and not options.binary and 255 not in options.ignore:
@@ -272,31 +219,36 @@ def _faults(faults: list[Fault], pairs: int, options: set[str]) -> str:
     return f"{counted}{shown}{more} ({' and '.join(sorted(options))} would leave such out)"
 
 
-def _scored(totals: Totals, task: Task, options: ScoreOptions, predictions: str, truth: str) -> Score:
-    space = task.head.labels
-    absent = {i for i in task.excluded_if_absent if not totals.counts[i].any()}
-    chosen = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items() if k != "workers"}
-    settings = {
-        "predictions": predictions,
-        "truth": truth,
+def _settings(task: Task, options: ScoreOptions) -> dict[str, Any]:
+    """How pairs are compared, for the record and to tell whether earlier counts are of the same kind."""
+    chosen = {name: plain(value) for name, value in asdict(options).items() if name not in ("workers", "counted")}
+    return {
         **chosen,
         "model": task.model,
         "head": task.head.name,
         "paired_by": task.pairing.mode,
-        "classes": list(space.names),
-        "ignored_values": sorted(task.comparison.truth.void),
+        "classes": list(task.head.labels.names),
+        "ignored_values": sorted(task.comparison.truth.void | {task.head.labels.ignore}),
         "interval_level": LEVEL,
         "interval_seed": SEED,
         "boundary_ratio": BOUNDARY_RATIO,
     }
-    matlab = any(pair.truth.file.lower().endswith(".mat") for pair in task.pairing.pairs)
-    uncounted = frozenset() if matlab else task.comparison.truth.uncounted  # `.mat` values are of the data set's own
-    left_out = LeftOut(task.pairing.missing, task.pairing.extra, task.pairing.excluded)
+
+
+def _scored(totals: Totals, task: Task, options: ScoreOptions, predictions: str, truth: str) -> Score:
+    absent = {i for i in task.excluded_if_absent if not totals.counts[i].any()}
+    uncounted = [task.comparison.truth.uncounted(variable) for variable in sorted(totals.variables)]
     return score_of(
         totals,
-        space,
-        uncounted | absent,
-        left_out,
+        task.head.labels,
+        frozenset.intersection(*uncounted) | absent,
+        LeftOut(task.pairing.missing, task.pairing.extra, task.pairing.excluded),
         options.resamplings,
-        settings,
+        {
+            "predictions": predictions,
+            "truth": truth,
+            **_settings(task, options),
+            "counted": [str(file) for file in options.counted],
+            "truth_variables": sorted(totals.variables),
+        },
     )

@@ -14,10 +14,10 @@ from fcnseg.labels import LabelSpace
 from fcnseg.overlays import legend, overlay
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.confusion import Map
-from fcnseg.scoring.counting import check_foreign, read_place
+from fcnseg.scoring.counting import read_classes
 from fcnseg.scoring.labelling import Labelling, find_labelling
 from fcnseg.scoring.meaning import Meaning, color_codes
-from fcnseg.scoring.reading import Place
+from fcnseg.scoring.reading import VOLUMES, Place, places_in_volume
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,22 +41,30 @@ class Labelled:
 
 
 def read_labelled(mask: str, model: str | None = None, classes: str | None = None, head: str | None = None) -> Labelled:
-    """Read one label map of a model; by default of the run that wrote it, else the default model.
+    """Read one label map of a model, a file or `FILE.h5::/name`; by default of the run that wrote it, else the default
+    model.
 
     Of a model of several heads, `head` says which; by default the one whose folder holds the map. Raises LabelsError
     for what is no label map or has labels of no class, SettingsError for unknown models or heads.
     """
     chosen = _head(find_labelling(model, classes, False, mask), mask, head)
-    space = chosen.labels
-    place = Place(mask)
-    codes = read_place(place, Meaning(space, frozenset({space.ignore}), colors=color_codes(space), checked=False))
-    check_foreign(place, codes)
-    return Labelled(codes, space)
+    space, place = chosen.labels, _place(mask)
+    return Labelled(read_classes(place, Meaning(space, colors=color_codes(space), checked=False)), space)
+
+
+def _place(mask: str) -> Place:
+    file, separator, inside = mask.partition("::")
+    if not separator and Path(file).suffix.lower() not in VOLUMES:
+        return Place(mask)
+    places = places_in_volume(file, inside)
+    if len(places) > 1:
+        raise LabelsError(f"{mask} holds {len(places)} label maps; name one, e.g. {file}::/{next(iter(places))}")
+    return next(iter(places.values()))
 
 
 def _head(labelling: Labelling, mask: str, wanted: str | None) -> HeadRecipe:
     names = [head.name for head in labelling.heads]
-    folders = Path(mask).parts[:-1]
+    folders = Path(mask.replace("::", "/")).parts[:-1]
     if wanted is None and len(names) > 1:
         wanted = next((name for name in names if name in folders), None)
         if wanted is None:

@@ -1,54 +1,64 @@
 """Comparing pairs in processes of their own: two threads of one process take longer than one, by measurement.
 
-The processes are started afresh (`python -m fcnseg.scoring.workers`), so that callers need no `__main__` guard. Work
-and results cross pipes as pickles.
+The processes are started afresh, so that callers need no `__main__` guard. Work and results cross pipes as pickles.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from fcnseg.errors import FcnsegError
-from fcnseg.scoring.counting import Comparison, Fault, PairCounts, compare
-from fcnseg.scoring.pairing import Pair
+
+
+class Keyed(Protocol):
+    """Anything with a name."""
+
+    @property
+    def key(self) -> str:
+        """The name."""
+
+
+Item = TypeVar("Item", bound=Keyed)
+Result = TypeVar("Result")
 
 AT_ONCE = 16
-"""Pairs a process takes at once."""
+"""Items a process takes at once."""
 
 WORTH_IT = 200
-"""With fewer pairs for each, processes take longer to start than they save."""
-
-Found = list[PairCounts | Fault]
+"""With fewer items for each, processes take longer to start than they save."""
 
 
-def compare_all(pairs: Sequence[Pair], how: Comparison, workers: int | None = None) -> Iterator[PairCounts | Fault]:
-    """The results of `compare`, in order, by so many processes (as many as pay off if None); few wait at any time."""
-    count = workers or min(len(pairs) // WORTH_IT, _cores())
+def results(function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None) -> Iterator[Result]:
+    """What a function gives for each item, in order; few wait at any time.
+
+    So many processes work, or as many as pay off if None; with more than one the function must be picklable.
+    """
+    count = workers or min(len(items) // WORTH_IT, _cores())
     if count < 2:
-        yield from (compare(pair, how) for pair in pairs)
+        yield from map(function, items)
         return
-    batches = (pairs[start : start + AT_ONCE] for start in range(0, len(pairs), AT_ONCE))
-    waiting: deque[Future[Found]] = deque()
-    processes = _Processes(how)
+    batches = (items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE))
+    waiting: deque[Future[list[Result]]] = deque()
+    processes = _Processes(function)
     executor = ThreadPoolExecutor(count, "fcnseg-score")
     try:
-        waiting.extend(executor.submit(processes.compare, batch) for batch in islice(batches, 4 * count))
+        waiting.extend(executor.submit(processes.work, batch) for batch in islice(batches, 4 * count))
         while waiting:
             yield from waiting.popleft().result()
-            waiting.extend(executor.submit(processes.compare, batch) for batch in islice(batches, 1))
+            waiting.extend(executor.submit(processes.work, batch) for batch in islice(batches, 1))
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-        processes.close()
+        executor.shutdown(wait=False, cancel_futures=True)
+        processes.close()  # what they are at is not waited for
+        executor.shutdown(wait=True)
 
 
 def _cores() -> int:
@@ -58,16 +68,17 @@ def _cores() -> int:
 class _Processes:
     """A worker process for each thread that asks."""
 
-    def __init__(self, how: Comparison) -> None:
-        self.how, self.local, self.started = how, threading.local(), list[subprocess.Popen[bytes]]()
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.local, self.started = function, threading.local(), list[subprocess.Popen[bytes]]()
+        self.lock, self.closed = threading.Lock(), False
 
-    def compare(self, batch: Sequence[Pair]) -> Found:
-        """Compare pairs in this thread's process."""
+    def work(self, batch: Sequence[Any]) -> list[Any]:
+        """The function's results, by this thread's process."""
         try:
             if not hasattr(self.local, "process"):
                 self.local.process = self._start()
             _send(self.local.process.stdin, batch)
-            found: Found | Exception = pickle.load(self.local.process.stdout)  # written by our own worker
+            found: list[Any] | Exception = pickle.load(self.local.process.stdout)  # written by our own worker
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise FcnsegError(
                 f"a process that compared {batch[0].key} and the next died; fewer --workers need less memory"
@@ -77,21 +88,27 @@ class _Processes:
         return found
 
     def _start(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fcnseg.scoring.workers"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        self.started.append(process)
-        _send(process.stdin, self.how)
+        with self.lock:
+            if self.closed:
+                raise EOFError
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fcnseg.scoring.workers"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # interruptions are the parent's, which ends its workers
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            self.started.append(process)
+        _send(process.stdin, self.function)
         return process
 
     def close(self) -> None:
         """End all processes."""
+        with self.lock:
+            self.closed = True
         for process in self.started:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def _send(pipe: Any, value: object) -> None:
@@ -100,23 +117,19 @@ def _send(pipe: Any, value: object) -> None:
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Be a worker process: read a Comparison, then answer batches of pairs until there are no more."""
-    how = pickle.load(requests)
-    while True:
-        try:
+    """Be a worker process: read a function, then answer batches of items until there are no more."""
+    try:
+        function = pickle.load(requests)
+        while True:
             batch = pickle.load(requests)
-        except EOFError:
-            return
-        try:
-            found: Found | Exception = [compare(pair, how) for pair in batch]
-        except Exception as error:
-            found = error
-        try:
+            try:
+                found: list[Any] | Exception = list(map(function, batch))
+            except Exception as error:
+                found = error
             _send(answers, found)
-        except BrokenPipeError:  # nobody waits for it
-            return
+    except (EOFError, BrokenPipeError):  # there is no more, or nobody waits for it
+        return
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -20,7 +20,7 @@ def score_json(score: Score) -> str:
 
 def classes_csv(score: Score) -> str:
     """The table of classes, a row each; figures that do not exist are empty."""
-    names = [f.name for f in fields(ClassScore) if f.name != "iu_interval"]
+    names = [f.name for f in fields(ClassScore) if f.name not in ("iu_interval", "boundary_counts")]
     rows = (
         [head.settings["head"], *(getattr(row, name) for name in names), *(row.iu_interval or (None, None))]
         for head in score.heads.values() or [score]
@@ -31,7 +31,7 @@ def classes_csv(score: Score) -> str:
 
 def images_csv(score: Score) -> str:
     """The figures of the images, a row each."""
-    names = [f.name for f in fields(ImageScore)]
+    names = [f.name for f in fields(ImageScore) if f.name != "class_counts"]
     rows = (
         [head.settings["head"], *(getattr(row, name) for name in names)]
         for head in score.heads.values() or [score]

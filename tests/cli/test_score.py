@@ -79,6 +79,38 @@ def test_wrong_options_are_one_line(fcnseg: Command, tmp_path: Path, arguments: 
     assert reason in done.error_line
 
 
+@pytest.mark.parametrize(
+    ("outputs", "reason"),
+    [
+        (["--json", "-", "--csv", "-"], "--json and --csv are both -"),
+        (["--json", "{0}/s", "--images-csv", "{0}/s"], "--json and --images-csv are both"),
+        (["--json", "{0}"], "which is a folder"),
+        (["--csv", "{0}/gt/a.png/s.csv"], "a.png is no folder"),
+        (["--report", "-"], "--report FILE.html"),
+    ],
+)
+def test_files_that_cannot_be_written_are_refused_before_the_start(
+    fcnseg: Command, tmp_path: Path, outputs: list[str], reason: str
+) -> None:
+    predictions, truth = data_set(tmp_path, 1, 4)
+    done = fcnseg("score", predictions, truth, "--classes", 4, *(word.format(tmp_path) for word in outputs))
+    assert (done.code, done.out) == (2, "")
+    assert reason in done.error_line
+
+
+def test_parts_are_scored_together(fcnseg: Command, tmp_path: Path) -> None:
+    predictions, truth = data_set(tmp_path, 1, 4)
+    command = ["score", predictions, truth, "--classes", 4]
+    for part in range(2):
+        done = fcnseg(*command, "--num-parts", 2, "--part-id", part, "--json", tmp_path / f"parts/{part}.json")
+        assert done.code == 0
+    whole, together = (
+        json.loads(fcnseg(*command, "--json", "-", *more).out) for more in ([], ["--counted", tmp_path / "parts"])
+    )
+    assert together["settings"]["counted"] == [str(tmp_path / "parts")]
+    assert {k: v for k, v in together.items() if k != "settings"} == {k: v for k, v in whole.items() if k != "settings"}
+
+
 def test_two_heads_are_shown_and_written(fcnseg: Command, tmp_path: Path) -> None:
     for side in ("pred", "gt"):
         for head in ("semantic", "geometric"):

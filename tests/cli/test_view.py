@@ -12,6 +12,7 @@ import termios
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +72,24 @@ def test_what_does_not_fit_is_one_line(
     assert done.code == 2
     assert any(words in done.error_line for words in reason.split("|"))
     assert not (tmp_path / "o.png").exists()
+
+
+def test_a_map_in_a_volume_is_drawn(fcnseg: Command, tmp_path: Path) -> None:
+    image, mask = pair(tmp_path)
+    with h5py.File(tmp_path / "m.h5", "w") as h5:
+        h5["a/photo.png"], h5["b"] = LABELS, LABELS
+    for name, file in ((f"{tmp_path}/m.h5::/a/photo.png", "h.png"), (mask, "p.png")):
+        assert fcnseg("view", image, name, "--out", tmp_path / file).code == 0
+    assert (tmp_path / "h.png").read_bytes() == (tmp_path / "p.png").read_bytes()
+    done = fcnseg("view", image, tmp_path / "m.h5", "--out", tmp_path / "o.png")
+    assert (done.code, "2 label maps; name one, e.g." in done.error_line) == (2, True)
+
+
+def test_an_image_that_cannot_be_read_is_named(fcnseg: Command, tmp_path: Path) -> None:
+    _, mask = pair(tmp_path)
+    done = fcnseg("view", tmp_path / "gone.png", mask, "--out", tmp_path / "o.png")
+    assert done.code == 1
+    assert f"{tmp_path}/gone.png cannot be read: No such file" in done.error_line
 
 
 def test_without_a_terminal_a_file_is_asked_for(fcnseg: Command, tmp_path: Path) -> None:

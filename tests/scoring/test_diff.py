@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match="20 x 30 px; one of them is turned"):
         diff(before, after, OPTIONS)
     save(Path(after, "b.png"), np.full((20, 30), 9, np.uint8))
-    with pytest.raises(LabelsError, match=r"b.png has 600 pixels with labels of no class"):
+    with pytest.raises(LabelsError, match=r"b.png has label 9 on 600 pixels, but labels are 0 to 3"):
         diff(before, after, OPTIONS)
     Path(truth, "c.png").unlink()
     with pytest.raises(LabelsError, match="1 without a ground truth: c"):

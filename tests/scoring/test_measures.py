@@ -125,6 +125,14 @@ def test_joint_counts_are_exact_for_any_values(seed: int, dtype: type, high: int
     assert found == expected
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_strips_add_up(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, predicted = (labels.astype(dtype) for labels in random_maps(3, 7, (40, 9)))
+    whole = [array.tolist() for array in joint_counts(truth, predicted)]
+    monkeypatch.setattr("fcnseg.scoring.confusion.STRIP_PX", 30)
+    assert [array.tolist() for array in joint_counts(truth, predicted)] == whole
+
+
 def test_counts_do_not_overflow() -> None:
     huge = np.array([[2**40, 1], [0, 2**41]])
     assert measures.pixel_accuracy(Tally.of(huge)) == (2**40 + 2**41) / (2**40 + 1 + 2**41)

@@ -127,6 +127,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "2 pictures",
     ),
     "deep.png": (lambda p: cv2.imwrite(str(p), np.zeros((2, 3, 3), np.uint16)), "16 bits"),
+    "yuv.tif": (lambda p: Image.new("YCbCr", (3, 2)).save(p), "YCbCr colours"),
+    "huge.npy": (lambda p: np.save(p, np.array([[2**63 + 1]], np.uint64)), "9223372036854775809"),
+    "sbd.mat": (lambda p: scipy.io.savemat(p, {"GTcls": {"Boundaries": LABELS}}), "without Segmentation"),
+    "infinite.mat": (lambda p: scipy.io.savemat(p, {"S": np.array([[np.inf, 1]])}), "whole numbers"),
     "clear.png": (lambda p: Image.new("RGBA", (3, 2), (1, 2, 3, 90)).save(p), "transparent"),
 }
 
@@ -139,6 +143,13 @@ def test_what_is_no_label_map_is_named(name: str, tmp_path: Path) -> None:
         read_map(Place(str(tmp_path / name)))
     assert name in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_volumes_that_are_none_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.h5").write_text("no volume")
+    for name, reason in (("text.h5", "it is no HDF5 file"), ("gone.h5", "No such file or directory")):
+        with pytest.raises(LabelsError, match=rf"{name} cannot be read: {reason}$"):
+            places_in_volume(str(tmp_path / name))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -64,12 +64,85 @@ def test_any_number_of_threads_gives_the_same(tmp_path: Path) -> None:
     assert scores[0] == scores[1]
 
 
-def test_parts_add_up(tmp_path: Path) -> None:
-    predictions, truth = data_set(tmp_path, 3, 5, tuple("abcdefg"))
-    whole = scored(predictions, truth, classes="5")
-    parts = [scored(predictions, truth, classes="5", num_parts=3, part_id=i) for i in range(3)]
+def parts_of(folder: Path, sides: tuple[Path, Path], count: int, **options: Any) -> list[fcnseg.Score]:
+    """The scores of parts, and their files in `folder`."""
+    folder.mkdir()
+    parts = [fcnseg.score(*sides, num_parts=count, part_id=i, **options) for i in range(count)]
+    for number, part in enumerate(parts):
+        (folder / f"{number}.json").write_text(score_json(part))
+    return parts
+
+
+def test_parts_together_are_the_whole(tmp_path: Path) -> None:
+    sides = data_set(tmp_path, 3, 5, tuple("abcdefgh"))
+    save(sides[0] / "c.png", np.full((13, 17), 9, np.uint8))
+    save(sides[1] / "e.png", np.full((13, 17), 255, np.uint8))
+    options = {"classes": "5", "boundary": True, "allow_invalid": True, "allow_void": True}
+    whole = fcnseg.score(*sides, **options)
+    parts = parts_of(tmp_path / "parts", sides, 3, **options)
     assert (sum(p.confusion for p in parts) == whole.confusion).all()
-    assert sum(p.images for p in parts) == whole.images == 7
+    assert sum(p.images for p in parts) == whole.images == 6
+    for path in sides[0].iterdir():
+        path.write_bytes(b"")  # nothing is read again
+    together = fcnseg.score(*sides, counted=[tmp_path / "parts"], **options)
+    assert whole.intervals["mean_iu"][0] < whole.mean_iu
+    assert (together.all_void, together.exit_code) == (("e",), 3)
+    assert _figures(together) == _figures(whole)
+
+
+def _figures(score: fcnseg.Score) -> dict[str, Any]:
+    values = score.as_dict()
+    settings = values.pop("settings")
+    values["settings"] = {k: v for k, v in settings.items() if k not in ("counted", "num_parts", "part_id")}
+    return values
+
+
+def test_parts_of_probabilities_and_heads_are_the_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        for head, classes in (("semantic", 33), ("geometric", 3)):
+            save(tmp_path / f"gt/{head}/{name}.png", rng.integers(0, classes, (5, 6)).astype(np.uint8))
+            (tmp_path / f"pred/{head}").mkdir(parents=True, exist_ok=True)
+            np.save(tmp_path / f"pred/{head}/{name}.npy", rng.dirichlet(np.ones(classes), (5, 6)).transpose(2, 0, 1))
+    sides = tmp_path / "pred", tmp_path / "gt"
+    parts_of(tmp_path / "parts", sides, 2, model="siftflow-fcn8s")
+    whole = fcnseg.score(*sides, model="siftflow-fcn8s")
+    (tmp_path / "parts/1.json").unlink()  # what is missing is counted
+    together = fcnseg.score(*sides, model="siftflow-fcn8s", counted=[tmp_path / "parts"])
+    for name, head in whole.heads.items():
+        again = together.heads[name]
+        assert head.calibration is not None
+        assert again.calibration is not None
+        assert again.calibration.expected_error == pytest.approx(head.calibration.expected_error, abs=1e-12)
+        assert (again.confusion == head.confusion).all()
+        assert again.intervals == head.intervals
+
+
+def test_foreign_counts_are_refused(tmp_path: Path) -> None:
+    sides = data_set(tmp_path, 3, 5, tuple("abcd"))
+    parts_of(tmp_path / "parts", sides, 2, classes="5")
+    first = tmp_path / "parts/0.json"
+    for options, reason in (
+        ({"ignore": (3,)}, r"0.json was scored with another ignore and ignored_values; score its images again"),
+        ({"boundary": True}, "another boundary"),
+        ({"counted": [first, first]}, "2 images that are in another file too: a, c"),
+        ({"num_parts": 2, "part_id": 1}, "2 images that are not to be scored: a, c"),
+        ({"counted": [tmp_path / "none.json"]}, "none.json cannot be read: No such file"),
+        ({"counted": [sides[0]]}, "holds no .json files"),
+        ({"counted": [sides[0] / "a.png"]}, "a.png is no score"),
+    ):
+        with pytest.raises(SettingsError, match=reason):
+            scored(*sides, **({"classes": "5", "counted": [first]} | options))
+    values = json.loads(first.read_text())
+    values["image_scores"][0]["class_counts"] = [[7, 1, 1, 1]]
+    first.write_text(json.dumps(values))
+    with pytest.raises(SettingsError, match="is no score"):
+        scored(*sides, classes="5", counted=[first])
+
+
+def test_a_part_without_pairs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="part 2 of 3 has no pair"):
+        scored(*data_set(tmp_path, 3, 5, ("a", "b")), classes="5", num_parts=3, part_id=2)
 
 
 def test_intervals_hold_the_figure_and_repeat(tmp_path: Path) -> None:
@@ -299,6 +372,10 @@ def test_ignored_values_do_not_count(tmp_path: Path) -> None:
 def test_reduced_labels(tmp_path: Path) -> None:
     score = one(tmp_path, [[0, 1, 3, 255]], [[0, 0, 2, 1]], classes="3", reduce_labels=True)
     assert score.confusion.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 1]]
+    score = one(tmp_path, [[0, 254, 255]], [[0, 253, 254]], classes="255", reduce_labels=True)
+    assert (score.pixels, score.pixel_accuracy, score.excluded_classes) == (2, 1, ())  # 255 is a class, not void
+    with pytest.raises(LabelsError, match="label 4 on 1 pixels, but labels are 1 to 3, and 0 for void"):
+        one(tmp_path, [[0, 1, 4]], [[0, 0, 2]], classes="3", reduce_labels=True)
 
 
 def test_a_label_map_translates_ground_truth(tmp_path: Path) -> None:
@@ -317,6 +394,48 @@ def test_a_label_map_translates_ground_truth(tmp_path: Path) -> None:
     (tmp_path / "map.txt").write_text("7: road\nseven: car\n7: car\n9: boat\n")
     with pytest.raises(SettingsError, match="'seven: car', '7: car', '9: boat' is not understood"):
         one(tmp_path, [[7, 26]], [[0, 0]], **options)
+
+
+def test_a_label_map_may_make_void_a_class_and_classes_void(tmp_path: Path) -> None:
+    (tmp_path / "map.txt").write_text("0: 0\n1: 1\n7: 1\n255: 2\n")
+    options = {"classes": "3", "label_map": tmp_path / "map.txt"}
+    assert one(tmp_path, [[0, 1, 255, 255]], [[0, 1, 2, 0]], **options).confusion.tolist() == [
+        [1, 0, 0], [0, 1, 0], [1, 0, 1]
+    ]  # fmt: skip
+    score = one(tmp_path, [[0, 1, 7]], [[0, 1, 2]], ignore=(7,), **options)
+    assert (score.pixels, score.excluded_classes) == (2, ())  # 1 is class 1 still
+    with pytest.raises(SettingsError, match="255 is both a class and ignored"):
+        one(tmp_path, [[0, 1]], [[0, 1]], ignore=(255,), **options)
+
+
+def test_a_label_map_translates_predictions_too(tmp_path: Path) -> None:
+    (tmp_path / "map.txt").write_text("7: 0\n26: 1\n0: void\n")
+    options = {"classes": "2", "pred_label_map": tmp_path / "map.txt"}
+    assert one(tmp_path, [[0, 1, 255]], [[7, 7, 0]], **options).confusion.tolist() == [[1, 0], [1, 0]]
+    for predicted, reason in (([[7, 8]], "label 8 on 1"), ([[7, 0]], "label 0 on 1")):
+        with pytest.raises(LabelsError, match=rf"pred/x.png has {reason} pixels, but the label map has no class"):
+            one(tmp_path, [[0, 1]], predicted, **options)
+    (tmp_path / "pred/x.png").unlink()
+    np.save(tmp_path / "pred/x.npy", np.ones((1, 1, 2)))
+    with pytest.raises(LabelsError, match="probabilities; --pred-label-map is for label maps"):
+        scored(tmp_path / "pred", tmp_path / "gt", **options)
+
+
+def test_masks_saved_as_colours_are_masks(tmp_path: Path) -> None:
+    mask = np.array([[0, 255, 255]], np.uint8)
+    assert one(tmp_path, np.repeat(mask[..., None], 3, 2), mask, binary=True).pixel_accuracy == 1
+
+
+def test_colours_of_two_classes_are_of_none(tmp_path: Path) -> None:
+    save(tmp_path / "gt/x.png", np.array([[voc_color(1), voc_color(299 - 256)]], np.uint8))
+    save(tmp_path / "pred/x.png", np.array([[1, 299]], np.uint16))
+    with pytest.raises(LabelsError, match="2 colours that no one class has"):
+        scored(tmp_path / "pred", tmp_path / "gt", classes="300")
+
+
+def test_options_for_labels_do_not_pass_over_colours(tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="has colours; --label-map and --reduce-labels are for labels"):
+        one(tmp_path, [[voc_color(1)]], [[1]], classes="3", reduce_labels=True)
 
 
 def test_colours_are_read_by_the_models_palette(tmp_path: Path) -> None:
@@ -389,6 +508,22 @@ def test_nyud_and_pascal_context_by_their_variables(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "gt/x.mat", {"LabelMap": np.array(labels, np.uint16)})
     save(tmp_path / "pred/x.png", np.array([[0, 1, 59, 11]], np.uint8))
     assert scored(tmp_path / "pred", tmp_path / "gt", model="pascalcontext-fcn8s").pixel_accuracy == 1
+    score = scored(tmp_path / "pred", tmp_path / "gt", model="pascalcontext-fcn8s", ignore=(458,))
+    assert (score.pixels, score.excluded_classes) == (3, ("wood",))
+    (tmp_path / "gt/x.mat").unlink()
+    scipy.io.savemat(tmp_path / "gt/x.mat", {"segmentation": np.array([[0, 1, 40]], np.uint8)})
+    save(tmp_path / "pred/x.png", np.array([[7, 0, 39]], np.uint8))
+    score = scored(tmp_path / "pred", tmp_path / "gt", model="nyud-fcn32s-color", ignore=(1,))
+    assert (score.pixels, score.excluded_classes) == (1, ("wall",))
+
+
+def test_negative_labels_of_matlab_are_void_only_where_data_sets_have_them(tmp_path: Path) -> None:
+    (tmp_path / "gt").mkdir()
+    save(tmp_path / "pred/x.png", np.array([[0, 0, 2]], np.uint8))
+    for variable, value in (("S", -5.0), ("segmentation", -1.0), ("S", np.inf)):
+        scipy.io.savemat(tmp_path / "gt/x.mat", {variable: np.array([[value, 1, 3]])})
+        with pytest.raises(LabelsError, match=r"label -[15] on 1 pixels, but labels are 1 to 3|whole numbers"):
+            scored(tmp_path / "pred", tmp_path / "gt", classes="3")
 
 
 def test_volumes_of_matlab_are_read_column_by_column(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fcnseg.errors import FcnsegError
 from fcnseg.scoring import workers
-from fcnseg.scoring.counting import PairCounts
+from fcnseg.scoring.counting import PairCounts, compare
 from fcnseg.scoring.score import ScoreOptions, plan
 from tests.scoring.maps import data_set
 
@@ -23,7 +24,11 @@ from tests.scoring.maps import data_set
 def test_a_worker_answers_batches_until_there_are_no_more(tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 3)
     (task,) = plan(str(predictions), str(truth), ScoreOptions(classes="3"))
-    requests = io.BytesIO(pickle.dumps(task.comparison) + pickle.dumps(task.pairing.pairs) + pickle.dumps([object()]))
+    requests = io.BytesIO(
+        pickle.dumps(partial(compare, how=task.comparison))
+        + pickle.dumps(task.pairing.pairs)
+        + pickle.dumps([object()])
+    )
     answers = io.BytesIO()
     workers.serve(requests, answers)
     answers.seek(0)
@@ -36,7 +41,7 @@ def test_a_worker_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (task,) = plan(str(predictions), str(truth), ScoreOptions(classes="3"))
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(FcnsegError, match="a process that compared a and the next died"):
-        list(workers.compare_all(task.pairing.pairs, task.comparison, 2))
+        list(workers.results(partial(compare, how=task.comparison), task.pairing.pairs, 2))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in /proc")

@@ -1,0 +1,106 @@
+"""Counts of earlier scores, from their JSON files: parts of a data set scored one by one, and then together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcnseg.errors import SettingsError
+from fcnseg.scoring.counting import Comparison, Fault, Totals
+from fcnseg.scoring.result import margins_of
+
+FREE = frozenset({"num_parts", "part_id", "resamplings", "list"})
+"""Settings in which a part may differ from the whole, besides those that say what is left out."""
+
+
+def counted_earlier(files: Sequence[Path], keys: set[str], how: Comparison, settings: Mapping[str, Any]) -> Totals:
+    """The sums of the pairs that earlier scores counted; folders stand for the `.json` files in them.
+
+    Raises SettingsError for a file that cannot be read or was scored otherwise, and for pairs that are not among
+    `keys` or in two files.
+    """
+    totals = Totals(how.classes, how.bands)
+    for file in (found for path in files for found in _json_files(path)):
+        score = _read(file, str(settings["head"]))
+        differing = [
+            name
+            for name, value in settings.items()
+            if name not in FREE and not name.startswith("allow_") and score["settings"].get(name) != value
+        ]
+        if differing:
+            raise SettingsError(
+                f"{file} was scored with another {' and '.join(sorted(differing))}; score its images again"
+            )
+        before = totals.names
+        try:
+            found = _totals(score, how)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise _foreign(file) from error
+        for names, fault in ((found.names & before, "in another file too"), (found.names - keys, "not to be scored")):
+            if names:
+                raise SettingsError(
+                    f"{file} has {len(names)} images that are {fault}: {', '.join(sorted(names)[:3])}; "
+                    "give each part of this data set once"
+                )
+        _merge(totals, found)
+    return totals
+
+
+def _json_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.json"))
+    if not files:
+        raise SettingsError(f"{path} holds no .json files of scores; give them or their folder")
+    return files
+
+
+def _read(file: Path, head: str) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        found = values["heads"][head] if "heads" in values else values
+        if not isinstance(found["settings"], dict):
+            raise TypeError("settings")
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}; give the file that --json wrote") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _foreign(file) from error
+    return dict(found)
+
+
+def _foreign(file: Path) -> SettingsError:
+    return SettingsError(f"{file} is no score; give a file that `fcnseg score --json` wrote")
+
+
+def _totals(score: Mapping[str, Any], how: Comparison) -> Totals:
+    classes = how.classes
+    totals = Totals(classes, how.bands, void=int(score["void_pixels"]))
+    totals.counts += np.array(score["confusion"], np.int64)
+    totals.images = {image["key"]: margins_of(image["class_counts"], classes) for image in score["image_scores"]}
+    totals.faults = [Fault(fault["key"], fault["reason"]) for fault in score["invalid"]]
+    totals.faults += [Fault(key, f"{key} is all void", all_void=True) for key in score["all_void"]]
+    totals.variables = set(score["settings"]["truth_variables"])
+    if how.bands:
+        totals.boundary += np.array([row["boundary_counts"] for row in score["per_class"]], np.int64).T
+        totals.bands += np.stack([margins_of(band["class_counts"], classes) for band in score["bands"]])
+    if score["calibration"]:
+        bins = [(b["pixels"], b["accuracy"] or 0, b["confidence"] or 0) for b in score["calibration"]["bins"]]
+        pixels, accuracy, confidence = np.array(bins, np.float64).T
+        totals.add_bins(np.stack([pixels, np.rint(pixels * accuracy), pixels * confidence]))
+    return totals
+
+
+def _merge(totals: Totals, found: Totals) -> None:
+    totals.counts += found.counts
+    totals.images |= found.images
+    totals.faults += found.faults
+    totals.void += found.void
+    totals.variables |= found.variables
+    totals.boundary += found.boundary
+    totals.bands += found.bands
+    if found.bins is not None:
+        totals.add_bins(found.bins)

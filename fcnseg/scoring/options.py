@@ -1,0 +1,102 @@
+"""What `score` and `diff` are told alike: whose classes, how files pair, what values mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fcnseg.errors import SettingsError
+from fcnseg.labels import Color, LabelSpace
+from fcnseg.scoring.labelling import Labelling, find_labelling, read_label_map, read_palette
+from fcnseg.scoring.meaning import Meaning, color_codes
+from fcnseg.scoring.pairing import PairingOptions, read_list
+
+MASK_COLORS: dict[Color, int] = {(0, 0, 0): 0, (1, 1, 1): 1, (255, 255, 255): 1}
+"""Masks of 0 and 255 (or 1) that were saved as RGB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions:
+    """How label maps are compared.
+
+    Classes: of `model` (a shipped recipe's name or a TOML file), of `classes` (how many, or a file of names), or
+    background and foreground with `binary` (masks of 0 and 255); by default of the run that made the predictions.
+    `head` chooses one of several heads.
+
+    Pairs: `pair` is "path", "stem" or "auto"; `list` a file of the images to compare; `gt_pattern` and `pred_pattern`
+    tell how files are named, e.g. "{stem}_gtFine_labelIds.png". `allow_missing` leaves out images that one side lacks.
+
+    Values: `ignore` do not count in ground truth, besides the recipe's; `reduce_labels` takes 0 as void and counts
+    classes from 1; `label_map` and `pred_label_map` are files that say what values mean in ground truth and in
+    predictions, `palette` one for colours. `any_palette` does not compare palettes with the classes' colours.
+
+    `workers`: how many processes, as many as pay off if None.
+    """
+
+    model: str | None = None
+    head: str | None = None
+    classes: str | None = None
+    binary: bool = False
+    pair: str = "auto"
+    list: Path | None = None
+    gt_pattern: str | None = None
+    pred_pattern: str | None = None
+    allow_missing: bool = False
+    ignore: tuple[int, ...] = ()
+    reduce_labels: bool = False
+    label_map: Path | None = None
+    pred_label_map: Path | None = None
+    palette: Path | None = None
+    any_palette: bool = False
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        faults = [fault for wrong, fault in self._checks() if wrong]
+        if faults:
+            raise SettingsError("; ".join(faults))
+
+    def _checks(self) -> tuple[tuple[bool, str], ...]:
+        """What may be wrong with the options, and whether it is."""
+        return (
+            (
+                self.reduce_labels + self.binary + (self.label_map is not None) > 1,
+                "reduce-labels, binary and label-map each say how values are read; give one of them",
+            ),
+            (
+                self.binary and self.pred_label_map is not None,
+                "binary and pred-label-map each say how predictions are read; give one of them",
+            ),
+            (self.workers is not None and self.workers < 1, f"workers is {self.workers}; it is 1 or more"),
+        )
+
+    def labelling(self, predictions: str) -> Labelling:
+        """Whose classes are meant. Raises SettingsError as `find_labelling`."""
+        return find_labelling(self.model, self.classes, self.binary, predictions)
+
+    def pairing(self, **others: Any) -> PairingOptions:
+        """How files are found and named. Raises SettingsError for a list that cannot be read."""
+        wanted = read_list(self.list) if self.list else None
+        return PairingOptions(
+            self.pair, wanted, self.gt_pattern, self.pred_pattern, **{"allow_missing": self.allow_missing, **others}
+        )
+
+    def meanings(self, space: LabelSpace, colored: bool) -> tuple[Meaning, Meaning]:
+        """What values mean in ground truth and in predictions; `colored`: whether the colours of classes are known.
+
+        Raises SettingsError for files that cannot be read, and for a value that is both ignored and a class.
+        """
+        colors = read_palette(self.palette, space) if self.palette else color_codes(space)
+        sides: dict[str, Any] = {
+            "binary": self.binary,
+            "colors": colors | MASK_COLORS if self.binary else colors,
+            "checked": colored and not self.any_palette,
+        }
+        table = read_label_map(self.label_map, space) if self.label_map else None
+        truth = Meaning(
+            space, frozenset(self.ignore), table, self.reduce_labels, conventional=not (table or self.binary), **sides
+        )
+        if space.ignore in self.ignore and space.ignore in truth.scheme().class_values:
+            raise SettingsError(f"{space.ignore} is both a class and ignored in ground truth; leave one of them away")
+        table = read_label_map(self.pred_label_map, space) if self.pred_label_map else None
+        return truth, Meaning(space, table=table, **sides)
