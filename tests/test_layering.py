@@ -17,6 +17,7 @@ ALLOWED = {
     "stream": FOUNDATION | {"models", "weights", "engine", "stream"},
     "scoring": FOUNDATION | {"scoring"},
     "training": FOUNDATION | {"models", "weights", "scoring", "stream", "training"},
+    "hha": FOUNDATION | {"stream", "hha"},
     "__main__": {"cli"},
     "building": FOUNDATION | {"engine", "stream", "weights", "building"},
     "deploy": FOUNDATION | {"building", "engine", "stream", "weights", "deploy"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "runs": FOUNDATION | {"building", "deploy", "engine", "stream"},
     "estimates": FOUNDATION | {"deploy", "runs", "stream"},
     "cli": FOUNDATION
-    | {"api", "building", "deploy", "estimates", "runs", "cli", "models", "weights", "engine", "stream"}
+    | {"api", "building", "deploy", "estimates", "hha", "runs", "cli", "models", "weights", "engine", "stream"}
     | {"scoring", "training"},
 }
 

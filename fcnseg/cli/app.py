@@ -9,7 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from fcnseg import __version__
-from fcnseg.cli import bench, build_engine, diff, doctor, engines, export, models, run, score, status, view, weights
+from fcnseg.cli import (
+    bench,
+    build_engine,
+    diff,
+    doctor,
+    engines,
+    export,
+    hha,
+    models,
+    run,
+    score,
+    status,
+    view,
+    weights,
+)
 from fcnseg.cli.console import Errors
 from fcnseg.errors import FcnsegError
 
@@ -35,6 +49,7 @@ app.add_typer(engines.app, name="engines")
 app.command("export")(export.export)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
+app.command("hha")(hha.hha)
 app.command("models")(models.models)
 app.add_typer(weights.app, name="weights")
 

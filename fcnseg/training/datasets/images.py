@@ -41,7 +41,7 @@ class Item:
 class LabelledImages(Dataset[Sample]):
     """Images and label maps in files, read as `fcnseg run` and `fcnseg score` read them.
 
-    `meanings` say how the label maps of each head are read. Files of one image are open only while they are read.
+    `meanings` say how the label maps of each head are read. Only HDF5 files stay open between reads, in each process.
     """
 
     def __init__(self, items: Sequence[Item], meanings: Mapping[str, Meaning]) -> None:

@@ -1,0 +1,82 @@
+"""`fcnseg hha`: depth maps to the HHA images that models with such an input take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcnseg.cli.console import err, out, shown
+from fcnseg.cli.options import AsJson, Quiet
+
+
+def hha(
+    depth: Annotated[
+        str,
+        typer.Argument(metavar="DEPTH", help="A folder of depth maps, one file, an archive, or FILE.h5::/NAME."),
+    ],
+    camera: Annotated[
+        str, typer.Option("--camera", "-c", metavar="nyud|K.json", help="The camera whose depth it is, see above.")
+    ],
+    out_folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the HHA images go, as PNG.")],
+    depth_scale: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="How many units of depth a metre has.",
+            show_default="1000 (mm) in images, 1 (m) in .npy and HDF5",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encode depth as HHA: horizontal disparity, height above ground, angle with gravity (Gupta et al. 2014).
+
+    Models with an hha input (nyud-fcn32s-hha, nyud-fcn32s-color-hha) take these images with `fcnseg run --hha DIR` and
+    in training. DEPTH are 16-bit PNGs in millimetres (others with --depth-scale: 5000 for TUM RGB-D), .npy arrays
+    H x W in metres, or datasets such as nyu_depth_v2_labeled.mat::/depths. The direction of gravity is estimated for
+    each image from its floors and walls; the camera must be held upright within 45 degrees.
+
+    The camera is nyud (the Kinect of NYUDv2, 640 x 480, not cropped), or a JSON file with pixels:
+    {"fx": 519, "fy": 519, "cx": 320, "cy": 240} or {"K": [[519, 0, 320], [0, 519, 240], [0, 0, 1]]}; with "width" and
+    "height" images of another size are refused.
+
+    Missing depth (0, NaN) takes the nearest measured value; surfaces are fitted to measured pixels alone. Images that
+    fail are named, the others done, and the exit code is 3.
+
+    \b
+    Examples:
+      fcnseg hha depth/ --camera nyud --out hha/
+      fcnseg hha nyu_depth_v2_labeled.mat::/depths --camera nyud --out hha/
+      fcnseg hha depth/ --camera K.json --depth-scale 5000 --out hha/
+      fcnseg run photos/ --hha hha/ --model nyud-fcn32s-color-hha --out masks/
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from fcnseg.hha.camera import find_camera
+    from fcnseg.hha.files import encode_files
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=err(), disable=quiet or not err().is_terminal) as bar:
+        task = bar.add_task("hha", total=None)
+        summary = encode_files(
+            depth,
+            find_camera(camera),
+            out_folder,
+            depth_scale,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for failure in summary.failures:
+        err().print(f"{shown(failure.key)}: {failure.reason}", markup=False)
+    if as_json:
+        import json
+
+        failures = [{"key": f.key, "stage": f.stage, "reason": f.reason} for f in summary.failures]
+        typer.echo(
+            json.dumps({"total": summary.total, "done": summary.done, "failed": summary.failed, "failures": failures})
+        )
+    else:
+        failed = f", {summary.failed} failed" if summary.failed else ""
+        out().print(f"{summary.done} HHA images in {shown(str(out_folder))}{failed}", markup=False)
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,148 @@
+"""Depth to HHA: horizontal disparity, height above ground, angle of the surface with gravity.
+
+The encoding is that of Gupta, Girshick, Arbelaez & Malik, "Learning Rich Features from RGB-D Images for Object
+Detection and Segmentation", ECCV 2014, section 3, with the scales of their release (`saveHHA.m`), which the published
+HHA networks were trained on; the direction of gravity is estimated as in Gupta, Arbelaez & Malik, "Perceptual
+Organization and Recognition of Indoor Scenes from RGB-D Images", CVPR 2013, section 3.1.
+
+| channel | stored | 0..255 |
+|---|---|---|
+| 0 | disparity | 31000 / depth in cm, of depths from 1 m: 255 is 1.2 m and nearer |
+| 1 | height | cm above the ground: the lowest point, or 1.3 m below the camera where all is above 0.9 m below it |
+| 2 | angle | degrees between gravity and the normal away from the camera, + 38: floor 38, walls 128, ceiling 218 |
+
+Camera coordinates are x right, y down, z forward; gravity is near (0, 1, 0) in an upright image.
+
+Missing depth (0, negative, NaN or infinite) is taken from the nearest measured pixel for disparity and height; normals
+are fitted to measured pixels only, and where there are too few the nearest normal is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt, uniform_filter
+
+from fcnseg.errors import ImageError
+from fcnseg.hha.camera import Camera
+
+Array = NDArray[Any]
+
+DISPARITY_CM = 31_000.0
+NEAREST_CM = 100.0
+ANGLE_SHIFT = 38.0
+
+LOWEST_GROUND_CM = -90.0
+USUAL_GROUND_CM = -130.0
+
+FINE_RADIUS, COARSE_RADIUS = 3, 10
+"""Half windows, px, of the normals that are encoded, and of those that gravity is estimated from."""
+
+GRAVITY_ROUNDS = ((45.0, 5), (15.0, 5))
+"""How far, in degrees, normals may be from (anti)parallel or perpendicular to gravity to count, and how often."""
+
+FLAT_SHARE = 1e-3
+"""Directions whose eigenvalues differ by less than this share of the normals are equally good."""
+
+LEAST_SPREAD = 1e-3
+"""The least determinant of the covariance of pixel positions, px^4, that a plane is fitted to."""
+
+PLAUSIBLE_M = (0.05, 100.0)
+
+
+def encode(depth: Array, camera: Camera) -> NDArray[np.uint8]:
+    """HHA, uint8 H x W x 3, of a depth map H x W in metres (see above for missing values).
+
+    Raises ImageError if it is not of the camera's size, holds no depth or too little for any surface, or has a median
+    that no room or street has, which means another unit.
+    """
+    camera.check(*depth.shape)
+    measured = np.isfinite(depth) & (depth > 0)
+    if not measured.any():
+        raise ImageError("no pixel has a depth")
+    median = float(np.median(depth[measured]))
+    if not PLAUSIBLE_M[0] <= median <= PLAUSIBLE_M[1]:
+        raise ImageError(f"the median depth is {median:.4g} m; --depth-scale says how many units a metre has")
+    filled = nearest(np.where(measured, depth, 0.0).astype(np.float64), measured)
+    gravity = gravity_direction(normals(filled, measured, camera, COARSE_RADIUS))
+    fine = normals(filled, measured, camera, FINE_RADIUS)
+    angle = np.degrees(np.arccos(np.clip(nearest(fine, np.isfinite(fine[..., 0])) @ gravity, -1, 1)))
+    height = -(points(filled, camera) @ gravity) * 100
+    lowest = float(height.min())
+    ground = lowest if lowest <= LOWEST_GROUND_CM else USUAL_GROUND_CM
+    disparity = DISPARITY_CM / np.maximum(filled * 100, NEAREST_CM)
+    channels = np.stack([disparity, height - ground, angle + ANGLE_SHIFT], -1)
+    return np.asarray(np.floor(np.clip(channels, 0, 255) + 0.5), np.uint8)
+
+
+def points(depth: Array, camera: Camera) -> Array:
+    """Camera coordinates H x W x 3 of each pixel, in the unit of `depth` H x W."""
+    rows, columns = np.indices(depth.shape, np.float64)
+    return np.stack([(columns - camera.cx) / camera.fx * depth, (rows - camera.cy) / camera.fy * depth, depth], -1)
+
+
+def normals(depth: Array, measured: NDArray[np.bool_], camera: Camera, radius: int) -> Array:
+    """Unit normals H x W x 3, pointing away from the camera; NaN where there are too few measured pixels.
+
+    On a plane the inverse of depth is an affine function of the pixel's position; its least-squares fit over the
+    measured pixels of the window of (2 radius + 1)^2 around each pixel gives the normal.
+    """
+    rows, columns = np.indices(depth.shape, np.float64)
+    rows, columns = rows - camera.cy, columns - camera.cx
+    weight = measured.astype(np.float64)
+    inverse = weight / depth
+
+    def mean(values: Array) -> Array:
+        return np.asarray(uniform_filter(values, 2 * radius + 1, mode="constant"))
+
+    count = mean(weight)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v, q = (mean(values) / count for values in (weight * columns, weight * rows, inverse))
+        uu = mean(weight * columns**2) / count - u * u
+        uv = mean(weight * columns * rows) / count - u * v
+        vv = mean(weight * rows**2) / count - v * v
+        uq = mean(inverse * columns) / count - u * q
+        vq = mean(inverse * rows) / count - v * q
+        spread = uu * vv - uv * uv
+        along_u, along_v = (uq * vv - vq * uv) / spread, (vq * uu - uq * uv) / spread
+        found = np.stack([along_u * camera.fx, along_v * camera.fy, q - along_u * u - along_v * v], -1)
+        found /= np.linalg.norm(found, axis=-1, keepdims=True)
+    found[~(spread > LEAST_SPREAD) | (count * (2 * radius + 1) ** 2 < 2.5)] = np.nan
+    return found
+
+
+def gravity_direction(found: Array) -> Array:
+    """The direction of gravity, a unit vector, from normals H x W x 3 (NaN where unknown).
+
+    Starts from (0, 1, 0). In each round the normals near to parallel with it are those of floors, those near to
+    perpendicular of walls, and it becomes the direction most parallel to the first and perpendicular to the second:
+    the eigenvector of the smallest eigenvalue of the walls' scatter matrix minus the floors'. Where several directions
+    are equally good (a single wall shows) it turns no further than it must. Raises ImageError without any normal.
+    """
+    known = found[np.isfinite(found).all(-1)]
+    if not len(known):
+        raise ImageError("too few neighbouring pixels have a depth to tell any surface")
+    gravity = np.array([0.0, 1.0, 0.0])
+    for degrees, rounds in GRAVITY_ROUNDS:
+        for _ in range(rounds):
+            cosine = np.abs(known @ gravity)
+            floors = known[cosine > np.cos(np.radians(degrees))]
+            walls = known[cosine < np.sin(np.radians(degrees))]
+            values, vectors = np.linalg.eigh(walls.T @ walls - floors.T @ floors)
+            best = vectors[:, values <= values[0] + FLAT_SHARE * len(known)]
+            turned = best @ (best.T @ gravity)
+            length = float(np.linalg.norm(turned))
+            if length > FLAT_SHARE:
+                gravity = turned / length
+    return gravity
+
+
+def nearest(values: Array, known: NDArray[np.bool_]) -> Array:
+    """`values` H x W (x C), where they are not known those of the nearest pixel that is."""
+    if known.all():
+        return values
+    rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    taken: Array = values[rows, columns]
+    return taken

@@ -1,0 +1,155 @@
+"""`fcnseg hha` as typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcnseg.hha import encode, find_camera
+from tests.conftest import Outcome
+from tests.training.data_sets import matlab73, put
+
+Command = Callable[..., Outcome]
+
+K = {"fx": 40, "fy": 41, "cx": 19.5, "cy": 14.5, "width": 40, "height": 30}
+
+
+def camera(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "K.json").write_text(json.dumps(K))
+    return folder / "K.json"
+
+
+def depth_map(seed: int) -> np.ndarray:
+    """Millimetres, 30 x 40: a slanted surface."""
+    rows, columns = np.mgrid[:30, :40]
+    return np.asarray(1500 + 20 * rows + 5 * columns + 100 * seed, np.uint16)
+
+
+def save(path: Path, values: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def written(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)
+
+
+def test_a_folder_is_encoded_and_mirrored(fcnseg: Command, tmp_path: Path) -> None:
+    own = camera(tmp_path)
+    for i, name in enumerate(("a", "b/c")):
+        save(tmp_path / "depth" / f"{name}.png", depth_map(i))
+    np.save(tmp_path / "depth/d.npy", depth_map(2) / 1000)
+    done = fcnseg("hha", tmp_path / "depth", "--camera", own, "--out", tmp_path / "hha")
+    assert done.code == 0
+    assert "3 HHA images" in done.out
+    for i, name in enumerate(("a", "b/c", "d")):
+        expected = encode(depth_map(i) / 1000, find_camera(str(own)))
+        np.testing.assert_array_equal(written(tmp_path / "hha" / f"{name}.png"), expected)
+    again = fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "hha", "--json", "--quiet")
+    assert json.loads(again.out) == {"total": 3, "done": 3, "failed": 0, "failures": []}
+    assert not again.err
+
+
+def test_the_runs_reader_takes_what_is_written(fcnseg: Command, tmp_path: Path) -> None:
+    from fcnseg.stream.decoding import read_hha
+
+    save(tmp_path / "a.png", depth_map(0))
+    assert fcnseg("hha", tmp_path / "a.png", "-c", camera(tmp_path), "-o", tmp_path / "hha").code == 0
+    np.testing.assert_array_equal(read_hha(tmp_path / "hha/a.png"), written(tmp_path / "hha/a.png"))
+
+
+@pytest.mark.parametrize("scale", [5000, 256])
+def test_another_depth_scale(scale: int, fcnseg: Command, tmp_path: Path) -> None:
+    save(tmp_path / "depth/a.png", np.asarray(depth_map(0) / 1000.0 * scale + 0.5, np.uint16))
+    done = fcnseg(*("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha", "--depth-scale", scale))
+    assert done.code == 0
+    expected = encode(depth_map(0) / 1000, find_camera(str(tmp_path / "K.json"))).astype(int)
+    assert np.abs(written(tmp_path / "hha/a.png") - expected)[5:-5, 5:-5, :2].max() <= 2
+
+
+def test_the_labelled_file_of_nyud(fcnseg: Command, tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:480, :640]
+    depths = np.stack([2 + 0.001 * rows, 3 + 0.001 * columns]).astype(np.float32)  # N x H x W, metres
+    with matlab73(tmp_path / "nyu_depth_v2_labeled.mat") as file:
+        put(file, "images", np.zeros((480, 640, 3, 2), np.uint8))
+        put(file, "depths", depths.transpose(1, 2, 0))
+    source = f"{tmp_path / 'nyu_depth_v2_labeled.mat'}::/depths"
+    assert fcnseg("hha", source, "--camera", "nyud", "--out", tmp_path / "hha").code == 0
+    for i in range(2):
+        expected = encode(depths[i], find_camera("nyud"))
+        np.testing.assert_array_equal(written(tmp_path / f"hha/depths/{i:06}.png"), expected)
+
+
+def test_what_fails_is_named_and_the_rest_done(fcnseg: Command, tmp_path: Path) -> None:
+    save(tmp_path / "depth/good.png", depth_map(0))
+    save(tmp_path / "depth/empty.png", np.zeros((30, 40), np.uint16))
+    save(tmp_path / "depth/large.png", np.full((31, 40), 2000, np.uint16))
+    save(tmp_path / "depth/photo.png", np.zeros((30, 40, 3), np.uint8))
+    (tmp_path / "depth/torn.npy").write_bytes(b"\x93NUMPY")
+    np.save(tmp_path / "depth/cube.npy", np.ones((2, 30, 40)))
+    done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
+    assert done.code == 3
+    assert {path.name for path in (tmp_path / "hha").rglob("*")} == {"good.png"}
+    reasons = dict(line.split(": ", 1) for line in done.err.splitlines())
+    assert set(reasons) == {"empty.png", "large.png", "photo.png", "torn.npy", "cube.npy"}
+    assert "no pixel" in reasons["empty.png"]
+    assert "40 x 31" in reasons["large.png"]
+    assert "one channel" in reasons["photo.png"]
+    assert "2 x 30 x 40" in reasons["cube.npy"]
+    assert "1 HHA images" in done.out
+    assert "5 failed" in done.out
+
+
+def test_usage_that_is_refused(fcnseg: Command, tmp_path: Path) -> None:
+    own = camera(tmp_path)
+    save(tmp_path / "depth/a.png", depth_map(0))
+    before = (tmp_path / "depth/a.png").read_bytes()
+    over = fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "depth")
+    assert over.code == 2
+    assert "depth map itself" in over.error_line
+    assert (tmp_path / "depth/a.png").read_bytes() == before
+    np.save(tmp_path / "depth/a.npy", depth_map(0))
+    twice = fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "hha")
+    assert twice.code == 2
+    assert "a.png and a.npy" in twice.error_line
+    assert not (tmp_path / "hha").exists()
+    assert "nyud" in fcnseg("hha", tmp_path / "depth", "-c", "kinect", "-o", tmp_path / "hha").error_line
+    assert fcnseg("hha", tmp_path / "depth", "-o", tmp_path / "hha").code == 2
+    wrong = fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "hha", "--depth-scale", 0)
+    assert wrong.code == 2
+    assert "--depth-scale" in wrong.error_line
+
+
+def test_nothing_to_encode(fcnseg: Command, tmp_path: Path) -> None:
+    own = camera(tmp_path / "elsewhere")
+    (tmp_path / "depth").mkdir()
+    for source in (tmp_path / "depth", tmp_path / "nowhere"):
+        done = fcnseg("hha", source, "-c", own, "-o", tmp_path / "hha")
+        assert done.code == 1
+        assert str(source) in done.error_line
+
+
+def test_outputs_within_the_source_are_not_inputs(fcnseg: Command, tmp_path: Path) -> None:
+    own = camera(tmp_path)
+    save(tmp_path / "data/a.png", depth_map(0))
+    for _ in range(2):
+        done = fcnseg("hha", tmp_path / "data", "-c", own, "-o", tmp_path / "data/hha")
+        assert done.code == 0
+        assert "1 HHA images" in done.out
+
+
+def test_an_output_that_cannot_be_written(fcnseg: Command, tmp_path: Path) -> None:
+    save(tmp_path / "depth/a.png", depth_map(0))
+    (tmp_path / "hha").write_text("a file")
+    done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
+    assert done.code == 1
+    assert "--out" in done.error_line
