@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +29,13 @@ from fcnseg.stream.names import plain
 from fcnseg.stream.sinks import LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Output
 
-COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+LEVEL = 1
+"""How hard zlib tries: more takes long and gains little."""
+
+COMPRESSION = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": True}
+
+BYTES_AT_ONCE = 64 << 20
+"""How much of label maps of one size is read and compressed together."""
 
 MISSING = "fcnseg:missing"
 """The data set that lists, as pairs of key and reason, the inputs without a result."""
@@ -44,6 +54,31 @@ class Entry(NamedTuple):
 
 Entries = Callable[[], Iterator[Entry]]
 """Lists the inputs anew at each call."""
+
+
+@dataclass(frozen=True)
+class _Assembly:
+    """The file that is made, of which inputs, those of them that are `missing`, the present file or None, and the
+    threads that compress: HDF5 itself has but one."""
+
+    target: h5py.File
+    entries: Entries
+    missing: Mapping[str, str]
+    before: h5py.File | None
+    threads: ThreadPoolExecutor
+
+    def present(self) -> Iterator[Entry]:
+        """The inputs that are not missing."""
+        return (entry for entry in self.entries() if entry.key not in self.missing)
+
+
+def _packed(array: NDArray[Any], chunk: tuple[int, ...], corner: tuple[int, ...]) -> bytes:
+    """The chunk of that shape at that corner of an array, as HDF5 keeps it: with zeros beyond the array's end,
+    shuffled and deflated."""
+    piece = array[tuple(slice(start, start + side) for start, side in zip(corner, chunk, strict=True))]
+    padding = [(0, side - there) for side, there in zip(chunk, piece.shape, strict=True)]
+    values = np.ascontiguousarray(np.pad(piece, padding)).reshape(-1, 1).view(np.uint8)
+    return zlib.compress(values.T.tobytes(), LEVEL)
 
 
 class Volume:
@@ -70,10 +105,11 @@ class Volume:
             partial.parent.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
                 before = stack.enter_context(h5py.File(self.file)) if keep else None
+                threads = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1)))
                 with h5py.File(partial, "w") as target:
                     self._describe(target)
                     for head in self.info.heads:
-                        self._fill(target, head, entries, missing, before)
+                        self._fill(head, _Assembly(target, entries, missing, before, threads))
                     if missing:
                         pairs = [[plain(key), plain(reason)] for key, reason in missing.items()]
                         target.create_dataset(MISSING, data=pairs, dtype=h5py.string_dtype())
@@ -100,16 +136,13 @@ class Volume:
             {"model": info.model, "weights_sha256": info.weights_sha256, "fcnseg": info.versions.get("fcnseg", "")}
         )
 
-    def _fill(
-        self, target: h5py.File, head: str, entries: Entries, missing: Mapping[str, str], before: h5py.File | None
-    ) -> None:
+    def _fill(self, head: str, made: _Assembly) -> None:
         """Write a data set for each input."""
-        for entry in entries():
-            if entry.key not in missing:
-                for suffix, array in self._arrays(head, entry, before).items():
-                    self._check_space(array.nbytes)
-                    name = self._name(head, entry.key) + suffix
-                    self._describe_classes(self._create(target, name, array), head)
+        for entry in made.present():
+            for suffix, array in self._arrays(head, entry, made.before).items():
+                self._check_space(array.nbytes)
+                dataset = self._create(made, self._name(head, entry.key) + suffix, array)
+                self._describe_classes(dataset, head)
 
     def _check_space(self, nbytes: int) -> None:
         if shutil.disk_usage(self.file.parent).free < nbytes + SPARE_BYTES:
@@ -143,9 +176,14 @@ class Volume:
         """The data set of an input; names of HDF5 objects are bytes, as those of files."""
         return os.fsencode(f"{head}/{key}" if len(self.info.heads) > 1 else key)
 
-    def _create(self, target: h5py.File, name: bytes, array: NDArray[Any]) -> h5py.Dataset:
-        chunks = (*array.shape[:-2], *(min(side, 256) for side in array.shape[-2:]))
-        return target.create_dataset(name, data=array, chunks=chunks, **COMPRESSION)
+    def _create(self, made: _Assembly, name: bytes, array: NDArray[Any]) -> h5py.Dataset:
+        chunk = (*array.shape[:-2], *(min(side, 256) for side in array.shape[-2:]))
+        found = made.target.create_dataset(name, array.shape, array.dtype, chunks=chunk, **COMPRESSION)
+        corners = list(product(*(range(0, size, side) for size, side in zip(array.shape, chunk, strict=True))))
+        contents = made.threads.map(lambda corner: _packed(array, chunk, corner), corners)
+        for corner, content in zip(corners, contents, strict=True):
+            found.id.write_direct_chunk(corner, content)
+        return found
 
     def _describe_classes(self, dataset: h5py.Dataset, head: str) -> None:
         """Name the classes, their colours (RGB, K x 3) and the value that marks void."""
@@ -165,7 +203,7 @@ class ProbabilityVolume(Volume):
             self._suffixes = (b"", b".classes")
 
     def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
-        found = np.load(path)
+        found = np.load(path, mmap_mode="r")
         if path.suffix == ".npz":
             return {b"": found["probabilities"], b".classes": found["classes"]}
         return {b"": found}
@@ -184,28 +222,31 @@ class LabelVolume(Volume):
         with Image.open(path) as image:
             return {b"": np.asarray(image).astype(np.uint16 if image.mode.startswith("I") else np.uint8)}
 
-    def _fill(
-        self, target: h5py.File, head: str, entries: Entries, missing: Mapping[str, str], before: h5py.File | None
-    ) -> None:
+    def _fill(self, head: str, made: _Assembly) -> None:
         total, shape = 0, None
-        for entry in entries():
-            here = None if entry.key in missing else self._shape(head, entry, before)
+        for entry in made.entries():
+            here = None if entry.key in made.missing else self._shape(head, entry, made.before)
             if entry.row is None or (shape and here and here != shape):
-                super()._fill(target, head, entries, missing, before)
+                super()._fill(head, made)
                 return
             total, shape = max(total, entry.row + 1), shape or here
         if shape is None:
             return
         space = self.info.heads[head]
         dtype = np.uint8 if space.classes <= 256 else np.uint16
-        whole = target.create_dataset(
+        whole = made.target.create_dataset(
             self._stack(head), (total, *shape), dtype, chunks=(1, *shape), fillvalue=space.ignore, **COMPRESSION
         )
-        for entry in entries():
-            if entry.key not in missing:
-                array = self._arrays(head, entry, before)[b""]
-                self._check_space(array.nbytes)
-                whole[entry.row] = array
+
+        def row(entry: Entry) -> bytes:
+            array = self._arrays(head, entry, made.before)[b""].astype(dtype, copy=False)
+            return _packed(array[None], (1, *array.shape), (0, 0, 0))
+
+        present, row_bytes = made.present(), whole.dtype.itemsize * int(np.prod(shape))
+        while some := list(islice(present, max(1, BYTES_AT_ONCE // row_bytes))):
+            self._check_space(len(some) * row_bytes)
+            for entry, content in zip(some, made.threads.map(row, some), strict=True):
+                whole.id.write_direct_chunk((entry.row, 0, 0), content)
         self._describe_classes(whole, head)
 
     def _stack(self, head: str) -> str:
