@@ -17,6 +17,7 @@ from fcnseg.runs import (
     Outputs,
     RunOptions,
     blank_info,
+    check_earlier_run,
     engine_of,
     flow,
     is_hdf5,
@@ -107,9 +108,11 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
         def look(reference: Reference) -> None:
             formats[PurePosixPath(reference.key).suffix.lower()] += 1
 
-        listing = survey_inputs(options, source, Outputs(options, blank_info(recipe)), hooks, look)
+        outputs = Outputs(options, blank_info(recipe))
+        listing = survey_inputs(options, source, outputs, hooks, look)
         found = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
         engine = stack.enter_context(engine_of(options, hooks))
+        check_earlier_run(options, recipe, engine.info, source, outputs)
         found.largest = engine.info.largest
         places = _spread(listing.total, SAMPLE_WITH_PROBABILITIES if options.probabilities else SAMPLE)
         sampled = _Sampled(source, places)

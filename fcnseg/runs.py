@@ -185,6 +185,8 @@ class Outputs:
         self.folder, self.records = places(options.out)
         self.volumes: list[Volume] = []
         found: list[FileSink] = []
+        if options.overlay:  # first: it refuses images that are too large for it before anything is written of them
+            found.append(OverlaySink(options.overlay, info, options.opacity))
         if is_hdf5(options.out):
             self.volumes.append(LabelVolume(options.out, info))
         else:
@@ -195,9 +197,7 @@ class Outputs:
             )
         elif options.probabilities:
             found.append(NpyProbabilitySink(options.probabilities, info, options.probabilities_dtype, options.top_k))
-        if options.overlay:
-            found.append(OverlaySink(options.overlay, info, options.opacity))
-        self.sinks: list[FileSink] = [*(volume.sink for volume in self.volumes), *found]
+        self.sinks: list[FileSink] = [*found, *(volume.sink for volume in self.volumes)]
 
     @property
     def ledger_file(self) -> Path:
@@ -347,35 +347,65 @@ def open_ledger(
 ) -> Iterator[Ledger]:
     """The ledger of this part, agreed with on what the run is. Raises SettingsError if an earlier run was another."""
     from fcnseg.stream.ledger import Ledger
-    from fcnseg.stream.status import LEDGERS, parts_of
 
     file = outputs.ledger_file
     if options.resume == "overwrite":
         start_over(outputs, file, options.num_parts, hooks)
+    check_parts(options, outputs)
+    with Ledger(file, outputs.folder) as ledger:
+        wanted, here = settings_of(options, recipe, info), surroundings_of(options, info, source)
+        found = ledger.agree(settings=wanted, machine=here, replace=options.resume == "overwrite")
+        if changed := check_agreement(options, found, wanted, here):
+            hooks.on_note(f"going on although {changed}")
+            ledger.note(machine=here)
+        ledger.expect_volumes({volume.staged: volume.file for volume in outputs.volumes})
+        yield ledger
+
+
+def check_earlier_run(
+    options: RunOptions, recipe: Recipe, info: EngineInfo, source: ImageSource, outputs: Outputs
+) -> None:
+    """Look whether `open_ledger` would refuse what an earlier run left, and change nothing."""
+    from fcnseg.stream.ledger import Ledger
+
+    if options.resume == "overwrite":
+        return
+    check_parts(options, outputs)
+    if outputs.ledger_file.exists():
+        with Ledger(outputs.ledger_file, outputs.folder, reading=True) as ledger:
+            found = {name: ledger.fact(name) for name in ("settings", "machine")}
+        if found["settings"] is not None:
+            check_agreement(options, found, settings_of(options, recipe, info), surroundings_of(options, info, source))
+
+
+def check_parts(options: RunOptions, outputs: Outputs) -> None:
+    """Refuse another number of parts than the earlier run's."""
+    from fcnseg.stream.status import LEDGERS, parts_of
+
     others = [p for p in outputs.records.glob(LEDGERS) if parts_of(p) != options.num_parts]
     if others:
         raise SettingsError(
             f"{options.out} was filled in {parts_of(others[0])} parts, not {options.num_parts}; "
             "use the same --num-parts, or --overwrite to start over"
         )
-    with Ledger(file, outputs.folder) as ledger:
-        wanted, here = settings_of(options, recipe, info), surroundings_of(options, info, source)
-        found = ledger.agree(settings=wanted, machine=here, replace=options.resume == "overwrite")
-        if changed := differences(found["settings"], wanted):
-            raise SettingsError(
-                f"{options.out} was made with other settings: {changed}; use the same, another --out, or "
-                "--overwrite to start over"
-            )
-        if changed := differences(found["machine"], here):
-            if options.resume != "continue":
-                raise SettingsError(
-                    f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
-                    "(labels may differ where two classes tie), --overwrite starts over"
-                )
-            hooks.on_note(f"going on although {changed}")
-            ledger.note(machine=here)
-        ledger.expect_volumes({volume.staged: volume.file for volume in outputs.volumes})
-        yield ledger
+
+
+def check_agreement(
+    options: RunOptions, found: Mapping[str, Any], settings: Mapping[str, Any], machine: Mapping[str, Any]
+) -> str:
+    """Refuse other settings than the `found` ones of an earlier run, and another machine unless that is asked for;
+    returns, in words, what of the machine is another then."""
+    if changed := differences(found["settings"], settings):
+        raise SettingsError(
+            f"{options.out} was made with other settings: {changed}; use the same, another --out, or "
+            "--overwrite to start over"
+        )
+    if (changed := differences(found["machine"], machine)) and options.resume != "continue":
+        raise SettingsError(
+            f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
+            "(labels may differ where two classes tie), --overwrite starts over"
+        )
+    return changed
 
 
 def start_over(outputs: Outputs, ledger_file: Path, parts: int, hooks: Hooks) -> None:

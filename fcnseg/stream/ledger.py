@@ -112,8 +112,8 @@ class Ledger:
             if self._writable:
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=NORMAL")
-                self._database.executescript(SCHEMA)
-                self._database.execute(f"PRAGMA user_version={VERSION}")
+            if not found:
+                self._database.executescript(f"{SCHEMA} PRAGMA user_version={VERSION};")
 
     # ------------------------------------------------------------------ facts about the run
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -448,3 +449,67 @@ def test_names_of_every_kind(fcnseg: Command, tiny: TinyModel, tmp_path: Path) -
     names = {os.fsencode(path.relative_to(tmp_path / "masks")) for path in label_maps(tmp_path / "masks")}
     assert names == {os.fsencode(Path(folder, name)) for folder in ("", "a/b") for name in NAMES}
     assert "14 were there already" in fcnseg(*run, "--json").err
+
+
+def test_a_dry_run_says_what_the_run_would_refuse(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcnseg.engine.pytorch as pytorch
+
+    assert run("--num-parts", 2).code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "masks").rglob("*.sqlite")}
+    assert "was filled in 2 parts, not 1" in run("--dry-run").error_line
+    parts = ["--num-parts", 2, "--dry-run"]
+    refused = run(*parts, "--overlay", tmp_path / "drawn")
+    assert (refused.code, "overlay was None" in refused.error_line) == (2, True)
+    assert run(*parts, "--overlay", tmp_path / "drawn", "--overwrite").code == 0
+    assert run(*parts).code == 0
+    monkeypatch.setattr(pytorch.torch, "__version__", "9.9.0")
+    assert "torch was" in run(*parts).error_line
+    assert run(*parts, "--continue").code == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "masks").rglob("*.sqlite")} == before
+
+
+def test_outputs_beside_a_folder_that_is_a_link_are_found_again(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    (tmp_path / "masks").symlink_to(tmp_path / "elsewhere/deep")
+    for said in ("8 label maps", "8 were there already"):
+        assert said in run("--save-probabilities", tmp_path / "probs").err
+
+
+def test_an_overlay_that_is_too_large_leaves_no_label_map(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcnseg.stream.sinks.LONGEST_JPEG", 31)  # px; some of the images are wider
+    done = run("--overlay", tmp_path / "drawn")
+    assert (done.code, "leave out --overlay" in done.err) == (3, True)
+    drawn = sorted(path.relative_to(tmp_path / "drawn").with_suffix("") for path in (tmp_path / "drawn").rglob("*.jpg"))
+    assert len(drawn) == 6
+    assert drawn == sorted(
+        path.relative_to(tmp_path / "masks").with_suffix("") for path in label_maps(tmp_path / "masks")
+    )
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_status_on_media_for_reading_alone(
+    fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path, killed: bool
+) -> None:
+    with mounted(tmp_path / "media", "size=9m") as media:
+        (photos / "bad.png").touch()
+        run = ["run", photos, "--out", media / "masks", "--glob", "*.png", *tiny.arguments]
+        assert fcnseg(*run).code == 3
+        if killed:
+            photograph(photos / "later.png")
+            process = python_fcnseg(*run)
+            log = media / "masks/.fcnseg/ledger.sqlite-wal"
+            while not (log.exists() and log.stat().st_size) and process.poll() is None:
+                time.sleep(0.01)
+            process.kill()
+            process.communicate()
+            assert log.stat().st_size
+        subprocess.run(["mount", "-o", "remount,ro", media], check=True)
+        found = fcnseg("status", media / "masks", "--failures")
+        assert found.code == 3
+        assert "bad.png: load: the file is empty" in found.out
+        assert re.match(r"[89] of (9|10) inputs are done, 1 failed", found.out)
+        assert "being done" not in found.out

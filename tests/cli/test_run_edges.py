@@ -191,3 +191,26 @@ def test_ctrl_c_waits_for_the_import_of_openvino(tmp_path: Path) -> None:
     )
     assert done.stdout == "loaded\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_whose_outputs_cannot_have_room_is_refused(
+    run: Command, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    free = 1_000_000
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 0, free))
+    photograph(photos / "large.png", 400, 300)  # 5 classes of float16: 1.2 MB, the others 12 kB each
+    probabilities = ["--save-probabilities", tmp_path / "probs"]
+    done = run(*probabilities)
+    assert (done.code, "4 images will take about 1.24 MB in" in done.err, "where 1e+06 B" in done.err) == (
+        0,
+        True,
+        False,
+    )
+    free = 40_000
+    assert "images will take" not in run(*probabilities).err  # they are there
+    other = ["--save-probabilities", tmp_path / "more", "--out", tmp_path / "other"]
+    refused = run(*other)
+    assert (refused.code, "--no-space-check" in refused.error_line, "48.3 kB" in refused.error_line) == (1, True, True)
+    assert not (tmp_path / "other").exists()
+    assert run(*other, "--no-space-check").code == 0
