@@ -151,8 +151,8 @@ class Ledger:
                 names = [os.fsencode(key) for key in keys[start : start + KEYS_A_QUERY]]
                 marks = ",".join("?" * len(names))
                 rows = database.execute(f"SELECT * FROM images WHERE key IN ({marks})", names).fetchall()
-                for (key, *row, _), outputs in zip(rows, _outputs([row[-1] for row in rows]), strict=True):
-                    found[os.fsdecode(key)] = Entry(*row, outputs)
+                for row, outputs in zip(rows, _outputs([row[-1] for row in rows]), strict=True):
+                    found[os.fsdecode(row[0])] = Entry._make([*row[1:-1], outputs])
         return found
 
     def claim(self, keys: Iterable[str], owner: str, replaced: Mapping[str, Entry]) -> list[str]:
