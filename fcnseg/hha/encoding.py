@@ -121,17 +121,16 @@ def gravity_direction(found: Array) -> Array:
     the eigenvector of the smallest eigenvalue of the walls' scatter matrix minus the floors'. Where several directions
     are equally good (a single wall shows) it turns no further than it must. Raises ImageError without any normal.
     """
-    known = found[np.isfinite(found).all(-1)]
-    if not len(known):
+    known = np.ascontiguousarray(found[np.isfinite(found[..., 0])].T)
+    if not known.size:
         raise ImageError("too few neighbouring pixels have a depth to tell any surface")
     gravity = np.array([0.0, 1.0, 0.0])
     for degrees, rounds in GRAVITY_ROUNDS:
         for _ in range(rounds):
-            cosine = np.abs(known @ gravity)
-            floors = known[cosine > np.cos(np.radians(degrees))]
-            walls = known[cosine < np.sin(np.radians(degrees))]
-            values, vectors = np.linalg.eigh(walls.T @ walls - floors.T @ floors)
-            best = vectors[:, values <= values[0] + FLAT_SHARE * len(known)]
+            cosine = np.abs(gravity @ known)
+            floors, walls = cosine > np.cos(np.radians(degrees)), cosine < np.sin(np.radians(degrees))
+            values, vectors = np.linalg.eigh((walls * 1.0 - floors) * known @ known.T)
+            best = vectors[:, values <= values[0] + FLAT_SHARE * known.shape[1]]
             turned = best @ (best.T @ gravity)
             length = float(np.linalg.norm(turned))
             if length > FLAT_SHARE:

@@ -290,6 +290,40 @@ def test_a_copy_of_a_training_image_in_validation_is_named(tmp_path: Path) -> No
     assert f"{tmp_path}/train/images/a.png and {tmp_path}/val/images/other.png" in said
 
 
+def test_images_that_only_begin_alike_are_two(tmp_path: Path) -> None:
+    copy = pairs(tmp_path)
+    for split, name, last in (("train", "x", 0), ("train", "y", 1), ("val", "z", 2)):
+        pixels = np.zeros((60, 80, 3), np.uint8)
+        pixels[-1, -1] = last
+        Image.fromarray(pixels).save(tmp_path / split / "images" / f"{name}.bmp")
+        indexed(tmp_path / split / "labels" / f"{name}.png", labels_of(name, 21, size=(60, 80)))
+    assert len(open_samples(copy.data, VOC, "train")) == 4
+    shutil.copy(tmp_path / "train/images/x.bmp", tmp_path / "val/images/z.bmp")
+    assert f"{tmp_path}/train/images/x.bmp and {tmp_path}/val/images/z.bmp" in fault(copy.data, copy.model, "val")
+
+
+def test_label_maps_of_other_kinds(tmp_path: Path) -> None:
+    copy = pairs(tmp_path)
+    values = copy.labels["a"]["labels"]
+    (tmp_path / "train/labels/a.png").unlink()
+    np.save(tmp_path / "train/labels/a.npy", values)
+    colors = np.array([voc_color(i) for i in range(256)], np.uint8)[copy.labels["b/c"]["labels"]]
+    Image.fromarray(colors).save(tmp_path / "train/labels/b/c.png")
+    samples = open_samples(copy.data, VOC, "train")
+    for i, name in enumerate(("a", "b/c")):
+        np.testing.assert_array_equal(samples[i].labels["labels"], copy.labels[name]["labels"])
+    colors[0, 0] = 3, 5, 7
+    Image.fromarray(colors).save(tmp_path / "train/labels/b/c.png")
+    assert re.search(r"c\.png has 1 colour .*\(3, 5, 7\); .*classes\.json", fault(copy.data, copy.model, read=True))
+    np.save(tmp_path / "train/labels/a.npy", values.T)
+    assert "one of them is turned" in fault(copy.data, copy.model)
+    (tmp_path / "train/labels/a.npy").unlink()
+    Image.fromarray(values).save(tmp_path / "train/labels/a.jpg")
+    assert "a.jpg" in fault(copy.data, copy.model)
+    (tmp_path / "train/labels/a.jpg").rename(tmp_path / "train/labels/a.png")
+    assert "JPEG changes labels" in fault(copy.data, copy.model)
+
+
 @pytest.mark.parametrize("name", ["siftflow", "nyud"])
 def test_lists_that_overlap_are_refused(name: str, tmp_path: Path) -> None:
     copy = COPIES[name][1](tmp_path)

@@ -19,7 +19,7 @@ from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.conventions import VARIABLES
 from fcnseg.scoring.counting import read_place
 from fcnseg.scoring.meaning import FOREIGN, Meaning, color_codes
-from fcnseg.scoring.reading import IMAGES, Place, read_map
+from fcnseg.scoring.reading import IMAGES, LOSSY, Place, read_map
 from fcnseg.stream import hdf5
 from fcnseg.stream.decoding import MAX_PIXELS, READERS, OnSize
 from fcnseg.training.samples import Sample
@@ -161,7 +161,7 @@ def read_labels(place: Place, meaning: Meaning) -> Labels:
         codes = read_place(place, meaning)
     except LabelsError as error:
         fault = str(error).partition(";")[0]
-        raise LabelsError(f"{fault}; replace the label map, or see what label maps may be in the README") from error
+        raise LabelsError(f"{fault}; correct the label map, or describe the classes in classes.json") from error
     if (codes == FOREIGN).any():
         raise LabelsError(_foreign(place, codes, meaning))
     ignore = meaning.space.ignore
@@ -194,9 +194,13 @@ def labels_size(place: Place) -> Size | None:
     try:
         if place.dataset:
             return _dataset_size(place.file, place.dataset, suffix == ".mat")
-        if suffix in IMAGES:
+        if suffix in (*IMAGES, *LOSSY):
             with Image.open(place.file) as image:
+                if image.format in ("JPEG", "MPO", "WEBP"):
+                    raise LabelsError(f"{image.format} changes labels, keep them as PNG")
                 return image.height, image.width
+        if suffix == ".npy":
+            return _plane(np.load(place.file, mmap_mode="r").shape)
         if suffix == ".mat":
             return _mat_size(place.file)
     except Exception as error:  # Pillow and SciPy raise all kinds on damaged files
@@ -218,7 +222,10 @@ def _mat_size(file: str) -> Size | None:
 @lru_cache(maxsize=256)
 def _dataset_size(file: str, dataset: str, matlab: bool) -> Size | None:
     with h5py.File(file) as opened:
-        *_, height, width = opened[dataset].shape
-    if width == 3:  # colours
-        return None
-    return (width, height) if matlab else (height, width)
+        size = _plane(opened[dataset].shape)
+    return size[::-1] if size and matlab else size
+
+
+def _plane(shape: tuple[int, ...]) -> Size | None:
+    """The last two axes, None if the last has colours."""
+    return None if shape[-1] == 3 else (shape[-2], shape[-1])

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fcnseg.errors import SourceError
+from fcnseg.files import checksum
 from fcnseg.training.datasets.images import LabelledImages
 
 HELD_OUT = 0.2
 """The share of a data set without splits that is held out for validation."""
 
-HEAD_BYTES = 1 << 16
+START_BYTES = 1 << 12
 
 
 def held_out(names: Sequence[str]) -> set[str]:
@@ -38,14 +39,18 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
 def check_copies(train: LabelledImages, val: LabelledImages) -> None:
     """Raises SourceError that names an image of training whose file is also one of validation, whatever its name."""
     ours, theirs = ([Path(next(iter(item.inputs.values())).file) for item in side.items] for side in (train, val))
-    sizes = {path.stat().st_size for path in ours} & {path.stat().st_size for path in theirs}
-    known = {_content(path): path for path in ours if path.stat().st_size in sizes}
-    for path in theirs:
-        if path.stat().st_size in sizes and (twin := known.get(_content(path))):
-            raise SourceError(f"{twin} and {path} are one image, for training and for validation; take out one of them")
+    for feature in (_size, _start, checksum):  # the costly ones of few
+        shared = {feature(path) for path in ours} & {feature(path) for path in theirs}
+        ours, theirs = ([path for path in side if feature(path) in shared] for side in (ours, theirs))
+    if theirs:
+        twin = next(path for path in ours if checksum(path) == checksum(theirs[0]))
+        raise SourceError(f"{twin} and {theirs[0]} are one image, for training and validation; take out one of them")
 
 
-def _content(path: Path) -> tuple[int, bytes]:
-    """What differs between any two photographs: the file's size, and a hash of its beginning."""
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        return path.stat().st_size, hashlib.blake2b(file.read(HEAD_BYTES)).digest()
+        return file.read(START_BYTES)
