@@ -164,7 +164,8 @@ def diff(
             raise LabelsError(found.reason)
         sums.add(found)
         on_progress(len(sums.images), len(task.images))
-    return sums.result({"before": os.fspath(before), "after": os.fspath(after), **asdict(options)})
+    chosen = {name: value for name, value in asdict(options).items() if name != "workers"}
+    return sums.result({"before": os.fspath(before), "after": os.fspath(after), **chosen})
 
 
 def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-from fcnseg.errors import SettingsError
 from fcnseg.scoring import page
 from fcnseg.scoring.charts import Chart, histogram
 from fcnseg.scoring.counting import read_classes
@@ -28,10 +26,8 @@ def write_diff_report(
     The arguments are those of `diff`; `images` is the folder of the photographs, by default that of the later run.
     Raises SettingsError if a folder that was named is not there.
     """
-    if images is not None and not images.exists():
-        raise SettingsError(f"there is no {images} with images; check the path")
     record = run_record(after)
-    source = images or Path(str((record.get("settings") or {}).get("source", "")) or "none given")
+    photographs = Photographs.of(images, record)
     task = plan_diff(before, after, options)
     space = task.head.labels
     columns, rows = _classes(diff, task)
@@ -52,16 +48,17 @@ def write_diff_report(
             "From class to class", "Each row is one class before: what its pixels are after, in percent.",
             space.names, diff.transitions,
         ),
+        entries=page.largest_entries(diff.transitions, space.names),
         chart=_chart(diff),
         image_columns=["image", "changed, %", "changed", *(["helped", "hurt"] if diff.truth else [])],
         image_rows=[_image_row(n, image) for n, image in enumerate(diff.images[:IMAGES_LISTED])],
         images_more=max(0, len(diff.images) - IMAGES_LISTED),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
-        cases=_cases(diff, task, Photographs(source)),
+        cases=_cases(diff, task, photographs),
         provenance=[
             *page.provenance(run_record(before), "before: "),
             *page.provenance(record, "after: "),
-            ("compared", datetime.now(UTC).isoformat(timespec="seconds")),
+            *page.comparison(diff.settings, {"before": "before", "after": "after", "truth": "ground truth"}),
         ],
     )  # fmt: skip
 
@@ -84,11 +81,11 @@ def _figures(diff: Diff) -> list[tuple[str, str, str]]:
     if diff.truth:
         found = diff.truth
         tiles += [
-            ("Mean IU", page.percent(found.mean_iu[1]), f"before {page.percent(found.mean_iu[0])}"),
+            ("Mean IU", page.percent(found.mean_iu[1], 2), f"before {page.percent(found.mean_iu[0], 2)}"),
             (
                 "Pixel accuracy",
-                page.percent(found.pixel_accuracy[1]),
-                f"before {page.percent(found.pixel_accuracy[0])}",
+                page.percent(found.pixel_accuracy[1], 2),
+                f"before {page.percent(found.pixel_accuracy[0], 2)}",
             ),
             ("Helped", f"{found.helped:,}", "pixels became right"),
             ("Hurt", f"{found.hurt:,}", f"pixels became wrong; {found.neither:,} stayed wrong"),
@@ -103,13 +100,13 @@ def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
     for row in diff.per_class:
         cells = [
             page.name_cell(row.index, row.name, task.head.labels.colors[row.index]),
-            page.share_cell(row.agreement_iu),
+            page.share_cell(row.agreement_iu, 2),
             *(page.count_cell(n) for n in (row.pixels_before, row.pixels_after, row.lost, row.gained)),
         ]
         if row.iu_before is not None and row.iu_after is not None:
             change = row.iu_after - row.iu_before
-            cells += [page.share_cell(row.iu_before), page.share_cell(row.iu_after)]
-            cells.append(Cell(f"{100 * change:+.1f}", change) if change == change else Cell("–"))
+            cells += [page.share_cell(iu, 2) for iu in (row.iu_before, row.iu_after)]
+            cells.append(Cell(f"{100 * change:+.2f}", change) if change == change else Cell("–"))
         rows.append(cells)
     return columns, rows
 

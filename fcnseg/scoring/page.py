@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from fcnseg.scoring.pictures import data_uri
 
 LEVELS = 32
 """Steps of the heat map's scale."""
+
+ENTRIES = 15
+"""How many of the largest entries of a matrix are listed."""
 
 MOST_CELLS = 64
 """Classes up to which a heat map is a table; beyond, it is a picture."""
@@ -76,9 +81,9 @@ def render(file: Path, template: str, **values: Any) -> None:
         opened.write(text.encode(errors="backslashreplace"))
 
 
-def share_cell(value: float) -> Cell:
+def share_cell(value: float, digits: int = 1) -> Cell:
     """A share 0..1 as a percentage with a bar."""
-    return Cell("–") if math.isnan(value) else Cell(f"{100 * value:.1f}", value, round(value, 4))
+    return Cell("–") if math.isnan(value) else Cell(f"{100 * value:.{digits}f}", value, round(value, 4))
 
 
 def count_cell(value: int) -> Cell:
@@ -96,9 +101,9 @@ def css_color(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """A share 0..1 for reading."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f} %"
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 
 def span(interval: tuple[float, float] | None) -> str:
@@ -119,6 +124,19 @@ def heat_map(title: str, note: str, names: Sequence[str], counts: NDArray[np.int
         for name, share, level in zip(names, shares, levels, strict=True)
     )
     return Heat(title, note, tuple(names), rows, None)
+
+
+def largest_entries(counts: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """Where a K x K matrix has most beside its diagonal: row, column, pixels, and their share of the row in percent."""
+    beside = counts.copy()
+    np.fill_diagonal(beside, 0)
+    sums = counts.sum(1)
+    found = []
+    for place in beside.ravel().argsort(kind="stable")[::-1][:ENTRIES]:
+        i, j = divmod(int(place), len(names))
+        if beside[i, j]:
+            found.append((names[i], names[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.3g}"))
+    return found
 
 
 def _cell_text(share: float) -> str:
@@ -160,9 +178,23 @@ def provenance(record: Mapping[str, Any], name: str = "") -> list[tuple[str, str
         "engine": engine.get("backend"),
         "device": engine.get("device"),
         "precision": engine.get("precision"),
-        "agreement with the fp32 network": percent(verification["agreement"]) if "agreement" in verification else None,
+        "agreement with the fp32 network": percent(verification.get("agreement")),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
         "predicted": record.get("ended"),
         "predicted by": (record.get("host") or {}).get("processor"),
     }
-    return [(f"{name}{key}", str(value)) for key, value in found.items() if value]
+    return [(f"{name}{key}", str(value)) for key, value in found.items() if value not in (None, "", "–")]
+
+
+def comparison(settings: Mapping[str, Any], sides: Mapping[str, str]) -> list[tuple[str, str]]:
+    """How label maps were compared: `sides` names the settings that say which, and what they are called."""
+    from fcnseg import __version__
+
+    passed_by = {"classes", "head", "model", *sides}
+    chosen = {k: v for k, v in settings.items() if k not in passed_by and v not in (None, False, [], (), [""])}
+    return [
+        *((title, str(settings[name])) for name, title in sides.items() if settings[name]),
+        ("compared", datetime.now(UTC).isoformat(timespec="seconds")),
+        ("compared by", f"fcnseg {__version__}, Python {platform.python_version()}, {platform.platform()}"),
+        *((f"setting: {name.replace('_', ' ')}", str(value)) for name, value in chosen.items()),
+    ]

@@ -7,11 +7,12 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fcnseg.errors import SettingsError
 from fcnseg.labels import LabelSpace
 from fcnseg.overlays import overlay
 from fcnseg.scoring.confusion import Map
@@ -61,6 +62,17 @@ class Photographs:
         elif folder and folder.is_file():
             self.by_path = {folder.stem: folder}
         self.by_stem = {path.rpartition("/")[2]: file for path, file in self.by_path.items()}
+
+    @classmethod
+    def of(cls, images: Path | None, record: Mapping[str, Any]) -> Photographs:
+        """Those of a folder, or else of the images of the run with this record.
+
+        Raises SettingsError if a folder that was named is not there.
+        """
+        if images is not None and not images.exists():
+            raise SettingsError(f"there is no {images} with images; check the path")
+        source = (record.get("settings") or {}).get("source")
+        return cls(images or (Path(str(source)) if source else None))
 
     def find(self, key: str, height: int, width: int) -> NDArray[np.uint8] | None:
         """The upright RGB pixels of an image, H x W x 3, if it is there in that size."""

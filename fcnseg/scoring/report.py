@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fcnseg.errors import SettingsError
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring import page
 from fcnseg.scoring.charts import Chart, band_curve, histogram, reliability_curve
@@ -24,8 +18,6 @@ from fcnseg.scoring.score import ScoreOptions, Task, plan
 
 SHOWN_EACH = 3
 """How many of the worst, the median and the best images are shown."""
-
-CONFUSED = 15
 
 TITLES = {"left": "Ground truth", "right": "Prediction", "wrong": "Errors", "photo": "Photograph"}
 
@@ -55,11 +47,8 @@ def write_report(
     The arguments are those of the score; `images` is the folder of the photographs, by default that of the run which
     made the predictions. Raises SettingsError if a folder that was named is not there.
     """
-    if images is not None and not images.exists():
-        raise SettingsError(f"there is no {images} with images; check the path")
     record = run_record(predictions)
-    source = images or Path(str((record.get("settings") or {}).get("source", "")) or "none given")
-    photographs = Photographs(source)
+    photographs = Photographs.of(images, record)
     heads = [
         _head(score.heads.get(task.head.name, score), task, photographs, len(score.heads) > 1)
         for task in plan(predictions, truth, options)
@@ -70,22 +59,11 @@ def write_report(
         title=f"Segmentation score: {score.settings['model'] or 'labels'}",
         summary=f"{predictions} compared with {truth}",
         heads=heads,
-        provenance=[*page.provenance(record), *_settings(score)],
+        provenance=[
+            *page.provenance(record),
+            *page.comparison(score.settings, {"predictions": "predictions", "truth": "ground truth"}),
+        ],
     )
-
-
-def _settings(score: Score) -> list[tuple[str, str]]:
-    from fcnseg import __version__
-
-    plain = {"classes", "predictions", "truth", "head", "model"}
-    chosen = {k: v for k, v in score.settings.items() if v not in (None, False, (), []) and k not in plain}
-    return [
-        ("predictions", str(score.settings["predictions"])),
-        ("ground truth", str(score.settings["truth"])),
-        ("scored", datetime.now(UTC).isoformat(timespec="seconds")),
-        ("scored by", f"fcnseg {__version__}, Python {platform.python_version()}, {platform.platform()}"),
-        *((f"setting: {name.replace('_', ' ')}", str(value)) for name, value in chosen.items()),
-    ]
 
 
 def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> HeadReport:
@@ -100,7 +78,7 @@ def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> 
         columns=columns,
         rows=rows,
         heat=page.heat_map("Confusion matrix", note, space.names, score.confusion),
-        confused=_confused(score.confusion, space.names),
+        confused=page.largest_entries(score.confusion, space.names),
         charts=_charts(score, f", {task.head.name}" if several else ""),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
         cases=_cases(score, task, photographs),
@@ -176,18 +154,6 @@ def _classes(score: Score, space: LabelSpace) -> tuple[list[str], list[list[Cell
             cells.append(page.share_cell(float("nan") if row.boundary_iu is None else row.boundary_iu))
         rows.append([*cells, page.count_cell(row.pixels), page.count_cell(row.predicted_pixels)])
     return columns, rows
-
-
-def _confused(counts: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    sums = counts.sum(1)
-    found: list[tuple[str, str, str, str]] = []
-    for place in wrong.ravel().argsort(kind="stable")[::-1][:CONFUSED]:
-        i, j = divmod(int(place), len(names))
-        if wrong[i, j]:
-            found.append((names[i], names[j], f"{wrong[i, j]:,}", f"{100 * wrong[i, j] / sums[i]:.1f}"))
-    return found
 
 
 def _cases(score: Score, task: Task, photographs: Photographs) -> list[Case]:

@@ -77,6 +77,25 @@ def test_a_run_and_itself_do_not_differ(tmp_path: Path) -> None:
     assert (found.changed, found.agreement, found.identical_images) == (0, 1.0, 3)
 
 
+def test_any_number_of_processes_gives_the_same(tmp_path: Path) -> None:
+    before, after, truth = runs(tmp_path)
+    found = [diff(before, after, DiffOptions(classes="4", truth=truth, workers=n)).as_dict() for n in (1, 2)]
+    assert found[0] == found[1]
+
+
+def test_ground_truth_is_read_as_the_score_reads_it(tmp_path: Path) -> None:
+    before, after, truth = runs(tmp_path)
+    direct = diff(before, after, DiffOptions(classes="4", truth=truth))
+    (tmp_path / "map.txt").write_text("\n".join(f"{value + 20}: {value}" for value in range(4)))
+    for name in NAMES:
+        values = maps(tmp_path, name)[2]
+        save(tmp_path / f"ids/{name}_ids.png", np.where(values == 255, 255, values + 20).astype(np.uint8))
+    options = DiffOptions(
+        classes="4", truth=str(tmp_path / "ids"), gt_pattern="{stem}_ids.png", label_map=tmp_path / "map.txt"
+    )
+    assert diff(before, after, options).truth == direct.truth
+
+
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     before, after, truth = runs(tmp_path)
     Path(after, "b.png").unlink()
@@ -119,7 +138,8 @@ def test_the_page_loads_sorts_and_flips(tmp_path: Path) -> None:
             header.click()
             header.click()
             assert table.locator("tbody th").all_inner_texts() == ["a", "b", "c"]
+            assert page.get_by_role("region", name="What changed most").locator("tbody tr").count() == 4
             case = page.locator("figure.case").first
             case.get_by_role("button", name="Changes").click()
-            assert case.locator("img.wrong").is_visible()
+            assert case.locator(".wrong img").is_visible()
             assert (page.locator("dt", has_text="Helped").count() == 1) == (options.truth is not None)

@@ -70,17 +70,17 @@ def test_classes_sort_by_every_column(file: Path) -> None:
 def test_pictures_flip_by_slider_buttons_and_key(file: Path) -> None:
     with opened(file) as page:
         case = page.locator("figure.case").first
-        right = case.locator("img.right")
+        right = case.locator(".right")
         slider = case.locator("input")
         slider.fill("20")
         assert "20%" in right.evaluate("e => getComputedStyle(e).clipPath")
         case.get_by_role("button", name="Errors").click()
-        assert case.locator("img.wrong").is_visible()
+        assert case.locator(".wrong img").is_visible()
         assert not right.is_visible()
         assert slider.is_disabled()
         case.locator("button").first.focus()
         page.keyboard.press("f")  # on to the photograph
-        assert case.locator("img.photo").is_visible()
+        assert case.locator(".photo img").is_visible()
         assert case.get_by_role("button", name="Photograph").get_attribute("aria-pressed") == "true"
         assert case.locator("img").first.evaluate("e => e.naturalWidth") == SIZE[1]
 
@@ -102,10 +102,14 @@ def test_dark_and_light_can_be_read(file: Path) -> None:
 
 
 def test_print_shows_all_pictures_and_no_controls(file: Path) -> None:
-    with opened(file) as page:
+    with opened(file, viewport={"width": 718, "height": 1000}) as page:  # A4 with Chromium's margins
         page.emulate_media(media="print")
         assert not page.locator(".controls").first.is_visible()
         assert all(image.is_visible() for image in page.locator("figure.case img").all())
+        names = page.locator("figure.case").first.locator(".view span")
+        assert names.all_inner_texts() == ["Ground truth", "Prediction", "Errors", "Photograph"]
+        for table in page.locator("table").all():  # nothing is cut off at the paper's edge
+            assert table.evaluate("e => e.getBoundingClientRect().right") <= 718 or not table.is_visible()
 
 
 def test_a_screen_reader_finds_names_and_tables(file: Path) -> None:
@@ -145,7 +149,7 @@ def test_a_thousand_images_stay_small(tmp_path: Path) -> None:
 def test_no_photographs_are_no_fault(tmp_path: Path) -> None:
     with opened(report(tmp_path, 2, photographs=False)) as page:
         assert page.locator("figure.case").count() == 2
-        assert page.locator("img.photo").count() == 0
+        assert page.locator(".photo img").count() == 0
     options = ScoreOptions(classes=str(tmp_path / "classes.txt"))
     sides = str(tmp_path / "pred"), str(tmp_path / "gt")
     with pytest.raises(SettingsError, match="nowhere"):
