@@ -223,7 +223,7 @@ def nyud_original(folder: Path, model: str = "nyud-fcn32s-color-d") -> Copy:
     """`nyu_depth_v2_labeled.mat`: MATLAB v7.3 as MATLAB writes it, cells as references; 894 labels, here 80."""
     names = [f"{i:06}" for i in range(4)]
     copy = Copy(folder, model, {"train": [names[2], names[0]], "val": [names[1], names[3]]}, {})
-    copy.splits["test"] = copy.splits["val"]
+    copy.splits |= {"test": copy.splits["val"], "trainval": copy.splits["train"]}
     mapping = np.arange(80) % 40 + 1
     raw = [np.where((v := labels_of(n, 40)) == 255, 0, v + 1 + 40 * (sum(n.encode()) % 2)) for n in names]
     for name in names:
@@ -302,6 +302,44 @@ def hdf5_split(folder: Path) -> Copy:
     return copy
 
 
+def hdf5_matlab(folder: Path) -> Copy:
+    """Saved by MATLAB with -v7.3: axes reversed."""
+    copy = Copy(folder / "own.mat", "voc-fcn8s", {"train": ["000001", "000002"], "val": ["000000"]}, {})
+    names = ["000000", "000001", "000002"]
+    copy.labels = {name: {"labels": labels_of(name, 21)} for name in names}
+    with matlab73(copy.data) as file:
+        put(file, "images", np.stack([pixels_of(name) for name in names]).transpose(1, 2, 3, 0))
+        put(file, "labels", np.stack([copy.labels[name]["labels"] for name in names]).transpose(1, 2, 0))
+        file["split"] = ["val", "train", "train"]
+    return copy
+
+
+def hdf5_modalities(folder: Path) -> Copy:
+    copy = Copy(folder / "data.h5", "nyud-fcn32s-color-hha", {"train": ["b", "c"], "val": ["a"]}, {})
+    folder.mkdir(parents=True, exist_ok=True)
+    with h5py.File(copy.data, "w") as file:
+        for name in "abc":
+            file[f"images/{name}"] = pixels_of(name)
+            file[f"hha/{name}"] = pixels_of(f"hha {name}")
+            copy.labels[name] = {"labels": labels_of(name, 40)}
+            file[f"labels/{name}"] = copy.labels[name]["labels"]
+        file["split"] = ["val", "train", "train"]
+    return copy
+
+
+def hdf5_heads(folder: Path) -> Copy:
+    copy = Copy(folder / "data.h5", "siftflow-fcn8s", {"train": ["000000"], "val": ["000001"]}, {})
+    names = ["000000", "000001"]
+    copy.labels = {name: {"semantic": labels_of(name, 33), "geometric": labels_of(name, 3)} for name in names}
+    folder.mkdir(parents=True, exist_ok=True)
+    with h5py.File(copy.data, "w") as file:
+        file["images"] = np.stack([pixels_of(name) for name in names])
+        for head in ("semantic", "geometric"):
+            file[f"labels/{head}"] = np.stack([copy.labels[name][head] for name in names])
+        file["split"] = ["train", "val"]
+    return copy
+
+
 COPIES: dict[str, tuple[str, Callable[[Path], Copy]]] = {
     "pairs": ("pairs", pairs),
     "pairs-inside": ("pairs", pairs_inside),
@@ -318,5 +356,8 @@ COPIES: dict[str, tuple[str, Callable[[Path], Copy]]] = {
     "nyud-original-hha": ("nyud", lambda folder: nyud_original(folder, "nyud-fcn32s-color-hha")),
     "hdf5-groups": ("hdf5", hdf5_groups),
     "hdf5-split": ("hdf5", hdf5_split),
+    "hdf5-matlab": ("hdf5", hdf5_matlab),
+    "hdf5-modalities": ("hdf5", hdf5_modalities),
+    "hdf5-heads": ("hdf5", hdf5_heads),
 }
 """The kind that each must be recognised as, and what writes it."""

@@ -339,6 +339,8 @@ def test_a_fifth_is_held_out_by_the_hash_of_its_name() -> None:
     assert abs(len(chosen) / 2000 - HELD_OUT) < 0.03
     assert held_out(names[::-1]) == chosen
     assert held_out(names[:900]) == chosen & set(names[:900])  # none changes sides as images are added
+    assert all(0 < len(held_out(names[:i])) < i for i in range(2, 30))
+    assert all(len(held_out([f"{i} a", f"{i} b"])) == 1 for i in range(100))
     assert chosen & set(names[:10]) == {"photo 5", "photo 6", "photo 8"}  # whatever the machine
 
 

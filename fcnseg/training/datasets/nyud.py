@@ -49,7 +49,10 @@ def _segmentation(data: Path) -> Path | None:
 
 def open_nyud(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     """One of "train", "val", "test", or "trainval", which is both lists where it has none of its own; of the original
-    file "train" and "test", of which "val" is another name. Raises SourceError for what is missing."""
+    file "train" (the release's "trainval", which is another name for it) and "test" (or "val").
+
+    Raises SourceError for what is missing.
+    """
     original = _original(data)
     return _from_folder(data, recipe, split) if original is None else _from_original(original, recipe, split)
 
@@ -104,7 +107,7 @@ def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
         )
     splits = {name: _variable(file.parent / "splits.mat", f"{name}Ndxs") for name in ("train", "test")}
     check_disjoint(map(str, splits["train"]), map(str, splits["test"]), f"{file.parent}/splits.mat")
-    chosen = splits.get("test" if split == "val" else split)
+    chosen = splits.get({"trainval": "train", "val": "test"}.get(split, split))
     if chosen is None:
         raise SourceError(f"{file.parent}/splits.mat has no split {split}; it has train and test")
     count = _count(file)

@@ -17,13 +17,13 @@ START_BYTES = 1 << 12
 
 
 def held_out(names: Sequence[str]) -> set[str]:
-    """The names that validation gets: those whose hash is below HELD_OUT of its range, and always one at least.
+    """The names that validation gets: those whose hash is below HELD_OUT of its range, but at least one, and not all.
 
-    A name's side does not change as images are added (unless it was the only one held out).
+    So no name changes sides as others are added, as soon as there are more than a few.
     """
     ranks = {name: int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape")).digest()) for name in names}
-    chosen = {name for name, rank in ranks.items() if rank < HELD_OUT * (1 << 512)}
-    return chosen or set(sorted(names, key=ranks.__getitem__)[:1])
+    count = sum(rank < HELD_OUT * (1 << 512) for rank in ranks.values())
+    return set(sorted(ranks, key=ranks.__getitem__)[: min(max(count, 1), len(names) - 1)])
 
 
 def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
