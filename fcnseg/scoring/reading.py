@@ -23,6 +23,9 @@ MAPS = (*IMAGES, *LOSSY, ".npy", ".npz", ".mat")
 """The suffixes of files that hold one label map each; lossy ones are listed, so that reading them can say why not."""
 VOLUMES = (".h5", ".hdf5", ".hdf")
 
+RANKED = ".classes"
+"""How the names of datasets end that say whose the probabilities beside them are."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -226,7 +229,7 @@ def places_in_volume(file: str, name: str = "") -> dict[str, Place]:
     """The maps of an HDF5 file, or of one of its groups or datasets: where each is, by its name.
 
     A dataset H x W is one map; whole numbers N x H x W are N, floats K x H x W one map's probabilities, and
-    N x K x H x W those of N. Raises LabelsError if it cannot be read or holds none.
+    N x K x H x W those of N. Beside the probabilities of the most probable classes lie these, as NAME.classes. Raises LabelsError if it cannot be read or holds none.
     """
     import h5py
 
@@ -259,7 +262,8 @@ def has_member(file: str, name: str) -> bool:
 
 def _members(file: str, path: str, node: Any) -> dict[str, Place]:
     floats = node.dtype.kind == "f"
-    if node.dtype.kind not in "biuf" or node.ndim not in (2, 3, 4):
+    best = node.name.removesuffix(RANKED)
+    if node.dtype.kind not in "biuf" or node.ndim not in (2, 3, 4) or (best != node.name and best in node.file):
         return {}
     colors = node.dtype == np.uint8 and node.shape[-1] == 3
     if node.ndim - (1 if floats or colors else 0) == 2:
@@ -274,6 +278,8 @@ def _from_volume(place: Place) -> RawMap:
 
     with h5py.File(place.file) as h5:
         node = h5[place.dataset]
+        if ranked := h5.get(f"{place.dataset}{RANKED}"):
+            return RawMap(ranked[0], confidence=node[0])
         values = node[()] if place.number is None else node[place.number]
         if place.file.lower().endswith(".mat"):  # column by column
             values = values.swapaxes(-1, -2)

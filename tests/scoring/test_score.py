@@ -194,10 +194,13 @@ def test_the_most_probable_classes_alone_are_calibrated_too(tmp_path: Path) -> N
     (tmp_path / "pred").mkdir()
     classes, probabilities = np.array([[[0, 2, 1]]], np.uint8), np.array([[[0.75, 0.5, 1]]], np.float16)
     np.savez(tmp_path / "pred/x.npz", classes=classes, probabilities=probabilities)
-    score = scored(tmp_path / "pred", tmp_path / "gt", classes="3")
-    assert score.pixel_accuracy == 0.5
-    assert score.calibration is not None
-    assert score.calibration.expected_error == pytest.approx((0.25 + 0.5) / 2)
+    with h5py.File(tmp_path / "top.h5", "w") as h5:
+        h5["x.jpg"], h5["x.jpg.classes"] = probabilities, classes
+    for predictions in (tmp_path / "pred", tmp_path / "top.h5"):
+        score = scored(predictions, tmp_path / "gt", classes="3")
+        assert score.pixel_accuracy == 0.5
+        assert score.calibration is not None
+        assert score.calibration.expected_error == pytest.approx((0.25 + 0.5) / 2)
 
 
 # ---------------------------------------------------------------------- pairing
