@@ -22,7 +22,7 @@ from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.pairing import find_maps, read_list
 from fcnseg.scoring.reading import Place
 from fcnseg.stream.folders import CompanionFolder, Folder
-from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth
+from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
 from fcnseg.training.datasets.splits import check_copies, check_disjoint, held_out
 from fcnseg.types import Failure, Reference
 
@@ -45,8 +45,11 @@ PlaceOf = Callable[[str], Path]
 
 def is_camvid(data: Path, recipe: Recipe) -> bool:
     """Whether a folder has SegNet's layout, or that of pairs where the recipe has CamVid's classes."""
-    names = tuple(name.lower().replace(" ", "") for name in recipe.heads[0].labels.names)
-    return (data / "trainannot").is_dir() or (names == CAMVID and is_pairs(data, recipe))
+    return (data / "trainannot").is_dir() or (_has_camvid_classes(recipe) and is_pairs(data, recipe))
+
+
+def _has_camvid_classes(recipe: Recipe) -> bool:
+    return tuple(name.lower().replace(" ", "") for name in recipe.heads[0].labels.names) == CAMVID
 
 
 def is_pairs(data: Path, recipe: Recipe) -> bool:
@@ -56,10 +59,11 @@ def is_pairs(data: Path, recipe: Recipe) -> bool:
 
 
 def open_camvid(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """CamVid's 11 classes; 11 is void. Raises SourceError as `open_pairs` does."""
-    void = {len(CAMVID)}
+    """As `open_pairs`; for a recipe of CamVid's 11 classes 11 is void. Raises SourceError as that does."""
+    void = {len(CAMVID)} if _has_camvid_classes(recipe) else set[int]()
     if not (data / "trainannot").is_dir():
         return open_pairs(data, recipe, split, void)
+    only_color(recipe, "CamVid")
 
     def found(name: str) -> LabelledImages:
         listed = data / f"{name}.txt"
