@@ -229,7 +229,8 @@ def places_in_volume(file: str, name: str = "") -> dict[str, Place]:
     """The maps of an HDF5 file, or of one of its groups or datasets: where each is, by its name.
 
     A dataset H x W is one map; whole numbers N x H x W are N, floats K x H x W one map's probabilities, and
-    N x K x H x W those of N. Beside the probabilities of the most probable classes lie these, as NAME.classes. Raises LabelsError if it cannot be read or holds none.
+    N x K x H x W those of N. Beside the probabilities of the most probable classes lie these, as NAME.classes.
+    Raises LabelsError if it cannot be read or holds none.
     """
     import h5py
 
