@@ -163,7 +163,8 @@ class Hdf5:
             seen.add(h5py.h5o.get_info(group.id).addr)
             names = list(group)
         for name in names:
-            path, raw = f"{group.name.rstrip('/')}/{name}", name.encode("utf-8", "surrogateescape")
+            raw = os.fsencode(name)
+            path = f"{group.name.rstrip('/')}/{os.fsdecode(raw)}"
             try:
                 if group.id.links.get_info(raw).type == h5py.h5l.TYPE_EXTERNAL:
                     yield Failure(path[1:], "list", "a link to another file")

@@ -1,5 +1,7 @@
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -437,3 +439,59 @@ def test_the_stamp_follows_the_file_and_folders_may_be_called_like_datasets(tmp_
     folder.mkdir()
     Image.fromarray(COLOR[0]).save(folder / "a.png")
     assert [found.key for found in open_source(folder)] == ["a.png"]
+
+
+HEAPS = {
+    "as it is": {},
+    "in chunks": {"chunks": (3,)},
+    "compressed": {"chunks": (2,), "compression": "gzip", "shuffle": True},
+}
+
+READING = """
+import sys
+from fcnseg.errors import FcnsegError
+from fcnseg.stream.sources import open_source
+for i, name in enumerate(sys.argv[1:]):
+    try:
+        source = open_source(name)
+        for reference in source:
+            print(i, source.load(reference).size)
+    except FcnsegError as error:
+        print(i, error)
+"""
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_damaged_heap_is_an_error_and_no_endless_loop(tmp_path: Path, zeros: bool) -> None:
+    """The HDF5 library walks such heaps for ever, so they are read in another process."""
+    names = []
+    for number, options in enumerate(HEAPS.values()):
+
+        def fill(file: h5py.File, options: dict[str, object] = options) -> None:
+            data = file.create_dataset("x", (4,), h5py.vlen_dtype(np.uint8), **options)
+            for i, content in enumerate(FILES):
+                data[i] = np.frombuffer(content, np.uint8)
+
+        path = write(tmp_path / f"{number}.h5", fill, matlab=bool(number))
+        content = bytearray(path.read_bytes())
+        heap = content.index(b"GCOL")
+        if zeros:
+            content[heap + 16 : heap + 4096] = bytes(4080)
+        path.write_bytes(content)
+        names.append(f"{path}::x")
+    command = [sys.executable, "-c", READING, *names]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    lines = done.stdout.splitlines()
+    if zeros:
+        assert len(lines) == len(HEAPS)
+        assert all("a heap of values of variable length is damaged" in line for line in lines)
+    else:
+        assert lines == [f"{i} (5, 7)" for i in range(len(HEAPS)) for _ in FILES]
+
+
+def test_names_of_any_bytes_are_listed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", lambda file: file.create_group("g").update({b"caf\xe9": COLOR[0], "ü": COLOR[1]}))
+    source = open_source(f"{path}::g")
+    found = {os.fsencode(reference.key): source.load(reference).inputs["color"] for reference in references(source)}
+    assert found.keys() == {b"g/caf\xe9", "g/ü".encode()}
+    assert np.array_equal(found[b"g/caf\xe9"], COLOR[0])
