@@ -85,3 +85,9 @@ class DownloadError(FcnsegError):
 
 class EngineError(FcnsegError):
     """The device, precision or memory does not allow a model to run."""
+
+
+class TrainingError(FcnsegError):
+    """Training cannot go on: the loss is no number, or memory ran out."""
+
+    exit_code = 1

@@ -21,6 +21,7 @@ from fcnseg.cli import (
     run,
     score,
     status,
+    train,
     view,
     weights,
 )
@@ -44,6 +45,7 @@ app.command("status")(status.status)
 app.command("score")(score.score)
 app.command("diff")(diff.diff)
 app.command("view")(view.view)
+app.command("train")(train.train)
 app.command("build-engine")(build_engine.build_engine)
 app.add_typer(engines.app, name="engines")
 app.command("export")(export.export)

@@ -1,142 +1,300 @@
-"""A plain training loop: whole batches of random views, AdamW, one cycle of the learning rate, averaged weights."""
+"""The training of one stage: steps, learning rates, the running average, validation.
+
+All that is random in a step follows from the seed, the stage and the step's number, so a stage goes on from any step
+as if it had never stopped: its state is the weights, the optimiser's and the number.
+"""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
-from fcnseg.files import whole_file
+from fcnseg.engine.graph import LabelGraph
+from fcnseg.errors import TrainingError
 from fcnseg.models.fcn import FCN
-from fcnseg.scoring.confusion import Counts, confusion, mean_iu
-from fcnseg.training.pairs import VOID, Pair, Views
+from fcnseg.recipes import Recipe
+from fcnseg.scoring.confusion import Counts, confusion
+from fcnseg.training.batches import Batch, Step, steps
+from fcnseg.training.losses import counted, jaccard_loss, pixel_loss
+from fcnseg.training.processes import ALONE, Processes
+from fcnseg.training.regimes import Regime
+from fcnseg.training.samples import Samples
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: the learning rate warms up to `peak_rate` and falls to zero over the run."""
+class Machine:
+    """Where and how a training runs; none of it changes what is computed beyond float rounding.
 
-    epochs: int
-    batch: int = 8
-    peak_rate: float = 3e-3
-    weight_decay: float = 2e-2
-    average_decay: float = 0.998
-    seed: int = 0
-    validate_every: int = 10
+    `most` is how many images go through the network at once (fewer take less memory; their gradients are summed).
+    """
+
+    device: torch.device
+    processes: Processes = ALONE
+    workers: int = 0
+    most: int = 8
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports after each epoch; `mean_iu` (0..1) only where it validated."""
+    """One step done: its number from 1, of how many, the epoch it lies in, the rate, and the loss over its images."""
 
-    epoch: int
+    step: int
+    steps: int
+    epoch: float
+    rate: float
     loss: float
-    seconds: float
-    mean_iu: float | None
+
+
+class ScoreModel(nn.Module):
+    """The network behind its preprocessing: images by modality in, scores of every head out."""
+
+    def __init__(self, network: FCN, recipe: Recipe) -> None:
+        super().__init__()
+        self.graph = LabelGraph(network, recipe)
+
+    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """As `LabelGraph.scores`."""
+        return self.graph.scores(*images)
 
 
 class Trainer:
-    """Trains `network` on `pairs`. Mean is B, G, R (0..255), subtracted from the B, G, R image."""
+    """Trains the recipe's `network` by `regime` on `samples`; `class_weights` by head, K each, or none for all 1."""
 
     def __init__(
-        self, network: FCN, mean_bgr: tuple[float, ...], weights: Tensor, views: Views, plan: Schedule
+        self,
+        network: FCN,
+        recipe: Recipe,
+        regime: Regime,
+        samples: Samples,
+        *,
+        stage: int = 0,
+        seed: int = 0,
+        machine: Machine,
+        class_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.network = network.to(memory_format=torch.channels_last)
-        averaging = get_ema_multi_avg_fn(plan.average_decay)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(network, multi_avg_fn=averaging, use_buffers=True)
-        self.mean = torch.tensor(mean_bgr)[:, None, None]
-        self.class_weights, self.views, self.plan = weights, views, plan
-        decayed = [p for n, p in network.named_parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for n, p in network.named_parameters() if p.requires_grad and p.ndim == 1]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=plan.peak_rate, weight_decay=plan.weight_decay)
-        self.epoch = 0
+        self.recipe, self.regime, self.samples, self.machine = recipe, regime, samples, machine
+        self.stage, self.seed, self.step = stage, seed, 0
+        self.steps = regime.steps_of(stage, len(samples))
+        self.network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if machine.processes.count > 1 and machine.device.type == "cuda":
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
+        self.ignore = {head.name: head.labels.ignore for head in recipe.heads}
+        self.class_weights = {k: v.to(machine.device) for k, v in (class_weights or {}).items()}
+        model = ScoreModel(self.network, recipe).to(machine.device)
+        self.model = DistributedDataParallel(model) if machine.processes.count > 1 else model
+        self.average = None
+        if regime.average:
+            self.average = AveragedModel(self.network, multi_avg_fn=running_average(regime.average), use_buffers=True)
+        self.optimiser = optimiser_of(self.network, regime)
 
-    def prepare(self, pixels: Tensor) -> Tensor:
-        """The network's input from RGB pixels ... x 3 x H x W in 0..255."""
-        return pixels.float().flip(-3) - self.mean
+    # ------------------------------------------------------------------ training
 
-    def run(
-        self, pairs: list[Pair], validation: list[Pair], checkpoint: Path, report: Callable[[Progress], None]
-    ) -> None:
-        """Train to the end of the schedule, from `checkpoint` if it exists; saves there after each epoch."""
-        if checkpoint.exists():
-            self._restore(torch.load(checkpoint, weights_only=True))
-        while self.epoch < self.plan.epochs:
-            start = time.monotonic()
-            loss = self._train_epoch(pairs)
-            self.epoch += 1
-            last = self.epoch == self.plan.epochs
-            iu = mean_iu(self.validate(validation)) if last or self.epoch % self.plan.validate_every == 0 else None
-            self._save(checkpoint)
-            report(Progress(self.epoch, loss, time.monotonic() - start, iu))
+    def run(self) -> Iterator[Progress]:
+        """Train to the end of the stage, one step each time the next value is asked for.
 
-    def _train_epoch(self, pairs: list[Pair]) -> float:
-        self.network.train()
-        generator = torch.Generator().manual_seed(self.plan.seed * 100_003 + self.epoch)
-        torch.manual_seed(self.plan.seed * 100_003 + self.epoch)
-        order = torch.randperm(len(pairs), generator=generator).tolist()
-        batches = [order[i : i + self.plan.batch] for i in range(0, len(order), self.plan.batch)]
-        total = 0.0
-        for index, batch in enumerate(batches):
-            for group in self.optimiser.param_groups:
-                group["lr"] = self._rate((self.epoch + index / len(batches)) / self.plan.epochs)
-            total += self._step([pairs[i] for i in batch], generator)
-        return total / len(batches)
+        Raises TrainingError where the loss is no longer a number or memory runs out, naming the step and its images.
+        """
+        self.model.train()
+        row = steps(
+            self.samples,
+            self.regime,
+            (self.seed, self.stage),
+            self.step,
+            self.steps,
+            self.machine.processes,
+            self.machine.workers,
+            self.machine.most,
+        )
+        for step in row:
+            with self._explained(step):
+                loss = self._step(step)
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is {loss} at {self._where(step)}")
+            self.step += 1
+            epoch = self.step * self.regime.batch / len(self.samples)
+            yield Progress(self.step, self.steps, epoch, self._rate(), loss)
 
-    def _rate(self, done: float) -> float:
-        """One cycle: a tenth of the run up to the peak, then down a cosine."""
-        rise = 0.1
-        if done < rise:
-            return self.plan.peak_rate * (0.04 + 0.96 * done / rise)
-        return self.plan.peak_rate * 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
-
-    def _step(self, pairs: list[Pair], generator: torch.Generator) -> float:
-        views = [self.views(pair, generator) for pair in pairs]
-        x = self.prepare(torch.stack([v[0] for v in views])).contiguous(memory_format=torch.channels_last)
-        y = torch.stack([v[1] for v in views])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            (scores,) = self.network(x)
-        loss = F.cross_entropy(scores.float(), y, self.class_weights, ignore_index=VOID)
+    def _step(self, step: Step) -> float:
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.stage, self.step)).generate_state(1)[0]))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate() * group["multiple"]
+        share = self._shares(step)
+        images = sum(len(batch.names) for batch in step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        total = torch.zeros((), device=self.machine.device)
+        for number, batch in enumerate(step, 1):
+            with self._gradients_shared(number == len(step)):
+                loss = self._loss(batch, share, len(batch.names) / images)
+                (loss * self.machine.processes.count).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if self.regime.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.regime.clip)
         self.optimiser.step()
-        self.average.update_parameters(self.network)
-        return loss.item()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return float(self.machine.processes.total(total))
+
+    def _shares(self, step: Step) -> dict[str, float]:
+        """What one counted pixel of each head weighs in the loss of the whole step, in all processes."""
+        if not self.regime.normalise:
+            return dict.fromkeys(self.ignore, 1.0)
+        counts = torch.stack(
+            [
+                torch.stack([counted(b.labels[h], i, self.class_weights.get(h)) for b in step]).sum()
+                for h, i in self.ignore.items()
+            ]
+        )
+        counts = self.machine.processes.total(counts.to(self.machine.device, torch.float64))
+        return {head: 1 / max(float(n), 1e-9) for head, n in zip(self.ignore, counts, strict=True)}
+
+    def _loss(self, batch: Batch, share: Mapping[str, float], part: float) -> Tensor:
+        """A batch's part of the step's loss; `part` is its share of this process's images."""
+        device = self.machine.device
+        images = [batch.inputs[name].to(device, non_blocking=True) for name in self.recipe.modalities]
+        with self._arithmetic():
+            scores = self.model(*images)
+        loss = torch.zeros((), device=device)
+        for (head, ignore), found in zip(self.ignore.items(), scores, strict=True):
+            labels = batch.labels[head].to(device, non_blocking=True)
+            loss = loss + pixel_loss(found, labels, ignore, self.class_weights.get(head)) * share[head]
+            if self.regime.jaccard:
+                overlap = jaccard_loss(found, labels, ignore)
+                loss = loss + overlap * (self.regime.jaccard * part / self.machine.processes.count)
+        return loss
+
+    def _rate(self) -> float:
+        rate, done = self.regime.rate_of(self.stage), self.step / self.steps
+        if self.regime.schedule == "poly":
+            return float(rate * (1 - min(done, 1.0)) ** 0.9)
+        if self.regime.schedule == "cycle":
+            rise = 0.1
+            if done < rise:
+                return rate * (0.04 + 0.96 * done / rise)
+            return rate * 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+        return rate
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self.regime.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.machine.device.type, dtype=torch.bfloat16)
+
+    def _gradients_shared(self, now: bool) -> AbstractContextManager[Any]:
+        """Processes exchange their gradients once a step, with those of its last batch."""
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not now else nullcontext()
+
+    @contextmanager
+    def _explained(self, step: Step) -> Iterator[None]:
+        """Out of memory as an error that says what to change."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            out = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+            if not out:
+                raise
+            fewer = "--micro-batch 1" if self.machine.most > 1 else "a smaller --crop"
+            raise TrainingError(f"out of memory at {self._where(step)}; try {fewer}, or --precision bf16") from error
+
+    def _where(self, step: Step) -> str:
+        names = [name for batch in step for name in batch.names]
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        return f"step {self.step + 1} of stage {self.recipe.architecture.stride}s ({', '.join(names[:4])}{more})"
+
+    # ------------------------------------------------------------------ what it gives
+
+    @property
+    def result(self) -> FCN:
+        """The network that counts: of averaged weights where the regime averages."""
+        return self.average.module if self.average is not None else self.network  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def validate(self, pairs: list[Pair]) -> Counts:
-        """The confusion matrix of the averaged weights over whole images, K x K."""
-        self.average.eval()
-        classes = self.network.spec.heads[0].classes
-        counts = torch.zeros(classes, classes, dtype=torch.int64).numpy()
-        for pair in pairs:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                (scores,) = self.average(self.prepare(pair.pixels[None]))
-            counts += confusion(pair.labels.numpy(), scores[0].argmax(0).byte().numpy(), classes)
-        return counts
+    def validate(self, samples: Samples, each: Callable[[], None] = lambda: None) -> dict[str, Counts]:
+        """The confusion matrices of the result over whole images, K x K by head; processes share the images."""
+        network = self.result.eval()
+        graph = LabelGraph(network, self.recipe).to(self.machine.device)
+        counts = {h.name: np.zeros((h.labels.classes,) * 2, np.int64) for h in self.recipe.heads}
+        mine = self.machine.processes
+        for index in range(mine.rank, len(samples), mine.count):
+            sample = samples[index]
+            images = (torch.from_numpy(sample.inputs[m])[None].to(self.machine.device) for m in self.recipe.modalities)
+            with self._arithmetic():
+                maps = graph(*images)
+            for head, found in zip(self.recipe.heads, maps, strict=True):
+                truth, predicted = sample.labels[head.name], found[0].cpu().numpy()
+                counts[head.name] += confusion(truth, predicted, head.labels.classes, head.labels.ignore)
+            each()
+        network.train(self.average is None)
+        return {
+            head: mine.total(torch.from_numpy(table).to(self.machine.device)).cpu().numpy()
+            for head, table in counts.items()
+        }
 
-    def _save(self, path: Path) -> None:
-        state = {
-            "epoch": self.epoch,
+    # ------------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Any]:
+        """All that going on takes; see the module for what is random."""
+        return {
+            "step": self.step,
             "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
             "optimiser": self.optimiser.state_dict(),
         }
-        with whole_file(path) as file:
-            torch.save(state, file)
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.epoch = state["epoch"]
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.step = state["step"]
         self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+def running_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """How weights are averaged: with `decay` in the long run, and faster over the first steps, so that the start is
+    forgotten in short trainings too."""
+
+    @torch.no_grad()
+    def update(average: Sequence[Tensor], current: Sequence[Tensor], steps: Tensor | int) -> None:
+        n = float(steps)
+        share = 1 - min(decay, (1 + n) / (10 + n))
+        for kept, new in zip(average, current, strict=True):
+            kept.lerp_(new.to(kept.dtype), share) if kept.is_floating_point() else kept.copy_(new)
+
+    return update
+
+
+def optimiser_of(network: FCN, regime: Regime) -> torch.optim.Optimizer:
+    """The regime's optimiser of what may learn; each group says by how much its rate is multiplied."""
+    learn = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    weights = [p for _, p in learn if p.ndim > 1]
+    biases = [p for _, p in learn if p.ndim == 1]
+    decay = regime.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "multiple": 1.0, "weight_decay": decay},
+        {"params": biases, "multiple": regime.bias_rate, "weight_decay": decay if regime.bias_decay else 0.0},
+    ]
+    if regime.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=regime.rate, momentum=regime.momentum)
+    return torch.optim.AdamW(groups, lr=regime.rate, betas=(regime.momentum, 0.999))
+
+
+def balanced_weights(samples: Samples, head: str, classes: int, ignore: int, power: float) -> Tensor:
+    """Class weights K: (median share of the labelled pixels / own share) to `power`, within 1/2 and 3; 1 for classes
+    that do not occur."""
+    pixels = np.zeros(classes, np.int64)
+    for index in range(len(samples)):
+        labels = samples[index].labels[head]
+        pixels += np.bincount(labels[labels != ignore].ravel(), minlength=classes)
+    shares = torch.from_numpy(pixels / max(pixels.sum(), 1)).float()
+    present = shares > 0
+    weights = torch.ones(classes)
+    weights[present] = (shares[present].median() / shares[present]).pow(power).clamp(0.5, 3.0)
+    return weights

@@ -23,11 +23,12 @@ class Sample:
 class Samples(Protocol):
     """A data set: a map-style `torch.utils.data.Dataset` that can be pickled to worker processes.
 
-    `names` are the samples' names in their order. Reading one raises a FcnsegError that names the file and its fault.
+    Reading one raises a FcnsegError that names the file and its fault.
     """
 
     @property
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """One for each sample, in their order."""
 
     def __len__(self) -> int: ...
 

@@ -54,7 +54,7 @@ def fit(file: TensorFile, recipe: Recipe, *, transplant: bool = False, conventio
     for name, array in matched.tensors.items():
         _check_finite(file, name, array)
         file.forget()
-    tensors = {name: _separated(array, name) for name, array in matched.tensors.items()}
+    tensors = {name: separated(array, name) for name, array in matched.tensors.items()}
     convention = convention or convention_of(file)
     if convention == "torchvision":
         first = next(iter(tensors)).rpartition(".")[0]
@@ -65,7 +65,7 @@ def fit(file: TensorFile, recipe: Recipe, *, transplant: bool = False, conventio
     return Fitted(tensors, matched.initialised, dense, convention)
 
 
-def _separated(array: Array, name: str) -> Array:
+def separated(array: Array, name: str) -> Array:
     """A deconvolution whose kernels mix no classes as K x 1 x k x k; anything else as it is."""
     if not name.startswith("upscore") or array.shape[1] == 1:
         return array

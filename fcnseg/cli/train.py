@@ -1,0 +1,257 @@
+"""`fcnseg train`: from labelled images to a model that the other commands take."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fcnseg.cli.console import err, out, shown
+from fcnseg.cli.options import Config, Quiet
+
+if TYPE_CHECKING:
+    from fcnseg.training.stages import Hooks, Plan, Trained
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", "-d", help="Labelled images: a folder with images/ and labels/, FILE.h5, VOC, SBD, NYUDv2, ..."
+        ),
+    ],
+    out_: Annotated[
+        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run: model, log, checkpoint.")
+    ],
+    regime: Annotated[
+        str,
+        typer.Option(
+            metavar="modern|paper|heavy|FILE.toml", help="How to train; the options below change single values."
+        ),
+    ] = "modern",
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Begin with these weights: an ImageNet classifier, another FCN, a run's checkpoint.pt. Twice for late "
+            "fusion, in the order of the streams.",
+            show_default="the model's own",
+        ),
+    ] = None,
+    scratch: Annotated[bool, typer.Option("--scratch", help="Begin with random weights.")] = False,
+    expand_classes: Annotated[
+        bool, typer.Option("--expand-classes", help="Keep the scores of a start of fewer classes; the new ones follow.")
+    ] = False,
+    val: Annotated[
+        Path | None, typer.Option(help="Validate on this data set instead of the validation part of --data.")
+    ] = None,
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Train on this data set too (repeatable); it must have the same classes.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="What --data is.", show_default="by its layout")] = None,
+    split: Annotated[str, typer.Option(help="The part to train on.")] = "train",
+    val_split: Annotated[str, typer.Option(help="The part to validate on.")] = "val",
+    epochs: Annotated[float | None, typer.Option(min=0, help="Passes over the data, in every stage.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of every stage, instead of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")] = None,
+    micro_batch: Annotated[
+        int, typer.Option(min=1, help="Images at once; the gradients of a step's images are summed.")
+    ] = 8,
+    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    crop: Annotated[str | None, typer.Option(metavar="WxH|off", help="Train on random views of this size.")] = None,
+    staged: Annotated[
+        bool | None, typer.Option("--staged/--at-once", help="32s, 16s, 8s one after the other, or the last at once.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(metavar="fp32|bf16", help="Arithmetic of the trunk.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to train.")] = "auto",
+    workers: Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Processes that read images.")] = None,
+    validate_every: Annotated[
+        float, typer.Option(min=0, metavar="EPOCHS", help="Epochs between validations.", show_default="20 a stage")
+    ] = 0.0,
+    save_every: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Between checkpoints.")] = 600.0,
+    log_every: Annotated[int, typer.Option(min=1, metavar="STEPS", help="Between rows of the log.")] = 20,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in a folder that holds a run.")] = False,
+    config: Config = None,  # noqa: ARG001 - read by its callback
+    quiet: Quiet = False,
+) -> None:
+    """Train the network of RECIPE on labelled images.
+
+    The data set brings its classes (classes.txt in its folder, a name a line), or has the recipe's. Stopped at any
+    moment, the same command goes on; RUN/model.toml is a recipe that run, build-engine and score take as it stands,
+    RUN/log.csv and RUN/tensorboard hold the curves. Several GPUs: torchrun --nproc-per-node N -m fcnseg train ...
+
+    \b
+    Regimes:
+      modern  own data, small or large: at once, random views, AdamW, averaged weights
+      paper   Long, Shelhamer & Darrell 2015: staged, batch 20, momentum 0.9
+      heavy   the authors' release: staged, batch 1, momentum 0.99, unnormalised loss
+
+    \b
+    Examples:
+      fcnseg train street-fcn8s --data mine/ --out runs/mine
+      fcnseg run photos/ --model runs/mine/model.toml --out masks/
+      fcnseg train voc-fcn8s --data VOCdevkit/ --regime heavy --weights VGG_ILSVRC_16_layers.caffemodel --out runs/voc
+      fcnseg train street-fcn8s --data mine/ --out runs/mine2 --scratch --crop 352x288 --epochs 120
+    """
+    from fcnseg.training.loop import Machine
+    from fcnseg.training.planning import TrainOptions, plan_training
+    from fcnseg.training.processes import joined, own_device
+
+    changes = {
+        "epochs": epochs,
+        "steps": steps,
+        "batch": batch_size,
+        "rate": rate,
+        "crop": _crop(crop),
+        "staged": staged,
+        "precision": precision,
+    }
+    options = TrainOptions(
+        recipe=recipe,
+        data=data,
+        out=out_,
+        regime=regime,
+        changes={name: value for name, value in changes.items() if value is not None},
+        weights=tuple(weights or ()),
+        scratch=scratch,
+        expand_classes=expand_classes,
+        also=tuple(also or ()),
+        validation=val,
+        kind=kind,
+        split=split,
+        validation_split=val_split,
+        seed=seed,
+        validate_every=validate_every,
+        save_every=save_every,
+        log_every=log_every,
+    )
+    where = own_device(device)
+    with joined(where) as mine:
+        plan = plan_training(options)
+        if workers is None:
+            workers = min(8, os.cpu_count() or 1) if where.type == "cuda" else 0
+        machine = Machine(where, mine, workers, micro_batch)
+        with _stopping() as stop, _display(plan, quiet or not mine.first, stop) as hooks:
+            from fcnseg.training.stages import train as run
+
+            trained = run(plan, machine, hooks, overwrite)
+    _conclude(plan, trained, mine.first)
+
+
+def _crop(text: str | None) -> list[int] | None:
+    from fcnseg.errors import SettingsError
+
+    if text is None:
+        return None
+    if text == "off":
+        return [0, 0]
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise SettingsError(f"--crop is {text!r}; give WIDTHxHEIGHT in px, or off")
+    return [int(height), int(width)]
+
+
+class _Stop:
+    """Whether the user asked to stop."""
+
+    asked = False
+
+
+@contextmanager
+def _stopping() -> Iterator[_Stop]:
+    """The first Ctrl-C (or SIGTERM) ends the training after its step; a second one ends it at once."""
+    stop = _Stop()
+
+    def ask(*_: object) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _display(plan: Plan, quiet: bool, stop: _Stop) -> Iterator[Hooks]:
+    """A bar of the stage's steps with the remaining time, and a line a validation; only the lines where standard error
+    is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from fcnseg.training.stages import Hooks
+
+    console = err()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TextColumn("{task.fields[images]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet or not console.is_terminal,
+    )
+    task = bar.add_task("", total=None, images="")
+    at = {"stride": 0, "first": 0, "begun": time.monotonic(), "step": 0, "steps": 0, "epoch": 0.0}
+
+    def on_stage(stride: int, step: int, steps: int, started: Any) -> None:
+        at.update(stride=stride, first=step, step=step, steps=steps, begun=time.monotonic())
+        bar.reset(task, total=steps, completed=step, description=f"{stride}s", images="")
+        if quiet:
+            return
+        where = f"goes on after step {step}" if step else f"begins with {plan.start.source}" if started else "begins"
+        console.print(f"stage {stride}s {where}: {steps} steps over {len(plan.train)} images")
+        if started and started.anew:
+            console.print(f"  begun anew: {', '.join(n for n in started.anew if n.endswith('.weight'))}", markup=False)
+
+    def on_step(progress: Any) -> None:
+        at.update(step=progress.step, epoch=progress.epoch)
+        taken = time.monotonic() - at["begun"]
+        speed = (progress.step - at["first"]) * plan.regime.batch / max(taken, 1e-9)
+        bar.update(task, completed=progress.step, images=f"{speed:.1f} images/s  loss {progress.loss:.4g}")
+
+    def on_figures(figures: Mapping[str, dict[str, float]], best: bool) -> None:
+        if quiet:
+            return
+        for head, values in figures.items():
+            of = f" of {head}" if len(figures) > 1 else ""
+            left = (time.monotonic() - at["begun"]) / max(at["step"] - at["first"], 1) * (at["steps"] - at["step"])
+            eta = "" if console.is_terminal else f"  {at['step']}/{at['steps']} steps, {left / 60:.1f} min left"
+            console.print(
+                f"{at['stride']}s epoch {at['epoch']:6.1f}{of}: mean IU {100 * values['mean_iu']:5.2f} %, "
+                f"pixel accuracy {100 * values['pixel_accuracy']:5.2f} %{'  (best)' if best else ''}{eta}"
+            )
+
+    with bar:
+        yield Hooks(on_stage, on_step, on_figures, lambda: stop.asked)
+
+
+def _conclude(plan: Plan, trained: Trained, first: bool) -> None:
+    if trained.stopped_at:
+        if first:
+            err().print(f"fcnseg: interrupted after {trained.stopped_at}; the same command goes on from there")
+        raise typer.Exit(130)
+    if not first:
+        return
+    for head, values in trained.figures.items():
+        name = f"{head}: " if len(trained.figures) > 1 else ""
+        out().print(
+            f"{name}pixel accuracy {100 * values['pixel_accuracy']:.2f} %, "
+            f"mean accuracy {100 * values['mean_accuracy']:.2f} %, mean IU {100 * values['mean_iu']:.2f} %, "
+            f"frequency-weighted IU {100 * values['frequency_weighted_iu']:.2f} %"
+        )
+    out().print(
+        f"{shown(str(plan.out))}/model.toml is the model: fcnseg run IMAGES --model {plan.out}/model.toml --out DIR"
+    )

@@ -1,0 +1,90 @@
+"""Which images each step sees, in which process, and how they are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from fcnseg.training.processes import Processes
+from fcnseg.training.regimes import Regime
+from fcnseg.training.samples import Samples
+from fcnseg.training.views import View, Views, Visit
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views of one size: `inputs` by modality N x H x W x C, `labels` by head int64 N x H x W."""
+
+    names: tuple[str, ...]
+    inputs: dict[str, Tensor]
+    labels: dict[str, Tensor]
+
+
+Step = list[Batch]
+"""All that one process sees in a step, in as many batches as sizes and memory ask for; gradients are summed."""
+
+
+class Visits(Sampler[list[Visit]]):
+    """The images of each step from `start` to `end`, as this process sees them.
+
+    The images of an epoch come in an order of their own, epoch after epoch, and steps are cut from that row without
+    regard to where epochs end: no image is left out, and every step is full. What a step sees follows from its number.
+    """
+
+    def __init__(self, images: int, batch: int, seed: Sequence[int], start: int, end: int, mine: Processes) -> None:
+        self.images, self.batch, self.seed, self.mine = images, batch, tuple(seed), mine
+        self.start, self.end = start, end
+        self._order = lru_cache(2)(self._epoch)
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def __iter__(self) -> Iterator[list[Visit]]:
+        for step in range(self.start, self.end):
+            numbers = range(step * self.batch, (step + 1) * self.batch)[self.mine.rank :: self.mine.count]
+            yield [(int(self._order(n // self.images)[n % self.images]), n) for n in numbers]
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng((*self.seed, epoch)).permutation(self.images)
+
+
+def together(views: Sequence[View], most: int) -> Step:
+    """Views as batches of equal sizes, of at most so many images."""
+    step = []
+    for _, group in groupby(views, lambda view: next(iter(view.labels.values())).shape):
+        alike = list(group)
+        for first in range(0, len(alike), most):
+            part = alike[first : first + most]
+            inputs = {k: torch.stack([view.inputs[k] for view in part]) for k in part[0].inputs}
+            labels = {k: torch.stack([view.labels[k] for view in part]) for k in part[0].labels}
+            step.append(Batch(tuple(view.name for view in part), inputs, labels))
+    return step
+
+
+def steps(
+    samples: Samples,
+    regime: Regime,
+    seed: Sequence[int],
+    start: int,
+    end: int,
+    mine: Processes,
+    workers: int,
+    most: int,
+) -> Iterator[Step]:
+    """The steps of a stage from number `start`, read ahead by `workers` processes (0: by this one)."""
+    visits = Visits(len(samples), regime.batch, seed, start, end, mine)
+    loader: DataLoader[View] = DataLoader(
+        Views(samples, regime, seed),
+        batch_sampler=visits,
+        num_workers=workers,
+        collate_fn=partial(together, most=most),
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    yield from loader

@@ -1,0 +1,123 @@
+"""From what a user says to what is trained: recipe, classes, data, regime and start, checked before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fcnseg.errors import SettingsError
+from fcnseg.labels import LabelSpace
+from fcnseg.recipes import HeadRecipe, Recipe, find_recipe
+from fcnseg.training.datasets import open_samples, own_labels
+from fcnseg.training.joint import Joint
+from fcnseg.training.regimes import Regime, changed, find_regime
+from fcnseg.training.samples import Samples
+from fcnseg.training.stages import Plan
+from fcnseg.training.starts import find_start
+from fcnseg.weights.store import own_weights
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What to train on what, and how; `fcnseg train --help` explains each."""
+
+    recipe: str
+    data: Path
+    out: Path
+    regime: str = "modern"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the regime that differ, by the names of its fields."""
+    weights: tuple[Path, ...] = ()
+    scratch: bool = False
+    expand_classes: bool = False
+    also: tuple[Path, ...] = ()
+    validation: Path | None = None
+    kind: str | None = None
+    split: str = "train"
+    validation_split: str = "val"
+    seed: int = 0
+    validate_every: float = 0.0
+    save_every: float = 600.0
+    log_every: int = 20
+
+
+def plan_training(options: TrainOptions) -> Plan:
+    """The plan. Raises SettingsError, SourceError, LabelsError, WeightsError or WeightsMismatchError."""
+    base = find_recipe(options.recipe)
+    recipe = with_labels(base, own_labels(options.data), options.data)
+    regime = changed(find_regime(options.regime, base), dict(options.changes), "the options")
+    start = find_start(recipe, _start_files(base, regime, options), expand=options.expand_classes)
+    parts = [open_samples(options.data, recipe, options.split, options.kind)]
+    parts += [open_samples(more, recipe, "train") for more in options.also]
+    train = parts[0] if len(parts) == 1 else Joint(parts)
+    elsewhere = options.validation is not None
+    validation = open_samples(
+        options.validation or options.data, recipe, options.validation_split, None if elsewhere else options.kind
+    )
+    if start.state is not None and regime.tuning_rate:
+        regime = replace(regime, rate=regime.tuning_rate)
+    if not regime.crop:
+        regime = replace(regime, crop=crop_for(train))
+    settings = {
+        "recipe": base.name,
+        "classes": list(recipe.heads[0].labels.names),
+        "data": [str(path.resolve()) for path in (options.data, *options.also)],
+        "validation": str((options.validation or options.data).resolve()),
+        "splits": [options.split, options.validation_split],
+        "images": len(train),
+        "validation_images": len(validation),
+        "start": start.source,
+        "expand_classes": options.expand_classes,
+        "regime": asdict(regime),
+        "seed": options.seed,
+        "validate_every": options.validate_every,
+    }
+    finished = replace(
+        recipe, name=options.out.resolve().name, title=f"{base.title or base.name}, trained", weights=(), bundled=None
+    )
+    return Plan(
+        finished,
+        regime,
+        start,
+        train,
+        validation,
+        options.out,
+        options.seed,
+        settings,
+        options.validate_every,
+        options.save_every,
+        options.log_every,
+    )
+
+
+def with_labels(recipe: Recipe, labels: LabelSpace | None, where: Path) -> Recipe:
+    """The recipe for the classes that a data set brings (None: as it is). Raises SettingsError for several heads."""
+    if labels is None:
+        return recipe
+    if len(recipe.heads) > 1:
+        raise SettingsError(f"{recipe.name} gives {len(recipe.heads)} label maps, and {where} names the classes of one")
+    head = recipe.heads[0]
+    return replace(recipe, heads=(HeadRecipe(head.name, labels, head.suffix),))
+
+
+def crop_for(samples: Samples) -> tuple[int, int]:
+    """Height and width, px, of views of images like the first one: about four fifths of it, multiples of 32, at most
+    512."""
+    height, width = next(iter(samples[0].labels.values())).shape
+    taken = [max(32, min(512, size * 4 // 5 // 32 * 32)) for size in (height, width)]
+    return taken[0], taken[1]
+
+
+def _start_files(recipe: Recipe, regime: Regime, options: TrainOptions) -> tuple[Path, ...]:
+    """The files to begin with. Raises SettingsError where a published regime has nothing to begin with."""
+    if options.scratch and options.weights:
+        raise SettingsError("--scratch and --weights contradict each other; give one")
+    if options.scratch or options.weights:
+        return options.weights
+    if regime.name in ("paper", "heavy"):
+        begins = f"the regime {regime.name} begins with an ImageNet classifier"
+        raise SettingsError(f"{begins}; name its file with --weights, or say --scratch")
+    own = own_weights(recipe)
+    return (own,) if own else ()

@@ -1,0 +1,254 @@
+"""A whole training: the stages of a regime one after the other, from any start, resumable anywhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcnseg.errors import SettingsError, TrainingError
+from fcnseg.files import write_whole
+from fcnseg.models import FCN, network_spec
+from fcnseg.recipes import Recipe
+from fcnseg.scoring import measures
+from fcnseg.scoring.confusion import Counts
+from fcnseg.scoring.measures import Tally
+from fcnseg.training.export import write_recipe, write_weights
+from fcnseg.training.loop import Machine, Progress, Trainer, balanced_weights
+from fcnseg.training.records import RunFolder
+from fcnseg.training.regimes import STRIDES, Regime
+from fcnseg.training.samples import Samples
+from fcnseg.training.starts import Start
+from fcnseg.training.surgery import Started, at_stride, begin, learn_deconvolutions, new_network, refined
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train. `recipe` is that of the finished model, its name that of the run; `start` what it begins with."""
+
+    recipe: Recipe
+    regime: Regime
+    start: Start
+    train: Samples
+    validation: Samples
+    out: Path
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    validate_every: float = 0.0
+    """Epochs between validations; 0: twenty a stage, but at least one."""
+    save_every: float = 600.0
+    """Seconds between checkpoints; they are also written at validations."""
+    log_every: int = 20
+    """Steps between rows of the log, which hold the mean loss of these steps."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The strides of the stages to come: those beyond the start's, or the recipe's at once."""
+        last = self.recipe.architecture.stride
+        if not self.regime.staged:
+            return (last,)
+        begun = self.start.stride
+        row = tuple(s for s in STRIDES if s >= last and (begun is None or s < begun))
+        return row or (last,)
+
+
+@dataclass
+class Hooks:
+    """Whom to tell. `stop` is asked after every step; once it says so, the training is kept and ends."""
+
+    on_stage: Callable[[int, int, int, Started | None], None] = lambda stride, step, steps, started: None
+    on_step: Callable[[Progress], None] = lambda progress: None
+    on_figures: Callable[[Mapping[str, dict[str, float]], bool], None] = lambda figures, best: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training ended: whole, or stopped at a step of a stage; the last figures of each head (shares of 1)."""
+
+    stopped_at: str
+    figures: Mapping[str, dict[str, float]]
+
+
+def train(plan: Plan, machine: Machine, hooks: Hooks | None = None, overwrite: bool = False) -> Trained:
+    """Train to the end of the plan, from the checkpoint in its folder if there is one. Every process calls this.
+
+    Raises SettingsError for a folder begun otherwise, TrainingError where the loss is no number or memory runs out.
+    """
+    hooks = hooks or Hooks()
+    mine = machine.processes
+    if plan.regime.batch % mine.count:
+        raise SettingsError(f"{mine.count} processes cannot share batches of {plan.regime.batch}; use a multiple")
+    folder = RunFolder(plan.out)
+    if mine.first:
+        folder.begin(plan.settings, overwrite)
+    mine.wait()
+    kept = folder.load() or {"stage": 0, "trainer": None, "best": -1.0, "network": None}
+    weights = _class_weights(plan)
+    figures: dict[str, dict[str, float]] = {}
+    for number, stride in enumerate(plan.strides):
+        if number < kept["stage"]:
+            continue
+        recipe = at_stride(plan.recipe, stride) if stride != plan.recipe.architecture.stride else plan.recipe
+        network, started = _network(plan, recipe, kept["network"] if number else None)
+        learn_deconvolutions(network, plan.regime.deconvolutions)
+        stage = STRIDES.index(stride) if plan.regime.staged else 0
+        trainer = Trainer(
+            network,
+            recipe,
+            plan.regime,
+            plan.train,
+            stage=stage,
+            seed=plan.seed,
+            machine=machine,
+            class_weights=weights,
+        )
+        if kept["trainer"] is not None:
+            trainer.restore(kept["trainer"])
+        hooks.on_stage(stride, trainer.step, trainer.steps, started if kept["trainer"] is None else None)
+        run = _Stage(plan, folder, hooks, trainer, number, kept["best"])
+        if not run.through(kept["network"]):
+            return Trained(f"step {trainer.step} of stage {stride}s", run.figures)
+        figures = run.figures
+        last = number == len(plan.strides) - 1
+        kept = {"stage": number + 1, "trainer": None, "best": -1.0, "network": trainer.result.state_dict()}
+        if last:
+            _finish(plan, trainer, figures)
+        elif mine.first:
+            write_weights(plan.out / f"stage-{stride}s.safetensors", trainer.result, recipe, _record(plan))
+        if mine.first:
+            folder.save({**kept, "figures": figures})
+    folder.close()
+    return Trained("", figures or kept.get("figures", {}))
+
+
+class _Stage:
+    """One stage in its folder: rows, validations, checkpoints."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, hooks: Hooks, trainer: Trainer, number: int, best: float) -> None:
+        self.plan, self.folder, self.hooks, self.trainer, self.number, self.best = (
+            plan,
+            folder,
+            hooks,
+            trainer,
+            number,
+            best,
+        )
+        self.figures: dict[str, dict[str, float]] = {}
+        self.saved = time.monotonic()
+        images = len(plan.train)
+        epochs = plan.validate_every or max(1.0, trainer.steps * trainer.regime.batch / images / 20)
+        self.every = max(1, round(epochs * images / trainer.regime.batch))
+
+    def through(self, before: Any) -> bool:
+        """To the end of the stage, or False where it was stopped. `before` is what the stage began with."""
+        trainer, mine = self.trainer, self.trainer.machine.processes
+        if mine.first:
+            self.folder.open_log(self.number, trainer.step)
+        losses: list[float] = []
+        for progress in trainer.run():
+            losses.append(progress.loss)
+            if len(losses) == self.plan.log_every or progress.step == progress.steps:
+                row = {"epoch": progress.epoch, "rate": progress.rate, "loss": float(np.mean(losses))}
+                self._write(progress.step, row)
+                losses = []
+            self.hooks.on_step(progress)
+            done = progress.step == progress.steps
+            if progress.step % self.every == 0 or done:
+                self._validate(progress)
+            stop = mine.agreed(self.hooks.stop(), trainer.machine.device)
+            due = time.monotonic() - self.saved >= self.plan.save_every or progress.step % self.every == 0
+            if stop or mine.agreed(due and not done, trainer.machine.device):
+                self._save(before)
+            if stop:
+                return False
+        if not self.figures:  # stopped right before the end
+            self._validate(None)
+        return True
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        if self.trainer.machine.processes.first:
+            self.folder.write(self.number, step, values)
+
+    def _validate(self, progress: Progress | None) -> None:
+        counts = self.trainer.validate(self.plan.validation)
+        self.figures = {head: figures_of(table) for head, table in counts.items()}
+        first = next(iter(self.figures.values()))
+        best = first["mean_iu"] > self.best
+        if progress is not None:
+            self._write(progress.step, {"epoch": progress.epoch, **{k: v for k, v in first.items() if k in _FOUR}})
+        if best:
+            self.best = first["mean_iu"]
+            if self.trainer.machine.processes.first:
+                write_weights(
+                    self.plan.out / "best.safetensors", self.trainer.result, self.trainer.recipe, _record(self.plan)
+                )
+        self.hooks.on_figures(self.figures, best)
+
+    def _save(self, before: Any) -> None:
+        """A checkpoint, of numbers only: what is none is never kept."""
+        trainer = self.trainer
+        if not all(bool(torch.isfinite(p).all()) for p in trainer.network.parameters()):
+            raise TrainingError(f"the weights are no longer numbers after step {trainer.step}; lower --rate")
+        if trainer.machine.processes.first:
+            state = {"stage": self.number, "trainer": trainer.state(), "best": self.best, "network": before}
+            self.folder.save(state)
+        self.saved = time.monotonic()
+
+
+_FOUR = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
+
+
+def figures_of(counts: Counts) -> dict[str, float]:
+    """The paper's four figures of a confusion matrix, shares of 1."""
+    tally = Tally.of(counts)
+    return {name: float(getattr(measures, name)(tally)) for name in _FOUR}
+
+
+def _network(plan: Plan, recipe: Recipe, coarse: Mapping[str, Tensor] | None) -> tuple[FCN, Started | None]:
+    """The network that a stage begins with: refined from the stage before, or the start."""
+    spec = network_spec(recipe)
+    torch.manual_seed(plan.seed)
+    if coarse is not None:
+        before = new_network(replace(spec, stride=STRIDES[STRIDES.index(spec.stride) - 1], skip_scales={}))
+        before.load_state_dict(dict(coarse))
+        return refined(before, spec), None
+    state = plan.start.state
+    if state is None:
+        scratch = replace(spec, batch_norm=plan.regime.batch_norm)
+        return new_network(scratch, random_scores=not plan.regime.staged), None
+    normalised = any("_bn." in name for name in state)
+    network = new_network(replace(spec, batch_norm=normalised), random_scores=not plan.regime.staged)
+    return network, begin(network, state, keep_scores=plan.start.keep_scores)
+
+
+def _class_weights(plan: Plan) -> dict[str, Tensor]:
+    if not plan.regime.balance:
+        return {}
+    return {
+        h.name: balanced_weights(plan.train, h.name, h.labels.classes, h.labels.ignore, plan.regime.balance)
+        for h in plan.recipe.heads
+    }
+
+
+def _record(plan: Plan) -> dict[str, str]:
+    return {"regime": plan.regime.name, "seed": str(plan.seed), "source": plan.start.source}
+
+
+def _finish(plan: Plan, trainer: Trainer, figures: Mapping[str, dict[str, float]]) -> None:
+    """The model as the other commands take it."""
+    if not trainer.machine.processes.first:
+        return
+    write_weights(plan.out / "model.safetensors", trainer.result, plan.recipe, _record(plan))
+    first = next(iter(figures.values()))["mean_iu"]
+    write_recipe(plan.out / "model.toml", plan.recipe, "model.safetensors", f"{100 * first:.1f} mean IU, validation")
+    write_whole(
+        plan.out / "figures.json", [json.dumps({"heads": figures, "regime": asdict(plan.regime)}, indent=2).encode()]
+    )
