@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from fcnseg.errors import FcnsegError, LabelsError, SettingsError, SourceError
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import find_recipe
-from fcnseg.training.datasets import KINDS, open_samples, own_labels
+from fcnseg.training.datasets import KINDS, check_apart, open_samples, own_labels
 from fcnseg.training.datasets.splits import HELD_OUT, held_out
 from tests.training.data_sets import (
     CATEGORIES,
@@ -305,6 +305,22 @@ def test_images_that_only_begin_alike_are_two(tmp_path: Path) -> None:
     assert len(open_samples(copy.data, VOC, "train")) == 4
     shutil.copy(tmp_path / "train/images/x.bmp", tmp_path / "val/images/z.bmp")
     assert f"{tmp_path}/train/images/x.bmp and {tmp_path}/val/images/z.bmp" in fault(copy.data, copy.model, "val")
+
+
+def test_data_sets_are_kept_apart(tmp_path: Path) -> None:
+    one, other = voc(tmp_path / "one"), pairs_listed(tmp_path / "other")
+    val = open_samples(one.data, VOC, "val")
+    check_apart(open_samples(one.data, VOC, "train"), val)
+    check_apart(open_samples(other.data, VOC, "train"), val)
+    with pytest.raises(SourceError, match=r"1 images .*2007_000033\.jpg"):
+        check_apart(open_samples(one.data, VOC, "val"), val)
+    shutil.copy(one.data / "VOCdevkit/VOC2012/JPEGImages/2007_000033.jpg", other.data / "images/a.jpg")
+    with pytest.raises(SourceError, match=r"images/a\.jpg and .*2007_000033\.jpg are one image"):
+        check_apart(open_samples(other.data, VOC, "train"), val)
+    rows = open_samples(hdf5_groups(tmp_path).data, VOC, "train")
+    check_apart(rows, val)
+    with pytest.raises(SourceError, match=r"2 images .*data\.h5::/train/images\[0\]"):
+        check_apart(rows, rows)
 
 
 def test_label_maps_of_other_kinds(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from fcnseg.training.datasets.images import LabelledImages
 from fcnseg.training.datasets.nyud import is_nyud, open_nyud
 from fcnseg.training.datasets.pairs import is_camvid, is_pairs, open_camvid, open_pairs
 from fcnseg.training.datasets.siftflow import is_siftflow, open_siftflow
+from fcnseg.training.datasets.splits import check_apart
 from fcnseg.training.datasets.voc import is_sbd, is_voc, open_sbd, open_voc
 from fcnseg.training.samples import Samples
 
-__all__ = ["KINDS", "open_samples", "own_labels"]
+__all__ = ["KINDS", "check_apart", "open_samples", "own_labels"]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fcnseg.scoring.pairing import find_maps, read_list
 from fcnseg.scoring.reading import Place
 from fcnseg.stream.folders import CompanionFolder, Folder
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
-from fcnseg.training.datasets.splits import check_copies, check_disjoint, held_out
+from fcnseg.training.datasets.splits import check_apart, check_disjoint, held_out
 from fcnseg.types import Failure, Reference
 
 FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
@@ -121,7 +121,7 @@ def _without_copies(found: Callable[[str], LabelledImages], split: str, splits: 
     samples = found(split)
     if split in SPLITS and len(splits) == len(SPLITS):
         other = found("val" if split == "train" else "train")
-        check_copies(*((samples, other) if split == "train" else (other, samples)))
+        check_apart(*((samples, other) if split == "train" else (other, samples)))
     return samples
 
 

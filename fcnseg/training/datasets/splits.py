@@ -9,6 +9,7 @@ from pathlib import Path
 from fcnseg.errors import SourceError
 from fcnseg.files import checksum
 from fcnseg.training.datasets.images import LabelledImages
+from fcnseg.training.samples import Samples
 
 HELD_OUT = 0.2
 """The share of a data set without splits that is held out for validation."""
@@ -36,9 +37,22 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
         )
 
 
-def check_copies(train: LabelledImages, val: LabelledImages) -> None:
-    """Raises SourceError that names an image of training whose file is also one of validation, whatever its name."""
-    ours, theirs = ([Path(next(iter(item.inputs.values())).file) for item in side.items] for side in (train, val))
+def check_apart(train: Samples, validation: Samples) -> None:
+    """Raises SourceError that names an image of training which is also one of validation: the same file, the same row
+    of an HDF5 file, or a copy of a file under another name or in another data set."""
+    if not (isinstance(train, LabelledImages) and isinstance(validation, LabelledImages)):
+        return  # of no files that could be compared
+    ours, theirs = ([next(iter(item.inputs.values())) for item in side.items] for side in (train, validation))
+    same = set(ours) & set(theirs)
+    if same:
+        first = min(map(str, same))
+        raise SourceError(
+            f"{len(same)} images are for training and for validation, the first {first}; take other splits"
+        )
+    _check_copies(*([Path(place.file) for place in side if not place.dataset] for side in (ours, theirs)))
+
+
+def _check_copies(ours: list[Path], theirs: list[Path]) -> None:
     for feature in (_size, _start, checksum):  # the costly ones of few
         shared = {feature(path) for path in ours} & {feature(path) for path in theirs}
         ours, theirs = ([path for path in side if feature(path) in shared] for side in (ours, theirs))
