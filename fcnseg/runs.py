@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -218,9 +219,7 @@ class Outputs:
                 probe.touch()
                 probe.unlink()
             except OSError as error:
-                raise OutputError(
-                    f"cannot write to {folder}: {error.strerror}; check its permissions and space"
-                ) from error
+                raise _unwritable(folder, error.errno or errno.EIO) from error
 
     def check(self) -> None:
         """Refuse a file where a folder should be, and the reverse; outputs in the place of inputs; HDF5 files of
@@ -241,9 +240,14 @@ class Outputs:
                 raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
             if is_hdf5(path) and path.is_dir():
                 raise OutputError(f"{path} is a folder, but the output is an HDF5 file; give another name")
-            for folder in path.parents if is_hdf5(path) else (path, *path.parents):
-                if folder.exists() and not folder.is_dir():
-                    raise OutputError(f"{folder} is a file, but the output goes to a folder; give another path")
+            absolute = path.absolute()
+            folders = absolute.parents if is_hdf5(path) else (absolute, *absolute.parents)
+            there = next(folder for folder in folders if os.path.lexists(folder))
+            if not there.is_dir():
+                what = "a file" if there.exists() else "a link to nowhere"
+                raise OutputError(f"{there} is {what}, but the output goes to a folder; give another path")
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise _unwritable(there, errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES)
 
     def _is_ours(self, file: Path) -> bool:
         """Whether an earlier run was to write that HDF5 file."""
@@ -255,6 +259,10 @@ class Outputs:
                 if ledger.relative(file) in (kept.path for kept in ledger.volumes().values()):
                     return True
         return False
+
+
+def _unwritable(folder: Path, number: int) -> OutputError:
+    return OutputError(f"cannot write to {folder}: {os.strerror(number)}; check its permissions and space")
 
 
 def survey_inputs(
