@@ -59,6 +59,15 @@ def test_a_folder_is_encoded_and_mirrored(fcnseg: Command, tmp_path: Path) -> No
     assert not again.err
 
 
+def test_the_command_of_the_readme(fcnseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (command,) = (line.split() for line in readme.splitlines() if line.startswith("    fcnseg hha"))
+    save(tmp_path / "depth/a.png", np.full((480, 640), 2000, np.uint16))
+    monkeypatch.chdir(tmp_path)
+    assert fcnseg(*command[1:]).code == 0
+    assert (written(tmp_path / "hha/a.png")[..., 0] == 155).all()
+
+
 def test_the_runs_reader_takes_what_is_written(fcnseg: Command, tmp_path: Path) -> None:
     from fcnseg.stream.decoding import read_hha
 
