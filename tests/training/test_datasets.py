@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pickle
 import re
 import shutil
@@ -122,6 +124,19 @@ def test_worker_processes_read_the_same(name: str, method: str, tmp_path: Path) 
     for i, sample in enumerate(pickle.loads(each) for each in loader):
         for head, values in sample.labels.items():
             np.testing.assert_array_equal(values, copy.labels[copy.splits["train"][i]][head])
+
+
+def test_no_hdf5_file_is_open_in_two_processes(tmp_path: Path) -> None:
+    copy = hdf5_groups(tmp_path)
+    open_samples(copy.data, VOC, "train")[0]
+    with pytest.raises(OSError, match="already open"):
+        h5py.File(copy.data, "r+")
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(OSError), h5py.File(copy.data, "r+"):
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_pixels_are_those_of_the_run(tmp_path: Path) -> None:

@@ -135,14 +135,14 @@ def _decoded(place: Place, modality: str, on_size: OnSize) -> Pixels:
             return READERS[modality](Path(place.file), MAX_PIXELS, on_size)
         root = place.dataset if place.number is not None else place.dataset.rpartition("/")[0] or "/"
         where = hdf5.Place(place.dataset, place.number)
-        return _volume(place.file, root, modality, os.getpid()).read(where, modality, MAX_PIXELS, on_size)
+        return _volume(place.file, root, modality).read(where, modality, MAX_PIXELS, on_size)
     except (ImageError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SourceError(f"{place}: {reason}; replace it, or take it out of the data set") from error
 
 
 @lru_cache(maxsize=8)
-def _volume(file: str, root: str, modality: str, process: int) -> hdf5.Hdf5:  # noqa: ARG001 - HDF5 does not survive a fork
+def _volume(file: str, root: str, modality: str) -> hdf5.Hdf5:
     return hdf5.Hdf5(f"{file}::{root}", modality)
 
 
@@ -150,6 +150,10 @@ def close_volumes() -> None:
     """Close the HDF5 files that this process keeps open between reads."""
     _volume.cache_clear()
     _dataset_size.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=close_volumes)  # two processes must not share an open HDF5 file
 
 
 # ---------------------------------------------------------------------- labels
