@@ -1,9 +1,9 @@
-"""A look at HDF5's global heaps before the library reads them: in a damaged one it may go round for ever (as of HDF5
-2.0), which neither an exception nor Ctrl-C would end.
+"""A look at HDF5's values of variable length before the library reads them: where a file is damaged it may go round for
+ever (as of HDF5 2.0), which neither an exception nor Ctrl-C would end, fill gigabytes, or crash.
 
-Values of variable length lie in collections of objects, each with a header that says how long it is (HDF5 File Format
-Specification 3.0, III.E). The library follows these lengths, and where free space is said to be of no bytes, as in a
-block of zeros, it stays where it is.
+Such values lie in collections of objects, each with a header that says how long it is (HDF5 File Format Specification
+3.0, III.E). The library follows these lengths, and where free space is said to be of no bytes, as in a block of zeros,
+it stays where it is.
 """
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
 
 import h5py
 import numpy as np
+
+TYPE = struct.Struct("<2xBB")
+"""A type, encoded (IV.A.2.d): its class in the lower half of a byte, for values of variable length their kind (0
+sequence, 1 text) in the lower half of the next."""
+
+VARIABLE_LENGTH = 9
+"""The class of values of variable length."""
+
+VALUE = struct.Struct("<IQI")
+"""A value: its length, the address of its collection, its object's number there."""
 
 HEADER = struct.Struct("<4sB3xQ")
 """A collection: magic, version, its bytes with this header."""
@@ -27,55 +36,54 @@ ALIGNMENT = 8
 SIZES = (8, 8)
 """How many bytes addresses and lengths take in the files that are looked at: all but exotic ones."""
 
-VALUE = struct.Struct("<IQI")
-"""A value: its length, the address of its collection, its object's number there."""
-
 
 def check_heaps(node: h5py.Dataset, index: int | None) -> None:
-    """Raise OSError if the value of variable length at that index (None: the only one) lies in a damaged collection.
+    """Raise OSError if the value at that index (None: the only one), bytes of variable length, is not whole.
 
     What cannot be looked at passes: data sets within object headers, and filters other than HDF5's own.
     """
     file = node.file.id
     if file.get_create_plist().get_sizes() != SIZES:
         return
+    kind, text = TYPE.unpack_from(node.id.get_type().encode())
+    if kind & 15 != VARIABLE_LENGTH or text & 15 > 1:
+        raise OSError("its type is damaged")
     content = _stored(node, index or 0)
-    if len(content) < VALUE.size:
+    if content is None:
         return
-    _, address, _ = VALUE.unpack_from(content)
-    handle, start = file.get_vfd_handle(), node.file.userblock_size + address
-    if start + HEADER.size > os.fstat(handle).st_size:
-        return  # the library says so
-    magic, _, size = HEADER.unpack(os.pread(handle, HEADER.size, start))
-    if magic == b"GCOL" and size <= os.fstat(handle).st_size - start:
-        for step in _steps(os.pread(handle, size, start)):
-            if not step:
-                raise OSError("a heap of values of variable length is damaged")
+    if len(content) < VALUE.size:
+        raise OSError("its chunk is damaged")
+    length, address, number = VALUE.unpack_from(content)
+    if length and _collection(file.get_vfd_handle(), node.file.userblock_size + address).get(number, -1) < length:
+        raise OSError("its value is damaged")
 
 
-def _steps(collection: bytes) -> Iterator[int]:
-    """How far it is from each object of a collection to the next; 0 for one that leads nowhere."""
-    at = HEADER.size
-    while at + OBJECT.size <= len(collection):
-        number, size = OBJECT.unpack_from(collection, at)
-        step = OBJECT.size + -(-size // ALIGNMENT) * ALIGNMENT if number else size
-        if at + step > len(collection):
-            step = 0
-        yield step
-        if not step:
-            return
+def _collection(handle: int, start: int) -> dict[int, int]:
+    """The bytes of each object of the collection there, by number. Raises OSError if it is damaged."""
+    left = os.fstat(handle).st_size - start
+    magic, _, size = HEADER.unpack(os.pread(handle, HEADER.size, start)) if left >= HEADER.size else (b"", 0, 0)
+    if magic != b"GCOL" or size > left:
+        raise OSError("its value is damaged: there is no heap where it says")
+    content, at, found = os.pread(handle, size, start), HEADER.size, {}
+    while at + OBJECT.size <= size:
+        number, length = OBJECT.unpack_from(content, at)
+        step = OBJECT.size + -(-length // ALIGNMENT) * ALIGNMENT if number else length
+        if not 0 < step <= size - at:
+            raise OSError("its value is damaged: so is the heap it lies in")
+        found[number] = length
         at += step
+    return found
 
 
-def _stored(node: h5py.Dataset, index: int) -> bytes:
-    """A value as it is in the file, and what follows; nothing if that cannot be told."""
+def _stored(node: h5py.Dataset, index: int) -> bytes | None:
+    """A value as it is in the file, and what follows, as far as it is there; None if that cannot be told."""
     handle = node.file.id.get_vfd_handle()
     if node.chunks is None:
         offset = node.id.get_offset()
-        return b"" if offset is None else os.pread(handle, VALUE.size, offset + index * VALUE.size)
+        return None if offset is None else os.pread(handle, VALUE.size, offset + index * VALUE.size)
     chunk = node.id.get_chunk_info_by_coord((index,))
     if chunk.byte_offset is None:
-        return b""
+        return None
     content = os.pread(handle, chunk.size, chunk.byte_offset)
     created = node.id.get_create_plist()
     for number in reversed(range(created.get_nfilters())):
@@ -86,9 +94,9 @@ def _stored(node: h5py.Dataset, index: int) -> bytes:
             try:
                 content = zlib.decompress(content)
             except zlib.error:
-                return b""
+                return None
         elif code == h5py.h5z.FILTER_SHUFFLE:
             content = np.frombuffer(content, np.uint8).reshape(VALUE.size, -1).T.tobytes()
         else:
-            return b""
+            return None
     return content[index % node.chunks[0] * VALUE.size :]
