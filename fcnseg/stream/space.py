@@ -81,7 +81,7 @@ def shortages(sinks: Sequence[FileSink], sizes: Sequence[tuple[int, int]], image
 def bytes_text(size: float) -> str:
     """In units of which there are fewer than a thousand: 512 B, 3.2 MB."""
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1000
-    return f"{size:,.3g} TB"
+    return f"{size:,.3g} TB" if size < 999.5 else f"{size:,.0f} TB"
