@@ -66,6 +66,8 @@ def kind_of(node: h5py.Dataset, wanted: Wanted, *, single: bool = False) -> Kind
     if node.shape is None:
         raise ImageError("it is empty")
     rank, dtype = len(node.shape), node.dtype
+    if node.chunks and len(node.chunks) != rank:  # HDF5 would follow them wherever they lead
+        raise ImageError(f"its rank is {rank}, that of its chunks {len(node.chunks)}: it is damaged")
     if _is_encoded(dtype):
         if rank > 1 or (single and node.size != 1):
             raise ImageError(f"encoded files have rank 1, this has shape {shape_text(node.shape)}")

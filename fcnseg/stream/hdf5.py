@@ -71,7 +71,7 @@ class Hdf5:
             self._file.close()
             raise
         self._stamp = f"{status.st_size}-{status.st_mtime_ns}"
-        self.name = f"{self.path}::{self._root.name}"
+        self.name = f"{self.path}::{_name(self._root)}"
 
     @contextmanager
     def _source_errors(self) -> Iterator[None]:
@@ -83,7 +83,7 @@ class Hdf5:
     # ------------------------------------------------------------------ opening
 
     def _found(self, name: str) -> h5py.Dataset | h5py.Group:
-        node = self._file.get(f"/{name.strip('/')}")
+        node = self._file.get(os.fsencode(f"/{name.strip('/')}"))
         if isinstance(node, h5py.Group):
             return node
         if not isinstance(node, h5py.Dataset):
@@ -92,7 +92,7 @@ class Hdf5:
             self._kind = kind_of(node, self.wanted)
         except ImageError as error:
             raise SourceError(f"{name} in {self.path} is no {self.modality} images: {error}") from error
-        path, needed = node.name, cache_bytes(node) if self._kind.many else 0
+        path, needed = _name(node), cache_bytes(node) if self._kind.many else 0
         if needed:
             del node  # closes it
             node = open_with_cache(self._file, path, needed)
@@ -113,8 +113,8 @@ class Hdf5:
         """The datasets or groups that look most like the images."""
         ranked: dict[int, dict[str, None]] = {}
 
-        def visit(name: str, node: Any) -> None:
-            if isinstance(node, h5py.Dataset) and not name.startswith("#"):  # MATLAB's own
+        def visit(name: str | bytes, node: Any) -> None:
+            if isinstance(node, h5py.Dataset) and not os.fsencode(name).startswith(b"#"):  # MATLAB's own
                 rank, path = self._rank(node)
                 ranked.setdefault(rank, {})[path] = None
 
@@ -127,23 +127,23 @@ class Hdf5:
         try:
             kind = kind_of(node, self.wanted)
         except AmbiguousAxesError:
-            return 0, node.name
+            return 0, _name(node)
         except ImageError:
-            return UNLIKELY, node.name
+            return UNLIKELY, _name(node)
         depth = self.modality == "depth" and node.dtype != np.uint8
         if not kind.axes and not looks_encoded(node):
-            return UNLIKELY, node.name
+            return UNLIKELY, _name(node)
         if kind.many:
-            return (0 if len(kind.axes) == 4 or (depth and kind.axes) else 1 if not kind.axes else 3), node.name
-        return (UNLIKELY if len(kind.axes) == 2 and not depth else 2), node.parent.name
+            return (0 if len(kind.axes) == 4 or (depth and kind.axes) else 1 if not kind.axes else 3), _name(node)
+        return (UNLIKELY if len(kind.axes) == 2 and not depth else 2), _name(node.parent)
 
     # ------------------------------------------------------------------ listing and reading
 
     def __iter__(self) -> Iterator[Reference | Failure]:
         if isinstance(self._root, h5py.Group):
-            yield from self._members(self._root, set())
+            yield from self._members(self._root, _name(self._root).rstrip("/"), set())
             return
-        path = self._root.name
+        path = _name(self._root)
         if not self._kind.many:
             yield self._reference(path[1:], Place(path))
             return
@@ -157,14 +157,14 @@ class Hdf5:
             return Failure(name, "list", "the name leads outside the output folder")
         return Reference(key, stem_of(key), self._stamp, place)
 
-    def _members(self, group: h5py.Group, seen: set[int]) -> Iterator[Reference | Failure]:
+    def _members(self, group: h5py.Group, above: str, seen: set[int]) -> Iterator[Reference | Failure]:
         """The datasets below a group, each group once, whatever the links."""
         with self._source_errors():
             seen.add(h5py.h5o.get_info(group.id).addr)
             names = list(group)
         for name in names:
             raw = os.fsencode(name)
-            path = f"{group.name.rstrip('/')}/{os.fsdecode(raw)}"
+            path = f"{above}/{os.fsdecode(raw)}"
             try:
                 if group.id.links.get_info(raw).type == h5py.h5l.TYPE_EXTERNAL:
                     yield Failure(path[1:], "list", "a link to another file")
@@ -177,7 +177,7 @@ class Hdf5:
             if info.type == h5py.h5o.TYPE_DATASET:
                 yield self._reference(path[1:], Place(path))
             elif below is not None:
-                yield from self._members(below, seen)
+                yield from self._members(below, path, seen)
 
     def find(self, reference: Reference) -> Place:
         """The place of the image that goes with one of another source: of the same number, or in a group of the same
@@ -188,12 +188,12 @@ class Hdf5:
                 raise ImageError(f"it has no number to find its {self.modality} image by in {self.name}")
             if number is not None and not (self._kind.many and number < len(self._root)):
                 raise ImageError(f"{self.name} has no {self.modality} image number {number}")
-            return Place(self._root.name, number)
+            return Place(_name(self._root), number)
         name = reference.stem.rpartition("/")[2]
         for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
             with suppress(KeyError, UnicodeDecodeError):  # the latter: h5py fails to quote a name that is not there
                 if isinstance(self._root[os.fsencode(candidate)], h5py.Dataset):
-                    return Place(f"{self._root.name.rstrip('/')}/{candidate}")
+                    return Place(f"{_name(self._root).rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
     def read(self, place: Place, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
@@ -245,6 +245,11 @@ def _opened(path: str) -> h5py.File:
         old = _starts_with(path, b"MATLAB 5.0")
         hint = "it is in MATLAB's older format; save it with -v7.3" if old else "check that it is a whole HDF5 file"
         raise SourceError(f"{path} cannot be opened: {_line(error)}; {hint}") from error
+
+
+def _name(node: h5py.Dataset | h5py.Group) -> str:
+    """The whole name of a dataset or group: h5py has names that are no UTF-8 as bytes."""
+    return os.fsdecode(node.name)
 
 
 def _is_matlab(file: h5py.File) -> bool:

@@ -490,8 +490,17 @@ def test_a_damaged_heap_is_an_error_and_no_endless_loop(tmp_path: Path, zeros: b
 
 
 def test_names_of_any_bytes_are_listed(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.h5", lambda file: file.create_group("g").update({b"caf\xe9": COLOR[0], "ü": COLOR[1]}))
+    def fill(file: h5py.File) -> None:
+        for name, pixels in ((b"g/caf\xe9", COLOR[0]), (b"g/caf\xe8/x", COLOR[1]), ("g/ü".encode(), COLOR[2])):
+            file[name] = pixels
+
+    path = write(tmp_path / "a.h5", fill)
+    with pytest.raises(SourceError, match=r"it holds /g/caf.*, /g; name one"):
+        open_source(path)
     source = open_source(f"{path}::g")
     found = {os.fsencode(reference.key): source.load(reference).inputs["color"] for reference in references(source)}
-    assert found.keys() == {b"g/caf\xe9", "g/ü".encode()}
+    assert found.keys() == {b"g/caf\xe9", b"g/caf\xe8/x", "g/ü".encode()}
     assert np.array_equal(found[b"g/caf\xe9"], COLOR[0])
+    assert np.array_equal(found[b"g/caf\xe8/x"], COLOR[1])
+    (below,) = references(open_source(os.fsdecode(os.fsencode(path) + b"::/g/caf\xe8")))
+    assert os.fsencode(below.key) == b"g/caf\xe8/x"
