@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnseg.scoring.confusion import Counts, Map
+from fcnseg.scoring.confusion import Counts, Map, strips
 
 BOUNDARY_RATIO = 0.02
 """The width of boundaries, as a share of the image's diagonal: Cheng et al. 2021."""
@@ -45,12 +45,6 @@ _NEIGHBOURS: tuple[tuple[Any, Any], ...] = (
 )
 
 
-def distance_to_outside(height: int, width: int) -> NDArray[np.int64]:
-    """How far each pixel is from the nearest one outside the image, px, H x W."""
-    rows, columns = np.arange(1, height + 1), np.arange(1, width + 1)
-    return np.minimum.outer(np.minimum(rows, rows[::-1]), np.minimum(columns, columns[::-1]))
-
-
 def boundary_tally(truth: Map, predicted: Map, to_other: NDArray[np.int32], classes: int) -> Counts:
     """Of each class's boundary pixels: common to both, in the ground truth, in the prediction; 3 x K.
 
@@ -59,13 +53,17 @@ def boundary_tally(truth: Map, predicted: Map, to_other: NDArray[np.int32], clas
     `distance_to_other(truth)`.
     """
     width = max(1, round(BOUNDARY_RATIO * float(np.hypot(*truth.shape))))
-    margin = distance_to_outside(*truth.shape) <= width
-    counted = truth >= 0
-    in_truth = counted & (margin | (to_other <= width))
-    in_predicted = counted & (margin | (distance_to_other(predicted) <= width))
-    common = in_truth & in_predicted & (truth == predicted)
-    sides = ((common, truth), (in_truth, truth), (in_predicted, predicted))
-    return np.stack([np.bincount(labels[chosen], minlength=classes) for chosen, labels in sides])
+    margin = np.ones(truth.shape, bool)
+    margin[width:-width, width:-width] = False
+    predicted_to_other = distance_to_other(predicted)
+    tally = np.zeros((3, classes), np.int64)
+    for rows in strips(truth):
+        is_, said = truth[rows], predicted[rows]
+        in_truth = (is_ >= 0) & (margin[rows] | (to_other[rows] <= width))
+        in_predicted = (is_ >= 0) & (margin[rows] | (predicted_to_other[rows] <= width))
+        sides = ((in_truth & in_predicted & (is_ == said), is_), (in_truth, is_), (in_predicted, said))
+        tally += [np.bincount(labels[chosen], minlength=classes) for chosen, labels in sides]
+    return tally
 
 
 def band_tallies(
@@ -76,10 +74,12 @@ def band_tallies(
 
     Arguments are as of `boundary_tally`. Void is a label like others here, and the image's edge no boundary.
     """
-    near = (truth >= 0) & (to_other <= widths[-1])
-    bands, truth, predicted = np.searchsorted(widths, to_other[near]), truth[near], predicted[near]
-    right = truth == predicted
-    sides = ((bands[right], truth[right]), (bands, truth), (bands, predicted))
-    shape = len(widths), classes
-    tallies = [np.bincount(b * classes + labels, minlength=len(widths) * classes).reshape(shape) for b, labels in sides]
-    return np.stack(tallies, 1).cumsum(0)
+    tallies = np.zeros((len(widths), 3, classes), np.int64)
+    for rows in strips(truth):
+        near = (truth[rows] >= 0) & (to_other[rows] <= widths[-1])
+        bands, is_, said = np.searchsorted(widths, to_other[rows][near]), truth[rows][near], predicted[rows][near]
+        right = is_ == said
+        for side, (places, labels) in enumerate(((bands[right], is_[right]), (bands, is_), (bands, said))):
+            counts = np.bincount(places * classes + labels, minlength=len(widths) * classes)
+            tallies[:, side] += counts.reshape(len(widths), classes)
+    return tallies.cumsum(0)

@@ -187,12 +187,12 @@ def _check_range(
     raise LabelsError(f"{place} has label {found[0]} on {count} pixels{more}, but {scheme.expected}{help_}")
 
 
-def _coded(values: Map, codes: Scheme) -> NDArray[np.int64]:
+def _coded(values: Map, codes: Scheme) -> NDArray[np.int32]:
     """The code of every pixel."""
     if values.dtype in (np.uint8, np.uint16):
-        return codes(np.arange(int(values.max()) + 1))[values]
+        return codes(np.arange(int(values.max()) + 1)).astype(np.int32)[values]
     found, places = np.unique(values, return_inverse=True)
-    return codes(found.astype(np.int64))[places.reshape(values.shape)]
+    return codes(found.astype(np.int64)).astype(np.int32)[places.reshape(values.shape)]
 
 
 # ---------------------------------------------------------------------- all pairs

@@ -135,7 +135,7 @@ def largest_entries(counts: NDArray[np.int64], names: Sequence[str]) -> list[tup
     for place in beside.ravel().argsort(kind="stable")[::-1][:ENTRIES]:
         i, j = divmod(int(place), len(names))
         if beside[i, j]:
-            found.append((names[i], names[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.3g}"))
+            found.append((names[i], names[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.2f}"))
     return found
 
 
