@@ -39,7 +39,8 @@ SAMPLE_WITH_PROBABILITIES = 8
 
 @dataclass
 class Estimate:
-    """What a run over `inputs` (of which this part has `part_inputs`) would be like, by `sampled` of them.
+    """What a run over `inputs` (of which this part has `part_inputs`, and of these `ended` are done or failed already)
+    would be like, by `sampled` of them.
 
     `formats` counts the inputs' name suffixes, `sizes` the heights and widths of the sampled ones; `failures` are
     those of the sampled that cannot be done. By kind of output (labels, probabilities, overlay): `bytes_written`,
@@ -51,6 +52,7 @@ class Estimate:
     inputs: int
     part_inputs: int
     formats: dict[str, int]
+    ended: int = 0
     sampled: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
@@ -62,6 +64,11 @@ class Estimate:
     bytes_needed: dict[str, int] = field(default_factory=dict)
     file_systems: dict[str, int] = field(default_factory=dict)
     free_bytes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """The inputs that there is work to do on."""
+        return max(0, self.part_inputs - self.ended)
 
     @property
     def too_large(self) -> list[str]:
@@ -111,6 +118,7 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
         outputs = Outputs(options, blank_info(recipe))
         listing = survey_inputs(options, source, outputs, hooks, look)
         found = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
+        found.ended = 0 if options.resume == "overwrite" else outputs.ended()
         engine = stack.enter_context(engine_of(options, hooks))
         check_earlier_run(options, recipe, engine.info, source, outputs)
         found.largest = engine.info.largest
@@ -128,7 +136,7 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
         if summary.done:
             wait = (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else summary.seconds
             found.images_per_second = 1 / max(wait, 1e-6)
-            found.seconds = found.part_inputs / found.images_per_second
+            found.seconds = found.left / found.images_per_second
             _weigh(options, folder, summary.done, found)
     return found
 
@@ -159,7 +167,7 @@ def _try(options: RunOptions, recipe: Recipe, source: Source, engine: Engine, fo
 
 
 def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> None:
-    """Scale what the sample wrote up to the whole part, and look how much room there is for it."""
+    """Scale what the sample wrote up to all that is left, and look how much room there is for it."""
     from fcnseg.stream.space import room
 
     kinds = {"labels": options.out, "probabilities": options.probabilities, "overlay": options.overlay}
@@ -167,7 +175,7 @@ def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> N
         if target is None:
             continue
         files = (p for p in (folder / kind).rglob("*") if p.is_file() and ".fcnseg" not in p.parts)
-        size = sum(p.stat().st_size for p in files) * found.part_inputs // images
+        size = sum(p.stat().st_size for p in files) * found.left // images
         found.bytes_written[kind] = size
         found.bytes_needed[kind] = 2 * size if is_hdf5(target) else size
         found.file_systems[kind], found.free_bytes[kind] = room(target)

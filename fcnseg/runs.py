@@ -208,6 +208,16 @@ class Outputs:
         part = Part(self.options.part_id, self.options.num_parts)
         return self.records / f"ledger{part.name}.sqlite"
 
+    def ended(self) -> int:
+        """How many inputs of this part are done or failed by its ledger."""
+        from fcnseg.stream.ledger import Ledger
+
+        if not self.ledger_file.exists():
+            return 0
+        with Ledger(self.ledger_file, self.folder, reading=True) as ledger:
+            counts = ledger.counts()
+        return counts.get("done", 0) + counts.get("failed", 0)
+
     def make(self) -> None:
         """Make the folders. Raises OutputError if they cannot be written to."""
         options = self.options
@@ -311,16 +321,11 @@ def survey_inputs(
 
 def check_space(source: ImageSource, outputs: Outputs, sample: Sample, inputs: int, hooks: Hooks) -> None:
     """Say if what so many inputs give is unlikely to have room. Raises OutputError if it cannot have."""
-    from fcnseg.stream.ledger import Ledger
     from fcnseg.stream.space import shortages
 
     sizes = [size for reference in sample.references if (size := source.size(reference))]
     if sizes and shortages(outputs.sinks, sizes, inputs):  # what is there already is counted only if it matters
-        file = outputs.ledger_file
-        if file.exists():
-            with Ledger(file, outputs.folder, reading=True) as ledger:
-                inputs -= sum(ledger.counts().values())
-        for short in shortages(outputs.sinks, sizes, max(0, inputs)):
+        for short in shortages(outputs.sinks, sizes, max(0, inputs - outputs.ended())):
             if short.sure:
                 raise OutputError(f"{short}; make room, write elsewhere, or try all the same with --no-space-check")
             hooks.on_note(f"{short}; --dry-run tells more")

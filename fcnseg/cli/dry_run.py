@@ -52,6 +52,8 @@ def _lines(found: Estimate, options: RunOptions) -> list[str]:
     parts = f", {found.part_inputs:,} of them in part {options.part_id}" if options.num_parts > 1 else ""
     formats = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in found.formats.items())
     lines = [f"inputs        {found.inputs:,}{parts} ({formats}); no two would write one output"]
+    if found.ended:
+        lines.append(f"ended         {found.ended:,} by earlier runs; what follows is of the other {found.left:,}")
     sizes = [f"{width} x {height} ({n})" for (height, width), n in found.sizes.most_common(SIZES_SHOWN)]
     more = f" and {len(found.sizes) - SIZES_SHOWN} more sizes" if len(found.sizes) > SIZES_SHOWN else ""
     lines.append(f"sizes         {', '.join(sizes) or '?'}{more}; of {found.sampled} inputs tried")
