@@ -78,6 +78,8 @@ class Worklist:
         self._intact = self.ledger.intact_volumes()
         waiting: list[Reference] = []
         for some in _chunks(self._listed(), LOOKED_UP_AT_ONCE):
+            if self.stopped():
+                return
             yield from self._claimed(some, waiting)
         while waiting and not self.stopped():
             time.sleep(POLL_SECONDS)

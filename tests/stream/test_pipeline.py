@@ -111,6 +111,30 @@ def test_a_second_run_has_nothing_to_do(place: Place) -> None:
     assert source.loaded == sink.written == []
 
 
+def test_a_run_that_is_stopped_looks_at_no_more_of_what_is_done(place: Place) -> None:
+    keys = [f"{i:04}.jpg" for i in range(1000)]
+    place.run(MemorySource(keys))
+    (place.folder / "0000.raw").unlink()
+    interrupted = threading.Event()
+
+    class Interrupted(RedEngine):
+        def infer(self, inputs: Any, probabilities: bool = False) -> Any:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    kept = []
+
+    def on_kept(key: str) -> None:
+        if key == "0300.jpg":  # by then, the first is at work
+            assert interrupted.wait(10)
+            time.sleep(0.1)  # until all are told to stop
+        kept.append(key)
+
+    summary = place.run(MemorySource(keys), Interrupted(), hooks=FlowHooks(on_kept=on_kept))
+    assert summary.interrupted
+    assert len(kept) < 500
+
+
 def test_only_failures_are_tried_again_when_asked(place: Place) -> None:
     place.run(MemorySource(KEYS, BROKEN))
     source = MemorySource(KEYS, dict(list(BROKEN.items())[:1]))
