@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import (
     AnyPalette,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 IMAGES_SHOWN = 10
 
 
+@interruptible()
 def diff(
     before: Annotated[str, typer.Argument(metavar="RUN_A", help="Label maps of the first run: a folder, or FILE.h5.")],
     after: Annotated[str, typer.Argument(metavar="RUN_B", help="Those of the second run, of the same images.")],

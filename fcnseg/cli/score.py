@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import (
     AnyPalette,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fcnseg.scoring.score import ScoreOptions
 
 
+@interruptible()
 def score(
     predictions: Annotated[
         str,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import out, shown
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fcnseg.scoring.view import Labelled
 
 
+@interruptible()
 def view(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.")],
     mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map: a file, or FILE.h5::/name.")],
