@@ -118,7 +118,7 @@ def test_a_run_that_is_stopped_looks_at_no_more_of_what_is_done(place: Place) ->
     interrupted = threading.Event()
 
     class Interrupted(RedEngine):
-        def infer(self, inputs: Any, probabilities: bool = False) -> Any:
+        def infer(self, *_: Any, **__: Any) -> Any:
             interrupted.set()
             raise KeyboardInterrupt
 
@@ -132,7 +132,7 @@ def test_a_run_that_is_stopped_looks_at_no_more_of_what_is_done(place: Place) ->
 
     summary = place.run(MemorySource(keys), Interrupted(), hooks=FlowHooks(on_kept=on_kept))
     assert summary.interrupted
-    assert len(kept) < 500
+    assert len(kept) < 600
 
 
 def test_only_failures_are_tried_again_when_asked(place: Place) -> None:
