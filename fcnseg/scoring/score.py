@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
 from fcnseg.scoring.conventions import convention_of
@@ -134,12 +135,8 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
         space = head.labels
         if space.classes > MOST_CLASSES:
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
-        predicted = recorded.get(head.name)
-        if predicted and len(predicted) != space.classes and not options.pred_label_map:
-            raise SettingsError(
-                f"{predictions} was predicted with {len(predicted)} classes, but {space.classes} are to be scored; "
-                "--model says whose"
-            )
+        if not options.pred_label_map:
+            _check_classes(predictions, recorded.get(head.name, []), space, labelling.colored)
         chosen = options.pairing(excluded=convention.excluded_images, allow_extra=options.allow_extra)
         pairing = pair_sources(ours, theirs, chosen)
         part = slice(options.part_id, None, options.num_parts)
@@ -156,6 +153,21 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
         comparison = Comparison(*options.meanings(space, labelling.colored), BANDS if options.boundary else ())
         tasks.append(Task(labelling.model, head, pairing, comparison, excluded))
     return tuple(tasks)
+
+
+def _check_classes(predictions: str, recorded: Sequence[str], space: LabelSpace, named: bool) -> None:
+    """Refuse predictions of a run that had other classes; their names count if those to score are `named`."""
+    differing = [i for i, (ours, theirs) in enumerate(zip(recorded, space.names, strict=False)) if ours != theirs]
+    if recorded and len(recorded) != space.classes:
+        fault = f"{len(recorded)} classes, but {space.classes} are to be scored"
+    elif named and differing:
+        fault = f"{recorded[differing[0]]} as class {differing[0]}, but that is {space.names[differing[0]]} here"
+    else:
+        return
+    raise SettingsError(
+        f"{predictions} was predicted with {fault}; --model says whose classes, --pred-label-map FILE what the values "
+        "of predictions mean"
+    )
 
 
 def heads_of(
