@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class Case:
 
 
 class Photographs:
-    """The photographs of a folder, by the names of their label maps: relative paths, or else file names."""
+    """The photographs of a folder, by the names of their label maps: relative paths, else unique file names."""
 
     def __init__(self, folder: Path | None) -> None:
         self.by_path: dict[str, Path] = {}
@@ -61,7 +62,9 @@ class Photographs:
             self.by_path = {f.relative_to(folder).with_suffix("").as_posix(): f for f in reversed(files)}
         elif folder and folder.is_file():
             self.by_path = {folder.stem: folder}
-        self.by_stem = {path.rpartition("/")[2]: file for path, file in self.by_path.items()}
+        stems = Counter(path.rpartition("/")[2] for path in self.by_path)
+        named = ((path.rpartition("/")[2], file) for path, file in self.by_path.items())
+        self.by_stem = {stem: file for stem, file in named if stems[stem] == 1}
 
     @classmethod
     def of(cls, images: Path | None, record: Mapping[str, Any]) -> Photographs:

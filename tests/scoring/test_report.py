@@ -10,6 +10,7 @@ import pytest
 
 from fcnseg.errors import SettingsError
 from fcnseg.scoring import page as pages
+from fcnseg.scoring.pictures import Photographs
 from fcnseg.scoring.report import write_report
 from fcnseg.scoring.score import ScoreOptions, score_with
 from tests.conftest import photograph
@@ -154,6 +155,14 @@ def test_no_photographs_are_no_fault(tmp_path: Path) -> None:
     sides = str(tmp_path / "pred"), str(tmp_path / "gt")
     with pytest.raises(SettingsError, match="nowhere"):
         write_report(tmp_path / "r.html", score_with(*sides, options), *sides, options, tmp_path / "nowhere")
+
+
+def test_no_photograph_of_another_image_is_shown(tmp_path: Path) -> None:
+    for name in ("a/x.png", "b/x.png", "b/y.png"):
+        photograph(tmp_path / name, 4, 3)
+    photographs = Photographs(tmp_path)
+    found = [photographs.find(key, 3, 4) is not None for key in ("a/x", "y", "x", "z")]
+    assert found == [True, True, False, False]
 
 
 def test_an_interruption_leaves_no_half_written_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
