@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import ImageError
-from fcnseg.stream.heaps import check_heaps
+from fcnseg.stream.damage import check_value
 from fcnseg.types import Pixels
 
 CHANNELS = {"color": (3, 1), "hha": (3,), "depth": (1,)}
@@ -141,7 +141,7 @@ def looks_encoded(node: h5py.Dataset) -> bool:
 def encoded(node: h5py.Dataset, index: int | None) -> bytes:
     """One encoded file."""
     if node.dtype.hasobject:
-        check_heaps(node, index)
+        check_value(node, index)
     content = node[() if index is None else index]
     if isinstance(content, np.ndarray) and content.dtype == object:
         content = content.item()

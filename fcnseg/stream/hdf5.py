@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.stream.damage import check_chunks
 from fcnseg.stream.datasets import (
     AmbiguousAxesError,
     Kind,
@@ -214,6 +215,7 @@ class Hdf5:
             raise ImageError("it has no pixels")
         on_size(height, width)
         with _image_errors():
+            check_chunks(node, place.number)
             pixels = node[() if place.number is None else place.number]
         return ordered(pixels, axes, modality)
 

@@ -1,5 +1,6 @@
 import io
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -449,14 +450,17 @@ HEAPS = {
 
 READING = """
 import sys
-from fcnseg.errors import FcnsegError
+from fcnseg.errors import ImageError, SourceError
 from fcnseg.stream.sources import open_source
 for i, name in enumerate(sys.argv[1:]):
     try:
         source = open_source(name)
         for reference in source:
-            print(i, source.load(reference).size)
-    except FcnsegError as error:
+            try:
+                print(i, source.load(reference).size)
+            except ImageError as error:
+                print(i, error)
+    except SourceError as error:
         print(i, error)
 """
 
@@ -483,10 +487,31 @@ def test_a_damaged_heap_is_an_error_and_no_endless_loop(tmp_path: Path, zeros: b
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     lines = done.stdout.splitlines()
     if zeros:
-        assert len(lines) == len(HEAPS)
+        assert len(lines) == len(HEAPS) * len(FILES)
         assert all("so is the heap it lies in" in line for line in lines)
     else:
         assert lines == [f"{i} (5, 7)" for i in range(len(HEAPS)) for _ in FILES]
+
+
+def test_a_chunk_of_no_bytes_fails_its_images_only(tmp_path: Path) -> None:
+    def fill(file: h5py.File) -> None:
+        file.create_dataset("x", data=COLOR, chunks=(1, 5, 7, 2), compression="gzip", fletcher32=True)
+
+    path = write(tmp_path / "a.h5", fill)
+    with h5py.File(path) as file:
+        size = next(i.size for n in range(8) if (i := file["x"].id.get_chunk_info(n)).chunk_offset == (2, 0, 0, 2))
+    content = path.read_bytes()
+    entry = struct.pack("<2I5Q", size, 0, 2, 0, 0, 2, 0)  # the chunk's place in the tree of them
+    assert content.count(entry) == 1
+    path.write_bytes(content.replace(entry, bytes(4) + entry[4:]))
+    command = [sys.executable, "-c", READING, f"{path}::x"]  # the library crashes
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        "0 (5, 7)",
+        "0 (5, 7)",
+        "0 cannot be read",
+        "0 (5, 7)",
+    ]
 
 
 def test_names_of_any_bytes_are_listed(tmp_path: Path) -> None:

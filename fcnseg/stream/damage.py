@@ -1,9 +1,9 @@
-"""A look at HDF5's values of variable length before the library reads them: where a file is damaged it may go round for
-ever (as of HDF5 2.0), which neither an exception nor Ctrl-C would end, fill gigabytes, or crash.
+"""Damage to HDF5 files that the library does not see (as of 2.0), looked for before it reads: it would go round for
+ever, which neither an exception nor Ctrl-C ends, fill gigabytes, or crash.
 
-Such values lie in collections of objects, each with a header that says how long it is (HDF5 File Format Specification
-3.0, III.E). The library follows these lengths, and where free space is said to be of no bytes, as in a block of zeros,
-it stays where it is.
+Values of variable length lie in collections of objects, each with a header that says how long it is (HDF5 File Format
+Specification 3.0, III.E). The library follows these lengths, and where free space is said to be of no bytes, as in a
+block of zeros, it stays where it is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from itertools import product
 
 import h5py
 import numpy as np
@@ -33,11 +34,27 @@ OBJECT = struct.Struct("<H6xQ")
 
 ALIGNMENT = 8
 
+CHECKSUM_BYTES = 4
+"""Of a chunk, behind it (Fletcher-32)."""
+
 SIZES = (8, 8)
 """How many bytes addresses and lengths take in the files that are looked at: all but exotic ones."""
 
 
-def check_heaps(node: h5py.Dataset, index: int | None) -> None:
+def check_chunks(node: h5py.Dataset, index: int | None) -> None:
+    """Raise OSError if a chunk of the image at that index (None: the only one) is too short for its checksum."""
+    created = node.id.get_create_plist()
+    filters = (created.get_filter(number)[0] for number in range(created.get_nfilters()))
+    if h5py.h5z.FILTER_FLETCHER32 not in filters:
+        return
+    starts = [range(0, size, side) for size, side in zip(node.shape, node.chunks, strict=True)]
+    for corner in product(*(starts if index is None else [[index], *starts[1:]])):
+        chunk = node.id.get_chunk_info_by_coord(corner)
+        if chunk.byte_offset is not None and chunk.size < CHECKSUM_BYTES:
+            raise OSError(f"its chunk at {chunk.byte_offset} is damaged")
+
+
+def check_value(node: h5py.Dataset, index: int | None) -> None:
     """Raise OSError if the value at that index (None: the only one), bytes of variable length, is not whole.
 
     What cannot be looked at passes: data sets within object headers, and filters other than HDF5's own.
