@@ -34,7 +34,8 @@ from fcnseg.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from fcnseg.scoring.diff import Diff, DiffOptions
+    from fcnseg.scoring.diff import DiffOptions
+    from fcnseg.scoring.diff_result import Diff
 
 IMAGES_SHOWN = 10
 

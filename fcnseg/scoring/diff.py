@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring import measures
 from fcnseg.scoring.confusion import Counts, joint_counts
 from fcnseg.scoring.counting import Comparison, Fault, check_sizes, read_classes
+from fcnseg.scoring.diff_result import ClassDiff, Diff, ImageDiff, TruthDiff
+from fcnseg.scoring.heads import heads_of
 from fcnseg.scoring.labelling import recorded_classes
 from fcnseg.scoring.meaning import VOID
 from fcnseg.scoring.measures import Tally
 from fcnseg.scoring.options import ComparisonOptions
 from fcnseg.scoring.pairing import pair_sources
 from fcnseg.scoring.reading import Place
-from fcnseg.scoring.result import plain
-from fcnseg.scoring.score import heads_of
 from fcnseg.scoring.workers import results
 
 SIDES = ("map of the first run", "map of the second run")
@@ -37,79 +36,6 @@ class DiffOptions(ComparisonOptions):
     """
 
     truth: str | None = None
-
-
-@dataclass(frozen=True)
-class ImageDiff:
-    """One image: its pixels, and how many changed; with ground truth also how many of those became right (`helped`)
-    or wrong (`hurt`), else None."""
-
-    key: str
-    pixels: int
-    changed: int
-    helped: int | None = None
-    hurt: int | None = None
-
-    @property
-    def share(self) -> float:
-        """The share of its pixels that changed, 0..1."""
-        return self.changed / max(1, self.pixels)
-
-
-@dataclass(frozen=True)
-class ClassDiff:
-    """One class: its pixels before and after, how many it lost to others and gained from others, and the IU of before
-    and after. With ground truth, `iu_before` and `iu_after` are the IUs of either with the truth, else None."""
-
-    index: int
-    name: str
-    pixels_before: int
-    pixels_after: int
-    lost: int
-    gained: int
-    agreement_iu: float
-    iu_before: float | None = None
-    iu_after: float | None = None
-
-
-@dataclass(frozen=True)
-class TruthDiff:
-    """What ground truth says of the changes. Figures 0..1 are pairs, before and after; `neither` were wrong and are
-    wrong otherwise."""
-
-    helped: int
-    hurt: int
-    neither: int
-    mean_iu: tuple[float, float]
-    pixel_accuracy: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Diff:
-    """What changed from one run to another. `transitions` is K x K, int64: rows before, columns after. `images` are
-    those that changed most first, `only_before` and `only_after` are in one run alone."""
-
-    pixels: int
-    changed: int
-    agreement: float
-    identical_images: int
-    per_class: tuple[ClassDiff, ...]
-    transitions: NDArray[np.int64]
-    images: tuple[ImageDiff, ...]
-    only_before: tuple[str, ...]
-    only_after: tuple[str, ...]
-    truth: TruthDiff | None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> int:
-        """0 everything was compared, 3 some images were left out, as allowed."""
-        return 3 if self.only_before or self.only_after else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The keys of `--json`: this object's fields as numbers, texts, lists and dicts; NaN becomes None."""
-        values: dict[str, Any] = plain(self)
-        return values
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from fcnseg.scoring import page
 from fcnseg.scoring.charts import Chart, histogram
 from fcnseg.scoring.counting import read_classes
-from fcnseg.scoring.diff import Diff, DiffOptions, DiffTask, ImageDiff, plan_diff
+from fcnseg.scoring.diff import DiffOptions, DiffTask, plan_diff
+from fcnseg.scoring.diff_result import Diff, ImageDiff
 from fcnseg.scoring.labelling import run_record
 from fcnseg.scoring.page import Cell
 from fcnseg.scoring.pictures import Case, Photographs, draw_case

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fcnseg.errors import SettingsError
-from fcnseg.scoring.counting import Comparison, Fault, Totals
-from fcnseg.scoring.result import margins_of
+from fcnseg.scoring.counting import Comparison, Fault
+from fcnseg.scoring.scored import margins_of
+from fcnseg.scoring.totals import Totals
 
 FREE = frozenset({"num_parts", "part_id", "resamplings", "list"})
 """Settings in which a part may differ from the whole, besides those that say what is left out."""

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
 from fcnseg.scoring.conventions import convention_of
-from fcnseg.scoring.counting import Comparison, Fault, Totals, compare
+from fcnseg.scoring.counting import Comparison, Fault, compare
 from fcnseg.scoring.earlier import counted_earlier
+from fcnseg.scoring.heads import check_classes, heads_of
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
-from fcnseg.scoring.labelling import MOST_CLASSES, Labelling, recorded_classes
+from fcnseg.scoring.labelling import MOST_CLASSES, recorded_classes
 from fcnseg.scoring.options import ComparisonOptions
 from fcnseg.scoring.pairing import Pairing, pair_sources
-from fcnseg.scoring.reading import VOLUMES, has_member
-from fcnseg.scoring.result import LeftOut, Score, plain, score_of
+from fcnseg.scoring.result import Score, plain
+from fcnseg.scoring.scored import LeftOut, score_of
+from fcnseg.scoring.totals import Totals
 from fcnseg.scoring.workers import results
 
 BANDS = (1, 2, 3, 5, 10, 20, 40)
@@ -136,7 +137,7 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
         if space.classes > MOST_CLASSES:
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
         if not options.pred_label_map:
-            _check_classes(predictions, recorded.get(head.name, []), space, labelling.colored)
+            check_classes(predictions, recorded.get(head.name, []), space, labelling.colored)
         chosen = options.pairing(excluded=convention.excluded_images, allow_extra=options.allow_extra)
         pairing = pair_sources(ours, theirs, chosen)
         part = slice(options.part_id, None, options.num_parts)
@@ -153,57 +154,6 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
         comparison = Comparison(*options.meanings(space, labelling.colored), BANDS if options.boundary else ())
         tasks.append(Task(labelling.model, head, pairing, comparison, excluded))
     return tuple(tasks)
-
-
-def _check_classes(predictions: str, recorded: Sequence[str], space: LabelSpace, named: bool) -> None:
-    """Refuse predictions of a run that had other classes; their names count if those to score are `named`."""
-    differing = [i for i, (ours, theirs) in enumerate(zip(recorded, space.names, strict=False)) if ours != theirs]
-    if recorded and len(recorded) != space.classes:
-        fault = f"{len(recorded)} classes, but {space.classes} are to be scored"
-    elif named and differing:
-        fault = f"{recorded[differing[0]]} as class {differing[0]}, but that is {space.names[differing[0]]} here"
-    else:
-        return
-    raise SettingsError(
-        f"{predictions} was predicted with {fault}; --model says whose classes, --pred-label-map FILE what the values "
-        "of predictions mean"
-    )
-
-
-def heads_of(
-    labelling: Labelling, predictions: str, truth: str, wanted: str | None
-) -> list[tuple[HeadRecipe, str, str]]:
-    """The heads to compare with the sources of their predictions and ground truth.
-
-    Raises SettingsError if the wanted head does not exist, or folders of several heads lack one.
-    """
-    names = [head.name for head in labelling.heads]
-    if wanted is not None and wanted not in names:
-        raise SettingsError(f"{labelling.model or 'this'} has no head {wanted}; it has {', '.join(names)}")
-    if len(names) == 1:
-        return [(labelling.heads[0], predictions, truth)]
-    folders = convention_of(labelling.model).folders
-    found = []
-    for head in labelling.heads:
-        if wanted in (None, head.name):
-            ours, theirs = _below(predictions, head.name), _below(truth, head.name, folders.get(head.name, head.name))
-            if wanted is None and (ours is None or theirs is None):
-                raise SettingsError(
-                    f"{labelling.model} has the heads {', '.join(names)}, but {truth if ours else predictions} has no "
-                    f"folder {head.name}; --head says which one to compare"
-                )
-            found.append((head, ours or predictions, theirs or truth))
-    return found
-
-
-def _below(source: str, *names: str) -> str | None:
-    """The folder of one of these names in a folder, or the group in an HDF5 file."""
-    if Path(source).suffix.lower() in VOLUMES:
-        return next((f"{source}::/{name}" for name in names if has_member(source, name)), None)
-    return next((f"{source}/{name}" for name in names if Path(source, name).is_dir()), None)
-
-
-# ---------------------------------------------------------------------- after counting
 
 
 def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:

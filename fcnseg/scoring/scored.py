@@ -1,0 +1,140 @@
+"""From counts to a score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnseg.labels import LabelSpace
+from fcnseg.scoring import measures
+from fcnseg.scoring.calibration import BINS, calibration_error
+from fcnseg.scoring.intervals import intervals
+from fcnseg.scoring.measures import FIGURES, Tally
+from fcnseg.scoring.result import Band, Calibration, ClassCounts, ClassScore, ImageScore, ReliabilityBin, Score
+from fcnseg.scoring.totals import Totals
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Names that were not counted; see `Score`."""
+
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+def score_of(
+    totals: Totals,
+    space: LabelSpace,
+    excluded: frozenset[int],
+    left_out: LeftOut,
+    resamplings: int,
+    settings: Mapping[str, Any],
+) -> Score:
+    """The score of what was counted; `excluded` classes are in no mean."""
+    included = np.array([i not in excluded for i in range(space.classes)])
+    tally = Tally.of(totals.counts, included)
+    images = np.stack([*totals.images.values()])
+    figures = {name: float(measure(tally)) for name, measure in FIGURES.items()}
+    ranges, class_ranges = intervals(images, included, resamplings) if resamplings else ({}, None)
+    edges = Tally.of_margins(totals.boundary, included)
+    return Score(
+        pixel_accuracy=figures["pixel_accuracy"],
+        mean_accuracy=figures["mean_accuracy"],
+        mean_iu=figures["mean_iu"],
+        frequency_weighted_iu=figures["frequency_weighted_iu"],
+        mean_dice=figures["mean_dice"],
+        kappa=figures["kappa"],
+        images=len(totals.images),
+        pixels=int(tally.truth.sum()),
+        void_pixels=totals.void,
+        intervals=ranges,
+        per_class=_per_class(tally, space, class_ranges, edges if totals.widths else None),
+        confusion=totals.counts,
+        absent=tuple(name for name, pixels in zip(space.names, tally.truth, strict=True) if not pixels),
+        excluded_classes=tuple(space.names[i] for i in sorted(excluded)),
+        missing=left_out.missing,
+        extra=left_out.extra,
+        invalid=tuple(fault for fault in totals.faults if not fault.all_void),
+        all_void=tuple(fault.key for fault in totals.faults if fault.all_void),
+        excluded_images=left_out.excluded,
+        boundary_iu=float(measures.mean_iu(edges)) if totals.widths else None,
+        bands=tuple(_band(w, counts, included) for w, counts in zip(totals.widths, totals.bands, strict=True)),
+        calibration=None if totals.bins is None else _calibration(totals.bins),
+        settings=settings,
+        image_scores=_image_scores([*totals.images], images, included),
+    )
+
+
+def _per_class(
+    tally: Tally, space: LabelSpace, ranges: measures.Floats | None, edges: Tally | None
+) -> tuple[ClassScore, ...]:
+    iu, accuracy, dice = measures.class_iu(tally), measures.class_accuracy(tally), measures.class_dice(tally)
+    boundary = None if edges is None else measures.class_iu(edges)
+    return tuple(
+        ClassScore(
+            index=i,
+            name=name,
+            iu=float(iu[i]),
+            accuracy=float(accuracy[i]),
+            dice=float(dice[i]),
+            pixels=int(tally.truth[i]),
+            predicted_pixels=int(tally.predicted[i]),
+            iu_interval=None if ranges is None else (float(ranges[i, 0]), float(ranges[i, 1])),
+            boundary_iu=None if boundary is None else float(boundary[i]),
+            included=bool(tally.included is None or tally.included[i]),
+            boundary_counts=None
+            if edges is None
+            else (int(edges.hits[i]), int(edges.truth[i]), int(edges.predicted[i])),
+        )
+        for i, name in enumerate(space.names)
+    )
+
+
+def _band(width: int, margins: NDArray[np.int64], included: NDArray[np.bool_]) -> Band:
+    tally = Tally.of_margins(margins, included)
+    accuracy, iu = measures.pixel_accuracy(tally), measures.mean_iu(tally)
+    return Band(width, int(tally.truth.sum()), float(accuracy), float(iu), class_counts(margins))
+
+
+def class_counts(margins: NDArray[np.int64]) -> ClassCounts:
+    """The classes that occur in right, ground truth and predicted pixels, 3 x K."""
+    occur = np.flatnonzero(margins.any(0))
+    return tuple((i, *numbers) for i, numbers in zip(occur.tolist(), margins[:, occur].T.tolist(), strict=True))
+
+
+def margins_of(counts: Iterable[Sequence[int]], classes: int) -> NDArray[np.int64]:
+    """What `class_counts` was given: 3 x K."""
+    margins = np.zeros((3, classes), np.int64)
+    for index, *numbers in counts:
+        margins[:, index] = numbers
+    return margins
+
+
+def _calibration(bins: NDArray[np.float64]) -> Calibration:
+    pixels, right, confidence = bins
+    shares = np.full((2, BINS), np.nan)
+    np.divide((confidence, right), pixels, out=shares, where=pixels > 0)
+    edges = np.linspace(0, 1, BINS + 1)
+    return Calibration(
+        calibration_error(bins),
+        tuple(
+            ReliabilityBin(
+                float(edges[i]), float(edges[i + 1]), int(pixels[i]), float(shares[0, i]), float(shares[1, i])
+            )
+            for i in range(BINS)
+        ),
+    )
+
+
+def _image_scores(keys: list[str], images: NDArray[np.int64], included: NDArray[np.bool_]) -> tuple[ImageScore, ...]:
+    tally = Tally.of_margins(images, included)
+    figures = zip(keys, measures.mean_iu(tally), measures.pixel_accuracy(tally), images, strict=True)
+    return tuple(
+        ImageScore(key, float(iu), float(accuracy), int(margins[1].sum()), class_counts(margins))
+        for key, iu, accuracy, margins in figures
+    )
