@@ -16,7 +16,7 @@ from fcnseg.scoring import measures
 from fcnseg.scoring.confusion import Counts, joint_counts
 from fcnseg.scoring.counting import Comparison, Fault, check_sizes, read_classes
 from fcnseg.scoring.diff_result import ClassDiff, Diff, ImageDiff, TruthDiff
-from fcnseg.scoring.heads import heads_of
+from fcnseg.scoring.heads import check_classes, heads_of
 from fcnseg.scoring.labelling import recorded_classes
 from fcnseg.scoring.meaning import VOID
 from fcnseg.scoring.measures import Tally
@@ -107,6 +107,9 @@ def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:
         names = ", ".join(head.name for head, _, _ in found)
         raise SettingsError(f"{labelling.model} has the heads {names}; --head says which one to compare")
     head, first, second = found[0]
+    if not options.pred_label_map:
+        for run, recorded in ((before, ours), (after, theirs)):
+            check_classes(run, recorded.get(head.name, []), head.labels, labelling.colored)
     sides = options.pairing(what=SIDES, allow_extra=options.allow_missing)
     pairing = pair_sources(first, second, replace(sides, truth_pattern=options.pred_pattern))
     images = [Versions(pair.key, pair.prediction, pair.truth) for pair in pairing.pairs]

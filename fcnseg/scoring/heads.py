@@ -17,7 +17,7 @@ def check_classes(predictions: str, recorded: Sequence[str], space: LabelSpace, 
     """Refuse predictions of a run that had other classes; their names count if those to score are `named`."""
     differing = [i for i, (ours, theirs) in enumerate(zip(recorded, space.names, strict=False)) if ours != theirs]
     if recorded and len(recorded) != space.classes:
-        fault = f"{len(recorded)} classes, but {space.classes} are to be scored"
+        fault = f"{len(recorded)} classes, but {space.classes} are to be compared"
     elif named and differing:
         fault = f"{recorded[differing[0]]} as class {differing[0]}, but that is {space.names[differing[0]]} here"
     else:

@@ -92,11 +92,12 @@ def score(
     """
     for name in FILES & options.keys():
         options[name] = None if options[name] is None else Path(options[name])
-    if "counted" in options:
-        options["counted"] = tuple(map(Path, options["counted"]))
+    counted = options.pop("counted", ())
+    counted = [counted] if isinstance(counted, str | os.PathLike) else counted
     if isinstance(options.get("classes"), int):
         options["classes"] = str(options["classes"])
-    return score_with(os.fspath(predictions), os.fspath(truth), ScoreOptions(**options), on_progress)
+    chosen = ScoreOptions(counted=tuple(map(Path, counted)), **options)
+    return score_with(os.fspath(predictions), os.fspath(truth), chosen, on_progress)
 
 
 def score_with(

@@ -121,6 +121,8 @@ def test_runs_of_other_classes_are_not_compared(tmp_path: Path) -> None:
         Path(folder, ".fcnseg/run.json").write_text(json.dumps({"engine": {"heads": {"labels": names}}}))
     with pytest.raises(SettingsError, match="different classes"):
         diff(before, after, OPTIONS)
+    with pytest.raises(SettingsError, match="predicted with 2 classes, but 4 are to be"):
+        diff(before, before, OPTIONS)
 
 
 def test_the_page_loads_sorts_and_flips(tmp_path: Path) -> None:

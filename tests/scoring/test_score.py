@@ -84,7 +84,7 @@ def test_parts_together_are_the_whole(tmp_path: Path) -> None:
     assert sum(p.images for p in parts) == whole.images == 6
     for path in sides[0].iterdir():
         path.write_bytes(b"")  # nothing is read again
-    together = fcnseg.score(*sides, counted=[tmp_path / "parts"], **options)
+    together = fcnseg.score(*sides, counted=str(tmp_path / "parts"), **options)
     assert whole.intervals["mean_iu"][0] < whole.mean_iu
     assert (together.all_void, together.exit_code) == (("e",), 3)
     assert _figures(together) == _figures(whole)
