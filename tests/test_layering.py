@@ -16,7 +16,7 @@ ALLOWED = {
     "engine": FOUNDATION | {"models", "weights", "engine"},
     "stream": FOUNDATION | {"models", "weights", "engine", "stream"},
     "scoring": FOUNDATION | {"scoring"},
-    "training": FOUNDATION | {"models", "weights", "scoring", "stream", "training"},
+    "training": FOUNDATION | {"models", "weights", "engine", "scoring", "stream", "training"},
     "hha": FOUNDATION | {"stream", "hha"},
     "__main__": {"cli"},
     "building": FOUNDATION | {"engine", "stream", "weights", "building"},

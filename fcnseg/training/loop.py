@@ -124,7 +124,8 @@ class Trainer:
             yield Progress(self.step, self.steps, epoch, self._rate(), loss)
 
     def _step(self, step: Step) -> float:
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.stage, self.step)).generate_state(1)[0]))
+        place = (self.seed, self.stage, self.step, self.machine.processes.rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate() * group["multiple"]
         share = self._shares(step)
@@ -193,9 +194,14 @@ class Trainer:
 
     @contextmanager
     def _explained(self, step: Step) -> Iterator[None]:
-        """Out of memory as an error that says what to change."""
+        """Out of memory, or too little to normalise over, as an error that says what to change."""
         try:
             yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            small = "is too small to normalise over; use a larger --crop, or a regime with batch_norm = false"
+            raise TrainingError(f"{self._where(step)} {small}") from error
         except (RuntimeError, MemoryError) as error:
             out = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
             if not out:

@@ -10,7 +10,7 @@ from typing import Any
 from fcnseg.errors import SettingsError
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe, Recipe, find_recipe
-from fcnseg.training.datasets import open_samples, own_labels
+from fcnseg.training.datasets import check_apart, open_samples, own_labels
 from fcnseg.training.joint import Joint
 from fcnseg.training.regimes import Regime, changed, find_regime
 from fcnseg.training.samples import Samples
@@ -56,6 +56,8 @@ def plan_training(options: TrainOptions) -> Plan:
     validation = open_samples(
         options.validation or options.data, recipe, options.validation_split, None if elsewhere else options.kind
     )
+    for part in parts:
+        check_apart(part, validation)
     if start.state is not None and regime.tuning_rate:
         regime = replace(regime, rate=regime.tuning_rate)
     if not regime.crop:
