@@ -72,7 +72,7 @@ class Worklist:
     on_kept: Callable[[str], None] = lambda key: None
     on_failed: Callable[[Failure, bool], None] = lambda failure, before: None
     stopped: Callable[[], bool] = lambda: False
-    _dead: set[str] = field(default_factory=set)
+    _dead: dict[str, set[Path]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Reference]:
         self._intact = self.ledger.intact_volumes()
@@ -151,8 +151,10 @@ class Worklist:
         if owner not in self._dead:
             if is_alive(self.ledger.file.parent, owner):
                 return False
-            self._dead.add(owner)
-        remove_unfinished(owner, {Path(path).parent for path in self._paths(reference)})
+            self._dead[owner] = set()
+        folders = {Path(path).parent for path in self._paths(reference)} - self._dead[owner]
+        remove_unfinished(owner, folders)  # once a folder: it is searched through
+        self._dead[owner] |= folders
         return True
 
     def _paths(self, reference: Reference) -> list[str]:
