@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -40,7 +41,7 @@ SAMPLE_WITH_PROBABILITIES = 8
 @dataclass
 class Estimate:
     """What a run over `inputs` (of which this part has `part_inputs`, and of these `ended` are done or failed already)
-    would be like, by `sampled` of them.
+    would be like, by `sampled` of them. `in_the_way` are files that no run made, where outputs of others belong.
 
     `formats` counts the inputs' name suffixes, `sizes` the heights and widths of the sampled ones; `failures` are
     those of the sampled that cannot be done. By kind of output (labels, probabilities, overlay): `bytes_written`,
@@ -53,6 +54,7 @@ class Estimate:
     part_inputs: int
     formats: dict[str, int]
     ended: int = 0
+    in_the_way: list[str] = field(default_factory=list)
     sampled: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
@@ -118,7 +120,8 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
         outputs = Outputs(options, blank_info(recipe))
         listing = survey_inputs(options, source, outputs, hooks, look)
         found = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
-        found.ended = 0 if options.resume == "overwrite" else outputs.ended()
+        if options.resume != "overwrite":
+            found.ended, found.in_the_way = outputs.ended(), list(_in_the_way(source, outputs))
         engine = stack.enter_context(engine_of(options, hooks))
         check_earlier_run(options, recipe, engine.info, source, outputs)
         found.largest = engine.info.largest
@@ -139,6 +142,26 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
             found.seconds = found.left / found.images_per_second
             _weigh(options, folder, summary.done, found)
     return found
+
+
+def _in_the_way(source: Source, outputs: Outputs) -> Iterator[str]:
+    """The files that no run made where outputs of new inputs belong, in a folder where there was a run; without one,
+    listing the inputs has refused them."""
+    from fcnseg.stream.ledger import Ledger
+    from fcnseg.stream.names import output_names
+    from fcnseg.stream.worklist import LOOKED_UP_AT_ONCE, chunks, is_new
+
+    if not outputs.ledger_file.exists():
+        return
+    names = output_names(outputs.sinks)
+    with Ledger(outputs.ledger_file, outputs.folder, reading=True) as ledger:
+        if ledger.fact("replace"):
+            return
+        for some in chunks(source, LOOKED_UP_AT_ONCE):
+            references = [found for found in some if isinstance(found, Reference) and outputs.part.has(found.key)]
+            entries = ledger.entries([reference.key for reference in references])
+            new = (reference.stem for reference in references if is_new(entries.get(reference.key)))
+            yield from filter(os.path.lexists, (name.of(stem) for stem in new for name in names))
 
 
 def _spread(total: int, count: int) -> frozenset[int]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fcnseg.stream.space import Sample
     from fcnseg.stream.tiling import Predictor
     from fcnseg.stream.volumes import Volume
+    from fcnseg.stream.worklist import Part
     from fcnseg.types import Engine, Reference, Source
 
 RECORDS = ".fcnseg"
@@ -201,12 +202,16 @@ class Outputs:
         self.sinks: list[FileSink] = [*found, *(volume.sink for volume in self.volumes)]
 
     @property
-    def ledger_file(self) -> Path:
-        """The ledger of this part."""
+    def part(self) -> Part:
+        """The inputs that this run is about."""
         from fcnseg.stream.worklist import Part
 
-        part = Part(self.options.part_id, self.options.num_parts)
-        return self.records / f"ledger{part.name}.sqlite"
+        return Part(self.options.part_id, self.options.num_parts)
+
+    @property
+    def ledger_file(self) -> Path:
+        """The ledger of this part."""
+        return self.records / f"ledger{self.part.name}.sqlite"
 
     def ended(self) -> int:
         """How many inputs of this part are done or failed by its ledger."""
@@ -522,7 +527,6 @@ def flow(
 ) -> Summary:
     """Run the pipeline."""
     from fcnseg.stream.pipeline import FlowHooks, FlowOptions, process
-    from fcnseg.stream.worklist import Part
 
     workers = options.workers or min(8, os.cpu_count() or 1)
     return process(
@@ -534,7 +538,7 @@ def flow(
         options=FlowOptions(
             workers=workers,
             writers=workers,
-            part=Part(options.part_id, options.num_parts),
+            part=outputs.part,
             retry_failed=options.retry_failed,
             replace=bool(ledger.fact("replace")),
             max_failures=options.max_failures,
@@ -599,7 +603,6 @@ def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summar
     from fcnseg.engine.sidecar import read_sidecar
     from fcnseg.files import whole_file
     from fcnseg.stream.stages import bottleneck
-    from fcnseg.stream.worklist import Part
 
     engine = asdict(info)
     engine["heads"] = {name: list(space["names"]) for name, space in engine["heads"].items()}
@@ -616,5 +619,5 @@ def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summar
         "images_per_second": summary.done / summary.seconds if summary.seconds else 0.0,
         "bottleneck": {"stage": stage, "advice": advice},
     }
-    with whole_file(outputs.records / f"run{Part(options.part_id, options.num_parts).name}.json") as file:
+    with whole_file(outputs.records / f"run{outputs.part.name}.json") as file:
         file.write(json.dumps(record, indent=2, default=str).encode())

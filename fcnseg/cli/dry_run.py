@@ -54,6 +54,10 @@ def _lines(found: Estimate, options: RunOptions) -> list[str]:
     lines = [f"inputs        {found.inputs:,}{parts} ({formats}); no two would write one output"]
     if found.ended:
         lines.append(f"ended         {found.ended:,} by earlier runs; what follows is of the other {found.left:,}")
+    if found.in_the_way:
+        first, count = shown(found.in_the_way[0]), len(found.in_the_way)
+        lines.append(f"in the way    {first}{f' and {count - 1:,} more' * (count > 1)}: made by no run of fcnseg")
+        lines.append("              (their images will fail; remove them, or start over with --overwrite)")
     sizes = [f"{width} x {height} ({n})" for (height, width), n in found.sizes.most_common(SIZES_SHOWN)]
     more = f" and {len(found.sizes) - SIZES_SHOWN} more sizes" if len(found.sizes) > SIZES_SHOWN else ""
     lines.append(f"sizes         {', '.join(sizes) or '?'}{more}; of {found.sampled} inputs tried")

@@ -40,6 +40,11 @@ class Part:
         return f"-{self.index}-of-{self.count}" if self.count > 1 else ""
 
 
+def is_new(entry: Entry | None) -> bool:
+    """Whether an input was never looked into, by its row: what is in the way of its output is not its own."""
+    return entry is None or (entry.state == "failed" and not entry.stamp)
+
+
 def stamp_of(source: Source, reference: Reference) -> str:
     """What tells whether an input is the one it was; empty if that cannot be told, which loading it will explain."""
     try:
@@ -77,7 +82,7 @@ class Worklist:
     def __iter__(self) -> Iterator[Reference]:
         self._intact = self.ledger.intact_volumes()
         waiting: list[Reference] = []
-        for some in _chunks(self._listed(), LOOKED_UP_AT_ONCE):
+        for some in chunks(self._listed(), LOOKED_UP_AT_ONCE):
             if self.stopped():
                 return
             yield from self._claimed(some, waiting)
@@ -104,7 +109,7 @@ class Worklist:
         references = list(references)
         entries = self.ledger.entries([r.key for r in references])
         todo = [r for r in references if self._is_open(r, entries.get(r.key), waiting)]
-        for some in _chunks(todo, CLAIMED_AT_ONCE):
+        for some in chunks(todo, CLAIMED_AT_ONCE):
             if self.stopped():
                 return
             got = set(self.ledger.claim([r.key for r in some], self.owner, entries))
@@ -113,7 +118,7 @@ class Worklist:
 
     def _is_open(self, reference: Reference, entry: Entry | None, waiting: list[Reference]) -> bool:
         """Whether there is work to do on an input, by its row."""
-        if entry is None or (entry.state == "failed" and not entry.stamp):
+        if entry is None or is_new(entry):
             return self._is_free(reference)
         if entry.state == "claimed":
             if self._is_abandoned(entry, reference):
@@ -162,7 +167,7 @@ class Worklist:
         return [place_of(self.ledger.folder, name.of(reference.stem)) for name in self.names]
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Those items in lists of up to `size`."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):

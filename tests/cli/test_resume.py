@@ -150,6 +150,7 @@ def test_parts_and_their_status(fcnseg: Command, run: Command, photos: Path, tmp
     (masks / "0/2.png").unlink()
     state = fcnseg("status", masks)
     assert (state.code, "1 missing" in state.out) == (3, True)
+    assert "in the way" not in run("--num-parts", 3, "--part-id", 0, "--dry-run").out  # those of other parts
 
 
 def test_a_dry_run_writes_nothing(run: Command, photos: Path, tmp_path: Path) -> None:
@@ -198,10 +199,13 @@ def test_somebody_elses_files_and_inputs_stay(
     photograph(tmp_path / "masks/new.png", seed=5)
     mine = (tmp_path / "masks/new.png").read_bytes()
     photograph(photos / "new.jpg")
+    assert f"in the way    {tmp_path}/masks/new.png: made by no run" in run("--dry-run").out
+    assert "in the way" not in run("--dry-run", "--overwrite").out
     for _ in range(2):
         done = run()
         assert (done.code, "no run of fcnseg made it" in done.err) == (3, True)
         assert (tmp_path / "masks/new.png").read_bytes() == mine
+        assert "in the way" in run("--dry-run").out
     (tmp_path / "masks/new.png").unlink()
     assert run().code == 0
 
@@ -463,7 +467,7 @@ def test_a_dry_run_says_what_the_run_would_refuse(
     refused = run(*parts, "--overlay", tmp_path / "drawn")
     assert (refused.code, "overlay was None" in refused.error_line) == (2, True)
     assert run(*parts, "--overlay", tmp_path / "drawn", "--overwrite").code == 0
-    ended = sum(1 for _ in label_maps(tmp_path / "masks"))
+    ended = len(label_maps(tmp_path / "masks"))
     assert f"{ended} by earlier runs; what follows is of the other 0" in run(*parts).out
     monkeypatch.setattr(pytorch.torch, "__version__", "9.9.0")
     assert "torch was" in run(*parts).error_line
