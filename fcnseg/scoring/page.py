@@ -160,9 +160,16 @@ def _levels() -> str:
     """The style of each step: its colour, and black or white over it, whichever is read better."""
     rules = []
     for step, color in enumerate(_scale()):
-        ink = "#000" if color @ np.array([0.299, 0.587, 0.114]) > 140 else "#fff"
+        ink = "#000" if luminance(color) > 0.179 else "#fff"
         rules.append(f".heat .h{step} {{ background: {css_color(tuple(color))}; color: {ink}; }}")
     return "\n".join(rules)
+
+
+def luminance(color: NDArray[np.uint8]) -> float:
+    """The relative luminance of a colour, 0..1; above 0.179 black is read better on it. Source: WCAG 2."""
+    levels = color / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def provenance(record: Mapping[str, Any], name: str = "") -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -179,6 +180,18 @@ def test_an_interruption_leaves_no_half_written_page(tmp_path: Path, monkeypatch
                 pages.render(file, "score.html.j2", title="", summary="", heads=[], provenance=[])
         assert file.read_bytes() == before
         assert {p.name for p in tmp_path.iterdir()} == {"pred", "gt", "photos", "classes.txt", "report.html"}
+
+
+def test_numbers_on_the_heat_map_can_be_read(file: Path) -> None:
+    def channel(level: int) -> float:
+        return level / 255 / 12.92 if level / 255 <= 0.04045 else ((level / 255 + 0.055) / 1.055) ** 2.4
+
+    styles = re.findall(r"\.heat \.h\d+ \{ background: #(\w{6}); color: #(000|fff);", file.read_text())
+    assert len(styles) == pages.LEVELS
+    for paper, ink in styles:
+        red, green, blue = (channel(int(paper[i : i + 2], 16)) for i in (0, 2, 4))
+        luminances = sorted((0.2126 * red + 0.7152 * green + 0.0722 * blue, float(ink == "fff")))
+        assert (luminances[1] + 0.05) / (luminances[0] + 0.05) >= 4.5  # WCAG AA
 
 
 def test_many_classes_are_drawn_as_a_picture() -> None:
