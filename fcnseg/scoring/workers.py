@@ -92,7 +92,7 @@ class _Processes:
             if self.closed:
                 raise EOFError
             process = subprocess.Popen(
-                [sys.executable, "-m", "fcnseg.scoring.workers"],
+                [sys.executable, "-P", "-m", "fcnseg.scoring.workers"],  # -P: no modules from where the user is
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # interruptions are the parent's, which ends its workers

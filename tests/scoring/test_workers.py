@@ -44,6 +44,15 @@ def test_a_worker_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         list(workers.results(partial(compare, how=task.comparison), task.pairing.pairs, 2))
 
 
+def test_a_worker_imports_nothing_from_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, truth = data_set(tmp_path, 1, 3)
+    (task,) = plan(str(predictions), str(truth), ScoreOptions(classes="3"))
+    (tmp_path / "pickle.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    found = list(workers.results(partial(compare, how=task.comparison), task.pairing.pairs, 2))
+    assert [type(one) for one in found] == [PairCounts] * 3
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in /proc")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_score_leaves_no_file_and_no_process(tmp_path: Path, sent: signal.Signals) -> None:
