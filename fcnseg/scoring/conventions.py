@@ -15,6 +15,9 @@ VARIABLES = ("GTcls", "S", "segmentation", "LabelMap")
 COUNTED_FROM_ONE: Mapping[str, tuple[int, ...]] = {"S": (-1, 0), "segmentation": (0,)}
 """Variables whose classes count from 1, and the values that are void: -1 in SIFT Flow's geometric labels."""
 
+RECIPES = {"S": "siftflow-fcn8s", "segmentation": "nyud-fcn32s-color"}
+"""Recipes with the classes of the data sets that have these variables."""
+
 CONTEXT = "LabelMap"
 """The variable with the 459 labels of PASCAL-Context, of which the task has 59; all others are background."""
 

@@ -59,7 +59,7 @@ class Meaning:
     `table` gives the class (or VOID) of each value that may occur; without it values are classes, or with `reduced`
     classes counted from 1 (0 is void), or with `binary` 0 and 255 (or 1). `colors` gives the class (or VOID) of each
     colour of RGB maps. `checked`: whether the palettes of indexed images must be those of the label space.
-    `conventional`: whether the variables of `.mat` files say how they are read.
+    `conventional`: whether the variables of `.mat` files say how they are read, `counted_from_one` which of them may.
     """
 
     space: LabelSpace
@@ -70,6 +70,7 @@ class Meaning:
     colors: Mapping[Color, int] = field(default_factory=dict)
     checked: bool = True
     conventional: bool = False
+    counted_from_one: frozenset[str] = frozenset(COUNTED_FROM_ONE)
 
     def interpret(self, raw: RawMap) -> tuple[Map, Scheme]:
         """The values of a map, H x W, and what they mean.
@@ -116,8 +117,9 @@ class Meaning:
             scheme = Scheme({**own, **{i: i for i in range(classes)}}, f"labels are 0 to {classes - 1}", plain=True)
         schemes = {"": scheme}
         if self.conventional:
-            for variable, void in COUNTED_FROM_ONE.items():
-                schemes[variable] = _counted_from_one(own | dict.fromkeys(void, VOID), classes)
+            for variable in self.counted_from_one:
+                void = dict.fromkeys(COUNTED_FROM_ONE[variable], VOID)
+                schemes[variable] = _counted_from_one(own | void, classes)
             if (context := self._context()) and not self.reduced:
                 schemes[CONTEXT] = Scheme(context, f"labels of PASCAL-Context are 0 to {CONTEXT_LABEL_COUNT}")
         return schemes

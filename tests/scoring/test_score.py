@@ -520,13 +520,21 @@ def test_nyud_and_pascal_context_by_their_variables(tmp_path: Path) -> None:
     assert (score.pixels, score.excluded_classes) == (1, ("wall",))
 
 
-def test_negative_labels_of_matlab_are_void_only_where_data_sets_have_them(tmp_path: Path) -> None:
+def test_labels_of_matlab_count_from_one_only_in_the_data_sets_that_do(tmp_path: Path) -> None:
     (tmp_path / "gt").mkdir()
     save(tmp_path / "pred/x.png", np.array([[0, 0, 2]], np.uint8))
-    for variable, value in (("S", -5.0), ("segmentation", -1.0), ("S", np.inf)):
+    for variable, value, model in (
+        ("S", -5.0, "siftflow-fcn8s"), ("S", np.inf, "siftflow-fcn8s"), ("segmentation", -1.0, "nyud-fcn32s-color")
+    ):  # fmt: skip
         scipy.io.savemat(tmp_path / "gt/x.mat", {variable: np.array([[value, 1, 3]])})
-        with pytest.raises(LabelsError, match=r"label -[15] on 1 pixels, but labels are 1 to 3|whole numbers"):
-            scored(tmp_path / "pred", tmp_path / "gt", classes="3")
+        with pytest.raises(LabelsError, match=r"label -[15] on 1 pixels, but labels are 1 to |whole numbers"):
+            scored(tmp_path / "pred", tmp_path / "gt", model=model, head="semantic" if variable == "S" else None)
+    scipy.io.savemat(tmp_path / "gt/x.mat", {"segmentation": np.array([[0, 0, 2]])})
+    assert scored(tmp_path / "pred", tmp_path / "gt", classes="3").pixel_accuracy == 1
+    scipy.io.savemat(tmp_path / "gt/x.mat", {"segmentation": np.array([[1, 1, 3]])})
+    with pytest.raises(LabelsError, match=r"label 3 on 1 pixels, .*--reduce-labels"):
+        scored(tmp_path / "pred", tmp_path / "gt", classes="3")
+    assert scored(tmp_path / "pred", tmp_path / "gt", classes="3", reduce_labels=True).pixel_accuracy == 1
 
 
 def test_volumes_of_matlab_are_read_column_by_column(tmp_path: Path) -> None:
