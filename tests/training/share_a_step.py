@@ -14,6 +14,7 @@ from fcnseg.training.loop import Trainer
 from fcnseg.training.processes import joined
 from fcnseg.training.surgery import learn_deconvolutions, new_network
 from tests.training.memory import CPU, blocks, regime
+from tests.training.test_steps import without_dropout
 
 
 def gradients(recipe_file: Path, name: str) -> dict[str, torch.Tensor]:
@@ -28,7 +29,7 @@ def gradients(recipe_file: Path, name: str) -> dict[str, torch.Tensor]:
     with joined(torch.device("cpu")) as mine:
         machine = replace(CPU, processes=mine)
         trainer = Trainer(network, recipe, how, blocks(recipe, sizes), machine=machine)
-        trainer.model.train = lambda mode=True: trainer.model  # type: ignore[method-assign]
+        without_dropout(trainer)
         (progress,) = trainer.run()
     found = {key: p.grad for key, p in network.named_parameters() if p.grad is not None}
     return {**found, "loss": torch.tensor(progress.loss)} if mine.first else {}

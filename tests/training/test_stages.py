@@ -75,16 +75,23 @@ def curve(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class StopAfter:
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def hooks(self) -> Hooks:
+        return Hooks(on_step=self._count, stop=lambda: self.left <= 0)
+
+    def _count(self, _: object) -> None:
+        self.left -= 1
+
+
 def run_to_the_end(make: Any, stops: list[int]) -> Trained:
     """Train, stopping after each so many steps, until done."""
     for stop in [*stops, 10**9]:
-        seen = 0
-
-        def count(_: object) -> None:
-            nonlocal seen
-            seen += 1
-
-        trained = train(make(), CPU, Hooks(on_step=count, stop=lambda limit=stop: seen >= limit))
+        trained = train(make(), CPU, StopAfter(stop).hooks())
         if not trained.stopped_at:
             return trained
     raise AssertionError("it never ended")

@@ -1,0 +1,164 @@
+"""`fcnseg train` as its user types it: from a folder to a model that the other commands take."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.conftest import Outcome, TinyModel, make_tiny, photograph
+
+Run = Callable[..., Outcome]
+ROOT = Path(__file__).parents[2]
+
+
+def labelled(folder: Path, count: int, classes: int = 5, first: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
+    """Images of so many pixels across and down, and label maps of theirs."""
+    for number in range(first, first + count):
+        image = photograph(folder / "images" / f"{number}.jpg", *size, seed=number)
+        values = np.asarray(Image.open(image).convert("L")) // (256 // classes + 1)
+        (folder / "labels").mkdir(exist_ok=True)
+        Image.fromarray(values).save(folder / "labels" / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    labelled(tmp_path / "data" / "train", 4)
+    labelled(tmp_path / "data" / "val", 2, first=10)
+    return tmp_path / "data"
+
+
+def command(tiny: TinyModel, data: Path, out: Path, *more: object) -> list[str]:
+    words = ["train", tiny.recipe, "--data", data, "--out", out, "--weights", tiny.weights, "-b", 2, *more]
+    return [str(word) for word in words]
+
+
+def test_a_model_comes_out_that_run_and_score_take(fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    (data / "classes.txt").write_text("dark\ndim\nmiddle\nlight\nbright\n")
+    out = tmp_path / "mine"
+    done = fcnseg(*command(tiny, data, out, "--epochs", 2))
+    assert done.code == 0, done.err
+    assert "mean IU" in done.out
+    assert str(out / "model.toml") in done.out
+    labels = data / "val" / "labels"
+    ran = fcnseg(
+        "run", data / "val" / "images", "--model", out / "model.toml", "--backend", "torch", "--out", tmp_path / "maps"
+    )
+    assert ran.code == 0, ran.err
+    assert fcnseg("score", tmp_path / "maps", labels, "--json", tmp_path / "score.json").code == 0
+    result = json.loads((tmp_path / "score.json").read_text())
+    assert [row["name"] for row in result["per_class"]] == ["dark", "dim", "middle", "light", "bright"]
+    found = json.loads((out / "figures.json").read_text())["heads"]["labels"]
+    for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu"):
+        assert result[name] == pytest.approx(found[name], abs=0.02)  # trained and validated in bfloat16
+    again = fcnseg(*command(tiny, data, out, "--epochs", 2))
+    assert again.code == 0
+    assert again.out == done.out
+    other = fcnseg(*command(tiny, data, out, "--epochs", 3))
+    assert other.code == 2
+    assert "epochs" in other.error_line
+    assert "--overwrite" in other.error_line
+
+
+def started(words: list[str], log: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as file:
+        return subprocess.Popen([sys.executable, "-m", "fcnseg", *words], stderr=file, stdout=file, env=environment)
+
+
+def rows(out: Path) -> int:
+    return len((out / "log.csv").read_text().splitlines()) if (out / "log.csv").exists() else 0
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_weights(tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    more = ("--steps", 20, "--save-every", 0, "--log-every", 1, "--precision", "fp32", "--crop", "48x32")
+    log = tmp_path / "log"
+    assert started(command(tiny, data, tmp_path / "whole", *more), log).wait(120) == 0, log.read_text()
+    words = command(tiny, data, tmp_path / "killed", *more)
+    rng, kills = np.random.default_rng(0), 0
+    while True:
+        process = started(words, log)
+        wanted = rows(tmp_path / "killed") + int(rng.integers(5, 9))
+        while process.poll() is None and rows(tmp_path / "killed") < wanted:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL if kills % 2 == 0 else signal.SIGTERM)
+        code = process.wait(60)
+        assert code in (-signal.SIGKILL, 130), log.read_text()
+        if code == 130:
+            assert "the same command goes on" in log.read_text()
+        kills += 1
+    assert process.returncode == 0, log.read_text()
+    assert kills >= 2
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(value, killed[name]) for name, value in whole.items())
+    assert (tmp_path / "whole" / "log.csv").read_text() == (tmp_path / "killed" / "log.csv").read_text()
+
+
+def test_a_staged_chain_from_an_imagenet_like_trunk(fcnseg: Run, data: Path, tmp_path: Path) -> None:
+    tiny = make_tiny(tmp_path, geometry="caffe")
+    trunk = {name: value for name, value in load_file(tiny.weights).items() if name.startswith(("conv", "fc"))}
+    torch.save(trunk, tmp_path / "trunk.pth")
+    words = ["train", tiny.recipe, "--data", data, "--out", tmp_path / "run", "--weights", tmp_path / "trunk.pth"]
+    done = fcnseg(*words, "--regime", "heavy", "--steps", 2)
+    assert done.code == 0, done.err
+    for stage in ("stage 32s begins with trunk.pth", "stage 16s", "stage 8s"):
+        assert stage in done.err
+    assert (tmp_path / "run" / "stage-32s.safetensors").exists()
+    assert (tmp_path / "run" / "stage-16s.safetensors").exists()
+
+
+def test_torchrun_trains_in_two_processes(tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    words = command(tiny, data, tmp_path / "run", "--epochs", 1)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fcnseg"]
+    done = subprocess.run([*torchrun, *words], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean IU") == 1
+    assert (tmp_path / "run" / "model.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--scratch",), "--scratch and --weights contradict"),
+        (("--regime", "fast"), "there is no regime 'fast'"),
+        (("--crop", "big"), "--crop is 'big'"),
+        (("--split", "nothing"), "nothing"),
+        (("--val-split", "train"), "for training and for validation"),
+        (("--rate", "-1"), "numbers above 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(
+    fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path, more: tuple[str, ...], says: str
+) -> None:
+    done = fcnseg(*command(tiny, data, tmp_path / "run", *more))
+    assert done.code in (1, 2)
+    assert says in done.error_line
+    assert not (tmp_path / "run").exists()
+
+
+def test_published_regimes_ask_for_their_start(fcnseg: Run, data: Path, tmp_path: Path) -> None:
+    done = fcnseg("train", "street-fcn8s", "--data", data, "--out", tmp_path / "run", "--regime", "heavy")
+    assert done.code == 2
+    assert "--weights" in done.error_line
+
+
+def test_labels_of_no_class_stop_it_with_the_file(fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((48, 64), 9, np.uint8)).save(data / "train" / "labels" / "2.png")
+    done = fcnseg(*command(tiny, data, tmp_path / "run"))
+    assert done.code == 2
+    assert "2.png" in done.error_line
+    assert "9" in done.error_line
