@@ -40,7 +40,7 @@ def score_of(
     tally = Tally.of(totals.counts, included)
     images = np.stack([*totals.images.values()])
     figures = {name: float(measure(tally)) for name, measure in FIGURES.items()}
-    ranges, class_ranges = intervals(images, included, resamplings) if resamplings else ({}, None)
+    ranges, class_ranges = intervals(images, included, resamplings) if resamplings and len(images) > 1 else ({}, None)
     edges = Tally.of_margins(totals.boundary, included)
     return Score(
         pixel_accuracy=figures["pixel_accuracy"],
