@@ -85,11 +85,11 @@ class ImageScore:
 class Score:
     """The figures of one head over all its images, 0..1 (`kappa` -1..1), NaN where they do not exist.
 
-    `intervals` maps figures to their 95 % interval; one image alone has none. `confusion` is K x K, int64: rows ground
-    truth, columns predicted. `absent` classes do not occur in the ground truth, `excluded_classes` are in no mean. `missing` have no
-    prediction, `extra` no ground truth, `invalid` could not be compared, `all_void` have nothing that counts,
-    `excluded_images` are left out by the data set's own evaluation. `image_scores` are in the order of their keys.
-    `heads` holds the scores of all heads where there are several; this is then the first one's.
+    `intervals` maps figures to their 95 % interval; one image alone has none. `confusion` is K x K, int64: rows
+    ground truth, columns predicted. `absent` classes do not occur in the ground truth, `excluded_classes` are in no
+    mean. `missing` have no prediction, `extra` no ground truth, `invalid` could not be compared, `all_void` have
+    nothing that counts, `excluded_images` are left out by the data set's own evaluation. `image_scores` are in the
+    order of their keys. `heads` holds the scores of all heads where there are several; this is then the first one's.
     """
 
     pixel_accuracy: float
