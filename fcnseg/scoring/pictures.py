@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,18 +54,22 @@ class Case:
 
 
 class Photographs:
-    """The photographs of a folder, by the names of their label maps: relative paths, else unique file names."""
+    """The photographs of a folder or a list, by the names of their label maps: paths, else unique file names."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self.by_path: dict[str, Path] = {}
-        if folder and folder.is_dir():
-            files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in PHOTOGRAPHS)
-            self.by_path = {f.relative_to(folder).with_suffix("").as_posix(): f for f in reversed(files)}
-        elif folder and folder.is_file():
-            self.by_path = {folder.stem: folder}
+    def __init__(self, source: Path | None) -> None:
+        root, files = Path(), list[Path]()
+        if source and source.is_dir():
+            root, files = source, sorted(source.rglob("*"))
+        elif source and source.suffix.lower() == ".txt" and source.is_file():
+            files = _listed(source)
+            root = Path(os.path.commonpath([file.parent for file in files] or [source.parent]))
+        elif source and source.is_file():
+            root, files = source.parent, [source]
+        named = [(file.relative_to(root).with_suffix("").as_posix(), file) for file in files if _is_photograph(file)]
+        self.by_path = dict(reversed(named))
         stems = Counter(path.rpartition("/")[2] for path in self.by_path)
-        named = ((path.rpartition("/")[2], file) for path, file in self.by_path.items())
-        self.by_stem = {stem: file for stem, file in named if stems[stem] == 1}
+        found = ((path.rpartition("/")[2], file) for path, file in self.by_path.items())
+        self.by_stem = {stem: file for stem, file in found if stems[stem] == 1}
 
     @classmethod
     def of(cls, images: Path | None, record: Mapping[str, Any]) -> Photographs:
@@ -90,6 +95,16 @@ class Photographs:
         except (OSError, UnidentifiedImageError):
             return None
         return np.asarray(image) if image.size == (width, height) else None
+
+
+def _is_photograph(file: Path) -> bool:
+    return file.suffix.lower() in PHOTOGRAPHS
+
+
+def _listed(file: Path) -> list[Path]:
+    """The absolute paths in a list, one a line, as `fcnseg run` takes them: from the list's own folder."""
+    lines = (line.strip() for line in file.read_text(errors="surrogateescape").splitlines())
+    return [Path(os.path.abspath(file.parent / line)) for line in lines if line and not line.startswith("#")]
 
 
 def draw_case(

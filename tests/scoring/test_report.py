@@ -166,6 +166,19 @@ def test_no_photograph_of_another_image_is_shown(tmp_path: Path) -> None:
     assert found == [True, True, False, False]
 
 
+def test_photographs_of_a_list_are_found_as_a_run_names_them(tmp_path: Path) -> None:
+    for name in ("photos/a/x.png", "photos/b/x.png"):
+        photograph(tmp_path / name, 4, 3)
+    (tmp_path / "list.txt").write_text(f"photos/a/x.png\n# a comment\n\n{tmp_path}/photos/b/x.png\nphotos/a/gone.png\n")
+    photographs = Photographs(tmp_path / "list.txt")
+    assert [photographs.find(key, 3, 4) is not None for key in ("a/x", "b/x", "a/gone", "x")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_an_interruption_leaves_no_half_written_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = report(tmp_path, 2)
     before = file.read_bytes()
