@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fcnseg.scoring.diff import DiffOptions, diff
     from fcnseg.scoring.result import Score
     from fcnseg.scoring.score import ScoreOptions, score
+    from fcnseg.training.planning import TrainOptions, train
+    from fcnseg.training.stages import Trained, TrainHooks
     from fcnseg.types import Failure, Frame, Prediction, Summary
 
 __version__ = "0.1.0"
@@ -45,6 +47,9 @@ __all__ = [
     "ScoreOptions",
     "Segmenter",
     "Summary",
+    "TrainHooks",
+    "TrainOptions",
+    "Trained",
     "build_engine",
     "diff",
     "export_model",
@@ -54,6 +59,7 @@ __all__ = [
     "recipe_names",
     "run",
     "score",
+    "train",
     "verify_engine",
 ]
 
@@ -75,6 +81,8 @@ _HOMES = {
     "fcnseg.scoring.diff": ("DiffOptions", "diff"),
     "fcnseg.scoring.result": ("Score",),
     "fcnseg.scoring.score": ("ScoreOptions", "score"),
+    "fcnseg.training.planning": ("TrainOptions", "train"),
+    "fcnseg.training.stages": ("TrainHooks", "Trained"),
     "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),
 }
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +15,8 @@ from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import Config, Quiet
 
 if TYPE_CHECKING:
-    from fcnseg.training.stages import Hooks, Plan, Trained
+    from fcnseg.training.loop import Progress as Progressed
+    from fcnseg.training.stages import StageBegun, Trained, TrainHooks
 
 
 def train(
@@ -102,9 +102,8 @@ def train(
       fcnseg train voc-fcn8s --data VOCdevkit/ --regime heavy --weights VGG_ILSVRC_16_layers.caffemodel --out runs/voc
       fcnseg train street-fcn8s --data mine/ --out runs/mine2 --scratch --crop 352x288 --epochs 120
     """
-    from fcnseg.training.loop import Machine
-    from fcnseg.training.planning import TrainOptions, plan_training
-    from fcnseg.training.processes import joined, own_device
+    from fcnseg.training.planning import TrainOptions
+    from fcnseg.training.planning import train as train_with
 
     changes = {
         "epochs": epochs,
@@ -133,18 +132,17 @@ def train(
         validate_every=validate_every,
         save_every=save_every,
         log_every=log_every,
+        device=device,
+        workers=workers,
+        micro_batch=micro_batch,
+        overwrite=overwrite,
     )
-    where = own_device(device)
-    with joined(where) as mine:
-        plan = plan_training(options)
-        if workers is None:
-            workers = min(8, os.cpu_count() or 1) if where.type == "cuda" else 0
-        machine = Machine(where, mine, workers, micro_batch)
-        with _stopping() as stop, _display(plan, quiet or not mine.first, stop) as hooks:
-            from fcnseg.training.stages import train as run
-
-            trained = run(plan, machine, hooks, overwrite)
-    _conclude(plan, trained, mine.first)
+    with _stopping() as stop, _display(quiet, stop) as hooks:
+        trained = train_with(options, hooks)
+    if trained.first:
+        _conclude(out_, trained)
+    if trained.stopped_at:
+        raise typer.Exit(130)
 
 
 def _crop(text: str | None) -> list[int] | None:
@@ -185,12 +183,12 @@ def _stopping() -> Iterator[_Stop]:
 
 
 @contextmanager
-def _display(plan: Plan, quiet: bool, stop: _Stop) -> Iterator[Hooks]:
+def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
     """A bar of the stage's steps with the remaining time, and a line a validation; only the lines where standard error
     is no terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from fcnseg.training.stages import Hooks
+    from fcnseg.training.stages import TrainHooks
 
     console = err()
     bar = Progress(
@@ -204,46 +202,48 @@ def _display(plan: Plan, quiet: bool, stop: _Stop) -> Iterator[Hooks]:
         disable=quiet or not console.is_terminal,
     )
     task = bar.add_task("", total=None, images="")
-    at = {"stride": 0, "first": 0, "begun": time.monotonic(), "step": 0, "steps": 0, "epoch": 0.0}
+    stage: StageBegun | None = None
+    begun, last = 0.0, 0
 
-    def on_stage(stride: int, step: int, steps: int, started: Any) -> None:
-        at.update(stride=stride, first=step, step=step, steps=steps, begun=time.monotonic())
-        bar.reset(task, total=steps, completed=step, description=f"{stride}s", images="")
+    def on_stage(now: StageBegun) -> None:
+        nonlocal stage, begun
+        stage, begun = now, time.monotonic()
+        bar.reset(task, total=now.steps, completed=now.step, description=f"{now.stride}s", images="")
         if quiet:
             return
-        where = f"goes on after step {step}" if step else f"begins with {plan.start.source}" if started else "begins"
-        console.print(f"stage {stride}s {where}: {steps} steps over {len(plan.train)} images")
-        if started and started.anew:
-            console.print(f"  begun anew: {', '.join(n for n in started.anew if n.endswith('.weight'))}", markup=False)
+        how = f"begins with {now.source}" if now.started or now.source == "nothing" else "begins"
+        how = f"goes on after step {now.step}" if now.step else how
+        console.print(f"stage {now.stride}s {how}: {now.steps} steps over {now.images} images", markup=False)
+        if now.started and now.started.anew:
+            console.print(f"  begun anew: {', '.join(n for n in now.started.anew if n.endswith('.weight'))}")
 
-    def on_step(progress: Any) -> None:
-        at.update(step=progress.step, epoch=progress.epoch)
-        taken = time.monotonic() - at["begun"]
-        speed = (progress.step - at["first"]) * plan.regime.batch / max(taken, 1e-9)
-        bar.update(task, completed=progress.step, images=f"{speed:.1f} images/s  loss {progress.loss:.4g}")
+    def on_step(progress: Progressed) -> None:
+        nonlocal last
+        last = progress.step
+        assert stage is not None
+        speed = (last - stage.step) * stage.batch / max(time.monotonic() - begun, 1e-9)
+        bar.update(task, completed=last, images=f"{speed:.1f} images/s  loss {progress.loss:.4g}")
 
     def on_figures(figures: Mapping[str, dict[str, float]], best: bool) -> None:
-        if quiet:
+        if quiet or stage is None:
             return
         for head, values in figures.items():
             of = f" of {head}" if len(figures) > 1 else ""
-            left = (time.monotonic() - at["begun"]) / max(at["step"] - at["first"], 1) * (at["steps"] - at["step"])
-            eta = "" if console.is_terminal else f"  {at['step']}/{at['steps']} steps, {left / 60:.1f} min left"
+            left = (time.monotonic() - begun) / max(last - stage.step, 1) * (stage.steps - last) / 60
+            eta = "" if console.is_terminal else f"  step {last} of {stage.steps}, {left:.1f} min left"
             console.print(
-                f"{at['stride']}s epoch {at['epoch']:6.1f}{of}: mean IU {100 * values['mean_iu']:5.2f} %, "
-                f"pixel accuracy {100 * values['pixel_accuracy']:5.2f} %{'  (best)' if best else ''}{eta}"
+                f"{stage.stride}s epoch {last * stage.batch / stage.images:6.1f}{of}: "
+                f"mean IU {100 * values['mean_iu']:5.2f} %, pixel accuracy {100 * values['pixel_accuracy']:5.2f} %"
+                f"{'  (best)' if best else ''}{eta}"
             )
 
     with bar:
-        yield Hooks(on_stage, on_step, on_figures, lambda: stop.asked)
+        yield TrainHooks(on_stage, on_step, on_figures, lambda: stop.asked)
 
 
-def _conclude(plan: Plan, trained: Trained, first: bool) -> None:
+def _conclude(folder: Path, trained: Trained) -> None:
     if trained.stopped_at:
-        if first:
-            err().print(f"fcnseg: interrupted after {trained.stopped_at}; the same command goes on from there")
-        raise typer.Exit(130)
-    if not first:
+        err().print(f"fcnseg: interrupted after {trained.stopped_at}; the same command goes on from there")
         return
     for head, values in trained.figures.items():
         name = f"{head}: " if len(trained.figures) > 1 else ""
@@ -252,6 +252,4 @@ def _conclude(plan: Plan, trained: Trained, first: bool) -> None:
             f"mean accuracy {100 * values['mean_accuracy']:.2f} %, mean IU {100 * values['mean_iu']:.2f} %, "
             f"frequency-weighted IU {100 * values['frequency_weighted_iu']:.2f} %"
         )
-    out().print(
-        f"{shown(str(plan.out))}/model.toml is the model: fcnseg run IMAGES --model {plan.out}/model.toml --out DIR"
-    )
+    out().print(f"the model: fcnseg run IMAGES --model {shown(str(folder / 'model.toml'))} --out DIR", markup=False)

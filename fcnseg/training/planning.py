@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe, Recipe, find_recipe
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
 from fcnseg.training.joint import Joint
+from fcnseg.training.loop import Machine
+from fcnseg.training.processes import joined, own_device
 from fcnseg.training.regimes import Regime, changed, find_regime
 from fcnseg.training.samples import Samples
-from fcnseg.training.stages import Plan
+from fcnseg.training.stages import Plan, Trained, TrainHooks, carry_out
 from fcnseg.training.starts import find_start
 from fcnseg.weights.store import own_weights
 
@@ -41,6 +44,24 @@ class TrainOptions:
     validate_every: float = 0.0
     save_every: float = 600.0
     log_every: int = 20
+    device: str = "auto"
+    workers: int | None = None
+    micro_batch: int = 8
+    overwrite: bool = False
+
+
+def train(options: TrainOptions, hooks: TrainHooks | None = None) -> Trained:
+    """Train, or go on with the training in the folder; by several processes where `torchrun` started this one.
+
+    Raises FcnsegError: settings, data or weights at fault, or (TrainingError) a training that cannot go on.
+    """
+    device = own_device(options.device)
+    with joined(device) as mine:
+        workers = options.workers
+        if workers is None:
+            workers = min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
+        machine = Machine(device, mine, workers, options.micro_batch)
+        return carry_out(plan_training(options), machine, hooks, options.overwrite)
 
 
 def plan_training(options: TrainOptions) -> Plan:

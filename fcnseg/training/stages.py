@@ -59,11 +59,27 @@ class Plan:
         return row or (last,)
 
 
-@dataclass
-class Hooks:
-    """Whom to tell. `stop` is asked after every step; once it says so, the training is kept and ends."""
+@dataclass(frozen=True)
+class StageBegun:
+    """A stage that begins, or goes on after `step`: of how many steps, over how many images, `batch` a step.
 
-    on_stage: Callable[[int, int, int, Started | None], None] = lambda stride, step, steps, started: None
+    `source` is what the whole training began with, `started` what became of that here (None in later stages)."""
+
+    stride: int
+    step: int
+    steps: int
+    images: int
+    batch: int
+    source: str
+    started: Started | None
+
+
+@dataclass
+class TrainHooks:
+    """Whom to tell, in the first process. `stop` is asked after every step, in each; once one says so, the training is
+    kept and ends."""
+
+    on_stage: Callable[[StageBegun], None] = lambda stage: None
     on_step: Callable[[Progress], None] = lambda progress: None
     on_figures: Callable[[Mapping[str, dict[str, float]], bool], None] = lambda figures, best: None
     stop: Callable[[], bool] = lambda: False
@@ -71,19 +87,24 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended: whole, or stopped at a step of a stage; the last figures of each head (shares of 1)."""
+    """How a training ended: whole, or stopped at a step of a stage; the last figures of each head (shares of 1).
+
+    `first`: this is the process that speaks for all."""
 
     stopped_at: str
     figures: Mapping[str, dict[str, float]]
+    first: bool = True
 
 
-def train(plan: Plan, machine: Machine, hooks: Hooks | None = None, overwrite: bool = False) -> Trained:
+def carry_out(plan: Plan, machine: Machine, hooks: TrainHooks | None = None, overwrite: bool = False) -> Trained:
     """Train to the end of the plan, from the checkpoint in its folder if there is one. Every process calls this.
 
     Raises SettingsError for a folder begun otherwise, TrainingError where the loss is no number or memory runs out.
     """
-    hooks = hooks or Hooks()
     mine = machine.processes
+    hooks = hooks or TrainHooks()
+    if not mine.first:
+        hooks = TrainHooks(stop=hooks.stop)
     if plan.regime.batch % mine.count:
         raise SettingsError(f"{mine.count} processes cannot share batches of {plan.regime.batch}; use a multiple")
     folder = RunFolder(plan.out)
@@ -112,10 +133,12 @@ def train(plan: Plan, machine: Machine, hooks: Hooks | None = None, overwrite: b
         )
         if kept["trainer"] is not None:
             trainer.restore(kept["trainer"])
-        hooks.on_stage(stride, trainer.step, trainer.steps, started if kept["trainer"] is None else None)
+        begun = started if kept["trainer"] is None else None
+        images, batch = len(plan.train), plan.regime.batch
+        hooks.on_stage(StageBegun(stride, trainer.step, trainer.steps, images, batch, plan.start.source, begun))
         run = _Stage(plan, folder, hooks, trainer, number, kept["best"])
         if not run.through(kept["network"]):
-            return Trained(f"step {trainer.step} of stage {stride}s", run.figures)
+            return Trained(f"step {trainer.step} of stage {stride}s", run.figures, mine.first)
         figures = run.figures
         last = number == len(plan.strides) - 1
         kept = {"stage": number + 1, "trainer": None, "best": -1.0, "network": trainer.result.state_dict()}
@@ -126,26 +149,27 @@ def train(plan: Plan, machine: Machine, hooks: Hooks | None = None, overwrite: b
         if mine.first:
             folder.save({**kept, "figures": figures})
     folder.close()
-    return Trained("", figures or kept.get("figures", {}))
+    return Trained("", figures or kept.get("figures", {}), mine.first)
 
 
+@dataclass
 class _Stage:
-    """One stage in its folder: rows, validations, checkpoints."""
+    """One stage in its folder: rows, validations, checkpoints. `best` is the best mean IU so far."""
 
-    def __init__(self, plan: Plan, folder: RunFolder, hooks: Hooks, trainer: Trainer, number: int, best: float) -> None:
-        self.plan, self.folder, self.hooks, self.trainer, self.number, self.best = (
-            plan,
-            folder,
-            hooks,
-            trainer,
-            number,
-            best,
-        )
-        self.figures: dict[str, dict[str, float]] = {}
-        self.saved = time.monotonic()
-        images = len(plan.train)
-        epochs = plan.validate_every or max(1.0, trainer.steps * trainer.regime.batch / images / 20)
-        self.every = max(1, round(epochs * images / trainer.regime.batch))
+    plan: Plan
+    folder: RunFolder
+    hooks: TrainHooks
+    trainer: Trainer
+    number: int
+    best: float
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def every(self) -> int:
+        """Steps between validations."""
+        per_epoch = len(self.plan.train) / self.trainer.regime.batch
+        return max(1, round((self.plan.validate_every or max(1.0, self.trainer.steps / per_epoch / 20)) * per_epoch))
 
     def through(self, before: Any) -> bool:
         """To the end of the stage, or False where it was stopped. `before` is what the stage began with."""

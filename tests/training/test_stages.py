@@ -19,7 +19,7 @@ from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import load_recipe
 from fcnseg.training.regimes import REGIMES, changed, find_regime
-from fcnseg.training.stages import Hooks, Trained, train
+from fcnseg.training.stages import Trained, TrainHooks, carry_out
 from fcnseg.training.starts import Start, find_start
 from fcnseg.training.surgery import at_stride, begin, expanded, late_fusion, new_network, refined, with_depth
 from fcnseg.weights.loading import load_whole_network
@@ -81,8 +81,8 @@ class StopAfter:
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def hooks(self) -> Hooks:
-        return Hooks(on_step=self._count, stop=lambda: self.left <= 0)
+    def hooks(self) -> TrainHooks:
+        return TrainHooks(on_step=self._count, stop=lambda: self.left <= 0)
 
     def _count(self, _: object) -> None:
         self.left -= 1
@@ -91,7 +91,7 @@ class StopAfter:
 def run_to_the_end(make: Any, stops: list[int]) -> Trained:
     """Train, stopping after each so many steps, until done."""
     for stop in [*stops, 10**9]:
-        trained = train(make(), CPU, StopAfter(stop).hooks())
+        trained = carry_out(make(), CPU, StopAfter(stop).hooks())
         if not trained.stopped_at:
             return trained
     raise AssertionError("it never ended")
@@ -125,7 +125,7 @@ def test_what_it_leaves_is_a_model(tmp_path: Path) -> None:
     samples = blocks(recipe, [(40, 40)] * 3)
     out = tmp_path / "mine"
     done = plan(replace(recipe, name="mine"), regime("modern", recipe, batch=3, steps=(3,)), samples, out)
-    trained = train(done, CPU)
+    trained = carry_out(done, CPU)
     found = load_recipe(out / "model.toml")
     assert found.name == "mine"
     assert found.heads == recipe.heads
@@ -152,20 +152,22 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(tmp_path: Pa
     recipe = tiny_recipe(tmp_path, stride=16)
     samples = blocks(recipe, [(16, 16)] * 2)
     how = regime("modern", recipe, batch=2, steps=(2,))
-    first = train(plan(recipe, how, samples, tmp_path / "run", settings={"seed": 0}), CPU)
+    first = carry_out(plan(recipe, how, samples, tmp_path / "run", settings={"seed": 0}), CPU)
 
     def never(_: object) -> None:
         raise AssertionError("it trained again")
 
-    again = train(plan(recipe, how, samples, tmp_path / "run", settings={"seed": 0}), CPU, Hooks(on_step=never))
+    again = carry_out(
+        plan(recipe, how, samples, tmp_path / "run", settings={"seed": 0}), CPU, TrainHooks(on_step=never)
+    )
     assert again.figures == first.figures
     with pytest.raises(SettingsError, match=r"seed was 0, now 1"):
-        train(plan(recipe, how, samples, tmp_path / "run", settings={"seed": 1}), CPU)
-    train(plan(recipe, how, samples, tmp_path / "run", seed=1, settings={"seed": 1}), CPU, overwrite=True)
+        carry_out(plan(recipe, how, samples, tmp_path / "run", settings={"seed": 1}), CPU)
+    carry_out(plan(recipe, how, samples, tmp_path / "run", seed=1, settings={"seed": 1}), CPU, overwrite=True)
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "thesis.txt").write_text("mine")
     with pytest.raises(SettingsError, match="holds something else"):
-        train(plan(recipe, how, samples, tmp_path / "else"), CPU)
+        carry_out(plan(recipe, how, samples, tmp_path / "else"), CPU)
 
 
 # ---------------------------------------------------------------------- starts
