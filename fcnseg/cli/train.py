@@ -211,8 +211,7 @@ def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
         bar.reset(task, total=now.steps, completed=now.step, description=f"{now.stride}s", images="")
         if quiet:
             return
-        how = f"begins with {now.source}" if now.started or now.source == "nothing" else "begins"
-        how = f"goes on after step {now.step}" if now.step else how
+        how = f"goes on after step {now.step}" if now.step else f"begins with {now.source}"
         console.print(f"stage {now.stride}s {how}: {now.steps} steps over {now.images} images", markup=False)
         if now.started and now.started.anew:
             console.print(f"  begun anew: {', '.join(n for n in now.started.anew if n.endswith('.weight'))}")

@@ -118,7 +118,7 @@ class Trainer:
             with self._explained(step):
                 loss = self._step(step)
             if not math.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} at {self._where(step)}")
+                raise TrainingError(f"the loss is {loss} at {self._where(step)}; try a lower --rate")
             self.step += 1
             epoch = self.step * self.regime.batch / len(self.samples)
             yield Progress(self.step, self.steps, epoch, self._rate(), loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Plan:
 class StageBegun:
     """A stage that begins, or goes on after `step`: of how many steps, over how many images, `batch` a step.
 
-    `source` is what the whole training began with, `started` what became of that here (None in later stages)."""
+    `source` is what it began with, and `started` what became of that (None in later stages, and where it goes on)."""
 
     stride: int
     step: int
@@ -135,7 +135,8 @@ def carry_out(plan: Plan, machine: Machine, hooks: TrainHooks | None = None, ove
             trainer.restore(kept["trainer"])
         begun = started if kept["trainer"] is None else None
         images, batch = len(plan.train), plan.regime.batch
-        hooks.on_stage(StageBegun(stride, trainer.step, trainer.steps, images, batch, plan.start.source, begun))
+        source = f"the {stride * 2}s net" if number else plan.start.source
+        hooks.on_stage(StageBegun(stride, trainer.step, trainer.steps, images, batch, source, begun))
         run = _Stage(plan, folder, hooks, trainer, number, kept["best"])
         if not run.through(kept["network"]):
             return Trained(f"step {trainer.step} of stage {stride}s", run.figures, mine.first)
@@ -177,7 +178,7 @@ class _Stage:
         if mine.first:
             self.folder.open_log(self.number, trainer.step)
         losses: list[float] = []
-        for progress in trainer.run():
+        for progress in self._steps():
             losses.append(progress.loss)
             if len(losses) == self.plan.log_every or progress.step == progress.steps:
                 row = {"epoch": progress.epoch, "rate": progress.rate, "loss": float(np.mean(losses))}
@@ -196,6 +197,14 @@ class _Stage:
         if not self.figures:  # stopped right before the end
             self._validate(None)
         return True
+
+    def _steps(self) -> Iterator[Progress]:
+        """The steps to come; an error also says what is kept."""
+        kept = f"{self.folder.checkpoint} is of before; the same command goes on from there"
+        try:
+            yield from self.trainer.run()
+        except TrainingError as error:
+            raise TrainingError(f"{error}{f'; {kept}' if self.folder.checkpoint.exists() else ''}") from error
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         if self.trainer.machine.processes.first:
@@ -220,7 +229,7 @@ class _Stage:
         """A checkpoint, of numbers only: what is none is never kept."""
         trainer = self.trainer
         if not all(bool(torch.isfinite(p).all()) for p in trainer.network.parameters()):
-            raise TrainingError(f"the weights are no longer numbers after step {trainer.step}; lower --rate")
+            raise TrainingError(f"the weights are no longer numbers after step {trainer.step}; try a lower --rate")
         if trainer.machine.processes.first:
             state = {"stage": self.number, "trainer": trainer.state(), "best": self.best, "network": before}
             self.folder.save(state)

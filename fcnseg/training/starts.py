@@ -29,7 +29,7 @@ class Start:
     state: dict[str, Tensor] | None = None
     stride: int | None = None
     keep_scores: bool = False
-    source: str = "nothing"
+    source: str = "random weights"
 
 
 def find_start(recipe: Recipe, files: Sequence[Path], *, expand: bool = False) -> Start:

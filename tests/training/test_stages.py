@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fcnseg.errors import SettingsError, WeightsMismatchError
+from fcnseg.errors import SettingsError, TrainingError, WeightsMismatchError
 from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import load_recipe
@@ -120,6 +120,18 @@ def test_stopped_anywhere_it_ends_with_the_same_weights_and_curve(
     assert {row["stage"] for row in curve(folder / "whole")} == ({"0", "1", "2"} if staged else {"0"})
 
 
+def test_an_error_says_what_is_kept(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, stride=16)
+    samples = blocks(recipe, [(40, 40)] * 2)
+    how = regime("modern", recipe, batch=2, steps=(4,))
+    assert carry_out(plan(recipe, how, samples, tmp_path / "run"), CPU, StopAfter(2).hooks()).stopped_at
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    kept["trainer"]["network"]["score_fr.bias"].fill_(float("nan"))
+    torch.save(kept, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(TrainingError, match=r"loss is nan at step 3 .*\(image .*checkpoint\.pt is of before"):
+        carry_out(plan(recipe, how, samples, tmp_path / "run"), CPU)
+
+
 def test_what_it_leaves_is_a_model(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, stride=16)
     samples = blocks(recipe, [(40, 40)] * 3)
@@ -198,6 +210,13 @@ def test_early_and_late_fusion_begin_with_single_nets(tmp_path: Path) -> None:
     assert torch.equal(weight[:, :3], state["conv1_1.weight"])
     assert torch.allclose(weight[:, 3], state["conv1_1.weight"].mean(1))
     begin(new_network(network_spec(early)), start.state)
+    trunk = {name: value for name, value in state.items() if name.startswith(("conv", "fc"))}
+    torch.save(trunk, tmp_path / "classifier.pth")
+    transplanted = find_start(early, [tmp_path / "classifier.pth"])
+    assert transplanted.stride is None
+    assert transplanted.state is not None
+    assert torch.equal(transplanted.state["conv1_1_bgrd.weight"], weight)
+    assert not any(name.startswith("score_") for name in transplanted.state)
 
     late = tiny_recipe(tmp_path, stride=32, streams="hha")
     both = find_start(late, [path, path])
