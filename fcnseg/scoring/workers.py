@@ -33,6 +33,9 @@ Result = TypeVar("Result")
 AT_ONCE = 16
 """Items a process takes at once."""
 
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 26), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
+"""glibc hands memory of maps back after each and has it cleared for the next: kept, a tenth of the time is saved."""
+
 WORTH_IT = 200
 """With fewer items for each, processes take longer to start than they save."""
 
@@ -96,7 +99,7 @@ class _Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # interruptions are the parent's, which ends its workers
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**KEEP_MEMORY, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
             self.started.append(process)
         _send(process.stdin, self.function)
