@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,7 +71,10 @@ def train(
     staged: Annotated[
         bool | None, typer.Option("--staged/--at-once", help="32s, 16s, 8s one after the other, or the last at once.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(metavar="fp32|bf16", help="Arithmetic of the trunk.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="auto|fp32|bf16", help="Arithmetic of the trunk; auto: bf16 where the device has it."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to train.")] = "auto",
     workers: Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Processes that read images.")] = None,
@@ -158,21 +162,28 @@ def _crop(text: str | None) -> list[int] | None:
     return [int(height), int(width)]
 
 
+@dataclass
 class _Stop:
-    """Whether the user asked to stop."""
+    """Whether the user asked to stop, and how to say that it was heard."""
 
-    asked = False
+    asked: bool = False
+    say: Callable[[], None] = lambda: None
 
 
 @contextmanager
 def _stopping() -> Iterator[_Stop]:
-    """The first Ctrl-C (or SIGTERM) ends the training after its step; a second one ends it at once."""
-    stop = _Stop()
+    """The first Ctrl-C (or SIGTERM) ends the training after its step; a second one ends it at once.
+
+    What comes within a second of the first is the same one: the terminal and torchrun both pass it on."""
+    stop, first = _Stop(), 0.0
 
     def ask(*_: object) -> None:
-        if stop.asked:
+        nonlocal first
+        if not stop.asked:
+            stop.asked, first = True, time.monotonic()
+            stop.say()
+        elif time.monotonic() > first + 1:
             raise KeyboardInterrupt
-        stop.asked = True
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -194,21 +205,23 @@ def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps"),
+        TextColumn("{task.completed}/{task.total} {task.fields[what]}"),
         TextColumn("{task.fields[images]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=quiet or not console.is_terminal,
     )
-    task = bar.add_task("", total=None, images="")
+    task = bar.add_task("", total=None, images="", what="steps", visible=False)
+    between = bar.add_task("", total=None, images="", what="images", visible=False)
+    stop.say = lambda: bar.update(task, description="stopping after this step (Ctrl-C again: at once)")
     stage: StageBegun | None = None
     begun, last = 0.0, 0
 
     def on_stage(now: StageBegun) -> None:
         nonlocal stage, begun
         stage, begun = now, time.monotonic()
-        bar.reset(task, total=now.steps, completed=now.step, description=f"{now.stride}s", images="")
+        bar.reset(task, total=now.steps, completed=now.step, description=f"{now.stride}s", images="", visible=True)
         if quiet:
             return
         how = f"goes on after step {now.step}" if now.step else f"begins with {now.source}"
@@ -222,6 +235,15 @@ def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
         assert stage is not None
         speed = (last - stage.step) * stage.batch / max(time.monotonic() - begun, 1e-9)
         bar.update(task, completed=last, images=f"{speed:.1f} images/s  loss {progress.loss:.4g}")
+
+    def on_pass(what: str, done: int, images: int) -> None:
+        if stage is None and stop.asked:
+            raise KeyboardInterrupt  # nothing is trained yet
+        if done <= 1 and stage is None and not quiet:
+            console.print(f"{what} of {images} images")
+        if done <= 1:
+            bar.reset(between, total=images, description=what)
+        bar.update(between, completed=done, visible=done < images)
 
     def on_figures(figures: Mapping[str, dict[str, float]], best: bool) -> None:
         if quiet or stage is None:
@@ -237,7 +259,7 @@ def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
             )
 
     with bar:
-        yield TrainHooks(on_stage, on_step, on_figures, lambda: stop.asked)
+        yield TrainHooks(on_stage, on_step, on_pass, on_figures, lambda: stop.asked)
 
 
 def _conclude(folder: Path, trained: Trained) -> None:
@@ -251,4 +273,6 @@ def _conclude(folder: Path, trained: Trained) -> None:
             f"mean accuracy {100 * values['mean_accuracy']:.2f} %, mean IU {100 * values['mean_iu']:.2f} %, "
             f"frequency-weighted IU {100 * values['frequency_weighted_iu']:.2f} %"
         )
+    if trained.best > next(iter(trained.figures.values()))["mean_iu"]:
+        out().print(f"the best validation, mean IU {100 * trained.best:.2f} %: {shown(str(folder / 'best.toml'))}")
     out().print(f"the model: fcnseg run IMAGES --model {shown(str(folder / 'model.toml'))} --out DIR", markup=False)

@@ -257,7 +257,7 @@ def fold_batch_norm(network: FCN) -> FCN:
     plain = FCN(replace(network.spec, batch_norm=False), _dense_names(network))
     state = network.state_dict()
     for name, module in network.named_children():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # also what processes share
             conv = name.removesuffix("_bn")
             assert module.running_mean is not None
             assert module.running_var is not None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import groupby
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fcnseg.errors import FcnsegError
 from fcnseg.training.processes import Processes
 from fcnseg.training.regimes import Regime
 from fcnseg.training.samples import Samples
@@ -27,6 +30,7 @@ class Batch:
     labels: dict[str, Tensor]
 
 
+Item = TypeVar("Item")
 Step = list[Batch]
 """All that one process sees in a step, in as many batches as sizes and memory ask for; gradients are summed."""
 
@@ -80,11 +84,54 @@ def steps(
 ) -> Iterator[Step]:
     """The steps of a stage from number `start`, read ahead by `workers` processes (0: by this one)."""
     visits = Visits(len(samples), regime.batch, seed, start, end, mine)
-    loader: DataLoader[View] = DataLoader(
-        Views(samples, regime, seed),
-        batch_sampler=visits,
+    yield from read_ahead(Views(samples, regime, seed), visits, workers, partial(together, most=most))
+
+
+def read_ahead(
+    data: Dataset[Item], row: Iterable[Any], workers: int, collate: Callable[[list[Item]], Any] | None = None
+) -> Iterator[Any]:
+    """The items of a data set at the places in a row, read ahead by `workers` processes (0: by this one); with
+    `collate`, the row holds lists of places, and it makes one of their items. Raises what reading raises."""
+    places = {"batch_sampler": row} if collate else {"sampler": row, "batch_size": None}
+    loader: DataLoader[Item] = DataLoader(
+        _Told(data),
         num_workers=workers,
-        collate_fn=partial(together, most=most),
+        collate_fn=_Collate(collate),
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_leave_interruptions,
+        **places,
     )
-    yield from loader
+    for item in loader:
+        if isinstance(item, FcnsegError):
+            raise item
+        yield item
+
+
+class _Told(Dataset[Any]):
+    """A data set whose errors are items: a worker would wrap them into tracebacks."""
+
+    def __init__(self, data: Dataset[Any]) -> None:
+        self.data = data
+
+    def __getitem__(self, place: Any) -> Any:
+        try:
+            return self.data[place]
+        except FcnsegError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """The first error among items, else what `collate` makes of them."""
+
+    collate: Callable[[list[Any]], Any] | None
+
+    def __call__(self, items: Any) -> Any:
+        if self.collate is None:
+            return items
+        return next((item for item in items if isinstance(item, FcnsegError)), None) or self.collate(items)
+
+
+def _leave_interruptions(_: int) -> None:
+    """Workers end with their parent, which may still need what they read when it is interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

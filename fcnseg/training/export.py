@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import tomli_w
-from torch import nn
 
 import fcnseg
 from fcnseg.files import whole_file, write_whole
@@ -22,9 +21,7 @@ from fcnseg.weights.tensors import Array
 def weights_of(network: FCN) -> dict[str, Array]:
     """The state dict that a recipe's network takes, float32: normalisation folded in, deconvolutions that mix no
     classes as one kernel a class."""
-    plain = network
-    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        plain = fold_batch_norm(network)
+    plain = fold_batch_norm(network) if network.spec.batch_norm else network
     state = {name: value.detach().cpu().numpy().astype(np.float32) for name, value in plain.state_dict().items()}
     return {name: separated(value, name) for name, value in state.items()}
 

@@ -84,8 +84,10 @@ class Trainer:
         self.recipe, self.regime, self.samples, self.machine = recipe, regime, samples, machine
         self.stage, self.seed, self.step = stage, seed, 0
         self.steps = regime.steps_of(stage, len(samples))
+        self.bf16 = regime.in_precision(machine.device).precision == "bf16"
         self.network = network.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if machine.processes.count > 1 and machine.device.type == "cuda":
+        if machine.processes.count > 1 and machine.device.type == "cuda" and any(regime.crop):
+            # all processes then see as many batches; they would wait for each other forever otherwise
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
         self.ignore = {head.name: head.labels.ignore for head in recipe.heads}
         self.class_weights = {k: v.to(machine.device) for k, v in (class_weights or {}).items()}
@@ -115,13 +117,15 @@ class Trainer:
             self.machine.most,
         )
         for step in row:
-            with self._explained(step):
+            fewer = "--micro-batch 1" if self.machine.most > 1 else "a smaller --crop"
+            with self._explained(self._where(step), fewer):
                 loss = self._step(step)
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} at {self._where(step)}; try a lower --rate")
+            rate = self._rate()
             self.step += 1
             epoch = self.step * self.regime.batch / len(self.samples)
-            yield Progress(self.step, self.steps, epoch, self._rate(), loss)
+            yield Progress(self.step, self.steps, epoch, rate, loss)
 
     def _step(self, step: Step) -> float:
         place = (self.seed, self.stage, self.step, self.machine.processes.rank)
@@ -154,7 +158,7 @@ class Trainer:
                 for h, i in self.ignore.items()
             ]
         )
-        counts = self.machine.processes.total(counts.to(self.machine.device, torch.float64))
+        counts = self.machine.processes.total(counts)
         return {head: 1 / max(float(n), 1e-9) for head, n in zip(self.ignore, counts, strict=True)}
 
     def _loss(self, batch: Batch, share: Mapping[str, float], part: float) -> Tensor:
@@ -184,16 +188,16 @@ class Trainer:
         return rate
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self.regime.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.machine.device.type, dtype=torch.bfloat16)
+        if self.bf16:
+            return torch.autocast(self.machine.device.type, dtype=torch.bfloat16)
+        return nullcontext()
 
     def _gradients_shared(self, now: bool) -> AbstractContextManager[Any]:
         """Processes exchange their gradients once a step, with those of its last batch."""
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) and not now else nullcontext()
 
     @contextmanager
-    def _explained(self, step: Step) -> Iterator[None]:
+    def _explained(self, where: str, fewer: str) -> Iterator[None]:
         """Out of memory, or too little to normalise over, as an error that says what to change."""
         try:
             yield
@@ -201,13 +205,12 @@ class Trainer:
             if "more than 1 value per channel" not in str(error):
                 raise
             small = "is too small to normalise over; use a larger --crop, or a regime with batch_norm = false"
-            raise TrainingError(f"{self._where(step)} {small}") from error
+            raise TrainingError(f"{where} {small}") from error
         except (RuntimeError, MemoryError) as error:
             out = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
             if not out:
                 raise
-            fewer = "--micro-batch 1" if self.machine.most > 1 else "a smaller --crop"
-            raise TrainingError(f"out of memory at {self._where(step)}; try {fewer}, or --precision bf16") from error
+            raise TrainingError(f"out of memory at {where}; try {fewer}, or --precision bf16") from error
 
     def _where(self, step: Step) -> str:
         names = [name for batch in step for name in batch.names]
@@ -222,8 +225,11 @@ class Trainer:
         return self.average.module if self.average is not None else self.network  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def validate(self, samples: Samples, each: Callable[[], None] = lambda: None) -> dict[str, Counts]:
-        """The confusion matrices of the result over whole images, K x K by head; processes share the images."""
+    def validate(self, samples: Samples, each: Callable[[int], None] = lambda done: None) -> dict[str, Counts]:
+        """The confusion matrices of the result over whole images, K x K by head; processes share the images.
+
+        `each` is told how many images are done. Raises TrainingError where an image takes more memory than there is.
+        """
         network = self.result.eval()
         graph = LabelGraph(network, self.recipe).to(self.machine.device)
         counts = {h.name: np.zeros((h.labels.classes,) * 2, np.int64) for h in self.recipe.heads}
@@ -231,17 +237,14 @@ class Trainer:
         for index in range(mine.rank, len(samples), mine.count):
             sample = samples[index]
             images = (torch.from_numpy(sample.inputs[m])[None].to(self.machine.device) for m in self.recipe.modalities)
-            with self._arithmetic():
+            with self._explained(f"the validation of {sample.name}", "smaller images in --val"), self._arithmetic():
                 maps = graph(*images)
             for head, found in zip(self.recipe.heads, maps, strict=True):
                 truth, predicted = sample.labels[head.name], found[0].cpu().numpy()
                 counts[head.name] += confusion(truth, predicted, head.labels.classes, head.labels.ignore)
-            each()
+            each(min(index + mine.count, len(samples)))
         network.train(self.average is None)
-        return {
-            head: mine.total(torch.from_numpy(table).to(self.machine.device)).cpu().numpy()
-            for head, table in counts.items()
-        }
+        return {head: mine.total(torch.from_numpy(table)).cpu().numpy() for head, table in counts.items()}
 
     # ------------------------------------------------------------------ state
 
@@ -290,17 +293,3 @@ def optimiser_of(network: FCN, regime: Regime) -> torch.optim.Optimizer:
     if regime.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=regime.rate, momentum=regime.momentum)
     return torch.optim.AdamW(groups, lr=regime.rate, betas=(regime.momentum, 0.999))
-
-
-def balanced_weights(samples: Samples, head: str, classes: int, ignore: int, power: float) -> Tensor:
-    """Class weights K: (median share of the labelled pixels / own share) to `power`, within 1/2 and 3; 1 for classes
-    that do not occur."""
-    pixels = np.zeros(classes, np.int64)
-    for index in range(len(samples)):
-        labels = samples[index].labels[head]
-        pixels += np.bincount(labels[labels != ignore].ravel(), minlength=classes)
-    shares = torch.from_numpy(pixels / max(pixels.sum(), 1)).float()
-    present = shares > 0
-    weights = torch.ones(classes)
-    weights[present] = (shares[present].median() / shares[present]).pow(power).clamp(0.5, 3.0)
-    return weights

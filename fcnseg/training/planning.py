@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fcnseg.errors import SettingsError
+from fcnseg.files import new_digest
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe, Recipe, find_recipe
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
@@ -61,11 +64,11 @@ def train(options: TrainOptions, hooks: TrainHooks | None = None) -> Trained:
         if workers is None:
             workers = min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
         machine = Machine(device, mine, workers, options.micro_batch)
-        return carry_out(plan_training(options), machine, hooks, options.overwrite)
+        return carry_out(plan_training(options, device), machine, hooks, options.overwrite)
 
 
-def plan_training(options: TrainOptions) -> Plan:
-    """The plan. Raises SettingsError, SourceError, LabelsError, WeightsError or WeightsMismatchError."""
+def plan_training(options: TrainOptions, device: torch.device) -> Plan:
+    """The plan, for a device. Raises SettingsError, SourceError, LabelsError, WeightsError or WeightsMismatchError."""
     base = find_recipe(options.recipe)
     recipe = with_labels(base, own_labels(options.data), options.data)
     regime = changed(find_regime(options.regime, base), dict(options.changes), "the options")
@@ -83,6 +86,7 @@ def plan_training(options: TrainOptions) -> Plan:
         regime = replace(regime, rate=regime.tuning_rate)
     if not regime.crop:
         regime = replace(regime, crop=crop_for(train))
+    regime = regime.in_precision(device)
     settings = {
         "recipe": base.name,
         "classes": list(recipe.heads[0].labels.names),
@@ -91,6 +95,7 @@ def plan_training(options: TrainOptions) -> Plan:
         "splits": [options.split, options.validation_split],
         "images": len(train),
         "validation_images": len(validation),
+        "names": _digest([*train.names, *validation.names]),
         "start": start.source,
         "expand_classes": options.expand_classes,
         "regime": asdict(regime),
@@ -131,6 +136,12 @@ def crop_for(samples: Samples) -> tuple[int, int]:
     height, width = next(iter(samples[0].labels.values())).shape
     taken = [max(32, min(512, size * 4 // 5 // 32 * 32)) for size in (height, width)]
     return taken[0], taken[1]
+
+
+def _digest(names: Sequence[str]) -> str:
+    digest = new_digest()
+    digest.update("\0".join(names).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _start_files(recipe: Recipe, regime: Regime, options: TrainOptions) -> tuple[Path, ...]:

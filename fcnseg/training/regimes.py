@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import torch
+
+from fcnseg.engine.hardware import has_bf16
 from fcnseg.errors import SettingsError
 from fcnseg.recipes import Recipe
 
@@ -69,12 +72,18 @@ class Regime:
     """Normalise while training a network from nothing, folded into the convolutions afterwards."""
     average: float = 0.998
     """Decay of the running average of the weights, which is what is kept; 0: the weights themselves."""
-    precision: str = "bf16"
-    """Arithmetic of the trunk: `fp32` or `bf16`."""
+    precision: str = "auto"
+    """Arithmetic of the trunk: `fp32`, `bf16`, or `auto`: bf16 where the device computes in it, else fp32."""
 
     def rate_of(self, stage: int) -> float:
         """The learning rate of a stage: 0 is 32s, 1 is 16s, 2 is 8s."""
         return self.rate * (self.stage_cut**stage if self.staged else 1.0)
+
+    def in_precision(self, device: torch.device) -> Regime:
+        """The regime with the precision that `auto` means on a device."""
+        if self.precision != "auto":
+            return self
+        return replace(self, precision="bf16" if has_bf16(str(device)) else "fp32")
 
     def steps_of(self, stage: int, images: int) -> int:
         """How many steps a stage takes over so many images."""
@@ -187,7 +196,7 @@ def _faults(r: Regime) -> list[str]:
     rules = (
         (r.optimiser in ("sgd", "adamw"), f"optimiser is {r.optimiser!r}; use sgd or adamw"),
         (r.schedule in ("fixed", "poly", "cycle"), f"schedule is {r.schedule!r}; use fixed, poly or cycle"),
-        (r.precision in ("fp32", "bf16"), f"precision is {r.precision!r}; use fp32 or bf16"),
+        (r.precision in ("auto", "fp32", "bf16"), f"precision is {r.precision!r}; use auto, fp32 or bf16"),
         (
             r.deconvolutions in ("fixed", "last-fixed", "learned"),
             f"deconvolutions is {r.deconvolutions!r}; use fixed, last-fixed or learned",

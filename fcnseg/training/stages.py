@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from fcnseg.recipes import Recipe
 from fcnseg.scoring import measures
 from fcnseg.scoring.confusion import Counts
 from fcnseg.scoring.measures import Tally
+from fcnseg.training.balance import balanced_weights
 from fcnseg.training.export import write_recipe, write_weights
-from fcnseg.training.loop import Machine, Progress, Trainer, balanced_weights
+from fcnseg.training.loop import Machine, Progress, Trainer
 from fcnseg.training.records import RunFolder
 from fcnseg.training.regimes import STRIDES, Regime
 from fcnseg.training.samples import Samples
@@ -77,22 +79,26 @@ class StageBegun:
 @dataclass
 class TrainHooks:
     """Whom to tell, in the first process. `stop` is asked after every step, in each; once one says so, the training is
-    kept and ends."""
+    kept and ends. `on_pass` is told of passes over images between steps: what for, and how many of how many are done.
+    """
 
     on_stage: Callable[[StageBegun], None] = lambda stage: None
     on_step: Callable[[Progress], None] = lambda progress: None
+    on_pass: Callable[[str, int, int], None] = lambda what, done, images: None
     on_figures: Callable[[Mapping[str, dict[str, float]], bool], None] = lambda figures, best: None
     stop: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended: whole, or stopped at a step of a stage; the last figures of each head (shares of 1).
+    """How a training ended: whole, or stopped at a step of a stage; the last figures of each head, and the best mean IU
+    of the first (shares of 1).
 
     `first`: this is the process that speaks for all."""
 
     stopped_at: str
     figures: Mapping[str, dict[str, float]]
+    best: float
     first: bool = True
 
 
@@ -107,13 +113,20 @@ def carry_out(plan: Plan, machine: Machine, hooks: TrainHooks | None = None, ove
         hooks = TrainHooks(stop=hooks.stop)
     if plan.regime.batch % mine.count:
         raise SettingsError(f"{mine.count} processes cannot share batches of {plan.regime.batch}; use a multiple")
-    folder = RunFolder(plan.out)
-    if mine.first:
-        folder.begin(plan.settings, overwrite)
-    mine.wait()
-    kept = folder.load() or {"stage": 0, "trainer": None, "best": -1.0, "network": None}
-    weights = _class_weights(plan)
-    figures: dict[str, dict[str, float]] = {}
+    with closing(RunFolder(plan.out)) as folder:
+        if mine.first:
+            folder.begin(plan.settings, overwrite)
+        mine.wait()
+        return _stages(plan, machine, hooks, folder)
+
+
+def _stages(plan: Plan, machine: Machine, hooks: TrainHooks, folder: RunFolder) -> Trained:
+    """The stages that are left."""
+    mine = machine.processes
+    kept = folder.load() or {"stage": 0, "trainer": None, "best": -1.0, "network": None, "losses": [], "weights": None}
+    figures, best = kept.get("figures", {}), kept["best"]
+    if kept["stage"] < len(plan.strides) and kept["weights"] is None:
+        kept["weights"] = _class_weights(plan, machine, hooks)
     for number, stride in enumerate(plan.strides):
         if number < kept["stage"]:
             continue
@@ -129,7 +142,7 @@ def carry_out(plan: Plan, machine: Machine, hooks: TrainHooks | None = None, ove
             stage=stage,
             seed=plan.seed,
             machine=machine,
-            class_weights=weights,
+            class_weights=kept["weights"],
         )
         if kept["trainer"] is not None:
             trainer.restore(kept["trainer"])
@@ -137,32 +150,35 @@ def carry_out(plan: Plan, machine: Machine, hooks: TrainHooks | None = None, ove
         images, batch = len(plan.train), plan.regime.batch
         source = f"the {stride * 2}s net" if number else plan.start.source
         hooks.on_stage(StageBegun(stride, trainer.step, trainer.steps, images, batch, source, begun))
-        run = _Stage(plan, folder, hooks, trainer, number, kept["best"])
-        if not run.through(kept["network"]):
-            return Trained(f"step {trainer.step} of stage {stride}s", run.figures, mine.first)
-        figures = run.figures
+        run = _Stage(plan, folder, hooks, trainer, number, kept)
+        whole = run.through()
+        figures, best = run.figures, kept["best"]
+        if not whole:
+            return Trained(f"step {trainer.step} of stage {stride}s", figures, best, mine.first)
         last = number == len(plan.strides) - 1
-        kept = {"stage": number + 1, "trainer": None, "best": -1.0, "network": trainer.result.state_dict()}
+        kept.update(stage=number + 1, trainer=None, network=trainer.result.state_dict(), losses=[])
+        if not last:
+            kept["best"] = -1.0
         if last:
             _finish(plan, trainer, figures)
         elif mine.first:
             write_weights(plan.out / f"stage-{stride}s.safetensors", trainer.result, recipe, _record(plan))
         if mine.first:
             folder.save({**kept, "figures": figures})
-    folder.close()
-    return Trained("", figures or kept.get("figures", {}), mine.first)
+    return Trained("", figures, best, mine.first)
 
 
 @dataclass
 class _Stage:
-    """One stage in its folder: rows, validations, checkpoints. `best` is the best mean IU so far."""
+    """One stage in its folder: rows, validations, checkpoints. `kept` is what a checkpoint holds beside the trainer's
+    state: the stage, what it began with, the best mean IU so far, the class weights, the losses not yet in the log."""
 
     plan: Plan
     folder: RunFolder
     hooks: TrainHooks
     trainer: Trainer
     number: int
-    best: float
+    kept: dict[str, Any]
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     saved: float = field(default_factory=time.monotonic)
 
@@ -172,26 +188,25 @@ class _Stage:
         per_epoch = len(self.plan.train) / self.trainer.regime.batch
         return max(1, round((self.plan.validate_every or max(1.0, self.trainer.steps / per_epoch / 20)) * per_epoch))
 
-    def through(self, before: Any) -> bool:
-        """To the end of the stage, or False where it was stopped. `before` is what the stage began with."""
-        trainer, mine = self.trainer, self.trainer.machine.processes
+    def through(self) -> bool:
+        """To the end of the stage, or False where it was stopped."""
+        trainer, mine, losses = self.trainer, self.trainer.machine.processes, self.kept["losses"]
         if mine.first:
             self.folder.open_log(self.number, trainer.step)
-        losses: list[float] = []
         for progress in self._steps():
+            done = progress.step == progress.steps
             losses.append(progress.loss)
-            if len(losses) == self.plan.log_every or progress.step == progress.steps:
+            if progress.step % self.plan.log_every == 0 or done:
                 row = {"epoch": progress.epoch, "rate": progress.rate, "loss": float(np.mean(losses))}
                 self._write(progress.step, row)
-                losses = []
+                losses.clear()
             self.hooks.on_step(progress)
-            done = progress.step == progress.steps
             if progress.step % self.every == 0 or done:
                 self._validate(progress)
-            stop = mine.agreed(self.hooks.stop(), trainer.machine.device)
+            stop = mine.agreed(self.hooks.stop())
             due = time.monotonic() - self.saved >= self.plan.save_every or progress.step % self.every == 0
-            if stop or mine.agreed(due and not done, trainer.machine.device):
-                self._save(before)
+            if stop or mine.agreed(due and not done):
+                self._save()
             if stop:
                 return False
         if not self.figures:  # stopped right before the end
@@ -211,28 +226,28 @@ class _Stage:
             self.folder.write(self.number, step, values)
 
     def _validate(self, progress: Progress | None) -> None:
-        counts = self.trainer.validate(self.plan.validation)
+        images = len(self.plan.validation)
+        counts = self.trainer.validate(
+            self.plan.validation, lambda done: self.hooks.on_pass("validating", done, images)
+        )
         self.figures = {head: figures_of(table) for head, table in counts.items()}
         first = next(iter(self.figures.values()))
-        best = first["mean_iu"] > self.best
+        best = first["mean_iu"] > self.kept["best"]
         if progress is not None:
             self._write(progress.step, {"epoch": progress.epoch, **{k: v for k, v in first.items() if k in _FOUR}})
         if best:
-            self.best = first["mean_iu"]
+            self.kept["best"] = first["mean_iu"]
             if self.trainer.machine.processes.first:
-                write_weights(
-                    self.plan.out / "best.safetensors", self.trainer.result, self.trainer.recipe, _record(self.plan)
-                )
+                _write_model(self.plan, self.trainer, "best", self.figures)
         self.hooks.on_figures(self.figures, best)
 
-    def _save(self, before: Any) -> None:
+    def _save(self) -> None:
         """A checkpoint, of numbers only: what is none is never kept."""
         trainer = self.trainer
         if not all(bool(torch.isfinite(p).all()) for p in trainer.network.parameters()):
             raise TrainingError(f"the weights are no longer numbers after step {trainer.step}; try a lower --rate")
         if trainer.machine.processes.first:
-            state = {"stage": self.number, "trainer": trainer.state(), "best": self.best, "network": before}
-            self.folder.save(state)
+            self.folder.save({**self.kept, "stage": self.number, "trainer": trainer.state()})
         self.saved = time.monotonic()
 
 
@@ -250,6 +265,7 @@ def _network(plan: Plan, recipe: Recipe, coarse: Mapping[str, Tensor] | None) ->
     spec = network_spec(recipe)
     torch.manual_seed(plan.seed)
     if coarse is not None:
+        spec = replace(spec, batch_norm=_normalised(coarse))
         before = new_network(replace(spec, stride=STRIDES[STRIDES.index(spec.stride) - 1], skip_scales={}))
         before.load_state_dict(dict(coarse))
         return refined(before, spec), None
@@ -257,31 +273,47 @@ def _network(plan: Plan, recipe: Recipe, coarse: Mapping[str, Tensor] | None) ->
     if state is None:
         scratch = replace(spec, batch_norm=plan.regime.batch_norm)
         return new_network(scratch, random_scores=not plan.regime.staged), None
-    normalised = any("_bn." in name for name in state)
-    network = new_network(replace(spec, batch_norm=normalised), random_scores=not plan.regime.staged)
+    normalised = replace(spec, batch_norm=_normalised(state))
+    network = new_network(normalised, random_scores=not plan.regime.staged)
     return network, begin(network, state, keep_scores=plan.start.keep_scores)
 
 
-def _class_weights(plan: Plan) -> dict[str, Tensor]:
-    if not plan.regime.balance:
+def _normalised(state: Mapping[str, Tensor]) -> bool:
+    """Whether a network's state has normalisation layers."""
+    return any("_bn." in name for name in state)
+
+
+def _class_weights(plan: Plan, machine: Machine, hooks: TrainHooks) -> dict[str, Tensor]:
+    power, images = plan.regime.balance, len(plan.train)
+    if not power:
         return {}
-    return {
-        h.name: balanced_weights(plan.train, h.name, h.labels.classes, h.labels.ignore, plan.regime.balance)
-        for h in plan.recipe.heads
-    }
+    return balanced_weights(
+        plan.train,
+        plan.recipe,
+        power,
+        machine.processes,
+        machine.workers,
+        lambda done: hooks.on_pass("counting the classes", done, images),
+    )
 
 
 def _record(plan: Plan) -> dict[str, str]:
     return {"regime": plan.regime.name, "seed": str(plan.seed), "source": plan.start.source}
 
 
+def _write_model(plan: Plan, trainer: Trainer, name: str, figures: Mapping[str, dict[str, float]]) -> None:
+    """The network as it stands: weights, and a recipe that every command takes."""
+    mean_iu = next(iter(figures.values()))["mean_iu"]
+    write_weights(plan.out / f"{name}.safetensors", trainer.result, trainer.recipe, _record(plan))
+    score = f"{100 * mean_iu:.1f} mean IU, validation"
+    write_recipe(plan.out / f"{name}.toml", trainer.recipe, f"{name}.safetensors", score)
+
+
 def _finish(plan: Plan, trainer: Trainer, figures: Mapping[str, dict[str, float]]) -> None:
     """The model as the other commands take it."""
     if not trainer.machine.processes.first:
         return
-    write_weights(plan.out / "model.safetensors", trainer.result, plan.recipe, _record(plan))
-    first = next(iter(figures.values()))["mean_iu"]
-    write_recipe(plan.out / "model.toml", plan.recipe, "model.safetensors", f"{100 * first:.1f} mean IU, validation")
+    _write_model(plan, trainer, "model", figures)
     write_whole(
         plan.out / "figures.json", [json.dumps({"heads": figures, "regime": asdict(plan.regime)}, indent=2).encode()]
     )

@@ -97,6 +97,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_weights(tiny: TinyModel,
             break
         process.send_signal(signal.SIGKILL if kills % 2 == 0 else signal.SIGTERM)
         code = process.wait(60)
+        if code == 0:  # it was at its end
+            break
         assert code in (-signal.SIGKILL, 130), log.read_text()
         if code == 130:
             assert "the same command goes on" in log.read_text()
@@ -162,3 +164,29 @@ def test_labels_of_no_class_stop_it_with_the_file(fcnseg: Run, tiny: TinyModel, 
     assert done.code == 2
     assert "2.png" in done.error_line
     assert "9" in done.error_line
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_is_damaged_later_stops_it_with_one_line(
+    fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path, workers: int
+) -> None:
+    photo = data / "train" / "images" / "2.jpg"
+    photo.write_bytes(photo.read_bytes()[:400])
+    done = fcnseg(*command(tiny, data, tmp_path / "run", "--workers", workers))
+    assert done.code == 1
+    assert "2.jpg" in done.error_line
+    assert "Traceback" not in done.err
+
+
+def test_interrupted_with_workers_it_ends_after_its_step(tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    words = command(tiny, data, tmp_path / "run", "--steps", 3000, "--log-every", 1, "--workers", 2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fcnseg", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while rows(tmp_path / "run") < 4 and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said

@@ -81,4 +81,4 @@ def regime(name: str, recipe: Recipe, **values: Any) -> Regime:
 
 def plan(recipe: Recipe, how: Regime, samples: InMemory, out: Path, **values: Any) -> Plan:
     """A plan that validates on what it trains on."""
-    return Plan(recipe, how, values.pop("start", Start()), samples, samples, out, log_every=1, **values)
+    return Plan(recipe, how, values.pop("start", Start()), samples, samples, out, **{"log_every": 1, **values})

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from fcnseg.errors import SettingsError, TrainingError, WeightsMismatchError
+from fcnseg.files import PART
 from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import load_recipe
 from fcnseg.training.regimes import REGIMES, changed, find_regime
-from fcnseg.training.stages import Trained, TrainHooks, carry_out
+from fcnseg.training.stages import Plan, Trained, TrainHooks, carry_out
 from fcnseg.training.starts import Start, find_start
 from fcnseg.training.surgery import at_stride, begin, expanded, late_fusion, new_network, refined, with_depth
 from fcnseg.weights.loading import load_whole_network
@@ -98,26 +99,64 @@ def run_to_the_end(make: Any, stops: list[int]) -> Trained:
 
 
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stops=st.lists(st.integers(1, 5), min_size=1, max_size=4), staged=st.booleans())
+@given(stops=st.lists(st.integers(1, 5), min_size=1, max_size=4), name=st.sampled_from(["paper", "modern", "staged"]))
 def test_stopped_anywhere_it_ends_with_the_same_weights_and_curve(
-    tmp_path_factory: pytest.TempPathFactory, stops: list[int], staged: bool
+    tmp_path_factory: pytest.TempPathFactory, stops: list[int], name: str
 ) -> None:
+    staged = name != "modern"
     folder = tmp_path_factory.mktemp("stops")
     recipe = tiny_recipe(folder, stride=8)
     samples = blocks(recipe, [(40, 48), (40, 56), (64, 40)])
-    how = regime("paper" if staged else "modern", recipe, batch=2, steps=(4,), average=0.9, precision="fp32")
+    how = regime("paper" if name == "paper" else "modern", recipe, batch=2, steps=(4,), average=0.9, precision="fp32")
+    how = replace(how, staged=staged)
 
     def make(name: str) -> Any:
-        return lambda: plan(recipe, how, samples, folder / name, validate_every=2.0)
+        return lambda: plan(recipe, how, samples, folder / name, validate_every=2.0, log_every=3)
 
     whole = run_to_the_end(make("whole"), [])
     parts = run_to_the_end(make("parts"), stops)
     assert whole.figures == parts.figures
     assert curve(folder / "whole") == curve(folder / "parts")
-    ours, theirs = (load_file(folder / name / "model.safetensors") for name in ("whole", "parts"))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    for file in ("model.safetensors", "best.safetensors"):
+        ours, theirs = (load_file(folder / name / file) for name in ("whole", "parts"))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert {row["stage"] for row in curve(folder / "whole")} == ({"0", "1", "2"} if staged else {"0"})
+
+
+def test_one_training_at_a_time_holds_a_folder(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, stride=16)
+    samples, how = blocks(recipe, [(40, 40)]), regime("modern", recipe, batch=2, steps=(2,))
+
+    def make() -> Plan:
+        return plan(recipe, how, samples, tmp_path / "r")
+        recipe, regime("modern", recipe, batch=2, steps=(2,)), blocks(recipe, [(40, 40)]), tmp_path / "r"
+    )  # noqa: E731
+
+    def again(_: object) -> None:
+        with pytest.raises(SettingsError, match="another training is at work"):
+            carry_out(make(), CPU)
+
+    carry_out(make(), CPU, TrainHooks(on_step=again))
+    assert carry_out(make(), CPU).figures  # and gives it back
+    assert not list((tmp_path / "r").glob(".*"))
+
+
+def test_what_a_killed_or_full_machine_left_does_not_matter(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, stride=16)
+    samples, run = blocks(recipe, [(40, 40)] * 2), tmp_path / "run"
+    how = regime("modern", recipe, batch=2, steps=(4,))
+    moved = {"data": ["/old"], "seed": 0}
+    assert carry_out(plan(recipe, how, samples, run, settings=moved), CPU, StopAfter(2).hooks()).stopped_at
+    with (run / "log.csv").open("a") as file:
+        file.write("0,1")  # a row that was cut
+    (run / f"{PART}of-a-killed-one").write_bytes(b"half a checkpoint")
+    assert not carry_out(plan(recipe, how, samples, run, settings={**moved, "data": ["/new"]}), CPU).stopped_at
+    assert [row["step"] for row in curve(run) if row["loss"]] == ["1", "2", "3", "4"]
+    assert not list(run.glob(f"{PART}*"))
+    (run / "train.json").write_text("{")
+    with pytest.raises(SettingsError, match=r"train\.json is damaged .*--overwrite"):
+        carry_out(plan(recipe, how, samples, run, settings=moved), CPU)
 
 
 def test_an_error_says_what_is_kept(tmp_path: Path) -> None:
@@ -138,6 +177,8 @@ def test_what_it_leaves_is_a_model(tmp_path: Path) -> None:
     out = tmp_path / "mine"
     done = plan(replace(recipe, name="mine"), regime("modern", recipe, batch=3, steps=(3,)), samples, out)
     trained = carry_out(done, CPU)
+    assert load_recipe(out / "best.toml").architecture == recipe.architecture
+    assert load_whole_network(load_recipe(out / "best.toml"))
     found = load_recipe(out / "model.toml")
     assert found.name == "mine"
     assert found.heads == recipe.heads

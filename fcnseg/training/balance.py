@@ -1,0 +1,57 @@
+"""Class weights: classes that few pixels show count more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fcnseg.recipes import Recipe
+from fcnseg.training.batches import read_ahead
+from fcnseg.training.processes import Processes
+from fcnseg.training.samples import Samples
+
+
+def balanced_weights(
+    samples: Samples,
+    recipe: Recipe,
+    power: float,
+    mine: Processes,
+    workers: int = 0,
+    each: Callable[[int], None] = lambda done: None,
+) -> dict[str, Tensor]:
+    """Class weights by head, K each: (median share of the labelled pixels / own share) to `power`, within 1/2 and 3; 1
+    for classes that do not occur. Reads all samples, shared by the processes; `each` is told how many are done."""
+    pixels = {head.name: torch.zeros(head.labels.classes, dtype=torch.int64) for head in recipe.heads}
+    indices = range(mine.rank, len(samples), mine.count)
+    for done, counts in enumerate(read_ahead(ClassPixels(samples, recipe), indices, workers), 1):
+        for head, found in counts.items():
+            pixels[head] += found
+        each(min(done * mine.count, len(samples)))
+    return {head: _weights(mine.total(found).cpu(), power) for head, found in pixels.items()}
+
+
+class ClassPixels(Dataset[Mapping[str, Tensor]]):
+    """How many pixels of each class an image has: int64 K by head."""
+
+    def __init__(self, samples: Samples, recipe: Recipe) -> None:
+        self.samples = samples
+        self.heads = [(head.name, head.labels.classes, head.labels.ignore) for head in recipe.heads]
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        labels = self.samples[index].labels
+        return {
+            head: torch.from_numpy(np.bincount(labels[head][labels[head] != ignore], minlength=classes))
+            for head, classes, ignore in self.heads
+        }
+
+
+def _weights(pixels: Tensor, power: float) -> Tensor:
+    shares = (pixels / pixels.sum().clamp_min(1)).float()
+    present = shares > 0
+    weights = torch.ones(len(shares))
+    weights[present] = (shares[present].median() / shares[present]).pow(power).clamp(0.5, 3.0)
+    return weights
