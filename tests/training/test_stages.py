@@ -130,8 +130,6 @@ def test_one_training_at_a_time_holds_a_folder(tmp_path: Path) -> None:
 
     def make() -> Plan:
         return plan(recipe, how, samples, tmp_path / "r")
-        recipe, regime("modern", recipe, batch=2, steps=(2,)), blocks(recipe, [(40, 40)]), tmp_path / "r"
-    )  # noqa: E731
 
     def again(_: object) -> None:
         with pytest.raises(SettingsError, match="another training is at work"):
