@@ -103,8 +103,11 @@ class RunFolder:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint, whole or not at all."""
-        with whole_file(self.checkpoint) as file:
-            torch.save(dict(state), file)
+        try:
+            with whole_file(self.checkpoint) as file:
+                torch.save(dict(state), file)
+        except RuntimeError as error:  # torch ends its archive whatever happened, and fails once more
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     def open_log(self, stage: int, step: int) -> None:
         """Go on with the curves after a step; what lies beyond was not kept, and will be written again."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcnseg.errors import SettingsError, TrainingError
+from fcnseg.errors import OutputError, SettingsError, TrainingError
 from fcnseg.files import write_whole
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe
@@ -105,7 +105,8 @@ class Trained:
 def carry_out(plan: Plan, machine: Machine, hooks: TrainHooks | None = None, overwrite: bool = False) -> Trained:
     """Train to the end of the plan, from the checkpoint in its folder if there is one. Every process calls this.
 
-    Raises SettingsError for a folder begun otherwise, TrainingError where the loss is no number or memory runs out.
+    Raises SettingsError for a folder begun otherwise, TrainingError where the loss is no number or memory runs out,
+    OutputError where the folder cannot be written.
     """
     mine = machine.processes
     hooks = hooks or TrainHooks()
@@ -117,7 +118,11 @@ def carry_out(plan: Plan, machine: Machine, hooks: TrainHooks | None = None, ove
         if mine.first:
             folder.begin(plan.settings, overwrite)
         mine.wait()
-        return _stages(plan, machine, hooks, folder)
+        try:
+            return _stages(plan, machine, hooks, folder)
+        except OSError as error:
+            kept = "; the same command goes on from its checkpoint" if folder.checkpoint.exists() else ""
+            raise OutputError(f"{plan.out} cannot be written: {error.strerror or error}{kept}") from error
 
 
 def _stages(plan: Plan, machine: Machine, hooks: TrainHooks, folder: RunFolder) -> Trained:

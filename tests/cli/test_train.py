@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +192,14 @@ def test_interrupted_with_workers_it_ends_after_its_step(tiny: TinyModel, data: 
     assert process.returncode == 130, said
     assert "the same command goes on" in said
     assert "Traceback" not in said
+
+
+def test_a_disk_that_is_full_is_one_line(tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "fcnseg", *command(tiny, data, tmp_path / "run", "--steps", 4, "--save-every", 0)]
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (10_000, 10_000))
+    done = subprocess.run(words, capture_output=True, text=True, preexec_fn=limit, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "run cannot be written: File too large" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "run").glob(".*"))
+    assert subprocess.run(words, capture_output=True, check=False, timeout=120).returncode == 0
