@@ -1,7 +1,8 @@
 """Regimes: how a network is trained, as plain values; the two published ones, and one for people with their own data.
 
 Sources: `paper` is section 4 of Long, Shelhamer & Darrell 2015 (arXiv 1411.4038; epochs from arXiv 1605.06211), `heavy`
-the solvers of the authors' release (shelhamer/fcn.berkeleyvision.org at 1305c73).
+the solvers of the authors' release (shelhamer/fcn.berkeleyvision.org at 1305c73). The release draws every image at
+random; here all come once an epoch, in an order of its own.
 """
 
 from __future__ import annotations
@@ -125,6 +126,16 @@ REGIMES = {
     "modern": Regime(),
 }
 
+_ALEXNET: dict[str, Any] = {
+    "batch": 20,
+    "rate": 1e-4,
+    "momentum": 0.9,
+    "normalise": True,
+    "bias_rate": 1.0,
+    "bias_decay": True,
+}
+"""What the release's solver of voc-fcn-alexnet says otherwise (there, the score's bias alone learns twice as fast)."""
+
 RATES = {"vgg16": 1e-4, "alexnet": 1e-3, "googlenet": 5e-5}
 """The paper's learning rates."""
 
@@ -132,8 +143,8 @@ RATES = {"vgg16": 1e-4, "alexnet": 1e-3, "googlenet": 5e-5}
 def find_regime(name: str | Path, recipe: Recipe) -> Regime:
     """A regime by name, or of a TOML file that says what differs from the one named `base` in it (else `modern`).
 
-    The published ones follow the recipe: the paper's rate of the backbone, the release's steps of the data set, and
-    one stage for the nets that were trained at once. Raises SettingsError.
+    The published ones follow the recipe: the paper's rate of the backbone, the release's solver of the net, and one
+    stage for the nets that were trained at once. Raises SettingsError.
     """
     if str(name).endswith(".toml"):
         return _from_file(Path(name), recipe)
@@ -145,7 +156,13 @@ def find_regime(name: str | Path, recipe: Recipe) -> Regime:
     regime = replace(regime, staged=not recipe.architecture.skip_scales)
     if regime.name == "paper":
         return replace(regime, rate=RATES[recipe.architecture.backbone])
-    return regime if recipe.name.startswith("voc-") else replace(regime, steps=(300_000,))
+    if recipe.architecture.backbone == "alexnet":
+        regime = replace(regime, **_ALEXNET)
+    if len(recipe.streams) > 1:
+        regime = replace(regime, rate=1e-12)
+    if recipe.name.startswith("voc-") and not recipe.architecture.skip_scales:
+        return regime
+    return replace(regime, steps=(300_000,))
 
 
 def _from_file(path: Path, recipe: Recipe) -> Regime:

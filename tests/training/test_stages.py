@@ -292,7 +292,11 @@ def test_the_published_regimes_are_the_published_numbers(tmp_path: Path) -> None
     assert (heavy.batch, heavy.momentum, heavy.normalise, heavy.steps) == (1, 0.99, False, (100_000,))
     assert [heavy.rate_of(stage) for stage in range(3)] == pytest.approx([1e-10, 1e-12, 1e-14])
     assert [paper.rate_of(stage) for stage in range(3)] == pytest.approx([1e-4, 1e-6, 1e-8])
-    assert not find_regime("heavy", find_recipe("voc-fcn8s-atonce")).staged
+    at_once = find_regime("heavy", find_recipe("voc-fcn8s-atonce"))
+    assert (at_once.staged, at_once.rate, at_once.steps) == (False, 1e-10, (300_000,))
+    light = find_regime("heavy", alexnet)
+    assert (light.batch, light.momentum, light.rate, light.normalise, light.steps) == (20, 0.9, 1e-4, True, (100_000,))
+    assert find_regime("heavy", find_recipe("nyud-fcn32s-color-hha")).rate == 1e-12
     assert find_regime("heavy", find_recipe("nyud-fcn32s-color")).steps == (300_000,)
     file = tmp_path / "mine.toml"
     file.write_text('base = "paper"\nrate = 1\nsteps = [10, 20]\n')
