@@ -46,41 +46,33 @@ def strips(values: NDArray[Any]) -> Iterator[slice]:
 
 
 def _joint_counts(truth: Map, predicted: Map) -> tuple[Counts, Counts, Counts]:
-    if truth.dtype == np.uint8 and predicted.dtype == np.uint8:
-        bits = int(predicted.max(initial=0)).bit_length()
-        joint = truth.astype(np.uint16)  # truth * 2**bits + predicted
-        joint <<= bits
-        joint |= predicted
-        return _counted(joint.ravel(), 1 << bits)
+    truth, predicted = truth.ravel(), predicted.ravel()
+    lengths = None
+    ends = np.flatnonzero((truth[1:] != truth[:-1]) | (predicted[1:] != predicted[:-1]))
+    if len(ends) < truth.size // 8:  # few runs of one pair: as usual in label maps, and several times as fast
+        ends = np.append(ends, truth.size - 1)
+        lengths = np.diff(ends, prepend=-1)
+        truth, predicted = truth[ends], predicted[ends]
     rows, row_values = _numbered(truth)
     columns, column_values = _numbered(predicted)
     stride = int(columns.max(initial=0)) + 1
-    pairs = (rows * stride + columns).ravel()
+    pairs = rows * stride + columns
     if (int(rows.max(initial=0)) + 1) * stride > DENSE:
-        found, counts = np.unique(pairs, return_counts=True)
-        row, column = np.divmod(found, stride)
+        found, pairs = np.unique(pairs, return_inverse=True)
+        counts = np.bincount(pairs, lengths)
     else:
-        row, column, counts = _counted(pairs, stride)
-    return row_values[row], column_values[column], counts
-
-
-def _counted(pairs: NDArray[Any], stride: int) -> tuple[Counts, Counts, Counts]:
-    """Which numbers row * stride + column occur, and how often."""
-    ends = np.flatnonzero(pairs[1:] != pairs[:-1])
-    if len(ends) < pairs.size // 8:  # few runs of one number: as usual in label maps, and three times as fast
-        ends = np.append(ends, pairs.size - 1) if pairs.size else ends
-        table = np.bincount(pairs[ends], np.diff(ends, prepend=-1)).astype(np.int64)  # floats, exact below 2**53
-    else:
-        table = np.bincount(pairs)
-    found = np.flatnonzero(table)
+        table = np.bincount(pairs, lengths)
+        found = np.flatnonzero(table)
+        counts = table[found]
     row, column = np.divmod(found, stride)
-    return row, column, table[found]
+    return row_values[row], column_values[column], counts.astype(np.int64)  # floats, exact below 2**53
 
 
 def _numbered(values: Map) -> tuple[Counts, Counts]:
     """Numbers from 0 for the values of a map, and the value of each number."""
     if values.size == 0 or (values.min() >= 0 and values.max() < DENSE):
-        return values.astype(np.int64), np.arange(int(values.max(initial=0)) + 1)
+        wide = np.uint16 if values.dtype == np.uint8 else np.int64  # 255 * 256 + 255 fits
+        return values.astype(wide), np.arange(int(values.max(initial=0)) + 1)
     found, numbers = np.unique(values, return_inverse=True)
     return numbers.reshape(values.shape).astype(np.int64), found.astype(np.int64)
 
