@@ -216,12 +216,13 @@ def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
     between = bar.add_task("", total=None, images="", what="images", visible=False)
     stop.say = lambda: bar.update(task, description="stopping after this step (Ctrl-C again: at once)")
     stage: StageBegun | None = None
-    begun, last = 0.0, 0
+    begun, last, passing = 0.0, 0, False
 
     def on_stage(now: StageBegun) -> None:
         nonlocal stage, begun
         stage, begun = now, time.monotonic()
-        bar.reset(task, total=now.steps, completed=now.step, description=f"{now.stride}s", images="", visible=True)
+        stride = f"{now.stride}s"
+        bar.reset(task, total=now.steps, completed=now.step, description=stride, visible=True, what="steps", images="")
         if quiet:
             return
         how = f"goes on after step {now.step}" if now.step else f"begins with {now.source}"
@@ -237,13 +238,16 @@ def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
         bar.update(task, completed=last, images=f"{speed:.1f} images/s  loss {progress.loss:.4g}")
 
     def on_pass(what: str, done: int, images: int) -> None:
+        nonlocal passing
         if stage is None and stop.asked:
             raise KeyboardInterrupt  # nothing is trained yet
-        if done <= 1 and stage is None and not quiet:
-            console.print(f"{what} of {images} images")
-        if done <= 1:
-            bar.reset(between, total=images, description=what)
-        bar.update(between, completed=done, visible=done < images)
+        if not passing:
+            passing = True
+            bar.reset(between, total=images, description=what, what="images", images="")
+            if stage is None and not quiet:
+                console.print(f"{what} of {images} images")
+        passing = done < images
+        bar.update(between, completed=done, visible=passing)
 
     def on_figures(figures: Mapping[str, dict[str, float]], best: bool) -> None:
         if quiet or stage is None:

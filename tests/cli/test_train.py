@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -203,3 +204,22 @@ def test_a_disk_that_is_full_is_one_line(tiny: TinyModel, data: Path, tmp_path: 
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "run").glob(".*"))
     assert subprocess.run(words, capture_output=True, check=False, timeout=120).returncode == 0
+
+
+def test_a_terminal_shows_how_far_it_is_and_that_it_heard(tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "fcnseg", *command(tiny, data, tmp_path / "run", "--steps", 3000)]
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(words, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"})
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError):  # how the end is told
+        while more := os.read(ours, 1 << 16):
+            seen += more
+            if b"images/s" in seen and process.poll() is None and b"stopping" not in seen:
+                process.send_signal(signal.SIGINT)
+    os.close(ours)
+    said = seen.decode()
+    assert process.wait(60) == 130, said
+    for part in ("counting the classes", "8s", "/3000 steps", "images/s", "the same command goes on"):
+        assert part in said
+    assert "Traceback" not in said
