@@ -13,19 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from fcnseg.recipes import find_recipe
-from fcnseg.runs import (
-    Hooks,
-    Outputs,
-    RunOptions,
-    blank_info,
-    check_earlier_run,
-    engine_of,
-    flow,
-    is_hdf5,
-    open_inputs,
-    predictor_of,
-    survey_inputs,
-)
+from fcnseg.runs import Hooks, RunOptions, engine_of, flow, predictor_of
+from fcnseg.runs.agreement import check_earlier_run
+from fcnseg.runs.inputs import open_inputs, survey_inputs
+from fcnseg.runs.options import is_hdf5
+from fcnseg.runs.outputs import Outputs, blank_info
 from fcnseg.types import Failure, Frame, Reference, Reserve, Source
 
 if TYPE_CHECKING:

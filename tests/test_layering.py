@@ -22,7 +22,7 @@ ALLOWED = {
     "building": FOUNDATION | {"engine", "stream", "weights", "building"},
     "deploy": FOUNDATION | {"building", "engine", "stream", "weights", "deploy"},
     "api": FOUNDATION | {"deploy", "stream"},
-    "runs": FOUNDATION | {"building", "deploy", "engine", "stream"},
+    "runs": FOUNDATION | {"building", "deploy", "engine", "stream", "runs"},
     "estimates": FOUNDATION | {"deploy", "runs", "stream"},
     "cli": FOUNDATION
     | {"api", "building", "deploy", "estimates", "hha", "runs", "cli", "models", "weights", "engine", "stream"}

@@ -23,7 +23,7 @@ def status(
     Label maps are looked at: one that was removed or changed since counts as missing. The exit code is 0 only if
     every input of every part is done, 3 if some failed or are missing.
     """
-    from fcnseg.runs import places
+    from fcnseg.runs.outputs import places
     from fcnseg.stream.status import failures as failures_of
     from fcnseg.stream.status import status as status_of
 
