@@ -73,6 +73,9 @@ def plan_training(options: TrainOptions, device: torch.device) -> Plan:
     recipe = with_labels(base, own_labels(options.data), options.data)
     regime = changed(find_regime(options.regime, base), dict(options.changes), "the options")
     start = find_start(recipe, _start_files(base, regime, options), expand=options.expand_classes)
+    if options.changes.get("staged") and start.stride == recipe.architecture.stride:
+        begun = f"the weights to begin with are of a {start.stride}s net already, so that there are no stages left"
+        raise SettingsError(f"{begun}; leave out --staged, or give --scratch or coarser --weights")
     parts = [open_samples(options.data, recipe, options.split, options.kind)]
     parts += [open_samples(more, recipe, "train") for more in options.also]
     train = parts[0] if len(parts) == 1 else Joint(parts)

@@ -98,7 +98,8 @@ class RunFolder:
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever pickle and zip do
-            raise TrainingError(f"{self.checkpoint} cannot be read ({error}); begin anew with --overwrite") from error
+            reason = str(error).partition(". ")[0]
+            raise TrainingError(f"{self.checkpoint} cannot be read ({reason}); begin anew with --overwrite") from error
         return dict(state)
 
     def save(self, state: Mapping[str, Any]) -> None:

@@ -139,6 +139,7 @@ def test_torchrun_trains_in_two_processes(tiny: TinyModel, data: Path, tmp_path:
     ("more", "says"),
     [
         (("--scratch",), "--scratch and --weights contradict"),
+        (("--staged",), "no stages left"),
         (("--regime", "fast"), "there is no regime 'fast'"),
         (("--crop", "big"), "--crop is 'big'"),
         (("--split", "nothing"), "nothing"),

@@ -199,6 +199,29 @@ def test_what_it_leaves_is_a_model(tmp_path: Path) -> None:
     assert start.keep_scores
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"heads": 2},
+        {"streams": "hha", "stride": 32},
+        {"streams": "depth", "stride": 32},
+        {"backbone": "alexnet", "stride": 32},
+        {"backbone": "googlenet", "stride": 32},
+        {"geometry": "caffe"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_network_is_trained_and_loads(tmp_path: Path, what: dict[str, Any]) -> None:
+    recipe = tiny_recipe(tmp_path, **what)
+    samples = blocks(recipe, [(40, 48), (48, 40)])
+    trained = carry_out(plan(recipe, regime("modern", recipe, batch=2, steps=(2,)), samples, tmp_path / "run"), CPU)
+    assert list(trained.figures) == [head.name for head in recipe.heads]
+    found = load_recipe(tmp_path / "run" / "model.toml")
+    assert (found.heads, found.streams, found.architecture) == (recipe.heads, recipe.streams, recipe.architecture)
+    ours, kept = load_whole_network(found).network.state_dict(), load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(ours[name], kept[name]) for name in kept if name.startswith("score_"))
+
+
 def test_a_finished_run_is_not_trained_again_and_another_is_refused(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, stride=16)
     samples = blocks(recipe, [(16, 16)] * 2)
