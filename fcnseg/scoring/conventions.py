@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fcnseg.labels import LabelSpace
+from fcnseg.recipes import find_recipe
+
 VARIABLES = ("GTcls", "S", "segmentation", "LabelMap")
 """Where `.mat` files keep their label map: SBD (its field `Segmentation`), SIFT Flow, NYUDv2, PASCAL-Context."""
 
@@ -57,6 +60,15 @@ CONVENTIONS = {
     ),
 }
 """By how the names of recipes begin (up to the first hyphen)."""
+
+
+def counted_from_one(space: LabelSpace) -> frozenset[str]:
+    """The variables of `.mat` files whose data set has these classes: others may use the same name otherwise."""
+    return frozenset(
+        variable
+        for variable, model in RECIPES.items()
+        if any(head.labels.names == space.names for head in find_recipe(model).heads)
+    )
 
 
 def convention_of(model: str) -> Convention:

@@ -8,8 +8,7 @@ from typing import Any
 
 from fcnseg.errors import SettingsError
 from fcnseg.labels import Color, LabelSpace
-from fcnseg.recipes import find_recipe
-from fcnseg.scoring.conventions import RECIPES
+from fcnseg.scoring.conventions import counted_from_one
 from fcnseg.scoring.labelling import Labelling, find_labelling, read_label_map, read_palette
 from fcnseg.scoring.meaning import Meaning, color_codes
 from fcnseg.scoring.pairing import PairingOptions, read_list
@@ -101,19 +100,10 @@ class ComparisonOptions:
             table,
             self.reduce_labels,
             conventional=not (table or self.binary),
-            counted_from_one=_counted_from_one(space),
+            counted_from_one=counted_from_one(space),
             **sides,
         )
         if space.ignore in self.ignore and space.ignore in truth.scheme().class_values:
             raise SettingsError(f"{space.ignore} is both a class and ignored in ground truth; leave one of them away")
         table = read_label_map(self.pred_label_map, space) if self.pred_label_map else None
         return truth, Meaning(space, table=table, **sides)
-
-
-def _counted_from_one(space: LabelSpace) -> frozenset[str]:
-    """The variables of `.mat` files whose data set has these classes: others may use the same name otherwise."""
-    return frozenset(
-        variable
-        for variable, model in RECIPES.items()
-        if any(head.labels.names == space.names for head in find_recipe(model).heads)
-    )

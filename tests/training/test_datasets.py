@@ -24,6 +24,7 @@ from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import find_recipe
 from fcnseg.training.datasets import KINDS, check_apart, open_samples, own_labels
 from fcnseg.training.datasets.splits import HELD_OUT, held_out
+from fcnseg.training.planning import with_labels
 from tests.training.data_sets import (
     CATEGORIES,
     COPIES,
@@ -630,3 +631,15 @@ def test_published_data_sets_leave_classes_to_the_recipe(write: Callable[[Path],
     write(tmp_path)
     text(tmp_path / "classes.txt", ["prose of the release"])
     assert own_labels(tmp_path) is None
+
+
+def test_own_mat_files_are_counted_from_zero_whatever_their_variable_is_called(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("one\ntwo\nthree\n")
+    for part in ("train", "val"):
+        photo(tmp_path / part / "images" / "a.png", part)
+        values = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint8) % 3
+        mat(tmp_path / part / "labels" / "a.mat", segmentation=values)
+    labels = own_labels(tmp_path)
+    assert labels is not None
+    recipe = with_labels(find_recipe("street-fcn8s"), labels, tmp_path)
+    np.testing.assert_array_equal(open_samples(tmp_path, recipe, "train")[0].labels["labels"], values)

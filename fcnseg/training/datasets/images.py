@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from fcnseg.errors import ImageError, LabelsError, SettingsError, SourceError
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.scoring.conventions import VARIABLES
+from fcnseg.scoring.conventions import VARIABLES, counted_from_one
 from fcnseg.scoring.counting import read_place
 from fcnseg.scoring.meaning import FOREIGN, Meaning, color_codes
 from fcnseg.scoring.reading import IMAGES, LOSSY, Place, read_map
@@ -82,11 +82,19 @@ class LabelledImages(Dataset[Sample]):
             close_volumes()
 
 
-def ground_truth(head: HeadRecipe, void: Iterable[int] = ()) -> Meaning:
+def ground_truth(head: HeadRecipe, void: Iterable[int] = (), variable: str = "") -> Meaning:
     """How the label maps of a head are read: as `fcnseg score` does, palettes of indexed images apart. Values in
-    `void` are void besides the head's `ignore`."""
+    `void` are void besides the head's `ignore`; labels of that `variable` of `.mat` files are the data set's, counted
+    from 1, whatever classes the head has."""
     space = head.labels
-    return Meaning(space, frozenset({space.ignore, *void}), colors=color_codes(space), checked=False, conventional=True)
+    return Meaning(
+        space,
+        frozenset({space.ignore, *void}),
+        colors=color_codes(space),
+        checked=False,
+        conventional=True,
+        counted_from_one=counted_from_one(space) | ({variable} if variable else set()),
+    )
 
 
 def only_head(recipe: Recipe, data_set: str) -> HeadRecipe:

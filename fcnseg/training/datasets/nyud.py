@@ -70,7 +70,7 @@ def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     for number in _numbers(data, split):
         inputs = {name: Place(f"{inner}/{FOLDERS[name]}/img_{number}.png") for name in recipe.modalities}
         items.append(Item(f"img_{number}", inputs, {head.name: Place(f"{segmentation}/img_{number}.mat")}))
-    return LabelledImages(items, {head.name: ground_truth(head)})
+    return LabelledImages(items, {head.name: ground_truth(head, variable="segmentation")})
 
 
 def _numbers(data: Path, split: str) -> list[str]:
