@@ -245,7 +245,7 @@ def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
             passing = True
             bar.reset(between, total=images, description=what, what="images", images="")
             if stage is None and not quiet:
-                console.print(f"{what} of {images} images")
+                console.print(f"{what}: {images}")
         passing = done < images
         bar.update(between, completed=done, visible=passing)
 

@@ -1,4 +1,4 @@
-"""Class weights: classes that few pixels show count more."""
+"""How often classes occur, and class weights: classes that few pixels show count more."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from fcnseg.training.batches import read_ahead
 from fcnseg.training.processes import Processes
 from fcnseg.training.samples import Samples
 
+MOST = 20_000
+"""Of larger data sets so many images are read, evenly spaced."""
 
-def balanced_weights(
+
+def class_pixels(
     samples: Samples,
     recipe: Recipe,
-    power: float,
     mine: Processes,
     workers: int = 0,
-    each: Callable[[int], None] = lambda done: None,
+    each: Callable[[int, int], None] = lambda done, images: None,
 ) -> dict[str, Tensor]:
-    """Class weights by head, K each: (median share of the labelled pixels / own share) to `power`, within 1/2 and 3; 1
-    for classes that do not occur. Reads all samples, shared by the processes; `each` is told how many are done."""
+    """How many pixels each class has, int64 K by head. Reads all samples, shared by the processes; `each` is told how
+    many of how many are done. Raises what reading raises."""
+    count = min(len(samples), MOST)
+    chosen = [index * len(samples) // count for index in range(mine.rank, count, mine.count)]
     pixels = {head.name: torch.zeros(head.labels.classes, dtype=torch.int64) for head in recipe.heads}
-    indices = range(mine.rank, len(samples), mine.count)
-    for done, counts in enumerate(read_ahead(ClassPixels(samples, recipe), indices, workers), 1):
+    for done, counts in enumerate(read_ahead(_ClassPixels(samples, recipe), chosen, workers), 1):
         for head, found in counts.items():
             pixels[head] += found
-        each(min(done * mine.count, len(samples)))
-    return {head: _weights(mine.total(found).cpu(), power) for head, found in pixels.items()}
+        each(min(done * mine.count, count), count)
+    return {head: mine.total(found).cpu() for head, found in pixels.items()}
 
 
-class ClassPixels(Dataset[Mapping[str, Tensor]]):
+class _ClassPixels(Dataset[Mapping[str, Tensor]]):
     """How many pixels of each class an image has: int64 K by head."""
 
     def __init__(self, samples: Samples, recipe: Recipe) -> None:
@@ -49,7 +52,9 @@ class ClassPixels(Dataset[Mapping[str, Tensor]]):
         }
 
 
-def _weights(pixels: Tensor, power: float) -> Tensor:
+def balanced_weights(pixels: Tensor, power: float) -> Tensor:
+    """Class weights K of class pixels K: (median share of the labelled pixels / own share) to `power`, within 1/2 and
+    3; 1 for classes that do not occur."""
     shares = (pixels / pixels.sum().clamp_min(1)).float()
     present = shares > 0
     weights = torch.ones(len(shares))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fcnseg.recipes import Recipe
 from fcnseg.scoring import measures
 from fcnseg.scoring.confusion import Counts
 from fcnseg.scoring.measures import Tally
-from fcnseg.training.balance import balanced_weights
+from fcnseg.training.balance import balanced_weights, class_pixels
 from fcnseg.training.export import write_recipe, write_weights
 from fcnseg.training.loop import Machine, Progress, Trainer
 from fcnseg.training.records import RunFolder
@@ -130,8 +131,8 @@ def _stages(plan: Plan, machine: Machine, hooks: TrainHooks, folder: RunFolder) 
     mine = machine.processes
     kept = folder.load() or {"stage": 0, "trainer": None, "best": -1.0, "network": None, "losses": [], "weights": None}
     figures, best = kept.get("figures", {}), kept["best"]
-    if kept["stage"] < len(plan.strides) and kept["weights"] is None:
-        kept["weights"] = _class_weights(plan, machine, hooks)
+    if kept["weights"] is None:
+        kept["weights"] = _surveyed(plan, machine, hooks)
     for number, stride in enumerate(plan.strides):
         if number < kept["stage"]:
             continue
@@ -288,18 +289,16 @@ def _normalised(state: Mapping[str, Tensor]) -> bool:
     return any("_bn." in name for name in state)
 
 
-def _class_weights(plan: Plan, machine: Machine, hooks: TrainHooks) -> dict[str, Tensor]:
-    power, images = plan.regime.balance, len(plan.train)
-    if not power:
+def _surveyed(plan: Plan, machine: Machine, hooks: TrainHooks) -> dict[str, Tensor]:
+    """The class weights, empty for none. Every image is read once before the first step, so that what is damaged or
+    has labels of no class is found out now, and not at the first validation."""
+    pixels = {}
+    for what, samples in (("training", plan.train), ("validation", plan.validation)):
+        each = partial(hooks.on_pass, f"reading the {what} images")
+        pixels[what] = class_pixels(samples, plan.recipe, machine.processes, machine.workers, each)
+    if not plan.regime.balance:
         return {}
-    return balanced_weights(
-        plan.train,
-        plan.recipe,
-        power,
-        machine.processes,
-        machine.workers,
-        lambda done: hooks.on_pass("counting the classes", done, images),
-    )
+    return {head: balanced_weights(found, plan.regime.balance) for head, found in pixels["training"].items()}
 
 
 def _record(plan: Plan) -> dict[str, str]:

@@ -170,15 +170,16 @@ def test_labels_of_no_class_stop_it_with_the_file(fcnseg: Run, tiny: TinyModel, 
     assert "9" in done.error_line
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_is_damaged_later_stops_it_with_one_line(
-    fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path, workers: int
+@pytest.mark.parametrize(("part", "workers"), [("train/images/2.jpg", 0), ("val/images/11.jpg", 2)])
+def test_a_damaged_image_stops_it_with_one_line(
+    fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path, part: str, workers: int
 ) -> None:
-    photo = data / "train" / "images" / "2.jpg"
+    photo = data / part
     photo.write_bytes(photo.read_bytes()[:400])
-    done = fcnseg(*command(tiny, data, tmp_path / "run", "--workers", workers))
+    done = fcnseg(*command(tiny, data, tmp_path / "run", "--workers", workers, "--rate", 0.001))
     assert done.code == 1
-    assert "2.jpg" in done.error_line
+    assert photo.name in done.error_line
+    assert "stage" not in done.err  # before the first step
     assert "Traceback" not in done.err
 
 
@@ -221,6 +222,6 @@ def test_a_terminal_shows_how_far_it_is_and_that_it_heard(tiny: TinyModel, data:
     os.close(ours)
     said = seen.decode()
     assert process.wait(60) == 130, said
-    for part in ("counting the classes", "8s", "/3000 steps", "images/s", "the same command goes on"):
+    for part in ("reading the training images", "8s", "/3000 steps", "images/s", "the same command goes on"):
         assert part in said
     assert "Traceback" not in said

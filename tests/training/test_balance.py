@@ -8,22 +8,36 @@ import numpy as np
 import pytest
 import torch
 
-from fcnseg.training.balance import balanced_weights
+from fcnseg.training import balance
+from fcnseg.training.balance import balanced_weights, class_pixels
 from fcnseg.training.processes import ALONE
 from tests.training.memory import blocks, tiny_recipe
 
+SIZES = [(40, 48), (24, 32), (9, 11)]
+
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_rare_classes_weigh_more(tmp_path: Path, workers: int) -> None:
+def test_the_pixels_of_every_head_are_counted(tmp_path: Path, workers: int) -> None:
+    recipe = tiny_recipe(tmp_path, heads=2)
+    samples = blocks(recipe, SIZES)
+    told: list[tuple[int, int]] = []
+    found = class_pixels(samples, recipe, ALONE, workers, lambda *done: told.append(done))
+    for head in recipe.heads:
+        labels = np.concatenate([sample.labels[head.name].ravel() for sample in samples.samples])
+        assert found[head.name].tolist() == [(labels == k).sum() for k in range(head.labels.classes)]
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_of_many_images_evenly_spaced_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny_recipe(tmp_path)
-    samples = blocks(recipe, [(40, 48), (24, 32), (9, 11)])
-    told: list[int] = []
-    found = balanced_weights(samples, recipe, 0.5, ALONE, workers, told.append)["labels"]
-    labels = np.concatenate([sample.labels["labels"].ravel() for sample in samples.samples])
-    share = np.array([(labels == k).sum() for k in range(recipe.heads[0].labels.classes)]) / (labels != 255).sum()
-    present = share > 0
-    # the lower of the two middle ones, where classes are even in number
-    median = np.sort(share[present])[(present.sum() - 1) // 2]
-    wanted = np.where(present, np.clip(np.sqrt(median / np.maximum(share, 1e-9)), 0.5, 3), 1)
-    assert torch.allclose(found, torch.from_numpy(wanted).float())
-    assert told == [1, 2, 3]
+    samples = blocks(recipe, SIZES * 3)
+    monkeypatch.setattr(balance, "MOST", 3)
+    assert int(class_pixels(samples, recipe, ALONE)["labels"].sum()) == sum(
+        int((samples[i].labels["labels"] != 255).sum()) for i in (0, 3, 6)
+    )
+
+
+def test_rare_classes_weigh_more() -> None:
+    weights = balanced_weights(torch.tensor([400, 100, 25, 0, 1, 10_000]), 0.5)
+    # the median of those that occur is 100
+    assert weights.tolist() == pytest.approx([0.5, 1.0, 2.0, 1.0, 3.0, 0.5])
