@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fcnseg.errors import LabelsError
 from fcnseg.labels import Color
 from fcnseg.scoring.conventions import VARIABLES
+from fcnseg.scoring.png import read_unfiltered
 
 IMAGES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".pnm")
 LOSSY = (".jpg", ".jpeg", ".webp")
@@ -141,6 +143,9 @@ GREY_STEP = {2: 85, 4: 17}
 
 
 def _from_image(data: bytes) -> RawMap:
+    if simple := read_unfiltered(data):
+        return RawMap(simple[0], _colors(simple[1]))
+
     from PIL import Image
 
     image: Image.Image
@@ -152,9 +157,7 @@ def _from_image(data: bytes) -> RawMap:
         if image.mode.startswith("RGB") and data[:8] == PNG and data[24] == 16:
             raise LabelsError("has colours of 16 bits a channel; save them with 8")
         if image.mode == "P":
-            palette = image.getpalette() or []
-            image.load()
-            return RawMap(np.asarray(image), tuple(zip(*[iter(palette)] * 3, strict=False)))
+            return RawMap(np.asarray(image), _colors(bytes(image.getpalette() or ())))
         if image.mode == "F":
             raise LabelsError("holds float32 values; label maps must be whole numbers")
         if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
@@ -167,6 +170,12 @@ def _from_image(data: bytes) -> RawMap:
         if image.mode == "L" and data[:8] == PNG:
             values = values // GREY_STEP.get(data[24], 1)
         return RawMap(values)
+
+
+@lru_cache(maxsize=64)
+def _colors(palette: bytes) -> tuple[Color, ...]:
+    """The colours of a palette R, G, B, R, G, B ..."""
+    return tuple(zip(*[iter(palette)] * 3, strict=False))
 
 
 @contextmanager
