@@ -27,7 +27,10 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
-            "--data", "-d", help="Labelled images: a folder with images/ and labels/, FILE.h5, VOC, SBD, NYUDv2, ..."
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="Labelled images: a folder with images/ and labels/, FILE.h5, VOC, SBD, NYUDv2, ...",
         ),
     ],
     out_: Annotated[
@@ -42,6 +45,7 @@ def train(
     weights: Annotated[
         list[Path] | None,
         typer.Option(
+            metavar="FILE",
             help="Begin with these weights: an ImageNet classifier, another FCN, a run's checkpoint.pt. Twice for late "
             "fusion, in the order of the streams.",
             show_default="the model's own",
@@ -52,14 +56,23 @@ def train(
         bool, typer.Option("--expand-classes", help="Keep the scores of a start of fewer classes; the new ones follow.")
     ] = False,
     val: Annotated[
-        Path | None, typer.Option(help="Validate on this data set instead of the validation part of --data.")
+        Path | None,
+        typer.Option(metavar="DATA", help="Validate on this data set instead of the validation part of --data."),
     ] = None,
     also: Annotated[
-        list[Path] | None, typer.Option(help="Train on this data set too (repeatable); it must have the same classes.")
+        list[Path] | None,
+        typer.Option(metavar="DATA", help="Train on this data set too (repeatable); it must have the same classes."),
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="What --data is.", show_default="by its layout")] = None,
-    split: Annotated[str, typer.Option(help="The part to train on.")] = "train",
-    val_split: Annotated[str, typer.Option(help="The part to validate on.")] = "val",
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What --data is: voc, sbd, pascalcontext, nyud, siftflow, camvid, pairs or hdf5.",
+            show_default="by its layout",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="The part to train on.")] = "train",
+    val_split: Annotated[str, typer.Option(metavar="NAME", help="The part to validate on.")] = "val",
     epochs: Annotated[float | None, typer.Option(min=0, help="Passes over the data, in every stage.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of every stage, instead of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")] = None,
@@ -91,7 +104,8 @@ def train(
 
     The data set brings its classes (classes.txt in its folder, a name a line), or has the recipe's. Stopped at any
     moment, the same command goes on; RUN/model.toml is a recipe that run, build-engine and score take as it stands,
-    RUN/log.csv and RUN/tensorboard hold the curves. Several GPUs: torchrun --nproc-per-node N -m fcnseg train ...
+    RUN/best.toml that of the best validation, RUN/log.csv and RUN/tensorboard hold the curves. Several GPUs:
+    torchrun --nproc-per-node N -m fcnseg train ...
 
     \b
     Regimes:

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fcnseg.training.datasets import KINDS
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
 Run = Callable[..., Outcome]
@@ -154,6 +155,11 @@ def test_what_cannot_be_trained_is_one_line(
     assert done.code in (1, 2)
     assert says in done.error_line
     assert not (tmp_path / "run").exists()
+
+
+def test_help_names_every_kind_of_data_set(fcnseg: Run) -> None:
+    said = fcnseg("train", "--help").out
+    assert all(f"{kind}," in said or f"{kind} " in said or f"{kind}." in said for kind in KINDS)
 
 
 def test_published_regimes_ask_for_their_start(fcnseg: Run, data: Path, tmp_path: Path) -> None:
