@@ -15,6 +15,7 @@ from fcnseg.files import new_digest
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe, Recipe, find_recipe
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
+from fcnseg.training.datasets.drawn import drawn_labels
 from fcnseg.training.joint import Joint
 from fcnseg.training.loop import Machine
 from fcnseg.training.processes import joined, own_device
@@ -70,7 +71,8 @@ def train(options: TrainOptions, hooks: TrainHooks | None = None) -> Trained:
 def plan_training(options: TrainOptions, device: torch.device) -> Plan:
     """The plan, for a device. Raises SettingsError, SourceError, LabelsError, WeightsError or WeightsMismatchError."""
     base = find_recipe(options.recipe)
-    recipe = with_labels(base, own_labels(options.data), options.data)
+    labels = own_labels(options.data)
+    recipe = with_labels(base, labels, options.data)
     regime = changed(find_regime(options.regime, base), dict(options.changes), "the options")
     start = find_start(recipe, _start_files(base, regime, options), expand=options.expand_classes)
     if options.changes.get("staged") and start.stride == recipe.architecture.stride:
@@ -79,6 +81,8 @@ def plan_training(options: TrainOptions, device: torch.device) -> Plan:
     parts = [open_samples(options.data, recipe, options.split, options.kind)]
     parts += [open_samples(more, recipe, "train") for more in options.also]
     train = parts[0] if len(parts) == 1 else Joint(parts)
+    if labels is not None:
+        recipe = with_labels(base, drawn_labels(labels, parts[0]), options.data)
     elsewhere = options.validation is not None
     validation = open_samples(
         options.validation or options.data, recipe, options.validation_split, None if elsewhere else options.kind
