@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.classes import described_labels
+from fcnseg.training.datasets.classes import Classes, described_classes
 from fcnseg.training.datasets.context import is_context, open_context
 from fcnseg.training.datasets.hdf5 import is_hdf5, open_hdf5
 from fcnseg.training.datasets.images import LabelledImages
@@ -57,16 +57,38 @@ def open_samples(data: Path, recipe: Recipe, split: str, kind: str | None = None
     heads, checked: all files are there, are images of matching sizes, and none is for training and validation.
 
     `kind` is one of KINDS; None: whichever `data` looks like. Raises SourceError, SettingsError or LabelsError that
-    names what is missing or wrong. Label values are checked as they are read.
+    names what is missing or wrong, also where the data set says other classes than the recipe. Label values are
+    checked as they are read.
     """
     if kind is not None and kind not in _KINDS:
         raise SettingsError(f"there is no kind of data set {kind!r}; use {', '.join(KINDS)}")
     if not data.exists():
         raise SourceError(f"{data} does not exist; give the folder or file of a data set")
     chosen = _KINDS[kind] if kind is not None else _recognised(data, recipe)
-    samples = chosen.open(data, recipe, split)
+    own = _own_classes(data)
+    samples = chosen.open(data, _as_described(data, recipe, own), split)
+    if own and own.void_color:
+        samples.draw_void(own.void_color)
     samples.check()
+    samples.check_masks()
     return samples
+
+
+def _as_described(data: Path, recipe: Recipe, own: Classes | None) -> Recipe:
+    """The recipe with the colours that the data set says, which must have its classes. Raises SettingsError if not."""
+    if own is None:
+        return recipe
+    if len(recipe.heads) > 1:
+        raise SettingsError(f"{data} names the classes of one label map; {recipe.name} gives {len(recipe.heads)}")
+    head = recipe.heads[0]
+    found, expected = ((*labels.names, f"void {labels.ignore}") for labels in (own.labels, head.labels))
+    for index, (one, other) in enumerate(zip(found, expected, strict=False)):
+        if one != other:
+            raise SettingsError(
+                f"{data} has {one!r} for class {index}, expected {other!r}; what is trained or validated on together "
+                "has the same classes in the same order, and the same void"
+            )
+    return replace(recipe, heads=(replace(head, labels=own.labels),))
 
 
 def _recognised(data: Path, recipe: Recipe) -> _Kind:
@@ -80,4 +102,9 @@ def _recognised(data: Path, recipe: Recipe) -> _Kind:
 def own_labels(data: Path) -> LabelSpace | None:
     """The classes that the data set brings (see `classes`), None if it leaves them to the recipe, as NYUDv2 and SIFT
     Flow always do: the `classes.txt` of their release is prose. Raises SettingsError for what is not understood."""
-    return None if is_nyud(data) or is_siftflow(data) else described_labels(data)
+    own = _own_classes(data)
+    return own.labels if own else None
+
+
+def _own_classes(data: Path) -> Classes | None:
+    return None if is_nyud(data) or is_siftflow(data) else described_classes(data)

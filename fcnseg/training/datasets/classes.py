@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +15,45 @@ from fcnseg.stream.names import is_hdf5_name
 VOID_NAMES = ("void", "ignore")
 
 
-def described_labels(data: Path) -> LabelSpace | None:
+@dataclass(frozen=True)
+class Classes:
+    """The classes that a data set brings, and the colour of void in its label maps where it says that."""
+
+    labels: LabelSpace
+    void_color: Color | None = None
+
+
+def described_classes(data: Path) -> Classes | None:
     """The classes that the data set brings, None if it leaves them to the recipe.
 
     From `classes.txt`, a name a line, of which the last may be `void` and then is no class; `classes.json` as
-    `fcnseg run` writes it, with colours; of an HDF5 file the attribute `classes` of its labels, with `colors` and
-    `ignore` if they are there. Raises SettingsError for what is not understood.
+    `fcnseg run` writes it, with colours, where void may be the last too; of an HDF5 file the attribute `classes` of
+    its labels, with `colors` and `ignore` if they are there. Raises SettingsError for what is not understood.
     """
     if data.is_file() and is_hdf5_name(str(data)):
-        from fcnseg.training.datasets.hdf5 import hdf5_labels
+        from fcnseg.training.datasets.hdf5 import hdf5_classes
 
-        return hdf5_labels(data)
+        return hdf5_classes(data)
     for name, read in (("classes.json", _from_json), ("classes.txt", _from_text)):
         if (data / name).is_file():
             return read(data / name)
     return None
 
 
-def space_of(
+def classes_of(
     names: tuple[str, ...], where: str, colors: tuple[Color, ...] = (), ignore: int | None = None
-) -> LabelSpace:
-    """Classes of these names; void is the last of them if it is called so, else `ignore` or else 255 (65535 beyond
-    255 classes). Raises SettingsError, naming `where` they are from, if they contradict each other."""
-    if names and names[-1].lower() in VOID_NAMES and ignore is None:
-        names, ignore = names[:-1], len(names) - 1
+) -> Classes:
+    """Classes of these names; void is the last of them if it is called so (unless `ignore` is another value), else
+    `ignore` or else 255 (65535 beyond 255 classes). Raises SettingsError, naming `where` they are from, if they
+    contradict each other."""
+    last, void_color = len(names) - 1, None
+    if names and names[-1].lower() in VOID_NAMES and ignore in (None, last):
+        void_color = colors[last] if len(colors) == len(names) else None
+        names, colors, ignore = names[:-1], colors[:last], last
     if any(name.lower() in VOID_NAMES for name in names):
         raise SettingsError(
-            f"{where} calls a class void, but not the last; void pixels are 255, or the last line's index"
+            f"{where} calls a class void that is not the last or has another index than its ignore; leave it out if "
+            "void pixels are 255, else name it last"
         )
     if not names or len(set(names)) < len(names):
         raise SettingsError(f"{where} names no class, or one twice; name each class once")
@@ -50,14 +63,14 @@ def space_of(
     colors = colors or tuple(voc_color(i % 256) for i in range(len(names)))
     if len(colors) != len(names):
         raise SettingsError(f"{where} has {len(colors)} colours for {len(names)} classes; give each its own")
-    return LabelSpace(names, colors, ignore)
+    return Classes(LabelSpace(names, colors, ignore), void_color)
 
 
-def _from_text(file: Path) -> LabelSpace:
-    return space_of(find_labelling(None, str(file), False, "").heads[0].labels.names, str(file))
+def _from_text(file: Path) -> Classes:
+    return classes_of(find_labelling(None, str(file), False, "").heads[0].labels.names, str(file))
 
 
-def _from_json(file: Path) -> LabelSpace:
+def _from_json(file: Path) -> Classes:
     try:
         heads: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         (head,) = heads.values()
@@ -71,4 +84,4 @@ def _from_json(file: Path) -> LabelSpace:
         raise SettingsError(
             f"{file} is not understood; write it as `fcnseg run` does, for one head, or list the names in classes.txt"
         ) from error
-    return space_of(names, str(file), colors, ignore)
+    return classes_of(names, str(file), colors, ignore)

@@ -22,11 +22,10 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
-from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.reading import VOLUMES, Place, places_in_volume
 from fcnseg.stream.hdf5 import Hdf5
-from fcnseg.training.datasets.classes import space_of
+from fcnseg.training.datasets.classes import Classes, classes_of
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth
 from fcnseg.training.datasets.splits import held_out
 from fcnseg.types import Failure
@@ -42,7 +41,8 @@ def is_hdf5(data: Path) -> bool:
 
 
 def open_hdf5(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """The images of a split. Raises SourceError for a split, a dataset or an image's label map that is missing."""
+    """The images of a split. Raises SourceError for a split, a dataset or an image's label map that is missing, and for
+    a file whose axes are in another order than its name says."""
     main = GROUPS[recipe.modalities[0]]
     with _opened(data) as file:
         groups = [name for name in file if isinstance(file.get(f"{name}/{main}"), h5py.Group | h5py.Dataset)]
@@ -96,6 +96,9 @@ def _images(data: Path, name: str, modality: str) -> dict[str, Place]:
     """Where each image of a dataset or group is, by its number or its path in there."""
     source = Hdf5(f"{data}::{name}", modality)
     try:
+        if source.wanted.matlab != (data.suffix.lower() == ".mat"):
+            wrong = "by MATLAB, but not" if source.wanted.matlab else "not by MATLAB, but"
+            raise SourceError(f"{data} was written {wrong} called .mat: the order of its axes is unclear; rename it")
         found = {}
         for image in source:
             if isinstance(image, Failure):
@@ -108,17 +111,20 @@ def _images(data: Path, name: str, modality: str) -> dict[str, Place]:
 
 
 def _opened(data: Path) -> h5py.File:
+    if not data.is_file():
+        raise SourceError(f"{data} is no file; give a whole HDF5 file")
     try:
         return h5py.File(data)
     except OSError as error:
-        raise SourceError(f"{data} cannot be opened: {' '.join(str(error).split())}; give a whole HDF5 file") from error
+        what = "a whole HDF5 file" + (", of MATLAB one saved with -v7.3" if data.suffix.lower() == ".mat" else "")
+        raise SourceError(f"{data} cannot be opened: {' '.join(str(error).split())}; give {what}") from error
 
 
 def _texts(values: Any) -> list[str]:
     return [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in np.ravel(values)]
 
 
-def hdf5_labels(data: Path) -> LabelSpace | None:
+def hdf5_classes(data: Path) -> Classes | None:
     """The classes that the attributes of the labels name, of the first dataset or group that has any; None if none
     does. Raises SettingsError for attributes that contradict each other."""
     with _opened(data) as file:
@@ -141,4 +147,4 @@ def hdf5_labels(data: Path) -> LabelSpace | None:
         raise SettingsError(
             f"{where} has attributes that are no K x 3 colors or no whole ignore; correct them"
         ) from error
-    return space_of(tuple(_texts(attributes["classes"])), where, colors, ignore)
+    return classes_of(tuple(_texts(attributes["classes"])), where, colors, ignore)

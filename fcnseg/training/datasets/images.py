@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
-from PIL import Image
 from torch.utils.data import Dataset
 
-from fcnseg.errors import ImageError, LabelsError, SettingsError, SourceError
+from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.scoring.conventions import VARIABLES, counted_from_one
-from fcnseg.scoring.counting import read_place
-from fcnseg.scoring.meaning import FOREIGN, Meaning, color_codes
-from fcnseg.scoring.reading import IMAGES, LOSSY, Place, read_map
+from fcnseg.scoring.conventions import counted_from_one
+from fcnseg.scoring.meaning import VOID, Meaning, color_codes
+from fcnseg.scoring.reading import Place
 from fcnseg.stream import hdf5
 from fcnseg.stream.decoding import MAX_PIXELS, READERS, OnSize
+from fcnseg.training.datasets.label_maps import (
+    Size,
+    check_masks,
+    check_sizes,
+    dataset_size,
+    labels_size,
+    read_labels,
+)
 from fcnseg.training.samples import Sample
-from fcnseg.types import Labels, Pixels
-
-Size = tuple[int, int]
-"""Height and width, px."""
+from fcnseg.types import Pixels
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LabelledImages(Dataset[Sample]):
     """
 
     def __init__(self, items: Sequence[Item], meanings: Mapping[str, Meaning]) -> None:
-        self.items, self.meanings = tuple(items), meanings
+        self.items, self.meanings = tuple(items), dict(meanings)
         self.names = tuple(item.name for item in items)
 
     def __len__(self) -> int:
@@ -59,6 +60,12 @@ class LabelledImages(Dataset[Sample]):
         sizes = {str(item.inputs[name]): pixels.shape[:2] for name, pixels in inputs.items()}
         check_sizes(sizes | {str(item.labels[head]): values.shape for head, values in labels.items()})
         return Sample(item.name, inputs, labels)
+
+    def draw_void(self, color: Color) -> None:
+        """Take a colour of label maps for void, unless a class has it too."""
+        for head, meaning in self.meanings.items():
+            if color not in meaning.space.colors:
+                self.meanings[head] = replace(meaning, colors={**meaning.colors, color: VOID})
 
     def check(self) -> None:
         """Look at every file without decoding pixels: that it is there, an image, and of its companions' size.
@@ -80,6 +87,11 @@ class LabelledImages(Dataset[Sample]):
                 check_sizes(sizes | known)
         finally:
             close_volumes()
+
+    def check_masks(self) -> None:
+        """Raise LabelsError for masks of 0 and 255 (see there); reads label maps until that is known."""
+        for head, meaning in self.meanings.items():
+            check_masks([item.labels[head] for item in self.items], meaning)
 
 
 def ground_truth(head: HeadRecipe, void: Iterable[int] = (), variable: str = "") -> Meaning:
@@ -157,87 +169,8 @@ def _volume(file: str, root: str, modality: str) -> hdf5.Hdf5:
 def close_volumes() -> None:
     """Close the HDF5 files that this process keeps open between reads."""
     _volume.cache_clear()
-    _dataset_size.cache_clear()
+    dataset_size.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=close_volumes)  # two processes must not share an open HDF5 file
-
-
-# ---------------------------------------------------------------------- labels
-
-
-def read_labels(place: Place, meaning: Meaning) -> Labels:
-    """A label map H x W of classes and `ignore`. Raises LabelsError that names the file, and a value of no class."""
-    try:
-        codes = read_place(place, meaning)
-    except LabelsError as error:
-        fault = str(error).partition(";")[0]
-        raise LabelsError(f"{fault}; correct the label map, or describe the classes in classes.json") from error
-    if (codes == FOREIGN).any():
-        raise LabelsError(_foreign(place, codes, meaning))
-    ignore = meaning.space.ignore
-    return np.where(codes < 0, ignore, codes).astype(np.uint8 if ignore < 256 else np.uint16)
-
-
-def _foreign(place: Place, codes: np.ndarray[Any, Any], meaning: Meaning) -> str:
-    found, counts = np.unique(read_map(place).values[codes == FOREIGN], return_counts=True)
-    more = f" (and {len(found) - 1} more values)" if len(found) > 1 else ""
-    void = ", ".join(map(str, sorted(meaning.void)))
-    return (
-        f"{place} has label {found[0]} on {counts[0]} pixels{more}, but there are {meaning.space.classes} classes, and "
-        f"void is {void}; correct the label map, or name all classes in the data set's classes.txt"
-    )
-
-
-def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises LabelsError unless all are one size; keys are file names."""
-    (first, size), *others = sizes.items()
-    for other, found in others:
-        if found != size:
-            turned = "; one of them is turned" if found == size[::-1] else ""
-            (h, w), (other_h, other_w) = size, found
-            raise LabelsError(f"{first} is {w} x {h}, but {other} {other_w} x {other_h} px{turned}; sizes must agree")
-
-
-def labels_size(place: Place) -> Size | None:
-    """The size of a label map by its header; None where that says nothing. Raises LabelsError for a damaged file."""
-    suffix = Path(place.file).suffix.lower()
-    try:
-        if place.dataset:
-            return _dataset_size(place.file, place.dataset, suffix == ".mat")
-        if suffix in (*IMAGES, *LOSSY):
-            with Image.open(place.file) as image:
-                if image.format in ("JPEG", "MPO", "WEBP"):
-                    raise LabelsError(f"{image.format} changes labels, keep them as PNG")
-                return image.height, image.width
-        if suffix == ".npy":
-            return _plane(np.load(place.file, mmap_mode="r").shape)
-        if suffix == ".mat":
-            return _mat_size(place.file)
-    except Exception as error:  # Pillow and SciPy raise all kinds on damaged files
-        raise LabelsError(f"{place} cannot be read: {error or type(error).__name__}; replace the file") from error
-    return None
-
-
-def _mat_size(file: str) -> Size | None:
-    from scipy.io import whosmat
-
-    try:
-        shapes = {name: shape for name, shape, kind in whosmat(file) if name in VARIABLES and kind != "struct"}
-    except NotImplementedError:  # version 7.3
-        return None
-    shape: tuple[int, ...] = next(iter(shapes.values()), ())
-    return (shape[0], shape[1]) if len(shape) == 2 else None
-
-
-@lru_cache(maxsize=256)
-def _dataset_size(file: str, dataset: str, matlab: bool) -> Size | None:
-    with h5py.File(file) as opened:
-        size = _plane(opened[dataset].shape)
-    return size[::-1] if size and matlab else size
-
-
-def _plane(shape: tuple[int, ...]) -> Size | None:
-    """The last two axes, None if the last has colours."""
-    return None if shape[-1] == 3 else (shape[-2], shape[-1])

@@ -29,6 +29,7 @@ from fcnseg.training.samples import Sample
 LABELED = "nyu_depth_v2_labeled.mat"
 FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
 DATASETS = {"color": "/images", "depth": "/depths"}
+LISTS = ("train", "val", "trainval", "test")
 CLASSES = 40
 MILLIMETRES = 1000.0
 
@@ -44,7 +45,9 @@ def _original(data: Path) -> Path | None:
 
 
 def _segmentation(data: Path) -> Path | None:
-    return next((path for path in (data / "segmentation", data / "data" / "segmentation") if path.is_dir()), None)
+    """Where the label maps are, if any."""
+    folders = (data / "segmentation", data / "data" / "segmentation")
+    return next((folder for folder in folders if any(folder.glob("img_*.mat"))), None)
 
 
 def open_nyud(data: Path, recipe: Recipe, split: str) -> LabelledImages:
@@ -64,7 +67,7 @@ def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     head = only_head(recipe, "NYUDv2")
     segmentation = _segmentation(data)
     if segmentation is None:
-        raise SourceError(f"{data} holds neither segmentation/ nor {LABELED}; give the folder of NYUDv2")
+        raise SourceError(f"{data} holds neither segmentation/img_*.mat nor {LABELED}; give the folder of NYUDv2")
     inner = data / "data" if (data / "data").is_dir() else data
     items = []
     for number in _numbers(data, split):
@@ -74,7 +77,8 @@ def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 
 
 def _numbers(data: Path, split: str) -> list[str]:
-    lists = {path.stem: read_list(path) for path in sorted(data.glob("*.txt")) if path.stem != "classes"}
+    files = {name: data / f"{name}.txt" for name in dict.fromkeys((*LISTS, split))}
+    lists = {name: read_list(file) for name, file in files.items() if file.is_file()}
     if "trainval" not in lists and {"train", "val"} <= lists.keys():
         lists["trainval"] = (*lists["train"], *lists["val"])
     for one, other in (("train", "val"), ("trainval", "test")):

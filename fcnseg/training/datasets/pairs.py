@@ -22,6 +22,7 @@ from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.pairing import find_maps, read_list
 from fcnseg.scoring.reading import Place
 from fcnseg.stream.folders import CompanionFolder, Folder
+from fcnseg.stream.names import stem_of
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
 from fcnseg.training.datasets.splits import check_apart, check_disjoint, held_out
 from fcnseg.types import Failure, Reference
@@ -97,7 +98,8 @@ def open_pairs(data: Path, recipe: Recipe, split: str, void: Collection[int] = (
 def _from_lists(data: Path, recipe: Recipe, split: str, void: Collection[int]) -> LabelledImages:
     if not (data / FOLDERS[recipe.modalities[0]]).is_dir():
         raise SourceError(f"{data} has no folder {FOLDERS[recipe.modalities[0]]}; expected it with labels beside it")
-    lists = {name: read_list(file) for name in {*SPLITS, split} if (file := data / f"{name}.txt").is_file()}
+    files = {name: data / f"{name}.txt" for name in (*SPLITS, split)}
+    lists = {name: read_list(file) for name, file in files.items() if file.is_file()}
     if all(name in lists for name in SPLITS):
         check_disjoint(lists["train"], lists["val"], f"{data}/train.txt and val.txt")
     if split in lists:
@@ -140,7 +142,9 @@ def _paired(
             raise SourceError(
                 f"{places[surplus[0]]} has no image in {folder}; add it, or remove the label map ({head})"
             )
-    missing = sorted(set(wanted) - images.keys()) if wanted is not None else []
+    if wanted is not None:
+        wanted = [name if name in images else stem_of(name) for name in wanted]
+    missing = sorted({*(wanted or ())} - images.keys())
     if missing:
         raise SourceError(
             f"there is no image {missing[0]} in {folder}, but a list names it; add it or correct the list"
@@ -153,7 +157,7 @@ def _paired(
         try:
             found = {other: Place(folder.find(images[name])) for other, folder in companions.items()}
         except ImageError as error:
-            raise SourceError(f"{error}; add it") from error
+            raise SourceError(str(error)) from error
         inputs = {main: Place(images[name].place), **found}
         items.append(Item(name, inputs, {head: places[name] for head, places in labels.items()}))
     return LabelledImages(items, {head.name: ground_truth(head, void) for head in recipe.heads})

@@ -117,15 +117,19 @@ def _listed(folder: Path, split: str) -> tuple[str, ...]:
 
 
 def _voc(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
-    return _files(recipe, names, "VOC", f"{folder}/JPEGImages/{{}}.jpg", f"{folder}/SegmentationClass/{{}}.png")
+    return _files(recipe, names, "VOC", (folder / "JPEGImages", ".jpg"), (folder / "SegmentationClass", ".png"))
 
 
 def _sbd(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
-    return _files(recipe, names, "SBD", f"{folder}/img/{{}}.jpg", f"{folder}/cls/{{}}.mat")
+    return _files(recipe, names, "SBD", (folder / "img", ".jpg"), (folder / "cls", ".mat"))
 
 
-def _files(recipe: Recipe, names: Iterable[str], what: str, image: str, labels: str) -> LabelledImages:
+def _files(recipe: Recipe, names: Iterable[str], what: str, *places: tuple[Path, str]) -> LabelledImages:
+    """The images and label maps of these names, of which a folder and a suffix each say where they are."""
     only_color(recipe, what)
     head = only_head(recipe, what)
-    items = [Item(n, {"color": Place(image.format(n))}, {head.name: Place(labels.format(n))}) for n in names]
+    items = []
+    for name in names:
+        image, labels = (Place(f"{folder}/{name}{suffix}") for folder, suffix in places)
+        items.append(Item(name, {"color": image}, {head.name: labels}))
     return LabelledImages(items, {head.name: ground_truth(head)})
