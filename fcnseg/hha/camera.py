@@ -50,10 +50,10 @@ def find_camera(name: str) -> Camera:
     if name in CAMERAS:
         return CAMERAS[name]
     try:
-        return _from_json(json.loads(Path(name).read_text(encoding="utf-8")))
+        return _from_json(json.loads(Path(name).read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
         raise SettingsError(f"there is no camera {name}; give {', '.join(CAMERAS)} or a JSON file") from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SettingsError(
             f'the camera {name} is not understood; expected {{"fx": 519, "fy": 519, "cx": 320, "cy": 240}}, or a '
             'matrix {"K": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]} without skew'

@@ -49,7 +49,8 @@ FLAT_SHARE = 1e-3
 LEAST_SPREAD = 1e-3
 """The least determinant of the covariance of pixel positions, px^4, that a plane is fitted to."""
 
-PLAUSIBLE_M = (0.05, 100.0)
+PLAUSIBLE_M = (0.3, 100.0)
+"""What the median depth may be; that of 8-bit images, taken for millimetres, is below."""
 
 
 def encode(depth: Array, camera: Camera) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from fcnseg.errors import ImageError, OutputError, SettingsError, SourceError
 from fcnseg.files import whole_file
@@ -21,6 +22,10 @@ from fcnseg.types import Failure, Reference, Summary
 
 MILLIMETRES, METRES = 1000.0, 1.0
 """How many units a metre has in image files, and in `.npy` and HDF5 files, unless it is said."""
+
+
+MARK = ("Software", "fcnseg hha")
+"""What the PNGs that are written say of themselves."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,9 @@ def encode_files(
     all. `scale` is how many units of depth a metre has (None: 1000 in images, 1 in `.npy` and HDF5). `progress` is
     called with the number done and the total.
 
-    Raises SourceError if there are none, SettingsError if two would write one file, or one over itself, OutputError
-    for an output that cannot be written. What fails of single inputs is in the summary.
+    Raises SourceError if there are none, SettingsError if two would write one file, or one over itself or a file that
+    is not an earlier output, OutputError for an output that cannot be written. What fails of single inputs is in the
+    summary.
     """
     if scale is not None and not (np.isfinite(scale) and scale > 0):
         raise SettingsError(f"--depth-scale is {scale}; give how many units of depth a metre has, e.g. 1000")
@@ -81,12 +87,25 @@ def _check_outputs(maps: list[DepthMap], out: Path) -> None:
         target = out / f"{each.stem}.png"
         if each.file is not None and target.exists() and target.samefile(each.file):
             raise SettingsError(f"{target} is a depth map itself; choose another --out")
+        if target.exists() and not _is_output(target):
+            raise SettingsError(f"{target} exists and fcnseg hha did not make it; remove it or choose another --out")
+
+
+def _is_output(path: Path) -> bool:
+    key, value = MARK
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get(key) == value
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def _write(path: Path, pixels: Any) -> None:
+    mark = PngInfo()
+    mark.add_text(*MARK)
     try:
         with whole_file(path) as file:
-            Image.fromarray(pixels).save(file, format="PNG")
+            Image.fromarray(pixels).save(file, format="PNG", pnginfo=mark)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another --out") from error
 
@@ -118,10 +137,12 @@ def _image(opened: ImageSource, reference: Reference, scale: float) -> DepthMap:
 
 
 def _arrays(source: Path) -> list[DepthMap]:
-    """The `.npy` files below a folder, or that file."""
-    files = sorted(source.rglob("*.npy")) if source.is_dir() else [source] if source.suffix == ".npy" else []
+    """The `.npy` files below a folder, hidden ones left out, or that file."""
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
     root = source if source.is_dir() else source.parent
-    return [_array(file, file.relative_to(root)) for file in files if file.is_file()]
+    keys = {file: file.relative_to(root) for file in files if file.suffix.lower() == ".npy" and file.is_file()}
+    hidden = {file for file, key in keys.items() if file != source and any(part[0] == "." for part in key.parts)}
+    return [_array(file, key) for file, key in keys.items() if file not in hidden]
 
 
 def _array(file: Path, key: Path) -> DepthMap:

@@ -162,3 +162,36 @@ def test_an_output_that_cannot_be_written(fcnseg: Command, tmp_path: Path) -> No
     done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
     assert done.code == 1
     assert "--out" in done.error_line
+
+
+def test_files_of_others_are_not_overwritten(fcnseg: Command, tmp_path: Path) -> None:
+    own = camera(tmp_path)
+    save(tmp_path / "depth/a.png", depth_map(0))
+    photo = save(tmp_path / "photos/a.png", np.zeros((30, 40, 3), np.uint8))
+    before = photo.read_bytes()
+    done = fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "photos")
+    assert done.code == 2
+    assert f"{photo} exists and fcnseg hha did not make it" in done.error_line
+    assert photo.read_bytes() == before
+    photo.unlink()
+    for _ in range(2):  # its own it does
+        assert fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "photos").code == 0
+
+
+def test_arrays_of_any_case_but_not_hidden_ones(fcnseg: Command, tmp_path: Path) -> None:
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth/a.npy", depth_map(0) / 1000)
+    (tmp_path / "depth/a.npy").rename(tmp_path / "depth/A.NPY")
+    (tmp_path / "depth/._A.NPY").write_bytes(b"of the Finder")
+    done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
+    assert done.code == 0
+    assert [path.name for path in (tmp_path / "hha").iterdir()] == ["A.png"]
+
+
+def test_depth_of_8_bits_is_not_in_millimetres(fcnseg: Command, tmp_path: Path) -> None:
+    save(tmp_path / "depth/a.png", np.full((30, 40), 250, np.uint8))
+    done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
+    assert done.code == 3
+    assert "--depth-scale" in done.err
+    again = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha", "--depth-scale", 25.5)
+    assert again.code == 0

@@ -231,6 +231,8 @@ def test_the_camera_of_nyud_is_for_its_whole_images() -> None:
 def test_cameras_in_files(text: dict[str, Any], camera: Camera, tmp_path: Path) -> None:
     (tmp_path / "K.json").write_text(json.dumps(text))
     assert find_camera(str(tmp_path / "K.json")) == camera
+    (tmp_path / "K.json").write_text(json.dumps(text), encoding="utf-8-sig")
+    assert find_camera(str(tmp_path / "K.json")) == camera
 
 
 @pytest.mark.parametrize(
@@ -238,6 +240,7 @@ def test_cameras_in_files(text: dict[str, Any], camera: Camera, tmp_path: Path) 
     [
         "",
         "[]",
+        "[" * 100_000,
         "{}",
         '{"fx": 5, "fy": 6, "cx": 7}',
         '{"fx": 0, "fy": 6, "cx": 7, "cy": 8}',
