@@ -506,7 +506,7 @@ def test_the_file_of_nyud_without_labels(tmp_path: Path) -> None:
 def test_splits_of_nyud_that_count_beyond_the_file(tmp_path: Path) -> None:
     copy = nyud_original(tmp_path)
     mat(tmp_path / "splits.mat", trainNdxs=np.array([[5]]), testNdxs=np.array([[1]]))
-    assert "counts to 5" in fault(copy.data, copy.model)
+    assert "counts from 5 to 5" in fault(copy.data, copy.model)
 
 
 def test_hha_of_the_original_file_must_be_there(tmp_path: Path) -> None:

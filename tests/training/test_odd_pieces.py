@@ -12,26 +12,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcnseg.errors import FcnsegError, SettingsError
+from fcnseg.errors import FcnsegError, SettingsError, SourceError
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.training.datasets import open_samples, own_labels
 from fcnseg.training.planning import with_labels
 from fcnseg.training.samples import Samples
 from tests.training.data_sets import (
+    CATEGORIES,
     SIZE,
     Array,
+    camvid,
     hdf5_groups,
     indexed,
     labels_of,
+    mat,
     matlab73,
     nyud,
+    nyud_original,
     pairs,
     pairs_listed,
     photo,
     pixels_of,
     put,
     sbd,
+    siftflow,
     text,
     voc,
 )
@@ -120,7 +125,55 @@ def test_a_folder_is_no_hdf5_file(tmp_path: Path) -> None:
     assert f"{tmp_path} is no file" in fault(tmp_path, kind="hdf5")
 
 
+def test_a_path_that_cannot_be_looked_at_is_named() -> None:
+    name = "x" * 300
+    assert fault(Path(name)).startswith(f"{name} cannot be read: ")
+    with pytest.raises(SourceError, match="cannot be read"):
+        own_labels(Path(name))
+
+
+def test_lists_name_each_image_once(tmp_path: Path) -> None:
+    camvid(tmp_path)
+    text(tmp_path / "train.txt", [f"{root}/0001TP_1.png {root}/0001TP_1.png" for root in ("/a", "/b")])
+    assert "names 0001TP_1 in" in fault(tmp_path, find_recipe("street-fcn8s"))
+
+
 # ---------------------------------------------------------------------- label maps
+
+
+@pytest.mark.parametrize(
+    ("write", "path", "model"),
+    [
+        (nyud, "segmentation/img_5003.mat", "nyud-fcn32s-color"),
+        (siftflow, f"SemanticLabels/{CATEGORIES}/coast_natu975.mat", "siftflow-fcn8s"),
+    ],
+)
+def test_labels_count_from_one_whatever_their_variable(
+    write: Callable[[Path], Any], path: str, model: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    mat(tmp_path / path, own=np.full(SIZE, 3, np.uint8))
+    first = next(iter(open_samples(tmp_path, find_recipe(model), "train")[0].labels.values()))
+    assert (first == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "said"),
+    [
+        ("classMapping40.mat", {"mapClass": np.full((1, 80), 41)}, "has the class 41"),
+        ("splits.mat", {"trainNdxs": np.array([[1], [1]]), "testNdxs": np.array([[2]])}, "one twice"),
+        ("splits.mat", {"trainNdxs": np.zeros((0, 1)), "testNdxs": np.array([[2]])}, "no image for train"),
+        ("splits.mat", {"trainNdxs": np.array([[0]]), "testNdxs": np.array([[2]])}, "counts from 0"),
+    ],
+)
+def test_what_lies_beside_the_file_of_nyud_is_checked(
+    name: str, variables: dict[str, Array], said: str, tmp_path: Path
+) -> None:
+    copy = nyud_original(tmp_path)
+    mat(tmp_path / name, **variables)
+    found = fault(copy.data, find_recipe(copy.model))
+    assert name in found
+    assert said in found
 
 
 def test_probabilities_are_no_ground_truth(tmp_path: Path) -> None:

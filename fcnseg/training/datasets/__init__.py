@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,6 +53,17 @@ KINDS = tuple(_KINDS)
 """The names of the data sets, in the order in which they are looked for."""
 
 
+@contextmanager
+def _accessible() -> Iterator[None]:
+    """Folders and files that may not be looked at, or go away meanwhile, as errors that name them."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.filename} cannot be read: {error.strerror}"
+        raise SourceError(f"{reason}; check that it is there and may be read") from error
+
+
+@_accessible()
 def open_samples(data: Path, recipe: Recipe, split: str, kind: str | None = None) -> Samples:
     """The images of a split ("train", "val" or another that the data set has), with the labels of all the recipe's
     heads, checked: all files are there, are images of matching sizes, and none is for training and validation.
@@ -99,9 +111,11 @@ def _recognised(data: Path, recipe: Recipe) -> _Kind:
     raise SourceError(f"{data} is no data set that is understood; one is laid out as ({layouts})")
 
 
+@_accessible()
 def own_labels(data: Path) -> LabelSpace | None:
     """The classes that the data set brings (see `classes`), None if it leaves them to the recipe, as NYUDv2 and SIFT
-    Flow always do: the `classes.txt` of their release is prose. Raises SettingsError for what is not understood."""
+    Flow always do: the `classes.txt` of their release is prose. Raises SettingsError for what is not understood,
+    SourceError for what cannot be read."""
     own = _own_classes(data)
     return own.labels if own else None
 

@@ -96,12 +96,13 @@ class LabelledImages(Dataset[Sample]):
 
 def ground_truth(head: HeadRecipe, void: Iterable[int] = (), variable: str = "") -> Meaning:
     """How the label maps of a head are read: as `fcnseg score` does, palettes of indexed images apart. Values in
-    `void` are void besides the head's `ignore`; labels of that `variable` of `.mat` files are the data set's, counted
-    from 1, whatever classes the head has."""
+    `void` are void besides the head's `ignore`. With the `variable` of a data set's `.mat` files labels are its own,
+    counted from 1, whatever classes the head has and whatever the variable is called instead."""
     space = head.labels
     return Meaning(
         space,
         frozenset({space.ignore, *void}),
+        reduced=bool(variable),
         colors=color_codes(space),
         checked=False,
         conventional=True,

@@ -115,13 +115,21 @@ def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
     if chosen is None:
         raise SourceError(f"{file.parent}/splits.mat has no split {split}; it has train and test")
     count = _count(file)
+    if len(set(chosen)) < len(chosen) or not chosen:
+        raise SourceError(f"{file.parent}/splits.mat names no image for {split}, or one twice; fetch it again")
     if max(chosen) > count or min(chosen) < 1:
-        raise SourceError(f"{file.parent}/splits.mat counts to {max(chosen)}, but {file} holds {count} images")
+        raise SourceError(
+            f"{file.parent}/splits.mat counts from {min(chosen)} to {max(chosen)}, but {file} holds {count} images"
+        )
     items = [
         Item(f"{i:06}", {m: _place(file, m, i) for m in recipe.modalities}, {head.name: Place(str(file), "/labels", i)})
         for i in (number - 1 for number in chosen)
     ]
     mapping = _variable(file.parent / "classMapping40.mat", "mapClass")
+    if not set(mapping) <= {*range(CLASSES + 1)}:
+        raise SourceError(
+            f"{file.parent}/classMapping40.mat has the class {max(mapping, key=abs)}; mapClass holds 1 to {CLASSES}"
+        )
     table = {0: VOID} | {label: number - 1 if number else VOID for label, number in enumerate(mapping, 1)}
     return _Original(items, {head.name: Meaning(head.labels, table=table, colors=color_codes(head.labels))})
 

@@ -144,6 +144,9 @@ def _paired(
             )
     if wanted is not None:
         wanted = [name if name in images else stem_of(name) for name in wanted]
+        twice = sorted({name for name in wanted if wanted.count(name) > 1}) if len(set(wanted)) < len(wanted) else []
+        if twice:
+            raise SourceError(f"a list names {twice[0]} in {folder} twice; give each image once")
     missing = sorted({*(wanted or ())} - images.keys())
     if missing:
         raise SourceError(

@@ -49,10 +49,7 @@ def check_apart(train: Samples, validation: Samples) -> None:
         raise SourceError(
             f"{len(same)} images are for training and for validation, the first {first}; take other splits"
         )
-    try:
-        _check_copies(*([Path(place.file) for place in side if not place.dataset] for side in (ours, theirs)))
-    except OSError as error:
-        raise SourceError(f"{error.filename} cannot be read: {error.strerror}; replace it, or take it out") from error
+    _check_copies(*([Path(place.file) for place in side if not place.dataset] for side in (ours, theirs)))
 
 
 def _check_copies(ours: list[Path], theirs: list[Path]) -> None:
