@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -22,5 +23,6 @@ class Joint(Dataset[Sample]):
         return self.ends[-1]
 
     def __getitem__(self, index: int) -> Sample:
-        part = next(number for number, end in enumerate(self.ends) if index < end)
+        index = range(len(self))[index]
+        part = bisect_right(self.ends, index)
         return self.parts[part][index - (self.ends[part] - len(self.parts[part]))]

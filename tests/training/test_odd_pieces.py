@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fcnseg.errors import FcnsegError, SettingsError, SourceError
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.training.datasets import open_samples, own_labels
+from fcnseg.training.joint import Joint
 from fcnseg.training.planning import with_labels
 from fcnseg.training.samples import Samples
 from tests.training.data_sets import (
@@ -296,3 +298,23 @@ def test_each_data_set_is_read_by_its_own_colours(tmp_path: Path) -> None:
         described(tmp_path / name, 255, ("hay", pair[0]), ("field", pair[1]))
         found = read(open_samples(tmp_path / name, own_recipe(tmp_path / "one"), "train"))
         np.testing.assert_array_equal(found["a"], values)
+
+
+def test_joint_data_sets_are_counted_through(tmp_path: Path) -> None:
+    one, other = (open_samples(write(tmp_path / write.__name__).data, VOC, "train") for write in (pairs, pairs_listed))
+    both = Joint([one, other])
+    assert [both[i].name for i in range(len(both))] == [*one.names, *other.names] == list(both.names)
+    assert both[-1].name == other.names[-1]
+    with pytest.raises(IndexError):
+        both[len(both)]
+
+
+@pytest.mark.parametrize("signature", [b"HEAP", b"TREE", b"SNOD"])
+def test_a_damaged_hdf5_file_is_named(signature: bytes, tmp_path: Path) -> None:
+    copy = hdf5_groups(tmp_path)
+    content = copy.data.read_bytes()
+    assert signature in content
+    copy.data.write_bytes(content.replace(signature, b"gone"))
+    for opened in (lambda: own_labels(copy.data), lambda: open_samples(copy.data, VOC, "train")):
+        with pytest.raises(SourceError, match=rf"{re.escape(str(copy.data))} cannot be read"):
+            opened()

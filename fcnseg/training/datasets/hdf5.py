@@ -14,7 +14,8 @@ a group with one of these for each. `labels` (or the file) may have the attribut
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.reading import VOLUMES, Place, places_in_volume
-from fcnseg.stream.hdf5 import Hdf5
+from fcnseg.stream.hdf5 import BROKEN, Hdf5
 from fcnseg.training.datasets.classes import Classes, classes_of
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth
 from fcnseg.training.datasets.splits import held_out
@@ -110,14 +111,17 @@ def _images(data: Path, name: str, modality: str) -> dict[str, Place]:
         source.close()
 
 
-def _opened(data: Path) -> h5py.File:
+@contextmanager
+def _opened(data: Path) -> Iterator[h5py.File]:
+    """The file. What h5py raises on a damaged one becomes a SourceError."""
     if not data.is_file():
         raise SourceError(f"{data} is no file; give a whole HDF5 file")
     try:
-        return h5py.File(data)
-    except OSError as error:
+        with h5py.File(data) as file:
+            yield file
+    except BROKEN as error:
         what = "a whole HDF5 file" + (", of MATLAB one saved with -v7.3" if data.suffix.lower() == ".mat" else "")
-        raise SourceError(f"{data} cannot be opened: {' '.join(str(error).split())}; give {what}") from error
+        raise SourceError(f"{data} cannot be read: {' '.join(str(error).split())}; give {what}") from error
 
 
 def _texts(values: Any) -> list[str]:
