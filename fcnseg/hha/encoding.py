@@ -8,7 +8,7 @@ Organization and Recognition of Indoor Scenes from RGB-D Images", CVPR 2013, sec
 | channel | stored | 0..255 |
 |---|---|---|
 | 0 | disparity | 31000 / depth in cm, of depths from 1 m: 255 is 1.2 m and nearer |
-| 1 | height | cm above the ground: the lowest point, or 1.3 m below the camera where all is above 0.9 m below it |
+| 1 | height | cm above the ground: the lowest measured point, or 1.3 m below the camera if that is less than 0.9 m |
 | 2 | angle | degrees between gravity and the normal away from the camera, + 38: floor 38, walls 128, ceiling 218 |
 
 Camera coordinates are x right, y down, z forward; gravity is near (0, 1, 0) in an upright image.
@@ -71,7 +71,7 @@ def encode(depth: Array, camera: Camera) -> NDArray[np.uint8]:
     fine = normals(filled, measured, camera, FINE_RADIUS)
     angle = np.degrees(np.arccos(np.clip(nearest(fine, np.isfinite(fine[..., 0])) @ gravity, -1, 1)))
     height = -(points(filled, camera) @ gravity) * 100
-    lowest = float(height.min())
+    lowest = float(height[measured].min())
     ground = lowest if lowest <= LOWEST_GROUND_CM else USUAL_GROUND_CM
     disparity = DISPARITY_CM / np.maximum(filled * 100, NEAREST_CM)
     channels = np.stack([disparity, height - ground, angle + ANGLE_SHIFT], -1)

@@ -30,7 +30,7 @@ def rays(camera: Camera = CAMERA, size: tuple[int, int] = SIZE) -> Array:
 
 
 def rotation(pitch: float, roll: float) -> Array:
-    """World (y down) to camera, for a camera that looks `pitch` degrees down and is rolled by `roll` degrees."""
+    """World (y down) to camera, for a camera that looks `pitch` degrees up and is rolled by `roll` degrees."""
     p, r = np.radians([pitch, roll])
     about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
@@ -190,6 +190,14 @@ def test_missing_depth_is_taken_from_beside(nothing: float) -> None:
     assert np.abs(whole - part)[flat & ~holes].max() <= 2
     assert np.abs(whole - part)[flat].mean() < 2
     assert np.abs(whole - part)[flat & holes][:, 2].max() <= 2
+
+
+def test_the_ground_is_a_measured_point() -> None:
+    depth, shown, _ = room(-30)
+    whole = encode(depth, CAMERA).astype(int)
+    part = encode(np.where(np.arange(SIZE[0])[:, None] < 95, depth, 0), CAMERA)
+    assert (shown[95:] == 0).all()  # the floor; filled from above it would lie 40 cm deeper
+    assert np.abs(whole - part)[:85, :, 1].max() <= 2
 
 
 def test_too_little_depth_is_refused() -> None:
