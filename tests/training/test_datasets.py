@@ -351,7 +351,7 @@ def test_label_maps_of_other_kinds(tmp_path: Path) -> None:
         np.testing.assert_array_equal(samples[i].labels["labels"], copy.labels[name]["labels"])
     colors[0, 0] = 3, 5, 7
     Image.fromarray(colors).save(tmp_path / "train/labels/b/c.png")
-    assert re.search(r"c\.png has 1 colour .*\(3, 5, 7\); .*classes\.json", fault(copy.data, copy.model, read=True))
+    assert re.search(r"c\.png has 1 colour .*\(3, 5, 7\); .*classes\.txt", fault(copy.data, copy.model, read=True))
     np.save(tmp_path / "train/labels/a.npy", values.T)
     assert "one of them is turned" in fault(copy.data, copy.model)
     (tmp_path / "train/labels/a.npy").unlink()

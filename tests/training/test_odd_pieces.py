@@ -216,7 +216,7 @@ def test_what_to_do_is_said_of_each_fault(tmp_path: Path) -> None:
     Image.new("LA", SIZE[::-1], (1, 5)).save(path)
     assert fault(copy.data).endswith("save it without alpha")
     Image.new("RGB", SIZE[::-1], (3, 5, 7)).save(path)
-    assert fault(copy.data).endswith("describe the classes, with void as the last, in classes.json")
+    assert fault(copy.data).endswith("name the classes with their colours in classes.txt, void as the last")
 
 
 def test_masks_of_0_and_255_are_not_taken_for_void(tmp_path: Path) -> None:
@@ -263,6 +263,17 @@ def test_void_may_have_a_colour(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(open_samples(data, own_recipe(data), "train"))["a"], values)
     described(tmp_path, 255, ("hay", BLUE), ("field", GREEN), ("void", BLACK))
     with pytest.raises(SettingsError, match="another index than its ignore"):
+        own_labels(data)
+
+
+def test_classes_of_a_text_file_may_have_colours(tmp_path: Path) -> None:
+    values = labels_of("a", 2, 2)
+    data = folder_of(tmp_path, {"a": values}, drawn_in(BLUE, GREEN, BLACK))
+    text(tmp_path / "classes.txt", ["0 0 255\thay bale", "0, 255, 0 field", "0 0 0 Void"])
+    assert own_labels(data) == LabelSpace(("hay bale", "field"), (BLUE, GREEN), 2)
+    np.testing.assert_array_equal(read(open_samples(data, own_recipe(data), "train"))["a"], values)
+    text(tmp_path / "classes.txt", ["0 0 256 hay", "0 255 0 field"])
+    with pytest.raises(SettingsError, match="beyond 255"):
         own_labels(data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from fcnseg.scoring.labelling import find_labelling
 from fcnseg.stream.names import is_hdf5_name
 
 VOID_NAMES = ("void", "ignore")
+
+COLORED = re.compile(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(.+)")
+"""A line of a colour and a name."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,10 @@ class Classes:
 def described_classes(data: Path) -> Classes | None:
     """The classes that the data set brings, None if it leaves them to the recipe.
 
-    From `classes.txt`, a name a line, of which the last may be `void` and then is no class; `classes.json` as
-    `fcnseg run` writes it, with colours, where void may be the last too; of an HDF5 file the attribute `classes` of
-    its labels, with `colors` and `ignore` if they are there. Raises SettingsError for what is not understood.
+    From `classes.txt`, a name a line, of which the last may be `void` and then is no class, all after a colour
+    (`64 128 64 animal`) or none; `classes.json` as `fcnseg run` writes it, where void may be the last too; of an HDF5
+    file the attribute `classes` of its labels, with `colors` and `ignore` if they are there. Raises SettingsError for
+    what is not understood.
     """
     if data.is_file() and is_hdf5_name(str(data)):
         from fcnseg.training.datasets.hdf5 import hdf5_classes
@@ -67,7 +72,14 @@ def classes_of(
 
 
 def _from_text(file: Path) -> Classes:
-    return classes_of(find_labelling(None, str(file), False, "").heads[0].labels.names, str(file))
+    names = find_labelling(None, str(file), False, "").heads[0].labels.names
+    lines = [match for name in names if (match := COLORED.fullmatch(name))]
+    if len(lines) < len(names):
+        return classes_of(names, str(file))
+    colors = tuple((int(r), int(g), int(b)) for r, g, b, _ in (line.groups() for line in lines))
+    if max(map(max, colors)) > 255:
+        raise SettingsError(f"{file} has a colour beyond 255; write red, green, blue and the name in each line")
+    return classes_of(tuple(line[4] for line in lines), str(file), colors)
 
 
 def _from_json(file: Path) -> Classes:

@@ -32,7 +32,7 @@ def read_labels(place: Place, meaning: Meaning) -> Labels:
     except LabelsError as error:
         fault, _, advice = str(error).rpartition("; ")
         if not fault or "--" in advice:  # of other commands
-            advised = "correct the label map, or describe the classes, with void as the last, in classes.json"
+            advised = "correct the label map, or name the classes with their colours in classes.txt, void as the last"
             fault, advice = fault or advice, advised
         raise LabelsError(f"{fault}; {advice}") from error
     if (codes == FOREIGN).any():
