@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fcnseg.errors import FcnsegError
+from fcnseg.errors import FcnsegError, TrainingError
 from fcnseg.training.processes import Processes
 from fcnseg.training.regimes import Regime
 from fcnseg.training.samples import Samples
@@ -101,10 +101,20 @@ def read_ahead(
         worker_init_fn=_leave_interruptions,
         **places,
     )
-    for item in loader:
-        if isinstance(item, FcnsegError):
-            raise item
-        yield item
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers begin with it
+    try:
+        items = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        for item in items:
+            if isinstance(item, FcnsegError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError("a process that reads images died; try fewer --workers, which take less memory") from error
 
 
 class _Told(Dataset[Any]):

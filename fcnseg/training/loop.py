@@ -29,6 +29,9 @@ from fcnseg.training.processes import ALONE, Processes
 from fcnseg.training.regimes import Regime
 from fcnseg.training.samples import Samples
 
+SMALL = 64
+"""Images of at most so many pixels a side are 2 px at stride 32."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -165,7 +168,7 @@ class Trainer:
         """A batch's part of the step's loss; `part` is its share of this process's images."""
         device = self.machine.device
         images = [batch.inputs[name].to(device, non_blocking=True) for name in self.recipe.modalities]
-        with self._arithmetic():
+        with self._arithmetic(images[0]):
             scores = self.model(*images)
         loss = torch.zeros((), device=device)
         for (head, ignore), found in zip(self.ignore.items(), scores, strict=True):
@@ -187,8 +190,10 @@ class Trainer:
             return rate * 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
         return rate
 
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self.bf16:
+    def _arithmetic(self, images: Tensor) -> AbstractContextManager[Any]:
+        """bfloat16 where the regime says so, but float32 on processors for images N x H x W x C so small that oneDNN
+        leaves parts of fc6's gradient unset: those where a 7 x 7 kernel sees but the margins of 2 px (PyTorch 2.15)."""
+        if self.bf16 and (self.machine.device.type != "cpu" or min(images.shape[1:3]) > SMALL):
             return torch.autocast(self.machine.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
@@ -236,8 +241,9 @@ class Trainer:
         mine = self.machine.processes
         for index in range(mine.rank, len(samples), mine.count):
             sample = samples[index]
-            images = (torch.from_numpy(sample.inputs[m])[None].to(self.machine.device) for m in self.recipe.modalities)
-            with self._explained(f"the validation of {sample.name}", "smaller images in --val"), self._arithmetic():
+            images = [torch.from_numpy(sample.inputs[m])[None].to(self.machine.device) for m in self.recipe.modalities]
+            where = f"the validation of {sample.name}"
+            with self._explained(where, "smaller images in --val"), self._arithmetic(images[0]):
                 maps = graph(*images)
             for head, found in zip(self.recipe.heads, maps, strict=True):
                 truth, predicted = sample.labels[head.name], found[0].cpu().numpy()

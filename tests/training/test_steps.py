@@ -16,7 +16,7 @@ from fcnseg.engine.graph import prepare
 from fcnseg.errors import TrainingError
 from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
-from fcnseg.recipes import Recipe
+from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.training.batches import Visits, together
 from fcnseg.training.loop import Trainer
 from fcnseg.training.losses import counted, jaccard_loss, pixel_loss
@@ -73,6 +73,22 @@ def test_weights_of_classes_count_in_the_loss_and_in_what_divides_it() -> None:
     weights = torch.tensor([2.0, 0.5])
     assert float(counted(labels, 255, weights)) == 3.0
     assert float(pixel_loss(torch.zeros(1, 2, 1, 4), labels, 255, weights)) == pytest.approx(3 * np.log(2))
+
+
+@pytest.mark.parametrize("size", [(32, 64), (40, 20), (65, 70)])
+def test_small_images_have_the_same_gradients_every_time(size: tuple[int, int]) -> None:
+    recipe = find_recipe("street-fcn8s")  # narrower ones take other kernels
+    how = regime("modern", recipe, batch=2, steps=(1,), precision="bf16")
+    found = []
+    for _ in range(4):
+        junk = [torch.full((n,), float("nan")) for n in (256 * 128 * 49, 256 * 128 * 49 + 10)]
+        del junk  # its memory is what is left unset elsewhere
+        trainer = Trainer(network_of(recipe), recipe, how, blocks(recipe, [size, size]), machine=CPU)
+        assert len(list(trainer.run())) == 1
+        found.append({name: p.grad for name, p in trainer.network.named_parameters() if p.grad is not None})
+    for name, gradient in found[0].items():
+        assert torch.isfinite(gradient).all(), name
+        assert all(torch.equal(gradient, other[name]) for other in found[1:]), name
 
 
 def test_an_image_that_is_all_void_weighs_nothing() -> None:
