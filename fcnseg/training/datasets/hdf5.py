@@ -7,9 +7,9 @@
 | `/images`, `/labels` | a fifth is held out for validation, chosen by a hash of the name |
 
 `images` is one dataset of all (N x H x W x 3 uint8, or N encoded files) or a group of one each; `labels` N x H x W, or
-a group of the same names; beside them `depth` and `hha` where the recipe asks for them. With several heads, `labels` is
-a group with one of these for each. `labels` (or the file) may have the attributes `classes`, `colors` and `ignore`, as
-`fcnseg run --out FILE.h5` writes them: these are then the classes.
+a group of the same names; beside them `depth` (in mm, as the recipes' means ask for) and `hha` where the recipe asks
+for them. With several heads, `labels` is a group with one of these for each. `labels` (or the file) may have the
+attributes `classes`, `colors` and `ignore`, as `fcnseg run --out FILE.h5` writes them: these are then the classes.
 """
 
 from __future__ import annotations

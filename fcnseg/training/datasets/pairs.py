@@ -8,8 +8,8 @@
 | `images` + `labels` | a fifth is held out for validation, chosen by a hash of the name |
 | `train` + `trainannot`, `val` + `valannot`, lists where there are any | CamVid as SegNet's authors prepared it |
 
-Depth and HHA images lie in `depth` and `hha` beside `images`; where the recipe has several heads, the maps of each lie
-in a folder of its name below `labels`.
+Depth (in mm, as the recipes' means ask for) and HHA images lie in `depth` and `hha` beside `images`; where the recipe
+has several heads, the maps of each lie in a folder of its name below `labels`.
 """
 
 from __future__ import annotations
