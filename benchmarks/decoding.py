@@ -24,7 +24,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from fcnseg.stream.decoding import read_color
+from fcnseg.io.images import read_color
 
 ROUNDS = 7
 IMAGES = 200

@@ -50,7 +50,7 @@ FCNSEG = "from fcnseg.cli import main; main()"
 LOAD = """
 import sys, time
 import openvino  # the library itself is not part of loading an engine
-from fcnseg.deploy import EngineOptions, open_engine
+from fcnseg.engine.deploy import EngineOptions, open_engine
 from pathlib import Path
 start = time.perf_counter()
 with open_engine(EngineOptions(sys.argv[1], engine=Path(sys.argv[2]))):

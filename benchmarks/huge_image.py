@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fcnseg.stream.decoding import allow_pixels
+from fcnseg.io.images import allow_pixels
 
 SCENES = Path(__file__).parent.parent / "examples/street/images"
 

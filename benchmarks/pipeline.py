@@ -28,14 +28,14 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from fcnseg.deploy import EngineOptions, open_engine
+from fcnseg.engine.deploy import EngineOptions, open_engine
 from fcnseg.engine.hardware import cpu_name, usable_cores
+from fcnseg.io.sources import open_source
 from fcnseg.recipes import find_recipe
-from fcnseg.stream.ledger import Ledger
-from fcnseg.stream.pipeline import FlowHooks, FlowOptions, process
-from fcnseg.stream.sinks import LabelPngSink
-from fcnseg.stream.sources import open_source
-from fcnseg.stream.tiling import Predictor
+from fcnseg.running.ledger import Ledger
+from fcnseg.running.pipeline import FlowHooks, FlowOptions, process
+from fcnseg.running.predictor import Predictor
+from fcnseg.running.sinks import LabelPngSink
 from fcnseg.types import (
     EngineInfo,
     Failure,

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnseg.engine.hardware import cpu_name
+from fcnseg.io import png
 from fcnseg.labels import voc_color
-from fcnseg.stream import png
 
 Array = NDArray[Any]
 Encoder = Callable[[Array], Iterator[bytes]]

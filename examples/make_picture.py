@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 import fcnseg
-from fcnseg.overlays import overlay
+from fcnseg.io.overlays import overlay
 
 SCENES = ("scene_0000", "scene_0002", "scene_0005")
 SIZE = (320, 240)

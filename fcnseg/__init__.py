@@ -14,18 +14,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnseg.api import Segmenter, load
-    from fcnseg.building import BuildHooks
-    from fcnseg.deploy import EngineOptions, ProfileOptions, build_engine, export_model, open_engine, verify_engine
+    from fcnseg.engine.building import BuildHooks
+    from fcnseg.engine.deploy import (
+        EngineOptions,
+        ProfileOptions,
+        build_engine,
+        export_model,
+        open_engine,
+        verify_engine,
+    )
     from fcnseg.errors import FcnsegError
     from fcnseg.labels import LabelSpace
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
-    from fcnseg.runs import Hooks, RunOptions, run
+    from fcnseg.running.run import Hooks, RunOptions, run
+    from fcnseg.running.segmenter import Segmenter, load
     from fcnseg.scoring.diff import DiffOptions, diff
     from fcnseg.scoring.result import Score
     from fcnseg.scoring.score import ScoreOptions, score
-    from fcnseg.training.planning import TrainOptions, train
     from fcnseg.training.stages import Trained, TrainHooks
+    from fcnseg.training.train import TrainOptions, train
     from fcnseg.types import Failure, Frame, Prediction, Summary
 
 __version__ = "0.1.0"
@@ -64,9 +71,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fcnseg.api": ("Segmenter", "load"),
-    "fcnseg.building": ("BuildHooks",),
-    "fcnseg.deploy": (
+    "fcnseg.running.segmenter": ("Segmenter", "load"),
+    "fcnseg.engine.building": ("BuildHooks",),
+    "fcnseg.engine.deploy": (
         "EngineOptions",
         "ProfileOptions",
         "build_engine",
@@ -77,11 +84,11 @@ _HOMES = {
     "fcnseg.errors": ("FcnsegError",),
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),
-    "fcnseg.runs": ("Hooks", "RunOptions", "run"),
+    "fcnseg.running.run": ("Hooks", "RunOptions", "run"),
     "fcnseg.scoring.diff": ("DiffOptions", "diff"),
     "fcnseg.scoring.result": ("Score",),
     "fcnseg.scoring.score": ("ScoreOptions", "score"),
-    "fcnseg.training.planning": ("TrainOptions", "train"),
+    "fcnseg.training.train": ("TrainOptions", "train"),
     "fcnseg.training.stages": ("TrainHooks", "Trained"),
     "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),
 }

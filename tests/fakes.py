@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from fcnseg.errors import ImageError
-from fcnseg.files import write_whole
+from fcnseg.io.atomic import write_whole
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.types import (
     EngineInfo,

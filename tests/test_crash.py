@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcnseg.stream.status import status
+from fcnseg.running.status import status
 
 CHILD = """
 import sys, time
 from pathlib import Path
 from fcnseg.recipes import find_recipe
-from fcnseg.stream.ledger import Ledger
-from fcnseg.stream.pipeline import process
-from fcnseg.stream.sinks import LabelPngSink
-from fcnseg.stream.sources import open_source
-from fcnseg.stream.tiling import Predictor
+from fcnseg.running.ledger import Ledger
+from fcnseg.running.pipeline import process
+from fcnseg.running.sinks import LabelPngSink
+from fcnseg.io.sources import open_source
+from fcnseg.running.predictor import Predictor
 from tests.fakes import RedEngine
 
 class Paced(RedEngine):

@@ -8,26 +8,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "fcnseg"
-FOUNDATION = {"errors", "files", "types", "labels", "overlays", "recipes"}
+FOUNDATION = {"errors", "labels", "recipes", "types"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
-    "models": FOUNDATION | {"models"},
-    "weights": FOUNDATION | {"models", "weights"},
-    "engine": FOUNDATION | {"models", "weights", "engine"},
-    "stream": FOUNDATION | {"models", "weights", "engine", "stream"},
-    "scoring": FOUNDATION | {"scoring"},
-    "training": FOUNDATION | {"models", "weights", "engine", "scoring", "stream", "training"},
-    "hha": FOUNDATION | {"stream", "hha"},
+    "io": FOUNDATION | {"io"},
+    "workers": FOUNDATION,
+    "workers_json": FOUNDATION,
+    "models": FOUNDATION | {"io", "models"},
+    "weights": FOUNDATION | {"io", "models", "weights"},
+    "engine": FOUNDATION | {"io", "models", "weights", "workers", "workers_json", "engine"},
+    "running": FOUNDATION | {"io", "models", "weights", "engine", "running"},
+    "scoring": FOUNDATION | {"io", "workers", "scoring"},
+    "training": FOUNDATION | {"io", "models", "weights", "engine", "scoring", "training"},
+    "hha": FOUNDATION | {"io", "hha"},
     "__main__": {"cli"},
-    "building": FOUNDATION | {"engine", "stream", "weights", "building"},
-    "deploy": FOUNDATION | {"building", "engine", "stream", "weights", "deploy"},
-    "api": FOUNDATION | {"deploy", "stream"},
-    "runs": FOUNDATION | {"building", "deploy", "engine", "stream", "runs"},
-    "estimates": FOUNDATION | {"deploy", "runs", "stream"},
-    "cli": FOUNDATION
-    | {"api", "building", "deploy", "estimates", "hha", "runs", "cli", "models", "weights", "engine", "stream"}
-    | {"scoring", "training"},
 }
+ALLOWED["cli"] = set(ALLOWED) | {"cli"}
 
 
 def imported(path: Path) -> set[str]:

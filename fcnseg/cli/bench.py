@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Calibrate, Depth, Device, Hha, Model, Quiet, Weights, companions_of
+from fcnseg.cli.progress import interruptible
 
 if TYPE_CHECKING:
     from fcnseg.engine.bench import BenchResult
@@ -79,9 +79,9 @@ def bench(
       fcnseg bench --engines opencv,torch:fp32,openvino:bf16 --size 640x480
       fcnseg bench --json --plot speeds.png > speeds.json
     """
-    from fcnseg.deploy import size_of
     from fcnseg.engine.bench import BenchOptions
     from fcnseg.engine.bench_worker import Workload
+    from fcnseg.engine.deploy import size_of
     from fcnseg.recipes import find_recipe
 
     recipe = find_recipe(model)
@@ -119,7 +119,7 @@ def open_candidate(
         from fcnseg.engine.opencv import OpenCvEngine
 
         return OpenCvEngine(find_recipe(model), weights, candidate.precision)
-    from fcnseg.deploy import EngineOptions, open_engine
+    from fcnseg.engine.deploy import EngineOptions, open_engine
 
     if candidate.backend == "openvino":
         device = "auto"  # it has the processor alone, also where torch is given a GPU
@@ -162,7 +162,7 @@ def _frames(
     """The images, and how many could not be read (each is said on standard error)."""
     from fcnseg.engine.bench import made_up_frames
     from fcnseg.errors import ImageError
-    from fcnseg.stream.sources import open_source
+    from fcnseg.io.sources import open_source
     from fcnseg.types import Failure
 
     if source is None:
@@ -280,7 +280,7 @@ def _draw(result: BenchResult, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from fcnseg.files import whole_file
+    from fcnseg.io.atomic import whole_file
 
     rows = [(row, row.figures) for row in reversed(result.measured) if row.figures]
     figure = Figure(figsize=(8.5, 1.6 + 0.42 * len(rows)), dpi=150, layout="constrained")

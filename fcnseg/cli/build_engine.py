@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnseg.cli import console
-from fcnseg.cli.building import build_display
 from fcnseg.cli.options import AsJson, Backend, Calibrate, Depth, Device, Hha, Precision, Quiet, Weights, companions_of
+from fcnseg.cli.progress import build_display
 
 if TYPE_CHECKING:
-    from fcnseg.engine.sidecar import Sidecar
+    from fcnseg.engine.record import Sidecar
 
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Smallest image size.", show_default="the model's")]
 
@@ -71,8 +71,8 @@ def build_engine(
     """
     from dataclasses import asdict
 
-    from fcnseg.deploy import EngineOptions, ProfileOptions
-    from fcnseg.deploy import build_engine as build
+    from fcnseg.engine.deploy import EngineOptions, ProfileOptions
+    from fcnseg.engine.deploy import build_engine as build
 
     options = EngineOptions(model, weights, backend, device, precision, calibrate=calibrate)
     profile = ProfileOptions(min_shape, opt_shape, max_shape, max_batch, profile_from)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import (
     AnyPalette,
@@ -32,6 +31,7 @@ from fcnseg.cli.options import (
     Report,
     check_outputs,
 )
+from fcnseg.cli.progress import interruptible
 
 if TYPE_CHECKING:
     from fcnseg.scoring.diff import DiffOptions
@@ -108,7 +108,7 @@ def diff(
     if json_file:
         _write_json(result, json_file)
     if report:
-        from fcnseg.scoring.diff_report import write_diff_report
+        from fcnseg.scoring.report.diff_report import write_diff_report
 
         write_diff_report(report, result, before, after, options, images)
     if not quiet and json_file != Path("-"):
@@ -129,7 +129,7 @@ def _compared(before: str, after: str, options: DiffOptions, quiet: bool) -> Dif
 
 
 def _write_json(result: Diff, file: Path) -> None:
-    from fcnseg.files import whole_file
+    from fcnseg.io.atomic import whole_file
 
     text = json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n"
     if file == Path("-"):

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
+from fcnseg.cli.progress import interruptible
 
 if TYPE_CHECKING:
     from fcnseg.engine.hardware import Backend, Library, Machine
@@ -44,8 +44,8 @@ def doctor(as_json: AsJson = False) -> None:
     """
     import fcnseg
     from fcnseg.engine.cache import cache_folder
-    from fcnseg.engine.choice import choose_backend
     from fcnseg.engine.hardware import backends, inspect_machine
+    from fcnseg.engine.select import choose_backend
     from fcnseg.weights.store import store_folder
 
     machine = inspect_machine()

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fcnseg.cli.building import build_display, described, interruptible
 from fcnseg.cli.console import err, out, shown
+from fcnseg.cli.progress import build_display, described, interruptible
 
 if TYPE_CHECKING:
-    from fcnseg.estimates import Estimate
-    from fcnseg.runs import RunOptions
+    from fcnseg.running.dry_run import Estimate
+    from fcnseg.running.run import RunOptions
     from fcnseg.types import EngineInfo
 
 SIZES_SHOWN = 8
@@ -20,8 +20,8 @@ SIZES_SHOWN = 8
 
 def show_estimate(options: RunOptions, quiet: bool, as_json: bool) -> int:
     """Print the estimate; returns the exit code: 0, or 1 if what would be written does not fit."""
-    from fcnseg.estimates import estimate
-    from fcnseg.runs import Hooks
+    from fcnseg.running.dry_run import estimate
+    from fcnseg.running.run import Hooks
 
     with ExitStack() as stack:
         trying = stack.enter_context(ExitStack())
@@ -47,7 +47,7 @@ def show_estimate(options: RunOptions, quiet: bool, as_json: bool) -> int:
 
 def _lines(found: Estimate, options: RunOptions) -> list[str]:
     from fcnseg.cli.reporters import duration
-    from fcnseg.stream.space import bytes_text
+    from fcnseg.running.disk_space import bytes_text
 
     parts = f", {found.part_inputs:,} of them in part {options.part_id}" if options.num_parts > 1 else ""
     formats = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in found.formats.items())

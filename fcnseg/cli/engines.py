@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnseg.cli.build_engine import verdict
-from fcnseg.cli.building import build_display
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Quiet
+from fcnseg.cli.progress import build_display
 
 if TYPE_CHECKING:
-    from fcnseg.engine.sidecar import Sidecar
+    from fcnseg.engine.record import Sidecar
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, remove and verify built engines.")
 
@@ -88,8 +88,8 @@ def verify(
     The comparison goes into the engine's record: one that no longer gives the network's labels is not run any more.
     The exit code is 1 if any engine failed.
     """
-    from fcnseg.deploy import verify_engine
     from fcnseg.engine.cache import SUFFIX, entries
+    from fcnseg.engine.deploy import verify_engine
     from fcnseg.errors import EngineError, FcnsegError, SettingsError
 
     kept = {s.identity.key: path for path, s in entries() if path.suffix == SUFFIX}

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from fcnseg.cli import console
-from fcnseg.cli.building import interruptible
 from fcnseg.cli.options import Weights
+from fcnseg.cli.progress import interruptible
 
 
 @interruptible("nothing is written")
@@ -32,7 +32,7 @@ def export(
     Example:
       fcnseg export street-fcn8s --out street.onnx
     """
-    from fcnseg.deploy import export_model
+    from fcnseg.engine.deploy import export_model
 
     with console.err().status("exporting"):
         lines = export_model(model, out, weights=weights, probabilities=with_probabilities)

@@ -11,10 +11,10 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from fcnseg.building import BuildHooks
-from fcnseg.cli.building import described, say_interrupted
 from fcnseg.cli.console import err, shown
-from fcnseg.runs import Hooks
+from fcnseg.cli.progress import described, say_interrupted
+from fcnseg.engine.building import BuildHooks
+from fcnseg.running.run import Hooks
 
 if TYPE_CHECKING:
     from rich.live import Live

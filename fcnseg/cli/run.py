@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fcnseg.cli.building import build_display, interruptible
 from fcnseg.cli.console import Errors, err, out, shown
 from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights, companions_of
+from fcnseg.cli.progress import build_display, interruptible
 
 if TYPE_CHECKING:
     from fcnseg.cli.reporters import Reporter
-    from fcnseg.runs import RunOptions
+    from fcnseg.running.run import RunOptions
     from fcnseg.types import Summary
 
 ADVICE_SECONDS = 5.0
@@ -140,10 +140,10 @@ def run(
       fcnseg run data.h5::/images --out masks.h5
       find . -name '*.jpg' | fcnseg run - --out masks/
     """
-    from fcnseg.deploy import DEFAULT_MODEL, EngineOptions
-    from fcnseg.engine.opening import model_of
+    from fcnseg.engine.deploy import DEFAULT_MODEL, EngineOptions
+    from fcnseg.engine.load import model_of
     from fcnseg.errors import SettingsError
-    from fcnseg.runs import RunOptions
+    from fcnseg.running.run import RunOptions
 
     Errors.as_json = json_logs
     if going_on and overwrite:
@@ -198,7 +198,7 @@ def run(
 
 def _run(options: RunOptions, quiet: bool, json_logs: bool, verbose: int) -> Summary:
     from fcnseg.cli.reporters import JsonReporter, LiveReporter, PlainReporter, Reporter
-    from fcnseg.runs import run as run_all
+    from fcnseg.running.run import run as run_all
 
     with ExitStack() as stack:
         reporter: Reporter
@@ -224,7 +224,7 @@ def _run(options: RunOptions, quiet: bool, json_logs: bool, verbose: int) -> Sum
 def _report(summary: Summary, options: RunOptions, quiet: bool) -> None:
     """The last lines of a run."""
     from fcnseg.cli.reporters import FAILURES_SHOWN
-    from fcnseg.stream.stages import bottleneck
+    from fcnseg.running.stage_times import bottleneck
 
     where = shown(str(options.out))
     new = summary.failed - summary.failed_before

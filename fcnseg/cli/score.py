@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import (
     AnyPalette,
@@ -32,6 +31,7 @@ from fcnseg.cli.options import (
     ReduceLabels,
     check_outputs,
 )
+from fcnseg.cli.progress import interruptible
 
 if TYPE_CHECKING:
     from fcnseg.scoring.result import Score
@@ -149,7 +149,7 @@ def score(
     result = _scored(predictions, truth, options, quiet)
     _write(result, files)
     if report:
-        from fcnseg.scoring.report import write_report
+        from fcnseg.scoring.report.score_report import write_report
 
         write_report(report, result, predictions, truth, options, images)
     if not quiet and Path("-") not in files.values():
@@ -180,7 +180,7 @@ def counted_progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], No
 
 
 def _write(result: Score, files: dict[str, Path | None]) -> None:
-    from fcnseg.files import whole_file
+    from fcnseg.io.atomic import whole_file
     from fcnseg.scoring.writing import classes_csv, images_csv, score_json
 
     writers: dict[str, Callable[[Score], str]] = {

@@ -23,9 +23,9 @@ def status(
     Label maps are looked at: one that was removed or changed since counts as missing. The exit code is 0 only if
     every input of every part is done, 3 if some failed or are missing.
     """
-    from fcnseg.runs.outputs import places
-    from fcnseg.stream.status import failures as failures_of
-    from fcnseg.stream.status import status as status_of
+    from fcnseg.running.outputs import places
+    from fcnseg.running.status import failures as failures_of
+    from fcnseg.running.status import status as status_of
 
     base, records = places(folder)
     parts = status_of(records, base)
@@ -51,7 +51,7 @@ def status(
 
 
 def _line(part: object, parts: int) -> str:
-    from fcnseg.stream.status import PartStatus
+    from fcnseg.running.status import PartStatus
 
     assert isinstance(part, PartStatus)
     name = f"part {part.index} of {parts}: " if parts > 1 else ""

@@ -120,8 +120,8 @@ def train(
       fcnseg train voc-fcn8s --data VOCdevkit/ --regime heavy --weights VGG_ILSVRC_16_layers.caffemodel --out runs/voc
       fcnseg train street-fcn8s --data mine/ --out runs/mine2 --scratch --crop 352x288 --epochs 120
     """
-    from fcnseg.training.planning import TrainOptions
-    from fcnseg.training.planning import train as train_with
+    from fcnseg.training.train import TrainOptions
+    from fcnseg.training.train import train as train_with
 
     changes = {
         "epochs": epochs,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnseg.cli.building import interruptible
 from fcnseg.cli.console import out, shown
+from fcnseg.cli.progress import interruptible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,8 +57,8 @@ def view(
       fcnseg view photo.jpg masks/photo.png --out overlay.png --legend
     """
     from fcnseg.errors import ImageError, OutputError, SettingsError
+    from fcnseg.io.images import pixels_of
     from fcnseg.scoring.view import draw, read_labelled
-    from fcnseg.stream.decoding import pixels_of
 
     if out_file is None and not _is_terminal():
         raise SettingsError("standard output is no terminal that could show the picture; give --out FILE.png")
@@ -73,7 +73,7 @@ def view(
     if out_file is None:
         _show(drawn)
     else:
-        from fcnseg.files import whole_file
+        from fcnseg.io.atomic import whole_file
 
         try:
             with whole_file(out_file) as file:

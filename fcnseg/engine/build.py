@@ -18,13 +18,13 @@ import fcnseg
 from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
 from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.opening import open_built, runtime
-from fcnseg.engine.openvino import compile_graph
+from fcnseg.engine.load import open_built, runtime
 from fcnseg.engine.precision import half, measure_ranges, quantize
-from fcnseg.engine.pytorch import TorchEngine
-from fcnseg.engine.sidecar import Identity, Sidecar, file_sha256, sidecar_path, write_sidecar
-from fcnseg.engine.signature import output_names
-from fcnseg.engine.tensorrt import build_plan
+from fcnseg.engine.record import Identity, Sidecar, file_sha256, sidecar_path, write_sidecar
+from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.openvino import compile_graph
+from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.engine.verify import FLOORS, OnProgress, Reference, verify
 from fcnseg.errors import EngineError
 from fcnseg.models.fcn import FCN

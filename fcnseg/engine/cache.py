@@ -13,9 +13,9 @@ from urllib.parse import quote
 import platformdirs
 from filelock import FileLock, Timeout
 
-from fcnseg.engine.sidecar import Identity, Sidecar, read_sidecar, sidecar_path, trusted, write_sidecar
+from fcnseg.engine.record import Identity, Sidecar, read_sidecar, sidecar_path, trusted, write_sidecar
 from fcnseg.errors import EngineError, OutputError
-from fcnseg.files import PART, whole_file
+from fcnseg.io.atomic import PART, whole_file
 from fcnseg.types import Verification
 
 SUFFIX = ".engine"

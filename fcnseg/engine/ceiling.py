@@ -46,7 +46,7 @@ def matrix_product_gflops(precision: str, device: str = "auto") -> float | None:
     """10^9 operations a second of a large matrix product by torch; None for a precision torch has no fast one for."""
     import torch
 
-    from fcnseg.engine.pytorch import find_device
+    from fcnseg.engine.runtimes.pytorch import find_device
 
     place = find_device(device)
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}

@@ -16,9 +16,9 @@ import torch
 
 import fcnseg
 from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.signature import output_names
+from fcnseg.engine.runtimes.common import output_names
 from fcnseg.errors import EngineError, OutputError
-from fcnseg.files import PART
+from fcnseg.io.atomic import PART
 from fcnseg.recipes import MODALITIES
 
 OPSET = 20

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 import fcnseg
-from fcnseg.engine.signature import Closing, check_inputs, engine_info
+from fcnseg.engine.runtimes.common import Closing, check_inputs, engine_info
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.models.backbones import Conv, Layer, LocalResponseNorm, MaxPool
 from fcnseg.recipes import Recipe

@@ -13,11 +13,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fcnseg.errors import ImageError, OutputError, SettingsError, SourceError
-from fcnseg.files import whole_file
 from fcnseg.hha.camera import Camera
 from fcnseg.hha.encoding import Array, encode
-from fcnseg.stream.names import is_hdf5_name
-from fcnseg.stream.sources import ImageSource, open_source
+from fcnseg.io.atomic import whole_file
+from fcnseg.io.names import is_hdf5_name
+from fcnseg.io.sources import ImageSource, open_source
 from fcnseg.types import Failure, Reference, Summary
 
 MILLIMETRES, METRES = 1000.0, 1.0

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
+from fcnseg.io.label_maps import Place, read_map
+from fcnseg.io.pairing import Pair
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.calibration import Bins, confidence_bins
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
 from fcnseg.scoring.meaning import FOREIGN, Meaning, Scheme
-from fcnseg.scoring.pairing import Pair
-from fcnseg.scoring.reading import Place, read_map
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.io.label_maps import Place
+from fcnseg.io.pairing import pair_sources
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring import measures
 from fcnseg.scoring.confusion import Counts, joint_counts
@@ -21,9 +23,7 @@ from fcnseg.scoring.labelling import recorded_classes
 from fcnseg.scoring.meaning import VOID
 from fcnseg.scoring.measures import Tally
 from fcnseg.scoring.options import ComparisonOptions
-from fcnseg.scoring.pairing import pair_sources
-from fcnseg.scoring.reading import Place
-from fcnseg.scoring.workers import results
+from fcnseg.workers import results
 
 SIDES = ("map of the first run", "map of the second run")
 

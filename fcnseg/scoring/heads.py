@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fcnseg.errors import SettingsError
+from fcnseg.io.conventions import convention_of
+from fcnseg.io.label_maps import VOLUMES, has_member
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
-from fcnseg.scoring.conventions import convention_of
 from fcnseg.scoring.labelling import Labelling
-from fcnseg.scoring.reading import VOLUMES, has_member
 
 
 def check_classes(predictions: str, recorded: Sequence[str], space: LabelSpace, named: bool) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
+from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS, COUNTED_FROM_ONE
+from fcnseg.io.label_maps import RawMap
 from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.scoring.confusion import Counts, Map, strips
-from fcnseg.scoring.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS, COUNTED_FROM_ONE
-from fcnseg.scoring.reading import RawMap
 
 VOID, FOREIGN = -1, -2
 """Codes beside the classes 0 to K - 1: does not count; is no class."""

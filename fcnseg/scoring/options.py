@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import SettingsError
+from fcnseg.io.conventions import counted_from_one
+from fcnseg.io.pairing import PairingOptions, read_list
 from fcnseg.labels import Color, LabelSpace
-from fcnseg.scoring.conventions import counted_from_one
 from fcnseg.scoring.labelling import Labelling, find_labelling, read_label_map, read_palette
 from fcnseg.scoring.meaning import Meaning, color_codes
-from fcnseg.scoring.pairing import PairingOptions, read_list
 
 MASK_COLORS: dict[Color, int] = {(0, 0, 0): 0, (1, 1, 1): 1, (255, 255, 255): 1}
 """Masks of 0 and 255 (or 1) that were saved as RGB."""

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.io.conventions import convention_of
+from fcnseg.io.pairing import Pairing, pair_sources
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
-from fcnseg.scoring.conventions import convention_of
 from fcnseg.scoring.counting import Comparison, Fault, compare
-from fcnseg.scoring.earlier import counted_earlier
 from fcnseg.scoring.heads import check_classes, heads_of
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
 from fcnseg.scoring.labelling import MOST_CLASSES, recorded_classes
 from fcnseg.scoring.options import ComparisonOptions
-from fcnseg.scoring.pairing import Pairing, pair_sources
+from fcnseg.scoring.partial_scores import counted_earlier
 from fcnseg.scoring.result import Score, plain
 from fcnseg.scoring.scored import LeftOut, score_of
 from fcnseg.scoring.totals import Totals
-from fcnseg.scoring.workers import results
+from fcnseg.workers import results
 
 BANDS = (1, 2, 3, 5, 10, 20, 40)
 """The widths, px, at which the bands around boundaries are measured."""

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.io.label_maps import VOLUMES, Place, places_in_volume
+from fcnseg.io.overlays import legend, overlay
 from fcnseg.labels import LabelSpace
-from fcnseg.overlays import legend, overlay
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.confusion import Map
 from fcnseg.scoring.counting import read_classes
 from fcnseg.scoring.labelling import Labelling, find_labelling
 from fcnseg.scoring.meaning import Meaning, color_codes
-from fcnseg.scoring.reading import VOLUMES, Place, places_in_volume
 
 if TYPE_CHECKING:
     from PIL.Image import Image

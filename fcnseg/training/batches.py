@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fcnseg.errors import FcnsegError, TrainingError
-from fcnseg.training.processes import Processes
-from fcnseg.training.regimes import Regime
+from fcnseg.training.augmentation import View, Views, Visit
+from fcnseg.training.distributed import Processes
+from fcnseg.training.presets import Regime
 from fcnseg.training.samples import Samples
-from fcnseg.training.views import View, Views, Visit
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import tomli_w
 
 import fcnseg
-from fcnseg.files import whole_file, write_whole
+from fcnseg.io.atomic import whole_file, write_whole
 from fcnseg.models.fcn import FCN, fold_batch_norm
 from fcnseg.recipes import Recipe
 from fcnseg.weights import safetensors_file

@@ -24,9 +24,9 @@ from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.confusion import Counts, confusion
 from fcnseg.training.batches import Batch, Step, steps
+from fcnseg.training.distributed import ALONE, Processes
 from fcnseg.training.losses import counted, jaccard_loss, pixel_loss
-from fcnseg.training.processes import ALONE, Processes
-from fcnseg.training.regimes import Regime
+from fcnseg.training.presets import Regime
 from fcnseg.training.samples import Samples
 
 SMALL = 64

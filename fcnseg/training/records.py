@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from fcnseg.errors import SettingsError, TrainingError
-from fcnseg.files import PART, whole_file, write_whole
+from fcnseg.io.atomic import PART, whole_file, write_whole
 
 COLUMNS = (
     "stage",

@@ -16,20 +16,20 @@ import torch
 from torch import Tensor
 
 from fcnseg.errors import OutputError, SettingsError, TrainingError
-from fcnseg.files import write_whole
+from fcnseg.io.atomic import write_whole
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe
 from fcnseg.scoring import measures
 from fcnseg.scoring.confusion import Counts
 from fcnseg.scoring.measures import Tally
-from fcnseg.training.balance import balanced_weights, class_pixels
+from fcnseg.training.class_weights import balanced_weights, class_pixels
 from fcnseg.training.export import write_recipe, write_weights
+from fcnseg.training.initial_weights import Start
 from fcnseg.training.loop import Machine, Progress, Trainer
+from fcnseg.training.presets import STRIDES, Regime
 from fcnseg.training.records import RunFolder
-from fcnseg.training.regimes import STRIDES, Regime
 from fcnseg.training.samples import Samples
-from fcnseg.training.starts import Start
-from fcnseg.training.surgery import Started, at_stride, begin, learn_deconvolutions, new_network, refined
+from fcnseg.training.weight_surgery import Started, at_stride, begin, learn_deconvolutions, new_network, refined
 
 
 @dataclass(frozen=True)

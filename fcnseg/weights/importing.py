@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fcnseg
 from fcnseg.errors import OutputError, SettingsError, WeightsError
-from fcnseg.files import whole_file
+from fcnseg.io.atomic import whole_file
 from fcnseg.recipes import Recipe, find_recipe, recipe_names
 from fcnseg.weights import safetensors_file
 from fcnseg.weights.fit import Fitted, fit

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fcnseg.engine.choice import choose_backend
+from fcnseg.engine.select import choose_backend
 from tests.conftest import Outcome
 
 Command = Callable[..., Outcome]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fcnseg.engine.cache import copy_engine
-from fcnseg.engine.sidecar import read_sidecar, write_sidecar
+from fcnseg.engine.record import read_sidecar, write_sidecar
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
 Command = Callable[..., Outcome]
@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
 
 
 def test_sizes_are_measured_in_the_users_folder(tmp_path: Path) -> None:
-    from fcnseg.deploy import ProfileOptions, profile_of
+    from fcnseg.engine.deploy import ProfileOptions, profile_of
     from fcnseg.recipes import find_recipe
 
     for i, (width, height) in enumerate([(40, 30), (40, 30), (90, 20), (50, 60)]):

@@ -69,7 +69,7 @@ def test_the_command_of_the_readme(fcnseg: Command, tmp_path: Path, monkeypatch:
 
 
 def test_the_runs_reader_takes_what_is_written(fcnseg: Command, tmp_path: Path) -> None:
-    from fcnseg.stream.decoding import read_hha
+    from fcnseg.io.images import read_hha
 
     save(tmp_path / "a.png", depth_map(0))
     assert fcnseg("hha", tmp_path / "a.png", "-c", camera(tmp_path), "-o", tmp_path / "hha").code == 0

@@ -104,7 +104,7 @@ def test_other_weights_and_sources_are_refused(
 
 
 def test_another_machine_or_library_needs_a_word(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fcnseg.engine.pytorch as pytorch
+    import fcnseg.engine.runtimes.pytorch as pytorch
 
     assert run().code == 0
     monkeypatch.setattr(pytorch.torch, "__version__", "9.9.0")
@@ -458,7 +458,7 @@ def test_names_of_every_kind(fcnseg: Command, tiny: TinyModel, tmp_path: Path) -
 def test_a_dry_run_says_what_the_run_would_refuse(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcnseg.engine.pytorch as pytorch
+    import fcnseg.engine.runtimes.pytorch as pytorch
 
     assert run("--num-parts", 2).code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "masks").rglob("*.sqlite")}
@@ -485,7 +485,7 @@ def test_outputs_beside_a_folder_that_is_a_link_are_found_again(run: Command, tm
 def test_an_overlay_that_is_too_large_leaves_no_label_map(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fcnseg.stream.sinks.LONGEST_JPEG", 31)  # px; some of the images are wider
+    monkeypatch.setattr("fcnseg.running.sinks.LONGEST_JPEG", 31)  # px; some of the images are wider
     done = run("--overlay", tmp_path / "drawn")
     assert (done.code, "leave out --overlay" in done.err) == (3, True)
     drawn = sorted(path.relative_to(tmp_path / "drawn").with_suffix("") for path in (tmp_path / "drawn").rglob("*.jpg"))

@@ -257,7 +257,7 @@ def test_an_output_that_may_not_be_written(
     fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with mounted(tmp_path / "locked", "ro") as locked:
-        monkeypatch.setattr("fcnseg.runs.engine_of", None)  # found out before anything is built
+        monkeypatch.setattr("fcnseg.running.run.engine_of", None)  # found out before anything is built
         done = fcnseg("run", photos, "--out", locked / "masks", *tiny.arguments)
         assert done.code == 1
         assert "cannot write to" in done.error_line

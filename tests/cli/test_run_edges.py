@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fcnseg.building import BuildHooks
 from fcnseg.cli import console
 from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter
-from fcnseg.estimates import Estimate
-from fcnseg.stream import pipeline
+from fcnseg.engine.building import BuildHooks
+from fcnseg.running import pipeline
+from fcnseg.running.dry_run import Estimate
 from fcnseg.types import EngineInfo, Failure
 from tests.conftest import Outcome, TinyModel, photograph
 
@@ -125,7 +125,7 @@ def interrupted(*_: object, **__: object) -> None:
 
 
 def test_an_interruption_before_the_engine_is_one_line(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fcnseg.runs.survey_inputs", interrupted)
+    monkeypatch.setattr("fcnseg.running.run.survey_inputs", interrupted)
     done = run()
     assert (done.code, done.err) == (130, "fcnseg: interrupted: the same command starts again\n")
     done = run("--json-logs")
@@ -136,7 +136,7 @@ def test_an_interruption_before_the_engine_is_one_line(run: Command, monkeypatch
 def test_an_interruption_after_the_start_says_nothing_of_the_engine(
     run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fcnseg.runs.finish", interrupted)
+    monkeypatch.setattr("fcnseg.running.run.finish", interrupted)
     for arguments in ([], ["-q"]):
         done = run(*arguments)
         assert done.code == 130
@@ -175,7 +175,7 @@ HELD = """
 import os, signal, sys, threading
 sys.path.insert(0, {folder!r})
 threading.Thread(target=threading.Event().wait, daemon=True).start()
-from fcnseg.engine.openvino import _library
+from fcnseg.engine.runtimes.openvino import _library
 try:
     _library()
 except KeyboardInterrupt:

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import fcnseg as library
-from fcnseg.overlays import overlay
+from fcnseg.io.overlays import overlay
 from tests.conftest import Outcome, photograph
 from tests.scoring.maps import save
 

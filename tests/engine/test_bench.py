@@ -60,7 +60,7 @@ def open_odd(candidate: Candidate) -> Engine:
 
 def open_real(recipe: Path, weights: Path, candidate: Candidate) -> Engine:
     from fcnseg.engine.opencv import OpenCvEngine
-    from fcnseg.engine.pytorch import TorchEngine
+    from fcnseg.engine.runtimes.pytorch import TorchEngine
 
     kind = OpenCvEngine if candidate.backend == "opencv" else partial(TorchEngine, device="cpu")
     return kind(find_recipe(recipe), weights, precision=candidate.precision)  # type: ignore[operator,no-any-return]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fcnseg.engine.opencv import OpenCvEngine
-from fcnseg.engine.pytorch import TorchEngine
+from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.recipes import find_recipe
 from tests.conftest import TinyModel, make_tiny

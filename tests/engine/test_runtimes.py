@@ -12,8 +12,8 @@ import torch
 
 from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.openvino import OpenVINOEngine, compile_graph
-from fcnseg.engine.signature import output_names
+from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.errors import OutputError
 from fcnseg.recipes import MODALITIES, Recipe, load_recipe
 from fcnseg.types import EngineInfo

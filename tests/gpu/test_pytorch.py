@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fcnseg.engine.pytorch import TorchEngine
+from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.recipes import find_recipe
 from tests.conftest import TinyModel
 

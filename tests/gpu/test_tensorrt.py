@@ -13,12 +13,12 @@ import torch
 from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.precision import lower_trunk, measure_ranges, quantize, rescale_trunk
-from fcnseg.engine.pytorch import TorchEngine
-from fcnseg.engine.tensorrt import MODULES, build_plan
-from fcnseg.engine.tensorrt_runtime import TensorRTEngine
+from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
+from fcnseg.engine.runtimes.tensorrt.plan import MODULES, build_plan
 from fcnseg.errors import ImageError
 from fcnseg.recipes import Recipe, Shapes, find_recipe
-from fcnseg.stream.tiling import Predictor
+from fcnseg.running.predictor import Predictor
 from fcnseg.types import EngineInfo, Frame
 from fcnseg.weights.loading import load_network
 from tests.conftest import TinyModel, make_tiny

@@ -8,7 +8,7 @@ import torch
 
 from fcnseg.models import network_spec
 from fcnseg.training.loop import Trainer
-from fcnseg.training.surgery import learn_deconvolutions, new_network
+from fcnseg.training.weight_surgery import learn_deconvolutions, new_network
 from tests.training.memory import CPU, blocks, regime, tiny_recipe
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

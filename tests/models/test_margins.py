@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.tensorrt import build_plan
+from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.models import FCN, Head, NetworkSpec, Stream, network_spec
 from fcnseg.models.backbones import backbone_layers
 from fcnseg.models.margins import WindowedTrunk, applies, plan_windows

@@ -10,7 +10,7 @@ import pytest
 
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.scoring.diff import DiffOptions, diff
-from fcnseg.scoring.diff_report import write_diff_report
+from fcnseg.scoring.report.diff_report import write_diff_report
 from tests.conftest import photograph
 from tests.scoring.browser import opened
 from tests.scoring.maps import random_maps, save

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fcnseg.errors import SettingsError
-from fcnseg.scoring import page as pages
-from fcnseg.scoring.pictures import Photographs
-from fcnseg.scoring.report import write_report
+from fcnseg.scoring.report.pictures import Photographs
+from fcnseg.scoring.report.score_report import page as pages
+from fcnseg.scoring.report.score_report import write_report
 from fcnseg.scoring.score import ScoreOptions, score_with
 from tests.conftest import photograph
 from tests.scoring.browser import opened
@@ -186,7 +186,7 @@ def test_an_interruption_leaves_no_half_written_page(tmp_path: Path, monkeypatch
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for where in ("fcnseg.scoring.page._levels", "fcnseg.files.os.fsync"):
+    for where in ("fcnseg.scoring.report.page._levels", "fcnseg.io.atomic.os.fsync"):
         with monkeypatch.context() as patch:
             patch.setattr(where, stop)
             with pytest.raises(KeyboardInterrupt):

@@ -14,9 +14,9 @@ import scipy.io
 
 import fcnseg
 from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.io.conventions import CONTEXT_LABELS
 from fcnseg.labels import voc_color
 from fcnseg.scoring.confusion import confusion
-from fcnseg.scoring.conventions import CONTEXT_LABELS
 from fcnseg.scoring.measures import FIGURES, Tally
 from fcnseg.scoring.writing import score_json
 from tests.scoring.maps import data_set, random_maps, save

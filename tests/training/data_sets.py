@@ -13,8 +13,8 @@ import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
+from fcnseg.io.conventions import CONTEXT_LABELS
 from fcnseg.labels import voc_color
-from fcnseg.scoring.conventions import CONTEXT_LABELS
 
 SIZE = (12, 17)
 """Height and width, px: no two axes alike."""

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from fcnseg.recipes import HeadRecipe, Recipe, load_recipe
+from fcnseg.training.initial_weights import Start
 from fcnseg.training.loop import Machine
-from fcnseg.training.regimes import Regime, find_regime
+from fcnseg.training.presets import Regime, find_regime
 from fcnseg.training.samples import Sample
 from fcnseg.training.stages import Plan
-from fcnseg.training.starts import Start
 from tests.conftest import make_tiny
 
 CPU = Machine(torch.device("cpu"), most=2)

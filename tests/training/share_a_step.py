@@ -10,9 +10,9 @@ import torch
 
 from fcnseg.models import network_spec
 from fcnseg.recipes import load_recipe
+from fcnseg.training.distributed import joined
 from fcnseg.training.loop import Trainer
-from fcnseg.training.processes import joined
-from fcnseg.training.surgery import learn_deconvolutions, new_network
+from fcnseg.training.weight_surgery import learn_deconvolutions, new_network
 from tests.training.memory import CPU, blocks, regime
 from tests.training.test_steps import without_dropout
 

@@ -24,7 +24,7 @@ from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import find_recipe
 from fcnseg.training.datasets import KINDS, check_apart, open_samples, own_labels
 from fcnseg.training.datasets.splits import HELD_OUT, held_out
-from fcnseg.training.planning import with_labels
+from fcnseg.training.train import with_labels
 from tests.training.data_sets import (
     CATEGORIES,
     COPIES,
@@ -596,7 +596,7 @@ def test_classes_of_a_text_file(tmp_path: Path) -> None:
 
 
 def test_classes_as_a_run_writes_them(tmp_path: Path) -> None:
-    from fcnseg.stream.sinks import write_legend
+    from fcnseg.running.sinks import write_legend
     from fcnseg.types import EngineInfo
 
     info = EngineInfo("torch", "cpu", "fp32", "m", "", {"labels": STREET.heads[0].labels}, ("color",), {})

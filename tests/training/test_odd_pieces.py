@@ -18,8 +18,8 @@ from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.training.datasets import open_samples, own_labels
 from fcnseg.training.joint import Joint
-from fcnseg.training.planning import with_labels
 from fcnseg.training.samples import Samples
+from fcnseg.training.train import with_labels
 from tests.training.data_sets import (
     CATEGORIES,
     SIZE,

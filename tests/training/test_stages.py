@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from fcnseg.errors import SettingsError, TrainingError, WeightsMismatchError
-from fcnseg.files import PART
+from fcnseg.io.atomic import PART
 from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import load_recipe
-from fcnseg.training.regimes import REGIMES, changed, find_regime
+from fcnseg.training.initial_weights import Start, find_start
+from fcnseg.training.presets import REGIMES, changed, find_regime
 from fcnseg.training.stages import Plan, Trained, TrainHooks, carry_out
-from fcnseg.training.starts import Start, find_start
-from fcnseg.training.surgery import at_stride, begin, expanded, late_fusion, new_network, refined, with_depth
+from fcnseg.training.weight_surgery import at_stride, begin, expanded, late_fusion, new_network, refined, with_depth
 from fcnseg.weights.loading import load_whole_network
 from tests.training.memory import CPU, blocks, plan, regime, tiny_recipe, with_classes
 

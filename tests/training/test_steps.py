@@ -17,12 +17,12 @@ from fcnseg.errors import TrainingError
 from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe, find_recipe
+from fcnseg.training.augmentation import Views
 from fcnseg.training.batches import Visits, together
+from fcnseg.training.distributed import Processes
 from fcnseg.training.loop import Trainer
 from fcnseg.training.losses import counted, jaccard_loss, pixel_loss
-from fcnseg.training.processes import Processes
-from fcnseg.training.surgery import learn_deconvolutions, new_network
-from fcnseg.training.views import Views
+from fcnseg.training.weight_surgery import learn_deconvolutions, new_network
 from tests.training.memory import CPU, InMemory, blocks, regime, tiny_recipe
 
 SIZES = [(24, 40), (24, 40), (33, 17), (24, 40), (9, 11), (16, 16)]

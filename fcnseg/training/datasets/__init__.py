@@ -11,11 +11,11 @@ from fcnseg.errors import SettingsError, SourceError
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.classes import Classes, described_classes
-from fcnseg.training.datasets.context import is_context, open_context
 from fcnseg.training.datasets.hdf5 import is_hdf5, open_hdf5
 from fcnseg.training.datasets.images import LabelledImages
 from fcnseg.training.datasets.nyud import is_nyud, open_nyud
 from fcnseg.training.datasets.pairs import is_camvid, is_pairs, open_camvid, open_pairs
+from fcnseg.training.datasets.pascal_context import is_context, open_context
 from fcnseg.training.datasets.siftflow import is_siftflow, open_siftflow
 from fcnseg.training.datasets.splits import check_apart
 from fcnseg.training.datasets.voc import is_sbd, is_voc, open_sbd, open_voc

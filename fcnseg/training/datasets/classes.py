@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import SettingsError
+from fcnseg.io.names import is_hdf5_name
 from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.scoring.labelling import find_labelling
-from fcnseg.stream.names import is_hdf5_name
 
 VOID_NAMES = ("void", "ignore")
 

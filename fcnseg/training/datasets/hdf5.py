@@ -23,9 +23,9 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
+from fcnseg.io.hdf5_images import BROKEN, Hdf5
+from fcnseg.io.label_maps import VOLUMES, Place, places_in_volume
 from fcnseg.recipes import Recipe
-from fcnseg.scoring.reading import VOLUMES, Place, places_in_volume
-from fcnseg.stream.hdf5 import BROKEN, Hdf5
 from fcnseg.training.datasets.classes import Classes, classes_of
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth
 from fcnseg.training.datasets.splits import held_out

@@ -11,13 +11,13 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.io import hdf5_images as hdf5
+from fcnseg.io.conventions import counted_from_one
+from fcnseg.io.images import MAX_PIXELS, READERS, OnSize
+from fcnseg.io.label_maps import Place
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.scoring.conventions import counted_from_one
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes
-from fcnseg.scoring.reading import Place
-from fcnseg.stream import hdf5
-from fcnseg.stream.decoding import MAX_PIXELS, READERS, OnSize
 from fcnseg.training.datasets.label_maps import (
     Size,
     check_masks,

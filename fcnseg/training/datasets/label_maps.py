@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from fcnseg.errors import LabelsError
-from fcnseg.scoring.conventions import VARIABLES
+from fcnseg.io.conventions import VARIABLES
+from fcnseg.io.label_maps import IMAGES, LOSSY, Place, read_map
 from fcnseg.scoring.counting import read_place
 from fcnseg.scoring.meaning import FOREIGN, Meaning
-from fcnseg.scoring.reading import IMAGES, LOSSY, Place, read_map
 from fcnseg.types import Labels
 
 ORIENTATION = 0x0112

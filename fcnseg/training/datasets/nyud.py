@@ -18,10 +18,10 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
+from fcnseg.io.label_maps import Place
+from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes
-from fcnseg.scoring.pairing import read_list
-from fcnseg.scoring.reading import Place
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_head
 from fcnseg.training.datasets.splits import check_disjoint
 from fcnseg.training.samples import Sample

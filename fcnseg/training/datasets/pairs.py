@@ -18,11 +18,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fcnseg.errors import ImageError, SourceError
+from fcnseg.io.folders import CompanionFolder, Folder
+from fcnseg.io.label_maps import Place
+from fcnseg.io.names import stem_of
+from fcnseg.io.pairing import find_maps, read_list
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.scoring.pairing import find_maps, read_list
-from fcnseg.scoring.reading import Place
-from fcnseg.stream.folders import CompanionFolder, Folder
-from fcnseg.stream.names import stem_of
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
 from fcnseg.training.datasets.splits import check_apart, check_disjoint, held_out
 from fcnseg.types import Failure, Reference

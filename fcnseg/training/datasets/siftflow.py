@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
+from fcnseg.io.conventions import CONVENTIONS
+from fcnseg.io.label_maps import Place
+from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
-from fcnseg.scoring.conventions import CONVENTIONS
-from fcnseg.scoring.pairing import read_list
-from fcnseg.scoring.reading import Place
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
 from fcnseg.training.datasets.splits import check_disjoint
 

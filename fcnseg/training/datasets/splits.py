@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fcnseg.errors import SourceError
-from fcnseg.files import checksum
+from fcnseg.io.atomic import checksum
 from fcnseg.training.datasets.images import LabelledImages
 from fcnseg.training.samples import Samples
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fcnseg.errors import SourceError
+from fcnseg.io.label_maps import Place
+from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
-from fcnseg.scoring.pairing import read_list
-from fcnseg.scoring.reading import Place
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
 
 YEARS = ("VOC2011", "VOC2012")

@@ -1,0 +1,1 @@
+"""The libraries that execute a network: PyTorch, OpenVINO, TensorRT."""

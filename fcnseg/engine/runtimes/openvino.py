@@ -1,0 +1,253 @@
+"""OpenVINO on CPUs: compiling the graph to a file, and running such a file.
+
+Precisions are always stated and read back: OpenVINO takes bfloat16 wherever the processor has it unless told
+otherwise, when it compiles and again when it loads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, output_names, too_large
+from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError
+from fcnseg.recipes import Recipe
+from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
+
+PRECISIONS = ("fp32", "bf16", "int8")
+TRUNK = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
+"""The types that most convolutions of an engine of each precision compute in."""
+
+LATENCY = {"PERFORMANCE_HINT": "LATENCY"}  # two streams were not faster than one (ENGINES, two cores)
+
+
+def _library() -> Any:
+    """The openvino module. Raises EngineError if it is not installed or does not load."""
+    try:
+        with _signals_held():
+            import openvino
+    except ImportError as error:
+        raise EngineError(f"openvino cannot be loaded ({error}); `pip install openvino` installs it") from error
+    return openvino
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and its kin wait for the end of the block: inside the module's C++ initialisation they would pass for an
+    ImportError. Blocking them would not do, as other threads (of the numeric libraries) take them then."""
+    held: list[int] = []
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread() and "openvino" not in sys.modules:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                before[number] = handler
+                signal.signal(number, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in held[:1]:
+            signal.raise_signal(first)
+
+
+@cache
+def _core() -> Any:
+    """One Core serves the whole process: it holds the plugin."""
+    return _library().Core()
+
+
+def processor_has(precision: str) -> bool:
+    """Whether this processor computes in that precision ("fp32", "bf16", "int8") natively."""
+    return precision.upper() in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _hint(precision: str) -> Any:
+    """The arithmetic of all that is not quantised: int8 engines leave the rest in float32."""
+    types = _library().Type
+    return types.bf16 if precision == "bf16" else types.f32
+
+
+# ---------------------------------------------------------------------- building
+
+
+def compile_graph(
+    onnx_file: Path,
+    engines: Mapping[Path, Iterable[str]],
+    precision: str,
+    calibration: Sequence[Mapping[str, Pixels]] = (),
+) -> None:
+    """Compile an exported graph for this processor and write it: `engines` maps each file to its outputs.
+
+    int8 quantises the trunk's convolutions by what `calibration` (inputs N x H x W x C by modality) shows;
+    preprocessing, scores and upsampling stay float32. Raises EngineError with OpenVINO's reason, or if what was
+    compiled is not what was asked for.
+    """
+    if precision not in PRECISIONS:
+        raise SettingsError(f"precision {precision!r} is unknown to OpenVINO; use {', '.join(PRECISIONS)}")
+    if precision == "bf16" and not processor_has("bf16"):
+        raise EngineError("this processor has no bfloat16 arithmetic; use --precision fp32 or int8")
+    with _translated(f"OpenVINO cannot compile {onnx_file.name}"):
+        model = _core().read_model(onnx_file)
+        if precision == "int8":
+            model = _quantize(model, calibration)
+        for file, outputs in engines.items():
+            kept = model.clone()
+            for port in kept.outputs:
+                if not port.get_names() & set(outputs):
+                    kept.remove_result(port.get_node())
+            compiled = _core().compile_model(kept, "CPU", {**LATENCY, "INFERENCE_PRECISION_HINT": _hint(precision)})
+            _check_precision(compiled, precision)
+            with file.open("wb") as stream:
+                stream.write(compiled.export_model().getbuffer())
+
+
+def _quantize(model: Any, calibration: Sequence[Mapping[str, Pixels]]) -> Any:
+    """Post-training quantisation of the trunk by NNCF."""
+    if not calibration:
+        raise SettingsError("int8 needs images to calibrate on; name a folder of typical ones with --calibrate DIR")
+    os.environ.setdefault("NNCF_CI", "1")  # its word for: no telemetry
+    try:
+        with _output_hidden():
+            import nncf
+    except ImportError as error:
+        raise EngineError(f"int8 needs nncf ({error}); `pip install 'fcnseg[int8]'` installs it") from error
+    ignored = [op.get_friendly_name() for op in model.get_ops() if not _is_trunk_convolution(op)]
+    with _output_hidden():
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(calibration)),
+            subset_size=len(calibration),
+            preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric: zero padding stays zero
+            ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
+        )
+
+
+def _is_trunk_convolution(op: Any) -> bool:
+    if op.get_type_name() not in ("Convolution", "GroupConvolution"):
+        return False
+    node = op.input_value(1).get_node()
+    while node.get_type_name() != "Constant":
+        node = node.input_value(0).get_node()
+    return not node.get_friendly_name().removeprefix("network.").startswith("score_")
+
+
+@contextlib.contextmanager
+def _output_hidden() -> Iterator[None]:
+    """NNCF draws its progress on standard output, which is for results: send it nowhere."""
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+def _check_precision(compiled: Any, precision: str) -> None:
+    """Read back what was compiled. Raises EngineError if it is not the precision that was asked for."""
+    hint = compiled.get_property("INFERENCE_PRECISION_HINT")
+    types = [
+        op.get_rt_info()["runtimePrecision"].astype(str)
+        for op in compiled.get_runtime_model().get_ops()
+        if op.get_rt_info()["layerType"].astype(str) == "Convolution"
+    ]
+    right = sum(t in TRUNK[precision] for t in types)
+    if hint != _hint(precision) or 2 * right <= len(types):
+        raise EngineError(
+            f"OpenVINO compiled {precision} as {hint.to_string()} with {right} of {len(types)} convolutions in "
+            f"{' or '.join(sorted(TRUNK[precision]))}; use --precision fp32"
+        )
+
+
+# ---------------------------------------------------------------------- running
+
+
+class OpenVINOEngine(Closing):
+    """A compiled file on this processor; see `types.Engine`.
+
+    `info` is what the file's sidecar says of it; the caller has checked the file. Images of a batch run one at a
+    time: kernels differ by batch size, and labels must not depend on company. Several threads may call `infer`; they
+    take turns.
+    """
+
+    def __init__(self, recipe: Recipe, file: Path, info: EngineInfo, *, probabilities: bool = False) -> None:
+        self.recipe, self.file, self.info = recipe, file, info
+        self.probabilities = probabilities
+        self._request: Any = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        library = _library()
+        with _translated(f"OpenVINO cannot load {self.file}"):
+            # mapped privately and not copied: the weights stay in the page cache
+            self._blob = library.Tensor(np.memmap(self.file, dtype=np.uint8, mode="c"), shared_memory=True)
+            settings = {**LATENCY, "INFERENCE_PRECISION_HINT": _hint(self.info.precision)}
+            compiled = _core().import_model(self._blob, "CPU", settings)
+            self._request = compiled.create_infer_request()
+        _check_precision(compiled, self.info.precision)
+        self._outputs = {name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()}
+        return self
+
+    def close(self) -> None:
+        """Release the model."""
+        self._request = self._blob = None
+
+    def infer(
+        self, inputs: Mapping[str, Pixels], probabilities: bool = False
+    ) -> tuple[dict[str, Labels], dict[str, Probabilities] | None]:
+        """Labels N x H x W of each head and, if asked, float32 probabilities N x K x H x W. See `types.Engine`."""
+        if self._request is None:
+            raise EngineError("the engine is closed; use it inside its `with` block")
+        if probabilities and not self.probabilities:
+            raise EngineError("this engine gives labels alone; open one with probabilities")
+        rows = check_inputs(self.recipe, inputs)
+        names = output_names(self.recipe, probabilities)
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        with self._lock:
+            for row in range(rows):
+                self._infer_one({m: pixels[row : row + 1] for m, pixels in inputs.items()}, found)
+        stacked = {name: np.concatenate(parts) for name, parts in found.items()}
+        heads = [head.name for head in self.recipe.heads]
+        labels = {head: stacked[head] for head in heads}
+        if not probabilities:
+            return labels, None
+        return labels, dict(zip(heads, (stacked[name] for name in names[len(heads) :]), strict=True))
+
+    def _infer_one(self, inputs: dict[str, Pixels], found: dict[str, list[Any]]) -> None:
+        height, width = next(iter(inputs.values())).shape[1:3]
+        check_memory(self.recipe, height, width, 2 if self.info.precision == "bf16" else 4)
+        try:
+            self._request.infer({m: np.ascontiguousarray(pixels) for m, pixels in inputs.items()})
+        except RuntimeError as error:
+            if "alloc" in str(error):  # "Failed to allocate", "std::bad_alloc"
+                raise TooLargeError(too_large(height, width)) from error
+            raise ImageError(f"OpenVINO cannot run {width} x {height} pixels: {_reason(error)}", "predict") from error
+        for name, parts in found.items():
+            parts.append(self._request.get_output_tensor(self._outputs[name]).data.copy())  # overwritten by the next
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """OpenVINO raises RuntimeError for everything: one line of ours with its reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EngineError(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line that says something: the first ones name OpenVINO's source files."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception from")]
+    return said[-1] if said else str(error)

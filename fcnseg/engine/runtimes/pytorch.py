@@ -1,0 +1,123 @@
+"""The PyTorch engine: the reference, on any device torch knows."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import fcnseg
+from fcnseg.engine.graph import LabelGraph, labels_of
+from fcnseg.engine.precision import HALVES, half
+from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, engine_info, too_large
+from fcnseg.errors import EngineError, SettingsError, TooLargeError
+from fcnseg.recipes import Recipe
+from fcnseg.types import Labels, Pixels, Probabilities
+from fcnseg.weights.loading import load_whole_network
+
+
+class TorchEngine(Closing):
+    """A recipe's network on a torch device.
+
+    `precision` is that of the trunk; scores, sums, deconvolutions and the softmax are always float32. Images of a
+    batch run one at a time: libraries choose other kernels for other batch sizes, and the last bits of a score (so
+    now and then a label) would depend on the image's company.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        weights: Path | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        choice: str = "as asked",
+    ) -> None:
+        if precision not in HALVES:
+            raise SettingsError(f"precision {precision!r} is unknown to the torch backend; use {', '.join(HALVES)}")
+        self.recipe, self.weights, self.precision, self.choice = recipe, weights, precision, choice
+        self.device = find_device(device)
+        if precision == "fp16" and self.device.type == "cpu":
+            raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
+        self._graph: LabelGraph | None = None
+
+    def __enter__(self) -> Self:
+        loaded = load_whole_network(self.recipe, self.weights)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
+        try:
+            network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
+            half(network, self.precision)
+            self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
+        except RuntimeError as error:
+            reason = " ".join(str(error).partition("\n")[0].split())
+            raise EngineError(
+                f"torch cannot put {self.recipe.name} on {self.device}: {reason}; free its memory or use --device cpu"
+            ) from error
+        self.info = engine_info(
+            self.recipe,
+            backend="torch",
+            device=str(self.device),
+            precision=self.precision,
+            weights_sha256=loaded.weights_sha256,
+            versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
+            choice=self.choice,
+        )
+        return self
+
+    def close(self) -> None:
+        """Release the network."""
+        self._graph = None
+
+    def infer(
+        self, inputs: Mapping[str, Pixels], probabilities: bool = False
+    ) -> tuple[dict[str, Labels], dict[str, Probabilities] | None]:
+        """Labels N x H x W of each head and, if asked, float32 probabilities N x K x H x W. See `types.Engine`."""
+        rows = check_inputs(self.recipe, inputs)
+        if self.device.type == "cpu":
+            height, width = next(iter(inputs.values())).shape[1:3]
+            check_memory(self.recipe, height, width, HALVES[self.precision].itemsize)
+        images = [torch.from_numpy(np.require(inputs[m], requirements=("C", "W"))) for m in self.recipe.modalities]
+        results = [self._infer_one([image[i : i + 1] for image in images], probabilities) for i in range(rows)]
+        names = [head.name for head in self.recipe.heads]
+        labels = {name: np.stack([r[0][h] for r in results]) for h, name in enumerate(names)}
+        if not probabilities:
+            return labels, None
+        return labels, {name: np.stack([r[1][h] for r in results]) for h, name in enumerate(names)}
+
+    @torch.inference_mode()
+    def _infer_one(self, images: list[Tensor], probabilities: bool) -> tuple[list[Labels], list[Probabilities]]:
+        if self._graph is None:
+            raise EngineError("the engine is closed; use it inside its `with` block")
+        try:
+            scores = self._graph.scores(*(image.to(self.device) for image in images))
+            labels = [labels_of(s)[0].cpu().numpy() for s in scores]
+            found = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise TooLargeError(too_large(*images[0].shape[1:3])) from error
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):
+                raise
+            raise TooLargeError(too_large(*images[0].shape[1:3])) from error
+        return labels, found
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, else MPS, else the CPU. Raises EngineError if it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EngineError(f"device {name}: torch finds {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise EngineError("device mps: torch finds none here; use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise SettingsError(f"device {name!r} is not supported; use auto, cpu, cuda, cuda:N or mps")
+    return device

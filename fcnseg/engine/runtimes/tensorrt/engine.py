@@ -1,0 +1,261 @@
+"""Running a TensorRT plan: `TensorRTEngine`, on a stream of its own, with two batches in flight."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcnseg.engine.runtimes.common import Closing, check_inputs, output_names, too_large
+from fcnseg.engine.runtimes.pytorch import find_device
+from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
+from fcnseg.engine.runtimes.tensorrt.plan import Library, load_library
+from fcnseg.engine.runtimes.tensorrt.session import Session
+from fcnseg.errors import EngineError, ImageError, TooLargeError
+from fcnseg.recipes import Recipe
+from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
+
+SLOTS = 2
+"""Batches in flight: one computes while the next is staged and the last is read."""
+
+ALIGNMENT_BYTES = 256
+"""What TensorRT asks of every tensor's address (IExecutionContext::setTensorAddress)."""
+
+NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32}
+"""What inputs may be made of."""
+
+Found = tuple[dict[str, Labels], dict[str, Probabilities] | None]
+
+
+class TensorRTEngine(Closing):
+    """A plan file on a CUDA device; see `types.Engine`.
+
+    `info` is what the file's record says of it (`backend` names the library, "tensorrt" or "tensorrt-rtx"); the
+    caller has checked the file, `probabilities` says whether it gives them. `device` is "cuda" or "cuda:N". Batches
+    larger than the plan's run in parts. Several threads may call `infer`; they take turns.
+    """
+
+    def __init__(
+        self, recipe: Recipe, file: Path, info: EngineInfo, *, probabilities: bool = False, device: str = "cuda"
+    ) -> None:
+        self.recipe, self.file, self.info = recipe, file, info
+        self.probabilities, self.device = probabilities, device
+        self._session: Session | None = None
+        self._lock = threading.RLock()
+        self._busy = False
+
+    def __enter__(self) -> Self:
+        self._library = load_library(self.info.backend)
+        device = find_device(self.device)
+        try:
+            plan = self.file.read_bytes()
+        except OSError as error:
+            raise EngineError(f"{self.file} cannot be read: {error.strerror}; build it again") from error
+        if device.type != "cuda":
+            raise EngineError(f"{self._library.title} runs on CUDA devices, not on {device}; use --backend torch")
+        with _translated(self._library):
+            self._stream = CudaStream(device)
+        with self._stream.current(), _translated(self._library):
+            self._session = Session(self._library, plan, self.recipe, self.probabilities, self._stream.handle)
+        self._slots = [_Slot(self._stream) for _ in range(SLOTS)]
+        profiles = [profile.largest for profile in self._session.profiles]
+        _, height, width = max(profiles, key=lambda largest: largest[1] * largest[2])
+        self.info = replace(self.info, largest=(height, width), max_batch=max(rows for rows, *_ in profiles))
+        return self
+
+    def close(self) -> None:
+        """Wait for what is in flight and release everything."""
+        with self._lock:
+            if self._session is not None:
+                with suppress(RuntimeError):  # a device that failed has nothing to wait for
+                    self._stream.synchronize()
+                self._session.close()
+                self._session = None
+                self._slots = []
+
+    # ------------------------------------------------------------------ arrays
+
+    def infer(self, inputs: Mapping[str, Pixels], probabilities: bool = False) -> Found:
+        """Labels N x H x W of each head and, if asked, probabilities N x K x H x W (float32, or float16 if the plan
+        gives those). See `types.Engine`; ImageError, with the ranges, for a size the plan was not built for."""
+        session = self._open_session(probabilities)
+        rows = check_inputs(self.recipe, inputs)
+        most = session.profile_for(*next(iter(inputs.values())).shape[1:3]).largest[0]
+        parts = ({m: pixels[i : i + most] for m, pixels in inputs.items()} for i in range(0, max(1, rows), most))
+        found = list(self.infer_many(parts, probabilities))
+        labels = {head: np.concatenate([f[0][head] for f in found]) for head in found[0][0]}
+        if not probabilities:
+            return labels, None
+        return labels, {head: np.concatenate([f[1][head] for f in found if f[1]]) for head in labels}
+
+    def infer_many(self, batches: Iterable[Mapping[str, Pixels]], probabilities: bool = False) -> Iterator[Found]:
+        """What `infer` gives of each batch, in order, while the next is taken and computed.
+
+        A batch may be no larger than the plan's. The engine is busy until the iterator ends or is closed: other
+        threads wait for that, and this one may not call it in between (EngineError).
+        """
+        session = self._open_session(probabilities)
+        with self._lock:
+            if self._busy:
+                raise EngineError("the engine is busy with infer_many; take all its results first")
+            self._busy = True
+            pending: deque[_Slot] = deque()
+            free = deque(self._slots)
+            try:
+                for inputs in batches:
+                    if not free:
+                        free.append(pending[0])
+                        yield self._collect(pending.popleft(), probabilities)
+                    pending.append(free.popleft())
+                    self._submit(session, pending[-1], inputs, probabilities)
+                while pending:
+                    yield self._collect(pending.popleft(), probabilities)
+            except BaseException:
+                with suppress(RuntimeError):  # the buffers must be idle before they are used again
+                    self._stream.synchronize()
+                raise
+            finally:
+                self._busy = False
+
+    def _open_session(self, probabilities: bool) -> Session:
+        if self._session is None:
+            raise EngineError("the engine is closed; use it inside its `with` block")
+        if probabilities and not self.probabilities:
+            raise EngineError("this engine gives labels alone; open one with probabilities")
+        return self._session
+
+    def _submit(self, session: Session, slot: _Slot, inputs: Mapping[str, Pixels], probabilities: bool) -> None:
+        """Enqueue a batch: to the device, through the network, back into the slot's pinned memory."""
+        check_inputs(self.recipe, inputs)
+        wanted = output_names(self.recipe, probabilities)
+        shapes = {modality: inputs[modality].shape for modality in self.recipe.modalities}
+        with self._stream.current(), _translated(self._library, shapes):
+            outputs = self._shape(session, shapes)
+            tensors = {}
+            for name, shape in {**shapes, **outputs}.items():
+                tensors[name] = slot.device(name, shape, session.types[name])
+            for modality, shape in shapes.items():
+                staged = slot.pinned(modality, shape, session.types[modality])
+                np.copyto(staged.numpy(), inputs[modality])
+                self._stream.copy(tensors[modality], staged)
+            session.run({name: tensor.data_ptr() for name, tensor in tensors.items()})
+            slot.results = {name: slot.pinned(name, outputs[name], session.types[name]) for name in wanted}
+            for name, result in slot.results.items():
+                self._stream.copy(result, tensors[name])
+            slot.done = self._stream.mark()
+
+    def _shape(self, session: Session, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """The outputs' shapes for inputs of these; ImageError if no profile takes them."""
+        rows, height, width = next(iter(shapes.values()))[:3]
+        profile = session.profile_for(height, width)
+        low, high = profile.smallest[0], profile.largest[0]
+        if not low <= rows <= high:
+            told = f"a batch of {rows} is outside this engine's ({low} to {high} images)"
+            raise TooLargeError(told) if rows > high else ImageError(told, "predict")
+        return session.shape(profile, shapes)
+
+    def _collect(self, slot: _Slot, probabilities: bool) -> Found:
+        """Wait for a slot's results and copy them out: its memory is used again."""
+        with _translated(self._library):
+            slot.done.synchronize()
+        arrays = {name: result.numpy().copy() for name, result in slot.results.items()}
+        return self._by_head(arrays, probabilities, lambda labels: labels.astype(np.uint16, copy=False))
+
+    def _by_head(self, arrays: dict[str, Any], probabilities: bool, narrow: Any) -> tuple[dict[str, Any], Any]:
+        """Outputs by name as labels and probabilities by head; `narrow` takes labels of more than 256 classes."""
+        heads = [head.name for head in self.recipe.heads]
+        labels = {
+            h.name: arrays[h.name] if h.labels.classes <= 256 else narrow(arrays[h.name]) for h in self.recipe.heads
+        }
+        if not probabilities:
+            return labels, None
+        names = output_names(self.recipe, True)[len(heads) :]
+        return labels, {head: arrays[name] for head, name in zip(heads, names, strict=True)}
+
+    # ------------------------------------------------------------------ tensors
+
+    def infer_tensors(
+        self, inputs: Mapping[str, Tensor], probabilities: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+        """`infer` without copies: of contiguous tensors N x H x W x C on the engine's device, giving new ones there.
+
+        Runs after all that the caller's current stream holds now and before what it is given later; returns without
+        waiting. Labels are uint8, or int32 for more than 256 classes. A batch may be no larger than the plan's.
+        """
+        session = self._open_session(probabilities)
+        self._check_tensors(inputs)
+        shapes = {modality: tuple(inputs[modality].shape) for modality in self.recipe.modalities}
+        with self._lock, self._stream.current(), _translated(self._library, shapes):
+            outputs = {
+                name: torch.empty(shape, dtype=session.types[name], device=self._stream.device)
+                for name, shape in self._shape(session, shapes).items()
+            }
+            tensors = {**inputs, **outputs}
+            with self._stream.between(tensors.values()):
+                session.run({name: tensor.data_ptr() for name, tensor in tensors.items()})
+        return self._by_head(outputs, probabilities, lambda labels: labels)
+
+    def _check_tensors(self, inputs: Mapping[str, Tensor]) -> None:
+        """What `check_inputs` asks of arrays, and that the library can read them where they are."""
+        for modality, tensor in inputs.items():
+            placed = tensor.device == self._stream.device and tensor.data_ptr() % ALIGNMENT_BYTES == 0
+            if tensor.dtype not in NUMPY or not tensor.is_contiguous() or not placed:
+                raise ImageError(
+                    f"{modality} is {tensor.dtype} on {tensor.device}; give a contiguous uint8 or float32 tensor on "
+                    f"{self._stream.device} that begins at a multiple of {ALIGNMENT_BYTES} bytes (clone a slice)",
+                    "predict",
+                )
+        stand_ins = {m: np.broadcast_to(np.zeros(1, NUMPY[t.dtype]), t.shape) for m, t in inputs.items()}
+        check_inputs(self.recipe, stand_ins)
+
+
+class _Slot:
+    """The memory of one batch in flight, grown to the largest seen; `done` is the event after its results."""
+
+    def __init__(self, stream: CudaStream) -> None:
+        self.results: dict[str, Tensor] = {}
+        self.done: Any = None
+        self._stream = stream
+        self._device: dict[str, Tensor] = {}
+        self._pinned: dict[str, Tensor] = {}
+
+    def device(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Device memory for a tensor of the network."""
+        return _view(self._device, self._stream.allocate, name, shape, dtype)
+
+    def pinned(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Page-locked memory for a tensor of the network."""
+        return _view(self._pinned, self._stream.pin, name, shape, dtype)
+
+
+def _view(
+    held: dict[str, Tensor], allocate: Callable[[int], Tensor], name: str, shape: Sequence[int], dtype: torch.dtype
+) -> Tensor:
+    size_bytes = prod(shape) * dtype.itemsize
+    if name not in held or held[name].numel() < size_bytes:
+        held.pop(name, None)  # first give back the smaller one
+        held[name] = allocate(size_bytes)
+    return held[name][:size_bytes].view(dtype).view(*shape)
+
+
+@contextmanager
+def _translated(library: Library, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Iterator[None]:
+    """CUDA errors from torch as ours; `shapes` are those of the images it happens with."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if shapes is None:
+            raise EngineError(f"{library.title} needs more GPU memory than is free; use --backend torch") from error
+        raise TooLargeError(too_large(*next(iter(shapes.values()))[1:3])) from error
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise EngineError(f"{library.title} failed on the GPU: {reason}; try --backend torch") from error

@@ -1,0 +1,142 @@
+"""One TensorRT execution context: what its plan takes and gives, its profiles, and running it. Every status checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.tensorrt.plan import Library
+from fcnseg.errors import EngineError, ImageError, TooLargeError
+from fcnseg.recipes import MODALITIES, Recipe
+
+TYPES = {"UINT8": torch.uint8, "INT32": torch.int32, "FLOAT": torch.float32, "HALF": torch.float16}
+"""The tensor types of fcnseg's plans, by TensorRT's names."""
+
+Size = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One optimisation profile: the range of (N, H, W) that the plan was built for."""
+
+    index: int
+    smallest: tuple[int, int, int]
+    largest: tuple[int, int, int]
+
+    def takes(self, height: int, width: int) -> bool:
+        """Whether images of that size, px, are in its range."""
+        low, high = self.smallest, self.largest
+        return low[1] <= height <= high[1] and low[2] <= width <= high[2]
+
+    def __str__(self) -> str:
+        (_, low_height, low_width), (_, high_height, high_width) = self.smallest, self.largest
+        return f"{low_width} x {low_height} to {high_width} x {high_height}"
+
+
+class Session:
+    """A plan, deserialised, and one context for it, used from one thread at a time and on one stream.
+
+    Raises EngineError if the library refuses the plan or it is not one of this recipe's.
+    """
+
+    def __init__(self, library: Library, plan: bytes, recipe: Recipe, probabilities: bool, stream_handle: int) -> None:
+        self.library, self._stream_handle = library, stream_handle
+        library.errors.clear()
+        self._runtime = library.module.Runtime(library.logger)  # host code in plans stays forbidden, its default
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise EngineError(
+                f"{library.title} does not load the engine: {library.reason()}; "
+                "build it again with `fcnseg build-engine --force`"
+            )
+        self.types = self._check_tensors(recipe, probabilities)
+        self.profiles = [self._profile(i, recipe) for i in range(self._engine.num_optimization_profiles)]
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                f"{library.title} cannot start the engine: {library.reason()}; free GPU memory, or build it for "
+                "smaller sizes or batches"
+            )
+
+    def close(self) -> None:
+        """Release the context, then the engine, then the runtime: each needs the next."""
+        self._context = None
+        self._engine = None
+        self._runtime = None
+
+    def profile_for(self, height: int, width: int) -> Profile:
+        """The profile with the least room that takes such images. Raises TooLargeError, with the
+        ranges, if none is that large, ImageError if it is too small."""
+        fitting = [profile for profile in self.profiles if profile.takes(height, width)]
+        if not fitting:
+            told = (
+                f"{width} x {height} pixels are outside what this engine was built for "
+                f"({', or '.join(map(str, self.profiles))}); build one with --min-shape and --max-shape"
+            )
+            if any(height <= profile.largest[1] and width <= profile.largest[2] for profile in self.profiles):
+                raise ImageError(told, "predict")
+            raise TooLargeError(told)
+        return min(fitting, key=lambda profile: profile.largest[1] * profile.largest[2])
+
+    def shape(self, profile: Profile, inputs: Mapping[str, Size]) -> dict[str, Size]:
+        """Choose the profile and the inputs' shapes; returns the shapes of all outputs."""
+        context = self._context
+        if context is None:
+            raise EngineError("the engine is closed; use it inside its `with` block")
+        self.library.errors.clear()
+        if context.active_optimization_profile != profile.index:
+            chosen = context.set_optimization_profile_async(profile.index, self._stream_handle)
+            self._check(chosen, f"profile {profile.index}")
+        for name, shape in inputs.items():
+            self._check(context.set_input_shape(name, shape), f"{name} of shape {shape}")
+        try:
+            missing = context.infer_shapes()
+        except RuntimeError as error:
+            raise EngineError(f"{self.library.title} cannot infer shapes from {dict(inputs)}: {error}") from error
+        self._check(not missing, f"to go without {', '.join(missing)}")
+        shapes = {name: tuple(context.get_tensor_shape(name)) for name in self.types if name not in inputs}
+        self._check(min(min(shape) for shape in shapes.values()) >= 0, f"to say how large its outputs are ({shapes})")
+        return shapes
+
+    def run(self, addresses: Mapping[str, int]) -> None:
+        """Enqueue the network on the stream, reading and writing at these device addresses of all tensors."""
+        for name, address in addresses.items():
+            self._check(self._context.set_tensor_address(name, address), f"the memory of {name}")
+        self._check(self._context.execute_async_v3(self._stream_handle), "to run")
+
+    def _check(self, status: bool, what: str) -> None:
+        if not status:
+            raise EngineError(
+                f"{self.library.title} refused {what}: {self.library.reason()}; build the engine again, or try "
+                "--backend torch"
+            )
+
+    def _check_tensors(self, recipe: Recipe, probabilities: bool) -> dict[str, torch.dtype]:
+        """The type of every input and output, which are those of the recipe."""
+        engine = self._engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        types = {name: engine.get_tensor_dtype(name).name for name in names}
+        inputs = {name for name in names if engine.get_tensor_mode(name).name == "INPUT"}
+        wanted = {modality: "FLOAT" if modality == "depth" else "UINT8" for modality in recipe.modalities}
+        outputs = set(output_names(recipe, probabilities))
+        fits = {name: types[name] for name in inputs} == wanted and set(names) - inputs == outputs
+        if not fits or not set(types.values()) <= set(TYPES):
+            raise EngineError(
+                f"this engine's tensors are {', '.join(f'{n} {t}' for n, t in types.items())}, not those of "
+                f"{recipe.name} ({', '.join([*wanted, *sorted(outputs)])}); build it again with `fcnseg build-engine`"
+            )
+        for modality in recipe.modalities:
+            channels = self._engine.get_tensor_shape(modality)[3]
+            if channels != MODALITIES[modality]:
+                raise EngineError(f"this engine takes {modality} of {channels} channels; build it again")
+        return {name: TYPES[kind] for name, kind in types.items()}
+
+    def _profile(self, index: int, recipe: Recipe) -> Profile:
+        """The range that every modality shares."""
+        ranges = [self._engine.get_tensor_profile_shape(modality, index) for modality in recipe.modalities]
+        smallest, _, largest = ([tuple(shape)[:3] for shape in shapes] for shapes in zip(*ranges, strict=True))
+        low, high = smallest[0], largest[0]
+        return Profile(index, (low[0], low[1], low[2]), (high[0], high[1], high[2]))

@@ -1,0 +1,84 @@
+"""Which runtime and which precisions to use here, and why."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from importlib.util import find_spec
+
+from fcnseg.engine.hardware import has_bf16
+from fcnseg.errors import EngineError, SettingsError
+
+BACKENDS = ("torch", "openvino", "tensorrt", "tensorrt-rtx")
+
+
+def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]:
+    """The backend that "auto" means here, and why in a few words; any other is returned as it is.
+
+    TensorRT on NVIDIA GPUs, else torch there; on processors OpenVINO, else torch. Raises SettingsError for unknown
+    names and for a backend that cannot use the device, EngineError for a GPU that is not there.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise SettingsError(f"device {device!r} is unknown; use auto, cpu, cuda, cuda:N or mps")
+    if backend.startswith("tensorrt") and device.startswith("cuda:") and device != "cuda:0":
+        raise SettingsError(f"TensorRT engines run on the first GPU; choose {device} with CUDA_VISIBLE_DEVICES")
+    on_gpu = device.startswith(("cuda", "mps"))
+    if backend != "auto":
+        if backend not in BACKENDS:
+            raise SettingsError(f"backend {backend!r} is unknown; use auto, {', '.join(BACKENDS)}")
+        if backend == "openvino" and on_gpu:
+            raise SettingsError(f"OpenVINO runs on the processor here, not on {device}; use --device cpu")
+        if backend.startswith("tensorrt") and device in ("cpu", "mps"):
+            raise SettingsError(f"TensorRT runs on NVIDIA GPUs, not on {device}; use --backend openvino or torch")
+        return backend, "as asked"
+    lack = "" if device in ("cpu", "mps") else lacking_cuda()
+    if device.startswith("cuda") and lack:
+        raise EngineError(f"device {device} cannot be used ({lack}); use --device cpu")
+    if device not in ("cpu", "mps") and not lack:
+        if not (found := [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_"))]):
+            return "torch", "an NVIDIA GPU is here, TensorRT is not"
+        if device in ("auto", "cuda", "cuda:0"):
+            return found[0], "an NVIDIA GPU and TensorRT are here"
+        return "torch", f"TensorRT engines run on the first GPU, not on {device}"
+    if device == "mps":
+        return "torch", "it alone runs on mps"
+    if precision == "fp16":
+        raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
+    if find_spec("openvino"):
+        return "openvino", lack or "on the processor"
+    return "torch", "OpenVINO is not installed"
+
+
+def choose_precisions(backend: str, *, calibrated: bool) -> list[str]:
+    """What "auto" tries on a compiled backend: every precision the device has; int8 only of a calibrated engine, and
+    on OpenVINO where NNCF is installed."""
+    if backend == "openvino":
+        from fcnseg.engine.runtimes.openvino import processor_has
+
+        found = [p for p in ("bf16", "fp32") if processor_has(p)]
+        calibrated = calibrated and find_spec("nncf") is not None
+    else:
+        found = ["fp16", *(["bf16"] if has_bf16("cuda") else []), "fp32"]
+    return (["int8"] if calibrated else []) + found
+
+
+def lacking_cuda() -> str:
+    """What is missing to run on an NVIDIA GPU here; "" if nothing is. Torch is loaded only where there is a GPU."""
+    if not nvidia_gpus():
+        return "no NVIDIA GPU"
+    import torch
+
+    return "" if torch.cuda.is_available() else "an NVIDIA GPU is here, but this torch cannot use it"
+
+
+def nvidia_gpus() -> int:
+    """How many NVIDIA GPUs the driver offers this process; asked without loading torch, which takes seconds."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value

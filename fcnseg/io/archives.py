@@ -1,0 +1,97 @@
+"""Images in zip and tar archives, read in place.
+
+Members are listed in the archive's own order. Hidden ones and `__MACOSX` are left out; links, devices, encrypted
+members and names that lead outside the output folder are failures. No list of members is kept in memory. A compressed
+tar is unpacked once into a temporary file.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fcnseg.errors import ImageError, SourceError
+from fcnseg.io.archive_names import reference, wanted
+from fcnseg.io.images import READERS, OnSize, check_bytes
+from fcnseg.io.seekable import Spooled, open_regular
+from fcnseg.io.zip_archive import Zip
+from fcnseg.types import Failure, Pixels, Reference
+
+OPENERS: dict[str, Callable[[BinaryIO], Any] | None] = {
+    ".tar": None,
+    ".tar.gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".tgz": lambda file: gzip.GzipFile(fileobj=file),
+    ".tar.bz2": bz2.BZ2File,
+    ".tbz2": bz2.BZ2File,
+    ".tar.xz": lzma.LZMAFile,
+    ".txz": lzma.LZMAFile,
+}
+"""How tar archives end, and what unpacks them."""
+
+
+def is_archive(path: str) -> bool:
+    """Whether a file is taken for an archive, by its name."""
+    return path.lower().endswith((".zip", *OPENERS))
+
+
+def open_archive(path: str) -> Zip | Tar:
+    """The images of an archive. Raises SourceError if it is none."""
+    return Zip(path) if path.lower().endswith(".zip") else Tar(path)
+
+
+class Tar:
+    """The images in a tar archive. The stamp is a member's time, place and size."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        file = open_regular(path, "the archive")
+        opener = next(opener for suffix, opener in OPENERS.items() if path.lower().endswith(suffix))
+        self._bytes = _unpacked(path, file, opener) if opener else Spooled(file)
+        try:
+            tarfile.open(fileobj=self._bytes.reader(), mode="r:").close()
+        except (tarfile.TarError, ValueError) as error:
+            self.close()
+            raise SourceError(f"{path} is not a tar archive, or it is damaged: {error}") from error
+
+    def __iter__(self) -> Iterator[Reference | Failure]:
+        try:
+            with tarfile.open(fileobj=self._bytes.reader(), mode="r:") as archive:
+                while (member := archive.next()) is not None:
+                    archive.members.clear()  # type: ignore[attr-defined]  # they would pile up
+                    if wanted(member.name) and not member.isdir():
+                        plain = member.isreg() and not member.issparse()
+                        fault = "" if plain else "a link, a device or a sparse file, not a plain file"
+                        place = member.offset_data, member.size
+                        yield reference(member.name, fault, f"{member.mtime}-{member.offset_data}-{member.size}", place)
+        except (tarfile.TarError, ValueError) as error:
+            yield Failure(Path(self.path).name, "list", f"the archive is damaged or cut short: {error}")
+
+    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+        """Decode one member."""
+        offset, size = place
+        check_bytes(size, max_pixels)
+        content = self._bytes.read_at(offset, size)
+        if len(content) < size:
+            raise ImageError("the archive is cut short here")
+        return READERS[modality](content, max_pixels, on_size)
+
+    def close(self) -> None:
+        """Release the archive."""
+        self._bytes.close()
+
+
+def _unpacked(path: str, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> Spooled:
+    with file:
+        try:
+            return Spooled.copy(opener(file))
+        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise SourceError(f"{path} cannot be unpacked: {error}; check that it is whole") from error
+        except OSError as error:
+            hint = "set TMPDIR to a folder with room, or unpack it yourself"
+            raise SourceError(f"{path} cannot be unpacked: {error.strerror or error}; {hint}") from error

@@ -1,0 +1,179 @@
+"""What a dataset of an HDF5 file holds: which axis is which, or encoded files.
+
+| dataset | images |
+|---|---|
+| rank 4 | N x H x W x C or N x C x H x W; of a MATLAB file N x C x W x H |
+| rank 3 | N grey (or depth) images H x W, of a MATLAB file W x H; one image if its last axis has the channels |
+| rank 2 | one grey (or depth) image |
+| rank 1 of variable-length uint8, strings or opaque values | N encoded files (JPEG, PNG ...) |
+| rank 1 of uint8; rank 0 of strings, opaque or variable-length values | one encoded file |
+
+Color and HHA are uint8 with three channels (color may have one, which is repeated); depth is any number, one channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from fcnseg.errors import ImageError
+from fcnseg.io.hdf5_damage import check_value
+from fcnseg.types import Pixels
+
+CHANNELS = {"color": (3, 1), "hha": (3,), "depth": (1,)}
+"""How many channels images of each modality may have, the usual number first."""
+
+CACHE_BYTES = 256 << 20
+"""The most memory that chunks of several images are kept in between reads."""
+
+CACHE_SLOTS = 12_421
+"""Slots of the chunk cache's hash table: a prime, many more than there are chunks in it."""
+
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P5", b"P6")
+"""How encoded images begin."""
+
+
+class AmbiguousAxesError(ImageError):
+    """The shape has more than one reading."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What images are looked for: `layout` is auto, NHWC or NCHW; `matlab`: all axes are in reverse order."""
+
+    modality: str
+    layout: str
+    matlab: bool
+
+    @property
+    def reversed(self) -> bool:
+        """Whether planes are W x H; a layout that is given says how the axes are, whoever wrote the file."""
+        return self.matlab and self.layout == "auto"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a dataset holds: `axes` are letters (N, H, W, C) in its order, empty for encoded files."""
+
+    axes: str
+    many: bool
+
+
+def kind_of(node: h5py.Dataset, wanted: Wanted, *, single: bool = False) -> Kind:
+    """What a dataset holds; `single`: it is one image of a group. Raises ImageError with the reason if no images."""
+    if node.shape is None:
+        raise ImageError("it is empty")
+    rank, dtype = len(node.shape), node.dtype
+    if node.chunks and len(node.chunks) != rank:  # HDF5 would follow them wherever they lead
+        raise ImageError(f"its rank is {rank}, that of its chunks {len(node.chunks)}: it is damaged")
+    if _is_encoded(dtype):
+        if rank > 1 or (single and node.size != 1):
+            raise ImageError(f"encoded files have rank 1, this has shape {shape_text(node.shape)}")
+        return Kind("", rank == 1 and not single)
+    if dtype.kind not in "uif":
+        raise ImageError(f"its values are {dtype}, neither numbers nor encoded files")
+    if rank == 1 and dtype == np.uint8:
+        return Kind("", many=False)
+    if not 2 <= rank <= (3 if single else 4):
+        raise ImageError(f"its rank is {rank} (shape {shape_text(node.shape)}), which images do not have")
+    if wanted.modality != "depth" and dtype != np.uint8:
+        raise ImageError(f"its values are {dtype}, and {wanted.modality} images are uint8")
+    axes = _axes(node.shape, wanted, single)
+    return Kind(axes, "N" in axes)
+
+
+def _is_encoded(dtype: np.dtype) -> bool:
+    opaque = dtype.kind == "V" and dtype.names is None
+    return opaque or h5py.check_string_dtype(dtype) is not None or h5py.check_vlen_dtype(dtype) == np.uint8
+
+
+def _axes(shape: tuple[int, ...], wanted: Wanted, single: bool) -> str:
+    """The letters of the axes of numbers."""
+    channels = CHANNELS[wanted.modality]
+    plane = "WH" if wanted.reversed else "HW"
+    if len(shape) == 2:
+        if 1 not in channels:
+            raise ImageError(f"its shape {shape_text(shape)} has no channels, {wanted.modality} images have three")
+        return plane
+    first, last = "C" + plane, plane + "C"
+    if len(shape) == 3 and not single and 1 in channels:
+        return _stack_or_image(shape, wanted, plane)
+    many = "N" * (len(shape) - 3)
+    if wanted.layout != "auto":
+        axes = last if wanted.layout == "NHWC" else first
+        if shape[-3:][axes.index("C")] not in channels:
+            raise ImageError(f"its shape {shape_text(shape)} is not {wanted.layout}")
+        return many + axes
+    for count in channels:
+        fitting = [axes for axes in (first, last) if shape[-3:][axes.index("C")] == count]
+        if len(fitting) == 2 and not wanted.reversed:
+            raise _ambiguous(shape, "NHWC or NCHW")
+        if fitting:
+            return many + fitting[0]
+    raise ImageError(f"no axis of its shape {shape_text(shape)} has {' or '.join(map(str, channels))} channels")
+
+
+def _stack_or_image(shape: tuple[int, ...], wanted: Wanted, plane: str) -> str:
+    """Of three axes without a group around: many images of one channel, or one image."""
+    if not wanted.reversed and shape[-1] in CHANNELS[wanted.modality]:
+        return plane + "C"
+    if shape[0] != 3 or wanted.modality == "depth" or wanted.layout == "NHWC":
+        return "N" + plane
+    if wanted.reversed or wanted.layout == "NCHW":
+        return "C" + plane
+    raise _ambiguous(shape, "one image (NCHW) or three grey ones (NHWC)")
+
+
+def _ambiguous(shape: tuple[int, ...], ways: str) -> AmbiguousAxesError:
+    return AmbiguousAxesError(f"its shape {shape_text(shape)} is ambiguous, {ways}; say which with --layout")
+
+
+def looks_encoded(node: h5py.Dataset) -> bool:
+    """Whether the first value of a dataset of encoded files begins as images do: strings may be anything."""
+    if not node.size:
+        return False
+    start = node[:4].tobytes() if node.dtype == np.uint8 else encoded(node, 0 if node.shape else None)
+    return start.startswith(MAGIC)
+
+
+def encoded(node: h5py.Dataset, index: int | None) -> bytes:
+    """One encoded file."""
+    if node.dtype.hasobject:
+        check_value(node, index)
+    content = node[() if index is None else index]
+    if isinstance(content, np.ndarray) and content.dtype == object:
+        content = content.item()
+    return content if isinstance(content, bytes) else np.asarray(content).tobytes()
+
+
+def ordered(pixels: Pixels, axes: str, modality: str) -> Pixels:
+    """H x W x C, contiguous: three channels of uint8, or one of float32 for depth."""
+    if "C" not in axes:
+        pixels, axes = pixels[..., None], axes + "C"
+    pixels = pixels.transpose([axes.index(letter) for letter in "HWC"])
+    if modality == "depth":
+        return np.ascontiguousarray(pixels, np.float32)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def cache_bytes(node: h5py.Dataset) -> int:
+    """How large a cache must be to hold the chunks of the images at hand, where a chunk holds several: else each would
+    be unpacked once for each of its images. 0 where none is needed."""
+    if not node.chunks or node.chunks[0] == 1:
+        return 0
+    padded = [-(-side // chunk) * chunk for side, chunk in zip(node.shape[1:], node.chunks[1:], strict=True)]
+    return min(CACHE_BYTES, 2 * int(node.chunks[0] * np.prod(padded, dtype=object) * node.dtype.itemsize))
+
+
+def open_with_cache(file: h5py.File, name: str, nbytes: int) -> h5py.Dataset:
+    """A dataset with such a cache, for which it must not be open elsewhere."""
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    access.set_chunk_cache(CACHE_SLOTS, nbytes, 0.75)
+    return h5py.Dataset(h5py.h5d.open(file.id, name.encode("utf-8", "surrogateescape"), access))
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as it is written in messages."""
+    return " x ".join(map(str, shape))

@@ -1,0 +1,277 @@
+"""Images in HDF5 files, MATLAB's v7.3 files among them: one dataset of many (see `datasets`) or a group of single ones.
+
+The HDF5 library reads for one thread at a time; encoded files are decoded in parallel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.io.hdf5_axes import (
+    AmbiguousAxesError,
+    Kind,
+    Wanted,
+    cache_bytes,
+    encoded,
+    kind_of,
+    looks_encoded,
+    open_with_cache,
+    ordered,
+)
+from fcnseg.io.hdf5_damage import check_chunks
+from fcnseg.io.images import READERS, OnSize, check_bytes, check_pixels
+from fcnseg.io.names import member_key, split_name, stem_of
+from fcnseg.types import Failure, Pixels, Reference
+
+LAYOUTS = ("auto", "NHWC", "NCHW")
+
+DIGITS = 6
+"""To how many digits the indices in keys are filled up at least."""
+
+CANDIDATES_SHOWN = 8
+
+BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
+"""What h5py raises on damaged files."""
+
+
+class Place(NamedTuple):
+    """Where an image is: the path of its dataset, and its number if that holds many."""
+
+    dataset: str
+    number: int | None = None
+
+
+class Hdf5:
+    """The images of one dataset or group of a file, `data.h5::/images`; without a name, of the only one it holds.
+
+    Keys are `images/000123`, or the path of the dataset of a single image. The stamp is the file's size and time.
+    `layout` (auto, NHWC, NCHW) says how the axes of a dataset are. Raises SourceError for a file that is damaged or
+    holds no such images, SettingsError for an unknown layout.
+    """
+
+    def __init__(self, source: str, modality: str = "color", layout: str = "auto") -> None:
+        if layout not in LAYOUTS:
+            raise SettingsError(f"layout {layout!r} is unknown; use {', '.join(LAYOUTS)}")
+        self.path, name = split_name(source)
+        self.modality = modality
+        self._file = _opened(self.path)
+        try:
+            with self._source_errors():
+                self.wanted = Wanted(modality, layout, _is_matlab(self._file))
+                self._root = self._found(name or self._only_candidate())
+                status = Path(self.path).stat()
+        except BaseException:
+            self._file.close()
+            raise
+        self._stamp = f"{status.st_size}-{status.st_mtime_ns}"
+        self.name = f"{self.path}::{_name(self._root)}"
+
+    @contextmanager
+    def _source_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BROKEN as error:
+            raise SourceError(f"{self.path} cannot be read: {_line(error)}; check that the file is whole") from error
+
+    # ------------------------------------------------------------------ opening
+
+    def _found(self, name: str) -> h5py.Dataset | h5py.Group:
+        node = self._file.get(os.fsencode(f"/{name.strip('/')}"))
+        if isinstance(node, h5py.Group):
+            return node
+        if not isinstance(node, h5py.Dataset):
+            raise SourceError(f"there is no dataset {name} in {self.path}; {self._held()}")
+        try:
+            self._kind = kind_of(node, self.wanted)
+        except ImageError as error:
+            raise SourceError(f"{name} in {self.path} is no {self.modality} images: {error}") from error
+        path, needed = _name(node), cache_bytes(node) if self._kind.many else 0
+        if needed:
+            del node  # closes it
+            node = open_with_cache(self._file, path, needed)
+        return node
+
+    def _only_candidate(self) -> str:
+        names = self._candidates()
+        if len(names) != 1:
+            raise SourceError(f"which images of {self.path} are meant? {self._held()}; name one as FILE::NAME")
+        return names[0]
+
+    def _held(self) -> str:
+        names = self._candidates()
+        more = f" and {len(names) - CANDIDATES_SHOWN} more" if len(names) > CANDIDATES_SHOWN else ""
+        return f"it holds {', '.join(names[:CANDIDATES_SHOWN]) or f'no {self.modality} images'}{more}"
+
+    def _candidates(self) -> list[str]:
+        """The datasets or groups that look most like the images."""
+        ranked: dict[int, dict[str, None]] = {}
+
+        def visit(name: str | bytes, node: Any) -> None:
+            if isinstance(node, h5py.Dataset) and not os.fsencode(name).startswith(b"#"):  # MATLAB's own
+                rank, path = self._rank(node)
+                ranked.setdefault(rank, {})[path] = None
+
+        self._file.visititems(visit)
+        ranked.pop(UNLIKELY, None)
+        return list(ranked[min(ranked)]) if ranked else []
+
+    def _rank(self, node: h5py.Dataset) -> tuple[int, str]:
+        """How little a dataset looks like the images: many with channels, encoded files, a group, many grey ones."""
+        try:
+            kind = kind_of(node, self.wanted)
+        except AmbiguousAxesError:
+            return 0, _name(node)
+        except ImageError:
+            return UNLIKELY, _name(node)
+        depth = self.modality == "depth" and node.dtype != np.uint8
+        if not kind.axes and not looks_encoded(node):
+            return UNLIKELY, _name(node)
+        if kind.many:
+            return (0 if len(kind.axes) == 4 or (depth and kind.axes) else 1 if not kind.axes else 3), _name(node)
+        return (UNLIKELY if len(kind.axes) == 2 and not depth else 2), _name(node.parent)
+
+    # ------------------------------------------------------------------ listing and reading
+
+    def __iter__(self) -> Iterator[Reference | Failure]:
+        if isinstance(self._root, h5py.Group):
+            yield from self._members(self._root, _name(self._root).rstrip("/"), set())
+            return
+        path = _name(self._root)
+        if not self._kind.many:
+            yield self._reference(path[1:], Place(path))
+            return
+        digits = max(DIGITS, len(str(len(self._root) - 1)))
+        for number in range(len(self._root)):
+            yield self._reference(f"{path[1:]}/{number:0{digits}}", Place(path, number))
+
+    def _reference(self, name: str, place: Place) -> Reference | Failure:
+        key = member_key(name)
+        if key is None:
+            return Failure(name, "list", "the name leads outside the output folder")
+        return Reference(key, stem_of(key), self._stamp, place)
+
+    def _members(self, group: h5py.Group, above: str, seen: set[int]) -> Iterator[Reference | Failure]:
+        """The datasets below a group, each group once, whatever the links."""
+        with self._source_errors():
+            seen.add(h5py.h5o.get_info(group.id).addr)
+            names = list(group)
+        for name in names:
+            raw = os.fsencode(name)
+            path = f"{above}/{os.fsdecode(raw)}"
+            try:
+                if group.id.links.get_info(raw).type == h5py.h5l.TYPE_EXTERNAL:
+                    yield Failure(path[1:], "list", "a link to another file")
+                    continue
+                info = h5py.h5o.get_info(group.id, raw)
+                below = group[name] if info.type == h5py.h5o.TYPE_GROUP and info.addr not in seen else None
+            except BROKEN as error:
+                yield Failure(path[1:], "list", _line(error))
+                continue
+            if info.type == h5py.h5o.TYPE_DATASET:
+                yield self._reference(path[1:], Place(path))
+            elif below is not None:
+                yield from self._members(below, path, seen)
+
+    def find(self, reference: Reference) -> Place:
+        """The place of the image that goes with one of another source: of the same number, or in a group of the same
+        name. Raises ImageError if there is none."""
+        if isinstance(self._root, h5py.Dataset):
+            number = reference.place.number if isinstance(reference.place, Place) else None
+            if self._kind.many and number is None:
+                raise ImageError(f"it has no number to find its {self.modality} image by in {self.name}")
+            if number is not None and not (self._kind.many and number < len(self._root)):
+                raise ImageError(f"{self.name} has no {self.modality} image number {number}")
+            return Place(_name(self._root), number)
+        name = reference.stem.rpartition("/")[2]
+        for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
+            with suppress(KeyError, UnicodeDecodeError):  # the latter: h5py fails to quote a name that is not there
+                if isinstance(self._root[os.fsencode(candidate)], h5py.Dataset):
+                    return Place(f"{_name(self._root).rstrip('/')}/{candidate}")
+        raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
+
+    def read(self, place: Place, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+        """One image: decoded, or its axes brought into order."""
+        with _image_errors():
+            node, kind = self._dataset(place)
+            content = b""
+            if not kind.axes:
+                check_bytes(node.size * node.dtype.itemsize if place.number is None else 1, max_pixels)
+                content = encoded(node, place.number)
+        if not kind.axes:
+            return READERS[modality](content, max_pixels, on_size)
+        axes = kind.axes.removeprefix("N")
+        shape = node.shape[-len(axes) :]
+        height, width = shape[axes.index("H")], shape[axes.index("W")]
+        check_pixels(height, width, max_pixels)
+        if not height * width:
+            raise ImageError("it has no pixels")
+        on_size(height, width)
+        with _image_errors():
+            check_chunks(node, place.number)
+            pixels = node[() if place.number is None else place.number]
+        return ordered(pixels, axes, modality)
+
+    def _dataset(self, place: Place) -> tuple[h5py.Dataset, Kind]:
+        if isinstance(self._root, h5py.Dataset):
+            return self._root, self._kind
+        node = self._file[os.fsencode(place.dataset)]
+        return node, kind_of(node, self.wanted, single=True)
+
+    def stamp(self, place: Any) -> str:  # noqa: ARG002 - of the whole file
+        """A text that changes when the file does."""
+        return self._stamp
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
+
+
+UNLIKELY = 9
+"""The rank of what is no candidate."""
+
+
+def _opened(path: str) -> h5py.File:
+    if not Path(path).is_file():
+        raise SourceError(f"{path} does not exist or is no file; give an HDF5 file, as FILE::NAME")
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        old = _starts_with(path, b"MATLAB 5.0")
+        hint = "it is in MATLAB's older format; save it with -v7.3" if old else "check that it is a whole HDF5 file"
+        raise SourceError(f"{path} cannot be opened: {_line(error)}; {hint}") from error
+
+
+def _name(node: h5py.Dataset | h5py.Group) -> str:
+    """The whole name of a dataset or group: h5py has names that are no UTF-8 as bytes."""
+    return os.fsdecode(node.name)
+
+
+def _is_matlab(file: h5py.File) -> bool:
+    """Whether MATLAB, or what writes its format, stored the file, and so reversed the order of all axes."""
+    marked = ("MATLAB_class" in node.attrs for node in file.values() if node is not None)  # None: a link to nowhere
+    return _starts_with(file.filename, b"MATLAB 7.3") or any(marked)
+
+
+def _starts_with(path: str, magic: bytes) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+@contextmanager
+def _image_errors() -> Iterator[None]:
+    try:
+        yield
+    except BROKEN as error:
+        raise ImageError(f"cannot be read: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__

@@ -1,0 +1,100 @@
+"""Images named in a text: a file with one path a line, or what another program writes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from fcnseg.errors import SourceError
+from fcnseg.io.folders import Files, file_reference
+from fcnseg.io.seekable import Spooled, open_regular
+from fcnseg.types import Reference
+
+LONGEST_PATH_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 16
+
+
+class PathList(Files):
+    """The files named in a text, one a line, in its order; blank lines and lines that start with # are skipped.
+
+    Paths that a NUL ends (`find -print0`) are taken as they are. A relative path counts from the list's own folder,
+    or from the current one if it is not there; those of standard input count from the current one. Keys are relative
+    to the deepest folder that holds all the files. The text is read anew each time it is listed; standard input is
+    copied to a temporary file first. Raises SourceError for an unreadable list and for what is no list.
+    """
+
+    def __init__(self, path: str, stdin: BinaryIO | None = None) -> None:
+        if path == "-":
+            self.name, self._folder = "the list on standard input", os.getcwd()
+            self._text = _spooled_input(stdin or sys.stdin.buffer)
+        else:
+            self.name, self._folder = f"the list {path}", os.path.dirname(os.path.abspath(path))
+            self._text = Spooled(open_regular(path, "the list"))
+        self._separator = b"\0" if b"\0" in self._text.read_at(0, LONGEST_PATH_BYTES) else b"\n"
+        self.common: str | None = None
+
+    def __iter__(self) -> Iterator[Reference]:
+        if self.common is None:
+            self.common = self._deepest_common_folder()
+        start = len(self.common) + (not self.common.endswith("/"))
+        for path in self._paths():
+            yield file_reference(path[start:], path)
+
+    def _deepest_common_folder(self) -> str:
+        common = ""
+        for path in self._paths():
+            folder = os.path.dirname(path)
+            if not common:
+                common = folder
+            elif not f"{folder}/".startswith(f"{common}/"):
+                common = os.path.commonpath([common, folder])
+        return common
+
+    def _paths(self) -> Iterator[str]:
+        """The absolute path of each file."""
+        here = os.getcwd()
+        for line in self._lines():
+            text = os.fsdecode(line)
+            path = os.path.normpath(os.path.join(self._folder, text))
+            if self._folder != here and not os.path.isabs(text) and not os.path.exists(path):
+                beside = os.path.normpath(os.path.join(here, text))
+                path = beside if os.path.exists(beside) else path
+            yield path
+
+    def _lines(self) -> Iterator[bytes]:
+        left, offset = b"", 0
+        while block := self._text.read_at(offset, BLOCK_BYTES):
+            *lines, left = (left + (block[3:] if not offset and block.startswith(b"\xef\xbb\xbf") else block)).split(
+                self._separator
+            )
+            offset += len(block)
+            yield from self._wanted(lines)
+            if len(left) > LONGEST_PATH_BYTES:
+                self._refuse()
+        yield from self._wanted([left])
+
+    def _wanted(self, lines: list[bytes]) -> Iterator[bytes]:
+        if self._separator == b"\0":
+            yield from filter(None, lines)
+            return
+        for line in lines:
+            if b"\0" in line:
+                self._refuse()
+            if (path := line.strip()) and not line.startswith(b"#"):
+                yield path
+
+    def _refuse(self) -> None:
+        raise SourceError(f"{self.name} is not a text of paths; a list holds one path a line")
+
+    def close(self) -> None:
+        """Release the list."""
+        self._text.close()
+
+
+def _spooled_input(stream: BinaryIO) -> Spooled:
+    try:
+        return Spooled.copy(stream)
+    except OSError as error:
+        raise SourceError(f"standard input cannot be kept in a temporary file: {error.strerror}; set TMPDIR") from error

@@ -1,0 +1,218 @@
+"""Which prediction belongs to which ground truth, and what is left over."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.io.label_maps import MAPS, VOLUMES, Place, places_in_volume
+
+Found = dict[str, list[Place]]
+"""Where the maps of each name are: more than one is a fault."""
+
+MODES = ("auto", "path", "stem")
+SHOWN = 3
+"""How many names an error lists."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction with its ground truth. `key` is the name they share."""
+
+    key: str
+    prediction: Place
+    truth: Place
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Pairs in the order of their keys, and what has no partner. `mode` says what names were compared."""
+
+    pairs: tuple[Pair, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    excluded: tuple[str, ...]
+    mode: str
+
+
+@dataclass(frozen=True)
+class PairingOptions:
+    """How files are found and named.
+
+    `mode` is "path" (relative path without suffix), "stem" (file name without suffix) or "auto": path, or stem where
+    no path matches. `wanted` are the images to score, all if None. Patterns select files and give their names:
+    `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`. `what` the sides are called.
+    """
+
+    mode: str = "auto"
+    wanted: tuple[str, ...] | None = None
+    truth_pattern: str | None = None
+    prediction_pattern: str | None = None
+    excluded: frozenset[str] = frozenset()
+    allow_missing: bool = False
+    allow_extra: bool = False
+    what: tuple[str, str] = ("prediction", "ground truth")
+
+
+def find_maps(source: str, pattern: str | None = None) -> Found:
+    """The label maps of a folder (searched through), an HDF5 file or `FILE.h5::/name`, or one file, by their names.
+
+    Names are relative paths without suffix. Raises LabelsError if there are none.
+    """
+    path, separator, inside = source.partition("::")
+    if separator or Path(path).suffix.lower() in VOLUMES:
+        places = places_in_volume(path, inside)
+    elif Path(source).is_dir():
+        places = {name: Place(f"{source.rstrip('/')}/{name}") for name in _files(source)}
+    elif is_single(source):
+        places = {Path(source).name: Place(source)}
+    else:
+        raise LabelsError(f"there is no {source}; check the path")
+    found = _named(places, pattern)
+    if not found:
+        matching = f" that match {pattern}" if pattern else ""
+        raise LabelsError(f"{source} holds no label maps{matching}; expected .png, .tif, .npy or .mat files")
+    return found
+
+
+def is_single(source: str) -> bool:
+    """Whether a source is one file with one map."""
+    return Path(source).suffix.lower() not in VOLUMES and Path(source).is_file()
+
+
+def _files(folder: str) -> Iterable[str]:
+    """The label maps below a folder, relative to it, sorted; hidden folders and files are passed by."""
+    seen = set[str]()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(MAPS) and not name.startswith("."):
+                yield Path(parent, name).relative_to(folder).as_posix()
+
+
+def _named(places: Mapping[str, Place], pattern: str | None) -> Found:
+    found: Found = {}
+    expression = _expression(pattern) if pattern else None
+    for name, place in places.items():
+        key = _without_suffix(name)
+        if expression:
+            match = expression.fullmatch(name)
+            if not match:
+                continue
+            key = match["stem"]
+        found.setdefault(key, []).append(place)
+    return found
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    if pattern.count("{stem}") != 1:
+        raise SettingsError(f"the pattern {pattern!r} must hold {{stem}} once, e.g. '{{stem}}_gtFine_labelIds.png'")
+    before, after = ("[^/]*".join(map(re.escape, part.split("*"))) for part in pattern.split("{stem}"))
+    return re.compile(f"{before}(?P<stem>.+){after}")
+
+
+def _without_suffix(name: str) -> str:
+    known = name.lower().endswith((*MAPS, *VOLUMES))
+    return name.rpartition(".")[0] if known else name
+
+
+def read_list(file: Path) -> tuple[str, ...]:
+    """The images of a split file, one name a line: `2007_000033`, or a path with or without suffix.
+
+    Raises SettingsError if it cannot be read, is empty, or names an image twice.
+    """
+    try:
+        lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
+        names = [_without_suffix(line.removeprefix("./")) for line in lines if line and not line.startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the list {file} cannot be read: {error}; give a text file, one name a line") from error
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice or not names:
+        fault = f"names {_some(twice)} twice" if twice else "is empty"
+        raise SettingsError(f"the list {file} {fault}; give each image once")
+    return tuple(names)
+
+
+def pair_sources(predictions: str, truth: str, options: PairingOptions) -> Pairing:
+    """Find the label maps of both sides and join them; two single files are a pair whatever their names.
+
+    Raises LabelsError as `find_maps` and `pair_up` do.
+    """
+    if is_single(predictions) and is_single(truth):
+        pair = Pair(Path(predictions).stem, Place(predictions), Place(truth))
+        return Pairing((pair,), (), (), (), "file")
+    ours, theirs = find_maps(predictions, options.prediction_pattern), find_maps(truth, options.truth_pattern)
+    return pair_up(ours, theirs, options)
+
+
+def pair_up(predictions: Found, truths: Found, options: PairingOptions) -> Pairing:
+    """Join predictions and ground truth by name.
+
+    Raises LabelsError that lists what is missing, left over (unless allowed) or there twice.
+    """
+    modes = ("path", "stem") if options.mode == "auto" else (options.mode,)
+    if options.mode not in MODES:
+        raise SettingsError(f"pairing by {options.mode!r} is unknown; use {', '.join(MODES)}")
+    for mode in modes:
+        ours, theirs = _rekeyed(predictions, mode), _rekeyed(truths, mode)
+        wanted = None if options.wanted is None else {_key(name, mode) for name in options.wanted}
+        if ours.keys() & theirs.keys() & (ours.keys() if wanted is None else wanted):
+            return _joined(ours, theirs, wanted, options, mode)
+    ours_name, theirs_name = next(iter(predictions)), next(iter(truths))
+    among = " of the list" if options.wanted is not None else ""
+    raise LabelsError(
+        f"no {options.what[0]} has the name of a {options.what[1]}{among}: the ones are like {ours_name!r}, "
+        f"the others like {theirs_name!r}; name them alike, or say how they differ with --gt-pattern and "
+        "--pred-pattern"
+    )
+
+
+def _key(name: str, mode: str) -> str:
+    return name if mode == "path" else name.rpartition("/")[2]
+
+
+def _rekeyed(found: Found, mode: str) -> Found:
+    keyed: Found = {}
+    for name, places in found.items():
+        keyed.setdefault(_key(name, mode), []).extend(places)
+    return keyed
+
+
+def _joined(ours: Found, theirs: Found, wanted: set[str] | None, options: PairingOptions, mode: str) -> Pairing:
+    ours_name, theirs_name = options.what
+    scope = theirs.keys() | ours.keys() if wanted is None else wanted
+    excluded = {key for key in scope if key.rpartition("/")[2] in options.excluded}
+    scope = scope - excluded
+    missing = sorted(key for key in scope if key not in ours)
+    extra = sorted(key for key in scope if key in ours and key not in theirs)
+    faults = [
+        f"{len(places)} candidates for {key}: {_some([str(p) for p in places])}"
+        for found in (ours, theirs)
+        for key, places in sorted(found.items())
+        if key in scope and len(places) > 1
+    ]
+    if missing and not options.allow_missing:
+        faults.append(f"{len(missing)} without a {ours_name}: {_some(missing)} (--allow-missing leaves them out)")
+    if extra and not options.allow_extra:
+        allow = "extra" if options.what == PairingOptions.what else "missing"
+        faults.append(f"{len(extra)} without a {theirs_name}: {_some(extra)} (--allow-{allow} leaves them out)")
+    if faults:
+        raise LabelsError("the names do not match: " + "; ".join(faults))
+    both = sorted(key for key in scope if key in ours and key in theirs)
+    pairs = tuple(Pair(key, ours[key][0], theirs[key][0]) for key in both)
+    return Pairing(pairs, tuple(missing), tuple(extra), tuple(sorted(excluded)), mode)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

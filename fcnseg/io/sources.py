@@ -1,0 +1,227 @@
+"""Where images come from: folders, single files, lists of paths, archives and HDF5 files; with further modalities."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import translate
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.io.archives import is_archive, open_archive
+from fcnseg.io.folders import CompanionFolder, Files, Folder, file_reference, file_stamp
+from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize
+from fcnseg.io.lists import PathList
+from fcnseg.io.names import EXTENSIONS, is_hdf5_name
+from fcnseg.types import Failure, Frame, Pixels, Reference, Reserve
+
+
+class Images(Protocol):
+    """Images of one modality: listed any number of times, read by a reference's place, from any thread."""
+
+    def __iter__(self) -> Iterator[Reference | Failure]: ...
+
+    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+        """Decode one image, calling `on_size` once when its size is known. Raises ImageError."""
+
+    def close(self) -> None:
+        """Release open files."""
+
+
+class Companions(Protocol):
+    """Images of a further modality, found by the reference of the first."""
+
+    def find(self, reference: Reference) -> Any:
+        """The place of the one image that goes with it. Raises ImageError if there is none."""
+
+    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+        """As Images.read."""
+
+    def stamp(self, place: Any) -> str:
+        """A text that changes when the image does."""
+
+    def close(self) -> None:
+        """As Images.close."""
+
+
+class ImageSource:
+    """The `Source` of every kind of input: images of the first modality and their companions.
+
+    `name` says what it is, as the user gave it. A reference's place is the path of a file, or whatever finds an image
+    within an archive or HDF5 file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: Images,
+        modality: str = "color",
+        companions: Mapping[str, Companions] | None = None,
+        pattern: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.name, self.modality, self.pattern, self.max_pixels = name, modality, pattern, max_pixels
+        self._images, self._companions = images, companions or {}
+        self._matches = re.compile(translate(pattern)).match if pattern is not None else None
+
+    def __iter__(self) -> Iterator[Reference | Failure]:
+        """List the images. Raises SourceError at the end if there was none."""
+        empty = True
+        for found in self._images:
+            if self._matches is None or self._is_chosen(found):
+                empty = False
+                yield found
+        if empty:
+            what = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
+            raise SourceError(f"{what} {self.name}; images are files that end in {' '.join(sorted(EXTENSIONS))}")
+
+    def _is_chosen(self, found: Reference | Failure) -> bool:
+        """Whether the pattern matches the key or its last part; a folder that cannot be listed may hold matches."""
+        assert self._matches
+        key = found.key
+        return bool(key.endswith("/") or self._matches(key) or self._matches(key.rpartition("/")[2]))
+
+    @property
+    def root(self) -> str | None:
+        """The deepest folder of all the files of a list, once it was listed; None for other sources."""
+        return getattr(self._images, "common", None)
+
+    def places(self, reference: Reference) -> dict[str, Any]:
+        """Where each modality's image is. Raises ImageError if a companion is missing or not the only one."""
+        found = {name: companions.find(reference) for name, companions in self._companions.items()}
+        return {self.modality: reference.place, **found}
+
+    def files(self, reference: Reference) -> dict[str, Path]:
+        """The file of each modality's image. Raises SettingsError if they lie in an archive or HDF5 file, ImageError
+        as `places`."""
+        places = self.places(reference)
+        if not all(isinstance(place, str) for place in places.values()):
+            raise SettingsError(f"the images of {self.name} are no files of their own; give a folder of images")
+        return {name: Path(place) for name, place in places.items()}
+
+    def stamp(self, reference: Reference) -> str:
+        """A text that changes when the image or one of its companions does."""
+        stamps = [reference.stamp or file_stamp(reference.place)]
+        for companions in self._companions.values():
+            try:
+                stamps.append(companions.stamp(companions.find(reference)))
+            except ImageError:
+                stamps.append("missing")
+        return " ".join(stamps)
+
+    def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first
+        one's size is known. Raises ImageError if any is missing, broken or of another size."""
+        places = self.places(reference)
+        sizes: dict[str, tuple[int, int]] = {}
+
+        def announce(modality: str, height: int, width: int) -> None:
+            if not sizes:
+                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in places))
+            sizes[modality] = height, width
+            if len(set(sizes.values())) > 1:
+                shown = ", ".join(f"{name} is {w} x {h}" for name, (h, w) in sizes.items())
+                raise ImageError(f"{shown}; they must be of one size")
+
+        inputs = {
+            name: self._companions.get(name, self._images).read(place, name, self.max_pixels, partial(announce, name))
+            for name, place in places.items()
+        }
+        return Frame(reference.key, reference.stem, inputs)
+
+    def size(self, reference: Reference) -> tuple[int, int] | None:
+        """Height and width, px, of the upright image of the first modality by its header; None if it is no image."""
+        try:
+            self._images.read(reference.place, self.modality, self.max_pixels, _stop_at_size)
+        except _SizeKnown as known:
+            return known.height, known.width
+        except ImageError:
+            pass
+        return None
+
+    def close(self) -> None:
+        """Release open files."""
+        self._images.close()
+        for companions in self._companions.values():
+            companions.close()
+
+
+class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to know
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+
+
+def _stop_at_size(height: int, width: int) -> None:
+    raise _SizeKnown(height, width)
+
+
+class _SingleFile(Files):
+    """One image file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[Reference]:
+        yield file_reference(Path(self.path).name, self.path)
+
+
+def open_source(
+    source: str | Path,
+    modalities: tuple[str, ...] = ("color",),
+    companions: Mapping[str, str | Path] | None = None,
+    *,
+    pattern: str | None = None,
+    exclude: tuple[Path, ...] = (),
+    max_pixels: int = MAX_PIXELS,
+    layout: str = "auto",
+    stdin: BinaryIO | None = None,
+) -> ImageSource:
+    """The images of a folder (recursive), an image file, a `.txt` list of paths or one on standard input (`-`), a zip
+    or tar archive, or an HDF5 or MATLAB v7.3 file (`data.h5::/images`).
+
+    `modalities` are what the model takes: the first comes from `source`, each further one from its folder or HDF5 file
+    in `companions`. `pattern` keeps the keys it matches, `exclude` names folders that are not entered, `layout` (auto,
+    NHWC, NCHW) the axes of HDF5 datasets. Raises SourceError for a source that cannot be read, and when it is listed
+    and holds no images; SettingsError for companions or a layout that do not fit.
+    """
+    companions = companions or {}
+    main, *others = modalities
+    for name in others:
+        if name not in companions:
+            raise SettingsError(f"this model also takes {name} images; give their folder with --{name} DIR")
+    for name in companions:
+        if name not in others:
+            raise SettingsError(f"this model takes {' and '.join(modalities)} images only; leave out --{name}")
+    hdf5 = [place for place in (source, *companions.values()) if is_hdf5_name(os.fspath(place))]
+    if layout != "auto" and not hdf5:
+        raise SettingsError("--layout is for the axes of HDF5 datasets; leave it out")
+    found = {name: _open_companions(os.fspath(place), name, layout) for name, place in companions.items()}
+    images = _open_images(os.fspath(source), main, exclude, layout, stdin)
+    return ImageSource(getattr(images, "name", os.fspath(source)), images, main, found, pattern, max_pixels)
+
+
+def _open_images(path: str, modality: str, exclude: tuple[Path, ...], layout: str, stdin: BinaryIO | None) -> Images:
+    if path == "-":
+        return PathList(path, stdin)
+    if Path(path).is_dir():
+        return Folder(path, exclude)
+    if is_hdf5_name(path):
+        from fcnseg.io.hdf5_images import Hdf5
+
+        return Hdf5(path, modality, layout)
+    if not os.path.lexists(path):
+        raise SourceError(f"{path} does not exist; give a folder, an image, a text file of paths, an archive or HDF5")
+    if is_archive(path):
+        return open_archive(path)
+    return PathList(path) if path.lower().endswith(".txt") else _SingleFile(path)
+
+
+def _open_companions(path: str, modality: str, layout: str) -> Companions:
+    if not Path(path).is_dir() and is_hdf5_name(path):
+        from fcnseg.io.hdf5_images import Hdf5
+
+        return Hdf5(path, modality, layout)
+    return CompanionFolder(path, modality)

@@ -1,0 +1,1 @@
+"""A run: every input of a source predicted, written and recorded."""

@@ -1,0 +1,242 @@
+"""Predicting images of any number and size: batches are halved, and images cut into tiles, where they do not fit.
+
+A tile's scores are those of the whole image as far as an engine gives the same scores for the same pixels in images of
+another size. OpenVINO's do, to the last bit, in every precision. torch chooses other kernels for other sizes, so that
+the last bits of its scores differ; a label would only where two classes tie to within them. TensorRT's have not been
+compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from math import inf
+from typing import Any
+
+import numpy as np
+import psutil
+
+from fcnseg.errors import ImageError, SettingsError, TooLargeError
+from fcnseg.models.halo import influence
+from fcnseg.models.spec import network_spec
+from fcnseg.recipes import Recipe
+from fcnseg.running.tile_grid import Tile, cut_image, smallest_side
+from fcnseg.types import Engine, Frame, Labels, Pixels, Prediction, Probabilities
+
+Inputs = Mapping[str, Pixels]
+Found = tuple[dict[str, Labels], dict[str, Probabilities] | None]
+
+SIDE_BY_INFLUENCE = 4
+"""The side of a tile by what it shares with its neighbours: larger ones take more memory, smaller ones more time (at 4,
+nine sixteenths of the arithmetic are a tile's own)."""
+
+
+class Predictor:
+    """An engine that takes images of any size, in batches that fit it.
+
+    `tile` is "auto" (cut what the engine or the memory does not take), the largest side of tiles in px (cut whatever is
+    larger), or "off". `batch` is how many images of one size it likes at once. `events` counts what it had to do
+    besides: images it cut, batches it halved. What turned out to fit is remembered for later images.
+
+    Raises SettingsError for tiles smaller than the model's influence allows.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        recipe: Recipe,
+        *,
+        probabilities: bool = False,
+        tile: str | int = "auto",
+        batch: int | None = None,
+    ) -> None:
+        self.engine, self.probabilities, self.tile = engine, probabilities, tile
+        self.batch = batch or engine.info.max_batch
+        self.events: Counter[str] = Counter()
+        self._seen = influence(network_spec(recipe))
+        self._most_px: float = inf
+        if isinstance(tile, int) and tile < smallest_side(self._seen):
+            raise SettingsError(
+                f"tiles of {tile} px are too small for {recipe.name}, whose labels depend on what lies around them; "
+                f"use --tile {smallest_side(self._seen)} or more"
+            )
+
+    def one(self, frame: Frame) -> Prediction:
+        """The prediction of one image. Raises ImageError."""
+        known = self._most_px
+        try:
+            while True:
+                tiles = self._tiles(*frame.size)
+                try:
+                    return self._whole(frame) if len(tiles) == 1 else self._stitched(frame, tiles)
+                except TooLargeError as error:
+                    if self.tile == "off":
+                        raise TooLargeError(f"{error}; use --tile auto") from error
+                    self._most_px = self._at_once(tiles) * _tile_px(tiles) // 2
+        except ImageError:
+            self._most_px = known
+            raise
+
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[tuple[Frame, Prediction | ImageError]]:
+        """The prediction of every image, or why there is none, in order. The images of a batch are of one size.
+
+        An engine that overlaps batches has two of them under way; an empty batch asks for what is in the engine.
+        """
+        batches = iter(batches)
+        under_way: deque[Sequence[Frame]] = deque()
+        apart: Sequence[Frame] = ()
+        ended = False
+
+        def calls() -> Iterator[Inputs]:
+            """The inputs of batch after batch, up to an empty one, one that does not fit as it is, or the end."""
+            nonlocal apart, ended
+            for batch in batches:
+                if not batch or not self._fits(batch):
+                    apart = batch
+                    return
+                under_way.append(batch)
+                yield _together(batch)
+            ended = True
+
+        while not ended:
+            try:
+                for found in self._infer_each(calls()):
+                    yield from zip(under_way.popleft(), _predictions(found), strict=True)
+            except ImageError:
+                while under_way:
+                    yield from self._in_parts(under_way.popleft())
+            if apart:
+                yield from self._in_parts(apart)
+                apart = ()
+
+    # ------------------------------------------------------------------ calls of the engine
+
+    def _infer_each(self, calls: Iterator[Inputs]) -> Generator[Found]:
+        """What the engine says of each call, overlapped if it can."""
+        if hasattr(self.engine, "infer_many"):
+            yield from self.engine.infer_many(calls, self.probabilities)
+        else:
+            for inputs in calls:
+                yield self.engine.infer(inputs, self.probabilities)
+
+    def _in_parts(self, batch: Sequence[Frame]) -> Iterator[tuple[Frame, Prediction | ImageError]]:
+        """A batch that may not go as it is: halves of it, down to single images."""
+        if len(batch) == 1:
+            try:
+                yield batch[0], self.one(batch[0])
+            except ImageError as error:
+                yield batch[0], error
+            return
+        if self._fits(batch):
+            try:
+                found = _predictions(self.engine.infer(_together(batch), self.probabilities))
+            except ImageError as error:
+                if isinstance(error, TooLargeError):
+                    self.events["batches halved"] += 1
+                    self._most_px = len(batch) * _area(batch[0]) // 2
+            else:
+                yield from zip(batch, found, strict=True)
+                return
+        middle = len(batch) // 2
+        yield from self._in_parts(batch[:middle])
+        yield from self._in_parts(batch[middle:])
+
+    def _fits(self, batch: Sequence[Frame]) -> bool:
+        """Whether, for all that is known, these images of one size can go at once and whole."""
+        try:
+            whole = len(self._tiles(*batch[0].size)) == 1
+        except ImageError:
+            return False
+        return whole and (len(batch) == 1 or len(batch) * _area(batch[0]) <= self._most_px)
+
+    # ------------------------------------------------------------------ tiles
+
+    def _tiles(self, height: int, width: int) -> tuple[Tile, ...]:
+        """How to cut an image of that size; one tile: not at all."""
+        if self.tile == "off":
+            return cut_image((height, width), self._seen)
+        largest, most_px = self.engine.info.largest or (inf, inf), self._most_px
+        if isinstance(self.tile, int):
+            largest = min(largest[0], self.tile), min(largest[1], self.tile)
+        if height > largest[0] or width > largest[1] or height * width > most_px:
+            most_px = min(most_px, (SIDE_BY_INFLUENCE * (self._seen.before_px + self._seen.after_px)) ** 2)
+        tiles = cut_image((height, width), self._seen, largest, most_px)
+        if not tiles:
+            least = smallest_side(self._seen)
+            raise ImageError(
+                f"{width} x {height} pixels do not fit the engine or the memory, nor do tiles of {least} x {least}, "
+                "the least that gives this model's labels; free memory, or build an engine with a larger --max-shape",
+                "predict",
+            )
+        return tiles
+
+    def _at_once(self, tiles: Sequence[Tile]) -> int:
+        """How many tiles go into one call."""
+        return int(max(1, min(self.batch, len(tiles), self._most_px // _tile_px(tiles))))
+
+    def _whole(self, frame: Frame) -> Prediction:
+        return _predictions(self.engine.infer(_together([frame]), self.probabilities))[0]
+
+    def _stitched(self, frame: Frame, tiles: Sequence[Tile]) -> Prediction:
+        """The prediction of an image, put together from those of its tiles."""
+        labels: dict[str, Any] = {}
+        probabilities: dict[str, Any] = {}
+        at_once = self._at_once(tiles)
+        groups = [tiles[i : i + at_once] for i in range(0, len(tiles), at_once)]
+        calls = (
+            {m: np.stack([pixels[r.pixels, c.pixels] for r, c in group]) for m, pixels in frame.inputs.items()}
+            for group in groups
+        )
+        with closing(self._infer_each(calls)) as results:
+            for group, found in zip(groups, results, strict=True):
+                for tile, prediction in zip(group, _predictions(found), strict=True):
+                    _paste(labels, prediction.labels, tile, frame.size)
+                    _paste(probabilities, prediction.probabilities or {}, tile, frame.size)
+        self.events["images cut into tiles"] += 1
+        return Prediction(labels, probabilities or None)
+
+
+def _area(frame: Frame) -> int:
+    height, width = frame.size
+    return height * width
+
+
+def _tile_px(tiles: Sequence[Tile]) -> int:
+    """The pixels of one of these, which are alike."""
+    rows, columns = tiles[0]
+    return rows.end * columns.end
+
+
+def _together(frames: Sequence[Frame]) -> Inputs:
+    """N x H x W x C of each modality."""
+    if len(frames) == 1:
+        return {modality: pixels[None] for modality, pixels in frames[0].inputs.items()}
+    return {m: np.stack([frame.inputs[m] for frame in frames]) for m in frames[0].inputs}
+
+
+def _predictions(found: Found) -> list[Prediction]:
+    """The prediction of each image of a call."""
+    labels, probabilities = found
+    rows = len(next(iter(labels.values())))
+    return [
+        Prediction({h: a[i] for h, a in labels.items()}, {h: a[i] for h, a in (probabilities or {}).items()} or None)
+        for i in range(rows)
+    ]
+
+
+def _paste(whole: dict[str, Any], found: Mapping[str, Any], tile: Tile, size: tuple[int, int]) -> None:
+    """Put what a tile gives (... x h x w, by head) in its place in the image's arrays, made here when first needed."""
+    rows, columns = tile
+    for head, part in found.items():
+        if head not in whole:
+            shape = (*part.shape[:-2], *size)
+            needed, free = np.prod(shape, dtype=float) * part.itemsize, psutil.virtual_memory().available
+            if needed > free:
+                raise ImageError(
+                    f"{size[1]} x {size[0]} pixels give {needed / 2**30:.1f} GiB of results, {free / 2**30:.1f} GiB of "
+                    "memory are free; leave out --save-probabilities, or cut the image into parts",
+                    "predict",
+                )
+            whole[head] = np.empty(shape, part.dtype)
+        whole[head][..., rows.labels, columns.labels] = part[..., rows.kept, columns.kept]

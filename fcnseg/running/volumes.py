@@ -1,0 +1,271 @@
+"""Outputs that are one HDF5 file: `--out masks.h5`, `--save-probabilities probs.h5`.
+
+An HDF5 file that is being written does not survive the death of its process. So every image is staged as a file of its
+own (see `sinks`) in a hidden folder beside the volume, and when all have ended the volume is written under a temporary
+name, in one go, and renamed. Images of an earlier assembly are taken over from it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fcnseg.errors import OutputError
+from fcnseg.io.atomic import checksum
+from fcnseg.io.names import plain
+from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink
+from fcnseg.types import EngineInfo, Output
+
+LEVEL = 1
+"""How hard zlib tries: more takes long and gains little."""
+
+COMPRESSION = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": True}
+
+BYTES_AT_ONCE = 64 << 20
+"""How much of label maps of one size is read and compressed together."""
+
+MISSING = "fcnseg:missing"
+"""The data set that lists, as pairs of key and reason, the inputs without a result."""
+
+SPARE_BYTES = 16 << 20
+"""What must be free beyond the next array: HDF5 does not survive a full disk."""
+
+
+class Entry(NamedTuple):
+    """An input: its key and stem, and its number if it is a row of a data set."""
+
+    key: str
+    stem: str
+    row: int | None = None
+
+
+Entries = Callable[[], Iterator[Entry]]
+"""Lists the inputs anew at each call."""
+
+
+@dataclass(frozen=True)
+class _Assembly:
+    """The file that is made, of which inputs, those of them that are `missing`, the present file or None, and the
+    threads that compress: HDF5 itself has but one."""
+
+    target: h5py.File
+    entries: Entries
+    missing: Mapping[str, str]
+    before: h5py.File | None
+    threads: ThreadPoolExecutor
+
+    def present(self) -> Iterator[Entry]:
+        """The inputs that are not missing."""
+        return (entry for entry in self.entries() if entry.key not in self.missing)
+
+
+def _packed(array: NDArray[Any], chunk: tuple[int, ...], corner: tuple[int, ...]) -> bytes:
+    """The chunk of that shape at that corner of an array, as HDF5 keeps it: with zeros beyond the array's end,
+    shuffled and deflated."""
+    piece = array[tuple(slice(start, start + side) for start, side in zip(corner, chunk, strict=True))]
+    padding = [(0, side - there) for side, there in zip(chunk, piece.shape, strict=True)]
+    values = np.ascontiguousarray(np.pad(piece, padding)).reshape(-1, 1).view(np.uint8)
+    return zlib.compress(values.T.tobytes(), LEVEL)
+
+
+class Volume:
+    """One HDF5 file, of what `sink` stages in the folder `staged`."""
+
+    sink: LabelPngSink | NpyProbabilitySink
+    _suffixes: tuple[bytes, ...] = (b"",)
+
+    def __init__(self, file: Path, info: EngineInfo, kind: str) -> None:
+        self.file, self.info = file, info
+        self.staged = file.parent / f".{file.name}.fcnseg" / kind
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether there is anything that the file does not hold yet."""
+        return any(path.is_file() for path in self.staged.rglob("*"))
+
+    def assemble(self, entries: Entries, missing: Mapping[str, str], *, keep: bool) -> Output:
+        """Write the file from what is staged and, with `keep`, from the present file where nothing is; inputs in
+        `missing` (by key, with the reason) are listed as such. Raises OutputError if an input is in none of the three.
+        """
+        partial = self.staged.with_suffix(".h5")  # hidden, and of one name: an unfinished one is written over
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as stack:
+                before = stack.enter_context(h5py.File(self.file)) if keep else None
+                threads = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1)))
+                with h5py.File(partial, "w") as target:
+                    self._describe(target)
+                    for head in self.info.heads:
+                        self._fill(head, _Assembly(target, entries, missing, before, threads))
+                    if missing:
+                        pairs = [[plain(key), plain(reason)] for key, reason in missing.items()]
+                        target.create_dataset(MISSING, data=pairs, dtype=h5py.string_dtype())
+            with partial.open("rb+") as written:
+                os.fsync(written.fileno())
+            output = Output(self.file, partial.stat().st_size, checksum(partial))
+            os.replace(partial, self.file)
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
+            raise OutputError(
+                f"{self.file} cannot be written: {_reason(error)}; what it is made of is kept, mend this and run the "
+                "same command again"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return output
+
+    def discard_staged(self) -> None:
+        """Remove what the file now holds."""
+        shutil.rmtree(self.staged, ignore_errors=True)
+
+    def _describe(self, target: h5py.File) -> None:
+        info = self.info
+        target.attrs.update(
+            {"model": info.model, "weights_sha256": info.weights_sha256, "fcnseg": info.versions.get("fcnseg", "")}
+        )
+
+    def _fill(self, head: str, made: _Assembly) -> None:
+        """Write a data set for each input."""
+        for entry in made.present():
+            for suffix, array in self._arrays(head, entry, made.before).items():
+                self._check_space(array.nbytes)
+                dataset = self._create(made, self._name(head, entry.key) + suffix, array)
+                self._describe_classes(dataset, head)
+
+    def _check_space(self, nbytes: int) -> None:
+        if shutil.disk_usage(self.file.parent).free < nbytes + SPARE_BYTES:
+            raise OutputError(
+                f"there is no space left to write {self.file}; what it is made of is kept, make room and run the same "
+                "command again"
+            )
+
+    def _arrays(self, head: str, entry: Entry, before: h5py.File | None) -> dict[bytes, NDArray[Any]]:
+        """What belongs to one input, by the suffixes of its data sets' names."""
+        path = self.sink.path(entry.stem, head)
+        if path.exists():
+            return self._read(path)
+        found = self._earlier(before, head, entry) if before else {}
+        if not found:
+            raise OutputError(f"{path} is gone, so {self.file} cannot be written; run the same command again")
+        return found
+
+    def _earlier(self, before: h5py.File, head: str, entry: Entry) -> dict[bytes, NDArray[Any]]:
+        """The same, from an earlier assembly; empty if it is not there."""
+        name, found = self._name(head, entry.key), {}
+        for suffix in self._suffixes:
+            with suppress(KeyError):  # `in` would take names for UTF-8
+                found[suffix] = before[name + suffix][()]
+        return found
+
+    def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
+        raise NotImplementedError
+
+    def _name(self, head: str, key: str) -> bytes:
+        """The data set of an input; names of HDF5 objects are bytes, as those of files."""
+        return os.fsencode(f"{head}/{key}" if len(self.info.heads) > 1 else key)
+
+    def _create(self, made: _Assembly, name: bytes, array: NDArray[Any]) -> h5py.Dataset:
+        chunk = (*array.shape[:-2], *(min(side, 256) for side in array.shape[-2:]))
+        found = made.target.create_dataset(name, array.shape, array.dtype, chunks=chunk, **COMPRESSION)
+        corners = list(product(*(range(0, size, side) for size, side in zip(array.shape, chunk, strict=True))))
+        contents = made.threads.map(lambda corner: _packed(array, chunk, corner), corners)
+        for corner, content in zip(corners, contents, strict=True):
+            found.id.write_direct_chunk(corner, content)
+        return found
+
+    def _describe_classes(self, dataset: h5py.Dataset, head: str) -> None:
+        """Name the classes, their colours (RGB, K x 3) and the value that marks void."""
+        space = self.info.heads[head]
+        colors = np.array(space.colors, np.uint8)
+        dataset.attrs.update({"classes": list(space.names), "colors": colors, "ignore": space.ignore})
+
+
+class ProbabilityVolume(Volume):
+    """Probabilities K x H x W, float16 or float32, a data set an input, called by its key. With `top_k`: k x H x W,
+    and the classes they belong to in a second data set, `<key>.classes`."""
+
+    def __init__(self, file: Path, info: EngineInfo, dtype: str = "float16", top_k: int | None = None) -> None:
+        super().__init__(file, info, "probabilities")
+        self.sink = NpyProbabilitySink(self.staged, info, dtype, top_k)
+        if top_k:
+            self._suffixes = (b"", b".classes")
+
+    def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
+        found = np.load(path, mmap_mode="r")
+        if path.suffix == ".npz":
+            return {b"": found["probabilities"], b".classes": found["classes"]}
+        return {b"": found}
+
+
+class LabelVolume(Volume):
+    """Label maps H x W, a data set an input, called by its key. If the inputs are the rows of one data set and of one
+    size, their label maps are one data set N x H x W, `labels` (or `<head>`), with the ignore value where there is
+    none."""
+
+    def __init__(self, file: Path, info: EngineInfo) -> None:
+        super().__init__(file, info, "labels")
+        self.sink = LabelPngSink(self.staged, info)
+
+    def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
+        with Image.open(path) as image:
+            return {b"": np.asarray(image).astype(np.uint16 if image.mode.startswith("I") else np.uint8)}
+
+    def _fill(self, head: str, made: _Assembly) -> None:
+        total, shape = 0, None
+        for entry in made.entries():
+            here = None if entry.key in made.missing else self._shape(head, entry, made.before)
+            if entry.row is None or (shape and here and here != shape):
+                super()._fill(head, made)
+                return
+            total, shape = max(total, entry.row + 1), shape or here
+        if shape is None:
+            return
+        space = self.info.heads[head]
+        dtype = np.uint8 if space.classes <= 256 else np.uint16
+        whole = made.target.create_dataset(
+            self._stack(head), (total, *shape), dtype, chunks=(1, *shape), fillvalue=space.ignore, **COMPRESSION
+        )
+
+        def row(entry: Entry) -> bytes:
+            array = self._arrays(head, entry, made.before)[b""].astype(dtype, copy=False)
+            return _packed(array[None], (1, *array.shape), (0, 0, 0))
+
+        present, row_bytes = made.present(), whole.dtype.itemsize * int(np.prod(shape))
+        while some := list(islice(present, max(1, BYTES_AT_ONCE // row_bytes))):
+            self._check_space(len(some) * row_bytes)
+            for entry, content in zip(some, made.threads.map(row, some), strict=True):
+                whole.id.write_direct_chunk((entry.row, 0, 0), content)
+        self._describe_classes(whole, head)
+
+    def _stack(self, head: str) -> str:
+        return head if len(self.info.heads) > 1 else "labels"
+
+    def _shape(self, head: str, entry: Entry, before: h5py.File | None) -> tuple[int, ...]:
+        path = self.sink.path(entry.stem, head)
+        if path.exists():
+            with Image.open(path) as image:
+                return image.height, image.width
+        return self._arrays(head, entry, before)[b""].shape
+
+    def _earlier(self, before: h5py.File, head: str, entry: Entry) -> dict[bytes, NDArray[Any]]:
+        stack = before.get(self._stack(head))
+        if entry.row is not None and isinstance(stack, h5py.Dataset) and stack.ndim == 3:
+            return {b"": stack[entry.row]} if entry.row < len(stack) else {}
+        return super()._earlier(before, head, entry)
+
+
+def _reason(error: Exception) -> str:
+    """HDF5's errors are of several lines."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split())

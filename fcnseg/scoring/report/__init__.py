@@ -1,0 +1,1 @@
+"""Reports: one HTML page of a score, or of the difference of two runs."""

@@ -1,0 +1,137 @@
+"""The report of what changed between two runs: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fcnseg.scoring.counting import read_classes
+from fcnseg.scoring.diff import DiffOptions, DiffTask, plan_diff
+from fcnseg.scoring.diff_result import Diff, ImageDiff
+from fcnseg.scoring.labelling import run_record
+from fcnseg.scoring.report import page
+from fcnseg.scoring.report.charts import Chart, histogram
+from fcnseg.scoring.report.page import Cell
+from fcnseg.scoring.report.pictures import Case, Photographs, draw_case
+
+CASES = 9
+IMAGES_LISTED = 500
+
+TITLES = {"left": "Before", "right": "After", "wrong": "Changes", "photo": "Photograph"}
+
+
+def write_diff_report(
+    file: Path, diff: Diff, before: str, after: str, options: DiffOptions, images: Path | None = None
+) -> None:
+    """Write the report of a difference, whole or not at all.
+
+    The arguments are those of `diff`; `images` is the folder of the photographs, by default that of the later run.
+    Raises SettingsError if a folder that was named is not there.
+    """
+    record = run_record(after)
+    photographs = Photographs.of(images, record)
+    task = plan_diff(before, after, options)
+    space = task.head.labels
+    columns, rows = _classes(diff, task)
+    page.render(
+        file,
+        "diff.html.j2",
+        title="What changed",
+        summary=f"from {before} to {after}",
+        figures=_figures(diff),
+        left_out=[
+            f"Left out: {len(keys)} {what}: {', '.join(keys[:20])}"
+            for what, keys in (("only before", diff.only_before), ("only after", diff.only_after))
+            if keys
+        ],
+        columns=columns,
+        rows=rows,
+        heat=page.heat_map(
+            "From class to class", "Each row is one class before: what its pixels are after, in percent.",
+            space.names, diff.transitions,
+        ),
+        entries=page.largest_entries(diff.transitions, space.names),
+        chart=_chart(diff),
+        image_columns=["image", "changed, %", "changed", *(["helped", "hurt"] if diff.truth else [])],
+        image_rows=[_image_row(n, image) for n, image in enumerate(diff.images[:IMAGES_LISTED])],
+        images_more=max(0, len(diff.images) - IMAGES_LISTED),
+        legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
+        cases=_cases(diff, task, photographs),
+        provenance=[
+            *page.provenance(run_record(before), "before: "),
+            *page.provenance(record, "after: "),
+            *page.comparison(diff.settings, {"before": "before", "after": "after", "truth": "ground truth"}),
+        ],
+    )  # fmt: skip
+
+
+def _chart(diff: Diff) -> Chart:
+    shares = [image.share for image in diff.images]
+    return histogram("Changed pixels over the images", shares, "changed pixels", max(shares, default=0) or 1.0)
+
+
+def _share(value: float) -> str:
+    """A share that may be small, for reading."""
+    return f"{100 * value:.3g} %"
+
+
+def _figures(diff: Diff) -> list[tuple[str, str, str]]:
+    tiles = [
+        ("Changed pixels", _share(diff.changed / max(1, diff.pixels)), f"{diff.changed:,} of {diff.pixels:,}"),
+        ("Unchanged images", f"{diff.identical_images:,}", f"of {len(diff.images):,}"),
+    ]
+    if diff.truth:
+        found = diff.truth
+        tiles += [
+            ("Mean IU", page.percent(found.mean_iu[1], 2), f"before {page.percent(found.mean_iu[0], 2)}"),
+            (
+                "Pixel accuracy",
+                page.percent(found.pixel_accuracy[1], 2),
+                f"before {page.percent(found.pixel_accuracy[0], 2)}",
+            ),
+            ("Helped", f"{found.helped:,}", "pixels became right"),
+            ("Hurt", f"{found.hurt:,}", f"pixels became wrong; {found.neither:,} stayed wrong"),
+        ]
+    return tiles
+
+
+def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
+    columns = ["class", "agreement IU, %", "pixels before", "pixels after", "lost", "gained"]
+    columns += ["IU before, %", "IU after, %", "change"] if diff.truth else []
+    rows = []
+    for row in diff.per_class:
+        cells = [
+            page.name_cell(row.index, row.name, task.head.labels.colors[row.index]),
+            page.share_cell(row.agreement_iu, 2),
+            *(page.count_cell(n) for n in (row.pixels_before, row.pixels_after, row.lost, row.gained)),
+        ]
+        if row.iu_before is not None and row.iu_after is not None:
+            change = row.iu_after - row.iu_before
+            cells += [page.share_cell(iu, 2) for iu in (row.iu_before, row.iu_after)]
+            cells.append(Cell(f"{100 * change:+.2f}", change) if change == change else Cell("–"))
+        rows.append(cells)
+    return columns, rows
+
+
+def _image_row(number: int, image: ImageDiff) -> list[Cell]:
+    cells = [
+        Cell(image.key, number),
+        Cell(f"{100 * image.share:.3f}", image.share),
+        page.count_cell(image.changed),
+    ]
+    if image.helped is not None and image.hurt is not None:
+        cells += [page.count_cell(image.helped), page.count_cell(image.hurt)]
+    return cells
+
+
+def _cases(diff: Diff, task: DiffTask, photographs: Photographs) -> list[Case]:
+    versions = {image.key: image for image in task.images}
+    cases = []
+    for image in diff.images[:CASES]:
+        places = versions[image.key]
+        before, after = (read_classes(place, task.comparison.prediction) for place in (places.before, places.after))
+        note = f"{_share(image.share)} of the pixels changed"
+        if image.helped is not None:
+            note += f", {image.helped:,} became right, {image.hurt:,} wrong"
+        photograph = photographs.find(image.key, *after.shape)
+        cases.append(draw_case(TITLES, ("", image.key, note), before, after, task.head.labels, photograph))
+    return cases

@@ -1,0 +1,207 @@
+"""What the pages of reports share: templates, cells of tables, heat maps, provenance."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnseg.io.atomic import whole_file
+from fcnseg.labels import Color
+from fcnseg.scoring.report.pictures import data_uri
+
+LEVELS = 32
+"""Steps of the heat map's scale."""
+
+ENTRIES = 15
+"""How many of the largest entries of a matrix are listed."""
+
+MOST_CELLS = 64
+"""Classes up to which a heat map is a table; beyond, it is a picture."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a sortable table: its text, what it sorts by, the length of its bar (0..1), a colour (CSS)."""
+
+    text: str
+    sort: str | float = ""
+    share: float | None = None
+    color: str | None = None
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """A cell of a heat map: its text and step of the scale."""
+
+    text: str
+    level: int
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """A row of a heat map."""
+
+    name: str
+    cells: tuple[HeatCell, ...]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A matrix of shares, 0..1: as rows, or as a picture if it is large."""
+
+    title: str
+    note: str
+    names: tuple[str, ...]
+    rows: tuple[HeatRow, ...]
+    picture: str | None
+
+
+def render(file: Path, template: str, **values: Any) -> None:
+    """Write a page, whole or not at all."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("fcnseg.scoring.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render(levels=Markup(_levels()), **values)
+    with whole_file(file) as opened:
+        opened.write(text.encode(errors="backslashreplace"))
+
+
+def share_cell(value: float, digits: int = 1) -> Cell:
+    """A share 0..1 as a percentage with a bar."""
+    return Cell("–") if math.isnan(value) else Cell(f"{100 * value:.{digits}f}", value, round(value, 4))
+
+
+def count_cell(value: int) -> Cell:
+    """A number of things."""
+    return Cell(f"{value:,}", value)
+
+
+def name_cell(index: int, name: str, color: Color) -> Cell:
+    """A class with its colour."""
+    return Cell(f"{index} {name}", index, color=css_color(color))
+
+
+def css_color(color: Color) -> str:
+    """A colour as CSS writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share 0..1 for reading."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """An interval of shares for reading, empty if there is none."""
+    known = interval is not None and not math.isnan(interval[0])
+    return f"95 %: {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if known and interval else ""
+
+
+def heat_map(title: str, note: str, names: Sequence[str], counts: NDArray[np.int64]) -> Heat:
+    """The rows of a K x K matrix as shares of their sums, in steps of `cividis`, which the colour-blind can read."""
+    sums = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
+    levels = np.minimum((shares * LEVELS).astype(int), LEVELS - 1)
+    if len(names) > MOST_CELLS:
+        return Heat(title, note, (), tuple(HeatRow(name, ()) for name in names), _heat_picture(levels))
+    rows = tuple(
+        HeatRow(name, tuple(HeatCell(_cell_text(s), int(v)) for s, v in zip(share, level, strict=True)))
+        for name, share, level in zip(names, shares, levels, strict=True)
+    )
+    return Heat(title, note, tuple(names), rows, None)
+
+
+def largest_entries(counts: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """Where a K x K matrix has most beside its diagonal: row, column, pixels, and their share of the row in percent."""
+    beside = counts.copy()
+    np.fill_diagonal(beside, 0)
+    sums = counts.sum(1)
+    found = []
+    for place in beside.ravel().argsort(kind="stable")[::-1][:ENTRIES]:
+        i, j = divmod(int(place), len(names))
+        if beside[i, j]:
+            found.append((names[i], names[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.2f}"))
+    return found
+
+
+def _cell_text(share: float) -> str:
+    return "" if share == 0 else "<1" if share < 0.01 else f"{100 * share:.0f}"
+
+
+def _scale() -> NDArray[np.uint8]:
+    from matplotlib import colormaps
+
+    colors: NDArray[np.uint8] = colormaps["cividis"](np.linspace(0, 1, LEVELS), bytes=True)[:, :3]
+    return colors
+
+
+def _heat_picture(levels: NDArray[np.int64]) -> str:
+    from PIL import Image
+
+    return data_uri(Image.fromarray(_scale()[levels]), "png")
+
+
+def _levels() -> str:
+    """The style of each step: its colour, and black or white over it, whichever is read better."""
+    rules = []
+    for step, color in enumerate(_scale()):
+        ink = "#000" if luminance(color) > 0.179 else "#fff"
+        rules.append(f".heat .h{step} {{ background: {css_color(tuple(color))}; color: {ink}; }}")
+    return "\n".join(rules)
+
+
+def luminance(color: NDArray[np.uint8]) -> float:
+    """The relative luminance of a colour, 0..1; above 0.179 black is read better on it. Source: WCAG 2."""
+    levels = color / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def provenance(record: Mapping[str, Any], name: str = "") -> list[tuple[str, str]]:
+    """What the record of a run says about how predictions came about."""
+    engine = record.get("engine") or {}
+    settings = record.get("settings") or {}
+    versions = engine.get("versions") or {}
+    verification = engine.get("verification") or {}
+    found = {
+        "images": settings.get("source"),
+        "model": engine.get("model"),
+        "weights (SHA-256)": engine.get("weights_sha256"),
+        "engine": engine.get("backend"),
+        "device": engine.get("device"),
+        "precision": engine.get("precision"),
+        "agreement with the fp32 network": percent(verification.get("agreement")),
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
+        "predicted": record.get("ended"),
+        "predicted by": (record.get("host") or {}).get("processor"),
+    }
+    return [(f"{name}{key}", str(value)) for key, value in found.items() if value not in (None, "", "–")]
+
+
+def comparison(settings: Mapping[str, Any], sides: Mapping[str, str]) -> list[tuple[str, str]]:
+    """How label maps were compared: `sides` names the settings that say which, and what they are called."""
+    from fcnseg import __version__
+
+    passed_by = {"classes", "head", "model", *sides}
+    chosen = {k: v for k, v in settings.items() if k not in passed_by and v not in (None, False, [], (), [""])}
+    return [
+        *((title, str(settings[name])) for name, title in sides.items() if settings[name]),
+        ("compared", datetime.now(UTC).isoformat(timespec="seconds")),
+        ("compared by", f"fcnseg {__version__}, Python {platform.python_version()}, {platform.platform()}"),
+        *((f"setting: {name.replace('_', ' ')}", str(value)) for name, value in chosen.items()),
+    ]

@@ -1,0 +1,187 @@
+"""The report of a score: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcnseg.labels import LabelSpace
+from fcnseg.scoring.counting import read_classes
+from fcnseg.scoring.labelling import run_record
+from fcnseg.scoring.report import page
+from fcnseg.scoring.report.charts import Chart, band_curve, histogram, reliability_curve
+from fcnseg.scoring.report.page import Cell, Heat
+from fcnseg.scoring.report.pictures import Case, Photographs, draw_case
+from fcnseg.scoring.result import ImageScore, Score
+from fcnseg.scoring.score import ScoreOptions, Task, plan
+
+SHOWN_EACH = 3
+"""How many of the worst, the median and the best images are shown."""
+
+TITLES = {"left": "Ground truth", "right": "Prediction", "wrong": "Errors", "photo": "Photograph"}
+
+
+@dataclass(frozen=True)
+class HeadReport:
+    """What the page shows of one head."""
+
+    name: str
+    figures: list[tuple[str, str, str]]
+    left_out: list[str]
+    notes: list[str]
+    columns: list[str]
+    rows: list[list[Cell]]
+    heat: Heat
+    confused: list[tuple[str, str, str, str]]
+    charts: list[Chart]
+    legend: list[tuple[str, str]]
+    cases: list[Case]
+
+
+def write_report(
+    file: Path, score: Score, predictions: str, truth: str, options: ScoreOptions, images: Path | None = None
+) -> None:
+    """Write the report of a score, whole or not at all.
+
+    The arguments are those of the score; `images` is the folder of the photographs, by default that of the run which
+    made the predictions. Raises SettingsError if a folder that was named is not there.
+    """
+    record = run_record(predictions)
+    photographs = Photographs.of(images, record)
+    heads = [
+        _head(score.heads.get(task.head.name, score), task, photographs, len(score.heads) > 1)
+        for task in plan(predictions, truth, options)
+    ]
+    page.render(
+        file,
+        "score.html.j2",
+        title=f"Segmentation score: {score.settings['model'] or 'labels'}",
+        summary=f"{predictions} compared with {truth}",
+        heads=heads,
+        provenance=[
+            *page.provenance(record),
+            *page.comparison(score.settings, {"predictions": "predictions", "truth": "ground truth"}),
+        ],
+    )
+
+
+def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> HeadReport:
+    space = task.head.labels
+    columns, rows = _classes(score, space)
+    note = "Each row is the ground truth of one class: where its pixels went, in percent. Dark is none, bright is all."
+    return HeadReport(
+        name=task.head.name,
+        figures=_figures(score),
+        left_out=_left_out(score),
+        notes=_notes(score),
+        columns=columns,
+        rows=rows,
+        heat=page.heat_map("Confusion matrix", note, space.names, score.confusion),
+        confused=page.largest_entries(score.confusion, space.names),
+        charts=_charts(score, f", {task.head.name}" if several else ""),
+        legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
+        cases=_cases(score, task, photographs),
+    )
+
+
+def _charts(score: Score, of: str) -> list[Chart]:
+    """Titles are all different: they name the parts of the drawings too."""
+    charts = [histogram(f"Mean IU over the images{of}", [s.mean_iu for s in score.image_scores], "mean IU")]
+    if score.bands:
+        charts.append(band_curve(f"How good it is near boundaries{of}", score.bands))
+    if score.calibration:
+        charts.append(reliability_curve(f"How often a confidence is right{of}", score.calibration))
+    return charts
+
+
+def _figures(score: Score) -> list[tuple[str, str, str]]:
+    named = {
+        "mean_iu": "Mean IU",
+        "pixel_accuracy": "Pixel accuracy",
+        "mean_accuracy": "Mean accuracy",
+        "frequency_weighted_iu": "Frequency weighted IU",
+        "mean_dice": "Mean Dice (F1)",
+    }
+    tiles = [(t, page.percent(getattr(score, n)), page.span(score.intervals.get(n))) for n, t in named.items()]
+    tiles.append(("Cohen's kappa", "–" if score.kappa != score.kappa else f"{score.kappa:.3f}", ""))
+    if score.boundary_iu is not None:
+        tiles.append(("Boundary IU", page.percent(score.boundary_iu), "within 2 % of the diagonal"))
+    if score.calibration:
+        tiles.append(("Calibration error", page.percent(score.calibration.expected_error), "expected, 15 bins"))
+    tiles.append(("Images", f"{score.images:,}", f"{score.pixels:,} pixels count"))
+    return tiles
+
+
+def _left_out(score: Score) -> list[str]:
+    named: dict[str, Sequence[str]] = {
+        "without a prediction": score.missing,
+        "without ground truth": score.extra,
+        "that could not be compared": [f"{fault.key} ({fault.reason})" for fault in score.invalid],
+        "whose ground truth is all void": score.all_void,
+    }
+    return [
+        f"Left out: {len(keys)} {what}: {', '.join(keys[:20])}{' ...' if len(keys) > 20 else ''}"
+        for what, keys in named.items()
+        if keys
+    ]
+
+
+def _notes(score: Score) -> list[str]:
+    notes = ["Means are over the classes that occur."]
+    if score.absent:
+        notes.append(f"Not in the ground truth: {', '.join(score.absent)}.")
+    if score.excluded_classes:
+        notes.append(f"In no mean: {', '.join(score.excluded_classes)}.")
+    if score.excluded_images:
+        notes.append(f"Left out by the data set's own evaluation: {', '.join(score.excluded_images)}.")
+    return notes
+
+
+def _classes(score: Score, space: LabelSpace) -> tuple[list[str], list[list[Cell]]]:
+    boundary = score.boundary_iu is not None
+    intervals = bool(score.intervals)
+    columns = ["class", "IU, %", *(["95 %"] * intervals), "accuracy, %", "Dice, %"]
+    columns += [*(["boundary IU, %"] * boundary), "pixels", "predicted"]
+    rows = []
+    for row in score.per_class:
+        cells = [page.name_cell(row.index, row.name, space.colors[row.index]), page.share_cell(row.iu)]
+        if intervals:
+            text = page.span(row.iu_interval).removeprefix("95 %: ")
+            cells.append(Cell(text or "–", row.iu_interval[0] if text and row.iu_interval else ""))
+        cells += [page.share_cell(row.accuracy), page.share_cell(row.dice)]
+        if boundary:
+            cells.append(page.share_cell(float("nan") if row.boundary_iu is None else row.boundary_iu))
+        rows.append([*cells, page.count_cell(row.pixels), page.count_cell(row.predicted_pixels)])
+    return columns, rows
+
+
+def _cases(score: Score, task: Task, photographs: Photographs) -> list[Case]:
+    pairs = {pair.key: pair for pair in task.pairing.pairs}
+    cases = []
+    for title, image in _chosen(score.image_scores):
+        pair = pairs[image.key]
+        truth = read_classes(pair.truth, task.comparison.truth)
+        predicted = read_classes(pair.prediction, task.comparison.prediction)
+        note = f"mean IU {page.percent(image.mean_iu)}, pixel accuracy {page.percent(image.pixel_accuracy)}"
+        photograph = photographs.find(image.key, *truth.shape)
+        views = (title, image.key, note)
+        cases.append(draw_case(TITLES, views, truth, predicted, task.head.labels, photograph))
+    return cases
+
+
+def _chosen(scores: Sequence[ImageScore]) -> list[tuple[str, ImageScore]]:
+    """The worst, median and best images by mean IU, each once."""
+    ranked = sorted(scores, key=lambda s: (s.mean_iu if s.mean_iu == s.mean_iu else -1.0, s.key))
+    middle = max(0, len(ranked) // 2 - SHOWN_EACH // 2)
+    groups = (
+        ("Worst:", ranked[:SHOWN_EACH]),
+        ("Best:", ranked[::-1][:SHOWN_EACH]),
+        ("Median:", ranked[middle : middle + SHOWN_EACH]),
+    )
+    chosen: dict[str, tuple[str, ImageScore]] = {}
+    for title, group in groups:
+        for image in group:
+            chosen.setdefault(image.key, (title, image))
+    order = {title: number for number, title in enumerate(("Worst:", "Median:", "Best:"))}
+    return sorted(chosen.values(), key=lambda entry: order[entry[0]])

@@ -1,0 +1,182 @@
+"""A TensorRT library and a CUDA stream for machines without: they do what the protocol promises, and no sooner."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from math import prod
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fcnseg.engine.runtimes.tensorrt.plan import Library
+
+KINDS = {"UINT8": np.uint8, "FLOAT": np.float32, "INT32": np.int32}
+
+
+class FakeStream:
+    """Does nothing until it must: copies and networks wait here until someone waits for them."""
+
+    handle = 7
+    last: FakeStream
+
+    def __init__(self, _device: torch.device) -> None:
+        self.device = torch.device("cpu")
+        self.waiting: deque[Callable[[], object]] = deque()
+        self.most_marks = 0
+        self.marks = 0
+        FakeStream.last = self
+
+    def current(self) -> Any:
+        return nullcontext()
+
+    def allocate(self, size_bytes: int) -> torch.Tensor:
+        return aligned(size_bytes)
+
+    pin = allocate
+
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        self.waiting.append(lambda: target.copy_(source))
+
+    def mark(self) -> Any:
+        self.marks += 1
+        self.most_marks = max(self.most_marks, self.marks)
+        reached = SimpleNamespace(done=False)
+        self.waiting.append(lambda: setattr(reached, "done", True))
+
+        def synchronize() -> None:
+            self.marks -= 1
+            while not reached.done:
+                self.waiting.popleft()()
+
+        return SimpleNamespace(synchronize=synchronize)
+
+    def synchronize(self) -> None:
+        while self.waiting:
+            self.waiting.popleft()()
+
+    @contextmanager
+    def between(self, _tensors: Any) -> Iterator[None]:
+        yield
+        self.synchronize()
+
+
+def aligned(size_bytes: int, offset: int = 0) -> torch.Tensor:
+    room = torch.empty(size_bytes + 512, dtype=torch.uint8)
+    start = -room.data_ptr() % 256 + offset
+    return room[start : start + size_bytes]
+
+
+@dataclass
+class FakeContext:
+    """Labels are the red channel modulo 5; probabilities one where that is the class."""
+
+    engine: FakePlan
+    refuses: str = ""
+    active_optimization_profile: int = 0
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    addresses: dict[str, int] = field(default_factory=dict)
+    runs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        self.active_optimization_profile = index
+        self.shapes.clear()
+        return self.refuses != "profile" and stream == FakeStream.handle
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        low, _, high = self.engine.get_tensor_profile_shape(name, self.active_optimization_profile)
+        self.shapes[name] = tuple(shape)
+        fits = all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
+        return self.refuses != "shape" and fits
+
+    def infer_shapes(self) -> list[str]:
+        if self.refuses == "inference":
+            raise RuntimeError("shape inference failed")
+        return ["color"] if self.refuses == "missing" else []
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        n, h, w = self.shapes["color"][:3]
+        if self.refuses == "output":
+            n = -1
+        return (n, 5, h, w) if name == "probabilities" else (n, h, w)
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return self.refuses != "address" and address % 64 == 0  # as torch allocates without CUDA
+
+    def execute_async_v3(self, stream: int) -> bool:
+        if self.refuses == "run":
+            self.engine.errors.append("[executor] out of tactics")
+            return False
+        shapes = {name: self.shapes.get(name) or self.get_tensor_shape(name) for name in self.engine.types}
+        memory = {name: self.view(name, shapes[name]) for name in shapes}
+        self.runs.append((self.active_optimization_profile, shapes["color"]))
+
+        def work() -> None:
+            classes = memory["color"][..., 0] % 5
+            memory["labels"][:] = classes
+            if "probabilities" in memory:
+                memory["probabilities"][:] = classes[:, None] == np.arange(5)[:, None, None]
+
+        FakeStream.last.waiting.append(work)
+        return stream == FakeStream.handle
+
+    def view(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        kind = np.dtype(KINDS[self.engine.types[name]])
+        room = (ctypes.c_uint8 * (prod(shape) * kind.itemsize)).from_address(self.addresses[name])
+        return np.frombuffer(room, kind).reshape(shape)
+
+
+@dataclass
+class FakePlan:
+    """An engine as the library loads it, and the library itself."""
+
+    profiles: list[tuple[tuple[int, int, int], tuple[int, int, int]]]
+    types: dict[str, str] = field(default_factory=lambda: {"color": "UINT8", "labels": "UINT8"})
+    channels: int = 3
+    loads: bool = True
+    context: FakeContext | None = None
+    errors: deque[str] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.num_optimization_profiles, self.num_io_tensors = len(self.profiles), len(self.types)
+        self.context = FakeContext(self)
+
+    def library(self) -> Library:
+        def deserialize(plan: bytes) -> FakePlan | None:
+            if not self.loads or plan != b"plan":
+                self.errors.append("Serialization assertion stdVersionRead failed")
+                return None
+            return self
+
+        self.runtime = SimpleNamespace(deserialize_cuda_engine=deserialize, engine_host_code_allowed=False)
+        return Library("TensorRT", SimpleNamespace(Runtime=lambda logger: self.runtime), None, self.errors)
+
+    def create_execution_context(self) -> FakeContext | None:
+        return self.context
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self.types)[index]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return SimpleNamespace(name="INPUT" if name in ("color", "colour") else "OUTPUT")
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return SimpleNamespace(name=self.types[name])
+
+    def get_tensor_shape(self, _name: str) -> tuple[int, ...]:
+        return (-1, -1, -1, self.channels)
+
+    def get_tensor_profile_shape(self, _name: str, index: int) -> list[tuple[int, ...]]:
+        low, high = self.profiles[index]
+        return [(*low, 3), (*high, 3), (*high, 3)]
+
+
+SMALL = (1, 1, 1), (4, 40, 50)
+LARGE = (1, 30, 30), (2, 200, 300)
+WITH_PROBABILITIES = {"color": "UINT8", "labels": "UINT8", "probabilities": "FLOAT"}

@@ -1,0 +1,246 @@
+"""The runtime side of TensorRT without a GPU, on a fake library and stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fcnseg.engine.runtimes.tensorrt import engine as tensorrt_runtime
+from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
+from fcnseg.errors import EngineError, ImageError, TooLargeError
+from fcnseg.recipes import find_recipe
+from fcnseg.types import EngineInfo
+from tests.conftest import make_tiny
+from tests.engine.runtimes.fake_tensorrt import LARGE, SMALL, WITH_PROBABILITIES, FakePlan, FakeStream, aligned
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TensorRTEngine]:
+    recipe = find_recipe(make_tiny(tmp_path, stride=32).recipe)
+    info = EngineInfo("tensorrt", "a GPU", "fp16", recipe.name, "00", {}, recipe.modalities, {})
+    (tmp_path / "plan").write_bytes(b"plan")
+
+    def engine(plan: FakePlan, probabilities: bool = False) -> TensorRTEngine:
+        monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library())
+        monkeypatch.setattr(tensorrt_runtime, "find_device", torch.device)
+        monkeypatch.setattr(tensorrt_runtime, "CudaStream", FakeStream)
+        return TensorRTEngine(recipe, tmp_path / "plan", info, probabilities=probabilities)
+
+    return engine
+
+
+def image(rows: int, height: int, width: int) -> dict[str, np.ndarray]:
+    return {"color": RNG.integers(0, 256, (rows, height, width, 3), dtype=np.uint8)}
+
+
+def test_labels_and_probabilities_come_back(opened: Callable[..., TensorRTEngine]) -> None:
+    with opened(FakePlan([SMALL], WITH_PROBABILITIES), True) as engine:
+        for rows, height, width in [(2, 30, 40), (4, 40, 50), (1, 1, 1)]:
+            inputs = image(rows, height, width)
+            labels, probabilities = engine.infer(inputs, probabilities=True)
+            assert np.array_equal(labels["labels"], inputs["color"][..., 0] % 5)
+            assert labels["labels"].dtype == np.uint8
+            assert probabilities is not None
+            assert np.array_equal(probabilities["labels"].argmax(1), labels["labels"])
+            assert engine.infer(inputs)[1] is None
+
+
+def test_plans_may_not_bring_host_code(opened: Callable[..., TensorRTEngine]) -> None:
+    plan = FakePlan([SMALL])
+    with opened(plan):
+        assert plan.runtime.engine_host_code_allowed is False
+
+
+def test_batches_larger_than_the_plans_run_in_parts(opened: Callable[..., TensorRTEngine]) -> None:
+    plan = FakePlan([SMALL])
+    inputs = image(11, 20, 20)
+    with opened(plan) as engine:
+        assert np.array_equal(engine.infer(inputs)[0]["labels"], inputs["color"][..., 0] % 5)
+    assert [shape[0] for _, shape in plan.context.runs] == [4, 4, 3]  # type: ignore[union-attr]
+
+
+def test_two_batches_are_in_flight_and_do_not_mix(opened: Callable[..., TensorRTEngine]) -> None:
+    batches = [image(1 + i % 3, 10 + i, 20) for i in range(7)]
+    with opened(FakePlan([SMALL])) as engine:
+        found = [labels["labels"] for labels, _ in engine.infer_many(batches)]
+        assert FakeStream.last.most_marks == 2
+    assert all(np.array_equal(f, b["color"][..., 0] % 5) for f, b in zip(found, batches, strict=True))
+
+
+def test_arrays_need_not_be_contiguous(opened: Callable[..., TensorRTEngine]) -> None:
+    pixels = image(2, 30, 40)["color"][:, ::-1, ::2]
+    with opened(FakePlan([SMALL])) as engine:
+        assert np.array_equal(engine.infer({"color": pixels})[0]["labels"], pixels[..., 0] % 5)
+
+
+def test_the_profile_with_the_least_room_is_taken(opened: Callable[..., TensorRTEngine]) -> None:
+    plan = FakePlan([LARGE, SMALL])
+    with opened(plan) as engine:
+        for height, width in [(40, 50), (41, 50), (30, 30), (200, 300), (1, 1)]:
+            engine.infer(image(1, height, width))
+    assert [profile for profile, _ in plan.context.runs] == [1, 0, 1, 0, 1]  # type: ignore[union-attr]
+
+
+def test_sizes_outside_the_profiles_are_refused_with_the_ranges(opened: Callable[..., TensorRTEngine]) -> None:
+    with opened(FakePlan([SMALL, LARGE])) as engine:
+        with pytest.raises(ImageError, match=r"60 x 20 pixels .*1 x 1 to 50 x 40, or 30 x 30 to 300 x 200") as caught:
+            engine.infer(image(1, 20, 60))
+        assert caught.value.stage == "predict"
+        with pytest.raises(ImageError, match=r"batch of 5 is outside this engine's \(1 to 4 images\)"):
+            list(engine.infer_many([image(5, 20, 20)]))
+        with pytest.raises(ImageError, match="batch of 0"):
+            engine.infer(image(0, 20, 20))
+        inputs = image(1, 20, 20)  # and it still works
+        assert np.array_equal(engine.infer(inputs)[0]["labels"], inputs["color"][..., 0] % 5)
+
+
+def test_what_is_too_large_is_told_from_what_is_too_small(opened: Callable[..., TensorRTEngine]) -> None:
+    with opened(FakePlan([SMALL, LARGE])) as engine:
+        assert (engine.info.largest, engine.info.max_batch) == ((200, 300), 4)
+        for inputs in (image(1, 201, 300), image(1, 30, 301)):
+            with pytest.raises(TooLargeError):
+                engine.infer(inputs)
+        with pytest.raises(TooLargeError):
+            list(engine.infer_many([image(5, 20, 20)]))
+        with pytest.raises(ImageError) as caught:
+            engine.infer(image(1, 20, 60))
+        assert not isinstance(caught.value, TooLargeError)
+
+
+@pytest.mark.parametrize(
+    ("refuses", "said"),
+    [
+        ("profile", "refused profile 1"),
+        ("shape", "refused color of shape"),
+        ("inference", "cannot infer shapes"),
+        ("missing", "refused to go without color"),
+        ("output", "refused to say how large"),
+        ("address", "refused the memory of"),
+        ("run", r"refused to run: \[executor\] out of tactics; build"),
+    ],
+)
+def test_every_status_is_checked(opened: Callable[..., TensorRTEngine], refuses: str, said: str) -> None:
+    plan = FakePlan([SMALL, LARGE])
+    with opened(plan) as engine:
+        plan.context.refuses = refuses  # type: ignore[union-attr]
+        with pytest.raises(EngineError, match=f"TensorRT {said}"):
+            engine.infer(image(1, 100, 100))
+        plan.context.refuses = ""  # type: ignore[union-attr]
+        batches = (image(1, 10, 10) for _ in range(3))
+        assert len(list(engine.infer_many(batches))) == 3
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((1, 9, 9, 3), np.float32), np.zeros((9, 9, 3), np.uint8), np.zeros((1, 9, 9, 1), np.uint8)],
+    ids=["float", "3-d", "1-channel"],
+)
+def test_wrong_arrays_are_refused(opened: Callable[..., TensorRTEngine], pixels: np.ndarray) -> None:
+    with opened(FakePlan([SMALL])) as engine, pytest.raises(ImageError, match="N x H x W x 3"):
+        engine.infer({"color": pixels})
+
+
+# ---------------------------------------------------------------------- opening
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (FakePlan([SMALL], loads=False), r"does not load the engine: Serialization assertion .*; build it again"),
+        (FakePlan([SMALL], {"colour": "UINT8", "labels": "UINT8"}), "tensors are colour UINT8, labels UINT8, not"),
+        (FakePlan([SMALL], {"color": "FLOAT", "labels": "UINT8"}), "tensors are color FLOAT"),
+        (FakePlan([SMALL], {"color": "UINT8", "labels": "INT8"}), "tensors are color UINT8, labels INT8"),
+        (FakePlan([SMALL], WITH_PROBABILITIES), "probabilities FLOAT, not those"),
+        (FakePlan([SMALL], channels=4), "takes color of 4 channels"),
+    ],
+)
+def test_plans_that_are_not_the_recipes(opened: Callable[..., TensorRTEngine], plan: FakePlan, said: str) -> None:
+    with pytest.raises(EngineError, match=said), opened(plan):
+        pass
+
+
+def test_a_plan_that_finds_no_memory(opened: Callable[..., TensorRTEngine]) -> None:
+    plan = FakePlan([SMALL])
+    plan.context = None
+    with pytest.raises(EngineError, match="cannot start the engine: it gave no reason; free GPU memory"), opened(plan):
+        pass
+
+
+def test_nothing_is_acquired_before_entry_and_nothing_kept_after(opened: Callable[..., TensorRTEngine]) -> None:
+    engine = opened(FakePlan([SMALL]))
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(image(1, 9, 9))
+    with engine:
+        pass
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(image(1, 9, 9))
+
+
+def test_probabilities_that_the_plan_does_not_give(opened: Callable[..., TensorRTEngine]) -> None:
+    with opened(FakePlan([SMALL])) as engine, pytest.raises(EngineError, match="labels alone"):
+        engine.infer(image(1, 9, 9), probabilities=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_machine_without_a_gpu(opened: Callable[..., TensorRTEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = opened(FakePlan([SMALL]))
+    monkeypatch.undo()
+    monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: FakePlan([SMALL]).library())
+    with pytest.raises(EngineError, match="0 CUDA devices"), engine:
+        pass
+
+
+# ---------------------------------------------------------------------- many, and tensors
+
+
+def test_the_engine_is_busy_while_results_are_left(opened: Callable[..., TensorRTEngine]) -> None:
+    with opened(FakePlan([SMALL])) as engine:
+        results = engine.infer_many(image(1, 9, 9) for _ in range(5))
+        next(results)
+        with pytest.raises(EngineError, match="busy with infer_many"):
+            engine.infer(image(1, 9, 9))
+        results.close()  # type: ignore[attr-defined]
+        assert not FakeStream.last.waiting
+        assert engine.infer(image(1, 9, 9))[0]["labels"].shape == (1, 9, 9)
+
+
+def test_an_error_among_the_batches_leaves_nothing_in_flight(opened: Callable[..., TensorRTEngine]) -> None:
+    with opened(FakePlan([SMALL])) as engine:
+        with pytest.raises(ImageError, match="outside"):
+            list(engine.infer_many([image(1, 9, 9), image(1, 9, 9), image(1, 99, 99)]))
+        assert not FakeStream.last.waiting
+
+
+def test_tensors_are_used_where_they_are(opened: Callable[..., TensorRTEngine]) -> None:
+    plan = FakePlan([SMALL], WITH_PROBABILITIES)
+    tensor = aligned(2 * 20 * 30 * 3).view(2, 20, 30, 3).random_(0, 256)
+    with opened(plan, True) as engine:
+        labels, probabilities = engine.infer_tensors({"color": tensor}, probabilities=True)
+        assert plan.context.addresses["color"] == tensor.data_ptr()  # type: ignore[union-attr]
+    assert torch.equal(labels["labels"], tensor[..., 0] % 5)
+    assert probabilities is not None
+    assert torch.equal(probabilities["labels"].argmax(1), labels["labels"].long())
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (aligned(9 * 9 * 3, 3).view(1, 9, 9, 3), "multiple of 256 bytes"),
+        (aligned(9 * 18 * 3).view(1, 9, 18, 3)[:, :, ::2], "contiguous"),
+        (torch.zeros(1, 9, 9, 3, dtype=torch.int64), "color is torch.int64"),
+        (torch.zeros(1, 9, 9, 3, dtype=torch.uint8, device="meta"), "on meta"),
+        (aligned(4 * 9 * 9 * 3).view(torch.float32).view(1, 9, 9, 3), "must be uint8 N x H x W x 3"),
+    ],
+    ids=["unaligned", "strided", "int64", "elsewhere", "float32"],
+)
+def test_tensors_that_cannot_be_read_in_place(
+    opened: Callable[..., TensorRTEngine], tensor: torch.Tensor, said: str
+) -> None:
+    with opened(FakePlan([SMALL])) as engine, pytest.raises(ImageError, match=said):
+        engine.infer_tensors({"color": tensor})

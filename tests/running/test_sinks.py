@@ -1,0 +1,238 @@
+import errno
+import io
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fcnseg.errors import ImageError, SettingsError
+from fcnseg.io.atomic import checksum
+from fcnseg.io.overlays import overlay
+from fcnseg.io.png import STRIP_BYTES, encode
+from fcnseg.labels import LabelSpace, voc_color
+from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink, write_legend
+from fcnseg.types import EngineInfo, Frame, Labels, Prediction
+from tests.conftest import mounted
+
+PALETTE = bytes(range(256)) * 3
+
+
+def info(*classes: int, names: str = "class {}") -> EngineInfo:
+    heads = {
+        f"head{i}": LabelSpace(tuple(map(names.format, range(k))), tuple(voc_color(j % 256) for j in range(k)), 65535)
+        for i, k in enumerate(classes)
+    }
+    return EngineInfo("fake", "cpu", "fp32", "net", "abc", heads, ("color",), {"fcnseg": "1"})
+
+
+def frame(stem: str, height: int = 3, width: int = 4) -> Frame:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Frame(f"{stem}.jpg", stem, {"color": pixels})
+
+
+def read(content: bytes) -> Labels:
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        return np.asarray(image)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([np.uint8, np.uint16]), st.integers(0, 2**32 - 1))
+def test_every_label_map_is_read_back_as_it_was(height: int, width: int, dtype: type, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (height, width), dtype, endpoint=True)
+    content = b"".join(encode(labels, PALETTE, {}))
+    assert np.array_equal(read(content), labels)
+    unchanged = cv2.IMREAD_UNCHANGED if dtype is np.uint16 else cv2.IMREAD_COLOR
+    by_opencv = cv2.imdecode(np.frombuffer(content, np.uint8), unchanged)
+    assert by_opencv is not None
+    if dtype is np.uint16:
+        assert np.array_equal(by_opencv, labels)
+    else:
+        assert np.array_equal(by_opencv[..., ::-1], np.frombuffer(PALETTE, np.uint8).reshape(256, 3)[labels])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_label_maps_of_several_strips(dtype: type) -> None:
+    labels = (np.arange(1500 * 1501) // 7 % 300).astype(dtype).reshape(1500, 1501)
+    assert labels.nbytes > 2 * STRIP_BYTES
+    content = b"".join(encode(labels, PALETTE, {}))
+    assert np.array_equal(read(content), labels)
+    assert b"".join(encode(labels, PALETTE, {})) == content
+
+
+@pytest.mark.filterwarnings("ignore:.*TorchVision:DeprecationWarning", "ignore:.*torchvision:DeprecationWarning")
+def test_torchvision_reads_them_too(tmp_path: Path) -> None:
+    from torchvision.io import ImageReadMode, read_image
+
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    LabelPngSink(tmp_path, info(21)).write(frame("a"), Prediction({"head0": labels}))
+    colors = read_image(str(tmp_path / "a.png"), ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    assert [tuple(c) for c in colors.reshape(-1, 3).tolist()] == [voc_color(i) for i in range(12)]
+
+
+def test_a_label_map_is_an_indexed_png_whose_values_are_classes(tmp_path: Path) -> None:
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    (output,) = LabelPngSink(tmp_path, info(21)).write(frame("a/b.c"), Prediction({"head0": labels}))
+    assert output.path == tmp_path / "a/b.c.png"
+    assert (output.size, output.checksum) == (output.path.stat().st_size, checksum(output.path))
+    with Image.open(output.path) as image:
+        assert image.mode == "P"
+        assert np.array_equal(np.asarray(image), labels)
+        assert image.convert("RGB").getpixel((1, 0)) == voc_color(1)
+        assert image.text == {"Software": "fcnseg 1", "fcnseg:model": "net", "fcnseg:weights": "abc"}
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["b.c.png"]
+
+
+def test_text_that_is_not_latin_is_kept() -> None:
+    content = b"".join(encode(np.zeros((1, 1), np.uint8), PALETTE, {"fcnseg:model": "街路"}))
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.text == {"fcnseg:model": "街路"}
+
+
+def test_more_than_256_classes_give_16_bits(tmp_path: Path) -> None:
+    labels = np.array([[0, 299]], np.uint16)
+    LabelPngSink(tmp_path, info(300)).write(frame("a"), Prediction({"head0": labels}))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), labels)
+
+
+def test_several_heads_get_a_folder_each(tmp_path: Path) -> None:
+    sink = LabelPngSink(tmp_path, info(33, 3))
+    maps = {"head0": np.zeros((1, 1), np.uint8), "head1": np.ones((1, 1), np.uint8)}
+    outputs = sink.write(frame("x/a"), Prediction(maps))
+    assert (
+        tuple(o.path for o in outputs) == sink.names("x/a") == (tmp_path / "head0/x/a.png", tmp_path / "head1/x/a.png")
+    )
+    assert np.asarray(Image.open(tmp_path / "head1/x/a.png")).item() == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_probabilities_keep_their_axes_and_type(tmp_path: Path, dtype: str) -> None:
+    values = np.random.default_rng(0).random((5, 2, 3), dtype=np.float32)
+    sink = NpyProbabilitySink(tmp_path, info(5), dtype)
+    (output,) = sink.write(frame("a"), Prediction({}, {"head0": values}))
+    assert (output.path,) == sink.names("a") == (tmp_path / "a.npy",)
+    found = np.load(tmp_path / "a.npy")
+    assert found.dtype == dtype
+    assert np.array_equal(found, values.astype(dtype))
+
+
+def test_probabilities_that_are_a_view_are_written_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((2, 3, 5), dtype=np.float32).transpose(2, 0, 1)
+    NpyProbabilitySink(tmp_path, info(5), "float32").write(frame("a"), Prediction({}, {"head0": values}))
+    assert np.array_equal(np.load(tmp_path / "a.npy"), values)
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(5, np.uint8), (300, np.uint16)])
+def test_the_most_probable_classes_alone(tmp_path: Path, classes: int, dtype: type) -> None:
+    values = np.random.default_rng(0).random((classes, 2, 3), dtype=np.float32)
+    values[:, 0, 0] = 0.5  # a tie: the lower class first
+    sink = NpyProbabilitySink(tmp_path, info(classes), "float32", top_k=3)
+    first = sink.write(frame("a"), Prediction({}, {"head0": values}))
+    with np.load(tmp_path / "a.npz") as found:
+        assert found["classes"].dtype == dtype
+        assert found["classes"][:, 0, 0].tolist() == [0, 1, 2]
+        assert np.array_equal(found["probabilities"], np.sort(values, axis=0)[::-1][:3])
+        assert np.array_equal(np.take_along_axis(values, found["classes"].astype(int), 0), found["probabilities"])
+    assert sink.write(frame("a"), Prediction({}, {"head0": values})) == first
+
+
+def test_overlays_show_the_image_and_its_labels(tmp_path: Path) -> None:
+    pixels = np.broadcast_to(np.linspace(0, 255, 1500)[:, None, None], (1500, 40, 3)).astype(np.uint8)
+    one, labels = (
+        Frame("a.jpg", "a", {"color": pixels}),
+        np.repeat(np.arange(1500)[:, None] // 300, 40, 1).astype(np.uint8),
+    )
+    OverlaySink(tmp_path, info(5), opacity=0.7).write(one, Prediction({"head0": labels}))
+    with Image.open(tmp_path / "a.jpg") as image:
+        found = np.asarray(image).astype(int)
+    wanted = overlay(one.inputs["color"], labels, info(5).heads["head0"], 0.7).astype(int)
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).mean() < 2  # JPEG is lossy
+
+
+def test_the_legend_is_for_people_and_programs(tmp_path: Path) -> None:
+    import json
+
+    write_legend(tmp_path, info(3, 2))
+    described = json.loads((tmp_path / "classes.json").read_text())
+    assert described["head1"]["classes"][1] == {"index": 1, "name": "class 1", "color": [128, 0, 0]}
+    assert described["head0"]["ignore"] == 65535
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["legend-head0.png", "legend-head1.png"]
+
+
+def test_sinks_may_be_written_to_from_several_threads(tmp_path: Path) -> None:
+    sink = LabelPngSink(tmp_path, info(21))
+    maps = [np.full((20, 30), i, np.uint8) for i in range(21)]
+    threads = [
+        threading.Thread(target=sink.write, args=(frame(str(i)), Prediction({"head0": labels})))
+        for i, labels in enumerate(maps)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(21):
+        assert np.unique(np.asarray(Image.open(tmp_path / f"{i}.png"))).tolist() == [i]
+
+
+def test_top_k_of_several_strips_and_of_more_classes_than_there_are(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((3, 150, 2), dtype=np.float32)
+    NpyProbabilitySink(tmp_path, info(3), "float32", top_k=5).write(frame("a"), Prediction({}, {"head0": values}))
+    with np.load(tmp_path / "a.npz") as found:
+        assert np.array_equal(found["probabilities"], np.sort(values, axis=0)[::-1])
+        assert np.array_equal(found["classes"], np.argsort(-values, axis=0))
+
+
+def test_overlays_are_drawn_over_what_the_model_sees(tmp_path: Path) -> None:
+    labels = {"head0": np.zeros((3, 4), np.uint8)}
+    pixels = np.full((3, 4, 3), 200, np.uint8)
+    hha = replace(info(2), modalities=("hha",))
+    OverlaySink(tmp_path, hha, opacity=0).write(Frame("a.png", "a", {"hha": pixels}), Prediction(labels))
+    assert np.abs(np.asarray(Image.open(tmp_path / "a.jpg")).astype(int) - 200).max() < 3
+    with pytest.raises(SettingsError, match="leave out --overlay"):
+        OverlaySink(tmp_path, replace(hha, modalities=("depth",)))
+
+
+def test_an_overlay_that_no_jpeg_can_hold_fails_that_image(tmp_path: Path) -> None:
+    pixels = np.zeros((65_501, 1, 3), np.uint8)
+    labels = {"head0": np.zeros((65_501, 1), np.uint8)}
+    with pytest.raises(ImageError, match="65500") as failed:
+        OverlaySink(tmp_path, info(2)).write(Frame("a.png", "a", {"color": pixels}), Prediction(labels))
+    assert failed.value.stage == "write"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_large_label_map_is_encoded_without_a_second_copy() -> None:
+    import tracemalloc
+
+    labels = np.zeros((4000, 4000), np.uint16)
+    tracemalloc.start()
+    try:
+        for _ in encode(labels, PALETTE, {}):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < labels.nbytes / 4
+    finally:
+        tracemalloc.stop()
+
+
+def test_label_maps_that_are_views_are_encoded_as_they_read() -> None:
+    labels = np.arange(600, dtype=np.uint16).reshape(20, 30).T[::2]
+    assert np.array_equal(read(b"".join(encode(labels, PALETTE, {}))), labels)
+    assert np.array_equal(read(b"".join(encode(labels.astype(np.uint8, order="K"), PALETTE, {}))), labels % 256)
+
+
+def test_a_name_too_long_or_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400), dtype=np.uint8)
+    with mounted(tmp_path / "small", "size=64k") as folder:
+        sink = LabelPngSink(folder, info(256))
+        for stem, code in (("x" * 252, errno.ENAMETOOLONG), ("a", errno.ENOSPC)):
+            with pytest.raises(OSError, match=r".") as failed:
+                sink.write(frame(stem), Prediction({"head0": noise[:8] if len(stem) > 1 else noise}))
+            assert failed.value.errno == code
+            assert not list(folder.iterdir())
