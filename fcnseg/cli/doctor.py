@@ -43,15 +43,15 @@ def doctor(as_json: AsJson = False) -> None:
       fcnseg doctor --json
     """
     import fcnseg
-    from fcnseg.engine.cache import cache_folder
     from fcnseg.engine.hardware import backends, inspect_machine
     from fcnseg.engine.select import choose_backend
+    from fcnseg.io.user_folders import engine_folder
     from fcnseg.weights.store import store_folder
 
     machine = inspect_machine()
     found = backends(machine)
     backend, why = choose_backend("auto", "auto", "auto")
-    folders = {"engines": inspect_folder(cache_folder()), "weights": inspect_folder(store_folder())}
+    folders = {"engines": inspect_folder(engine_folder()), "weights": inspect_folder(store_folder())}
     if as_json:
         document = {
             "fcnseg": fcnseg.__version__,

@@ -24,7 +24,8 @@ def list_(as_json: AsJson = False) -> None:
     """List the engines in the cache, newest last: their model, device, precision and how they were verified."""
     from dataclasses import asdict
 
-    from fcnseg.engine.cache import cache_folder, entries
+    from fcnseg.engine.cache import entries
+    from fcnseg.io.user_folders import engine_folder
 
     found = entries()
     if as_json:
@@ -46,7 +47,7 @@ def list_(as_json: AsJson = False) -> None:
             sidecar.built[:16].replace("T", " "),
         )
     out().print(table)
-    err().print(f"{len(found)} in {cache_folder()}", markup=False)
+    err().print(f"{len(found)} in {engine_folder()}", markup=False)
 
 
 def _agreement(sidecar: Sidecar) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from fcnseg.engine.record import Identity, Sidecar, read_sidecar, sidecar_path, trusted, write_sidecar
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.io.atomic import PART, whole_file
+from fcnseg.io.user_folders import engine_folder
 from fcnseg.types import Verification
 
 SUFFIX = ".engine"
@@ -25,17 +24,11 @@ FAILED = ".failed"
 """Why an engine could not be built, as text, so that it is not tried at every run."""
 
 
-def cache_folder() -> Path:
-    """The user's cache folder of engines, or `FCNSEG_HOME`/engines; it need not exist yet."""
-    home = os.environ.get("FCNSEG_HOME")
-    return (Path(home) if home else platformdirs.user_cache_path("fcnseg", appauthor=False)) / "engines"
-
-
 def engine_path(identity: Identity, suffix: str = SUFFIX) -> Path:
     """Where the engine of that identity is kept."""
     variant = "-probabilities" if identity.probabilities else ""
     name = f"{identity.backend}-{identity.precision}{variant}-{identity.key}{suffix}"
-    return cache_folder() / quote(identity.model, safe=" ") / name
+    return engine_folder() / quote(identity.model, safe=" ") / name
 
 
 def kept(
@@ -114,7 +107,7 @@ def entries(model: str | None = None) -> list[tuple[Path, Sidecar]]:
     """Every kept engine (and rejected build) with its record, oldest first. Unreadable records are left out."""
     found = []
     pattern = f"{quote(model, safe=' ')}/*.json" if model else "*/*.json"
-    for record in cache_folder().glob(pattern):
+    for record in engine_folder().glob(pattern):
         engine = record.with_suffix("")
         with suppress(EngineError):
             found.append((engine, read_sidecar(engine)))
@@ -124,8 +117,8 @@ def entries(model: str | None = None) -> list[tuple[Path, Sidecar]]:
 def strays() -> list[Path]:
     """Engine files without a readable record, notes of failures, and what interrupted builds left."""
     known = {path for path, _ in entries()}
-    files = [p for p in cache_folder().glob("*/*") if p.suffix in (SUFFIX, REJECTED, FAILED) and p not in known]
-    return files + [p for p in cache_folder().glob(f"*/{PART}*") if p.exists()]
+    files = [p for p in engine_folder().glob("*/*") if p.suffix in (SUFFIX, REJECTED, FAILED) and p not in known]
+    return files + [p for p in engine_folder().glob(f"*/{PART}*") if p.exists()]
 
 
 def remove(engine: Path) -> int:

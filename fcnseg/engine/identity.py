@@ -12,11 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import fcnseg
-from fcnseg.engine.cache import cache_folder
 from fcnseg.engine.hardware import cpu_name
 from fcnseg.engine.record import Identity
 from fcnseg.errors import EngineError
 from fcnseg.io.atomic import whole_file
+from fcnseg.io.user_folders import engine_folder
 from fcnseg.recipes import Recipe, Shapes
 from fcnseg.weights.reading import sha256_of
 from fcnseg.weights.store import find_weights
@@ -97,7 +97,7 @@ def code_hash() -> str:
 
 def weights_hash(path: Path) -> str:
     """The SHA-256 of a weight file, remembered by its size and times: released files take half a second to read."""
-    memory = cache_folder() / "weights.json"
+    memory = engine_folder() / "weights.json"
     try:
         found = path.stat()
     except OSError:

@@ -21,9 +21,9 @@ from typing import Any
 
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.io.atomic import PART, whole_file
+from fcnseg.io.user_folders import data_folder
 from fcnseg.recipes import Shapes
 from fcnseg.types import Verification
-from fcnseg.weights.store import data_folder
 
 FORMAT = 1
 

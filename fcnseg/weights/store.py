@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import quote
 
-import platformdirs
-
 from fcnseg.errors import WeightsError
+from fcnseg.io.user_folders import data_folder
 from fcnseg.recipes import Recipe
-
-
-def data_folder() -> Path:
-    """The user's data folder of fcnseg, or `FCNSEG_HOME`; it need not exist yet."""
-    home = os.environ.get("FCNSEG_HOME")
-    return Path(home) if home else platformdirs.user_data_path("fcnseg", appauthor=False)
 
 
 def store_folder() -> Path:
