@@ -24,6 +24,9 @@ MODALITIES = {"color": 3, "depth": 1, "hha": 3}
 ORDERS = {"color": ("bgr", "rgb"), "hha": ("as-stored",), "depth": ("log",)}
 """How each modality may reach the network: channel order, or for depth its natural logarithm."""
 
+DATA_SETS = ("voc", "pascalcontext", "nyud", "siftflow", "camvid")
+"""Data sets whose conventions the classes of a recipe may follow: see `fcnseg.io.conventions`."""
+
 
 @dataclass(frozen=True)
 class Input:
@@ -92,7 +95,10 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a model is. `path` is the file it was read from; `score` the published figure, with its source."""
+    """What a model is. `path` is the file it was read from; `score` the published figure, with its source.
+
+    `dataset` is one of DATA_SETS, whose conventions (exclusions, training schedule) the classes follow; "" if none.
+    """
 
     name: str
     title: str
@@ -104,6 +110,7 @@ class Recipe:
     score: str
     shapes: Shapes
     path: Path
+    dataset: str = ""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -164,6 +171,7 @@ def load_recipe(path: Path) -> Recipe:
         score=root.text("score", ""),
         shapes=_shapes(root.table("shapes", required=False)),
         path=path,
+        dataset=root.choice("dataset", ("", *DATA_SETS), ""),
     )
     root.close()
     if not faults:

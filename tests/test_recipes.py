@@ -75,6 +75,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         ('["a", "b"]', '["a", "b"]\nignore = 1', r"heads\.ignore: 1 is a class"),
         ('["a", "b"]', '["a", "b"]\ncolors = [[1,2,3]]', r"heads\.colors: .*each of the 2 classes"),
         ('["a", "b"]', '["a"]\n[[heads]]\nclasses = ["b"]', r"heads\.suffix: .*not all different"),
+        ('name = "mine"', 'dataset = "coco"', r"dataset: 'coco'; allowed is .*\"voc\" or \"pascalcontext\""),
         ("[[streams]]", "[[stream]]", r"streams: .*allowed is at least one table"),
         ('name = "mine"', 'name = "mine"\n[shapes]\nsmallest = [9, 9]\ntypical = [3, 3]', r"shapes\.typical"),
     ],

@@ -1,4 +1,4 @@
-"""How data sets keep their ground truth: what their `.mat` files hold, and what their evaluations leave out.
+"""Conventions of data sets: the variables of their `.mat` ground truth, and the classes and images they exclude.
 
 Sources: the authors' release (`shelhamer/fcn.berkeleyvision.org` at 1305c73): `voc_layers.py`, `nyud_layers.py`,
 `siftflow_layers.py`, `pascalcontext_layers.py`, and the class lists under `data/`.
@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from fcnseg.labels import LabelSpace
-from fcnseg.recipes import find_recipe
+from fcnseg.recipes import find_recipe, recipe_names
 
 VARIABLES = ("GTcls", "S", "segmentation", "LabelMap")
-"""Where `.mat` files keep their label map: SBD (its field `Segmentation`), SIFT Flow, NYUDv2, PASCAL-Context."""
-
-COUNTED_FROM_ONE: Mapping[str, tuple[int, ...]] = {"S": (-1, 0), "segmentation": (0,)}
-"""Variables whose classes count from 1, and the values that are void: -1 in SIFT Flow's geometric labels."""
-
-RECIPES = {"S": "siftflow-fcn8s", "segmentation": "nyud-fcn32s-color"}
-"""Recipes with the classes of the data sets that have these variables."""
+"""Variables that hold the label map: SBD (its field `Segmentation`), SIFT Flow, NYUDv2, PASCAL-Context."""
 
 CONTEXT = "LabelMap"
-"""The variable with the 459 labels of PASCAL-Context, of which the task has 59; all others are background."""
+"""The variable with PASCAL-Context's 459 labels. The task has 59 of them; all others are background."""
 
 # fmt: off
 CONTEXT_LABELS = {
@@ -44,33 +39,49 @@ CONTEXT_LABEL_COUNT = 459
 
 @dataclass(frozen=True)
 class Convention:
-    """What a data set's evaluation leaves out, and how it names the ground truth folders of its heads."""
+    """Conventions of a data set: how its ground truth is stored, and what its evaluation leaves out."""
 
+    one_based: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Variables of `.mat` files whose classes count from 1, with their void values."""
     excluded_classes: frozenset[str] = frozenset()
     """Left out of the means as long as the ground truth has none of them."""
     excluded_images: frozenset[str] = frozenset()
     folders: Mapping[str, str] = field(default_factory=dict)
+    """The ground truth folder of each head."""
 
 
 CONVENTIONS = {
+    "nyud": Convention(one_based={"segmentation": (0,)}),
     "siftflow": Convention(
+        one_based={"S": (-1, 0)},  # -1 in the geometric labels
         excluded_classes=frozenset({"cow", "desert", "moon"}),
         excluded_images=frozenset({"highway_bost181", "street_urb506"}),
         folders={"semantic": "SemanticLabels", "geometric": "GeoLabels"},
     ),
 }
-"""By how the names of recipes begin (up to the first hyphen)."""
+"""By the `dataset` of recipes; data sets that are not listed have no conventions of this kind."""
 
 
-def counted_from_one(space: LabelSpace) -> frozenset[str]:
-    """The variables of `.mat` files whose data set has these classes: others may use the same name otherwise."""
-    return frozenset(
-        variable
-        for variable, model in RECIPES.items()
-        if any(head.labels.names == space.names for head in find_recipe(model).heads)
-    )
+def convention_of(dataset: str) -> Convention:
+    """Return the conventions of a recipe's `dataset`."""
+    return CONVENTIONS.get(dataset, Convention())
 
 
-def convention_of(model: str) -> Convention:
-    """The convention of a recipe's data set."""
-    return CONVENTIONS.get(model.partition("-")[0], Convention())
+def one_based_variables(space: LabelSpace) -> dict[str, tuple[int, ...]]:
+    """Return `Convention.one_based` of the data set with these class names, empty for other classes.
+
+    Other data sets may use the same variables for labels that count from 0.
+    """
+    return {
+        variable: void
+        for dataset, convention in CONVENTIONS.items()
+        if space.names in _class_names(dataset)
+        for variable, void in convention.one_based.items()
+    }
+
+
+@cache
+def _class_names(dataset: str) -> frozenset[tuple[str, ...]]:
+    """The class names of each head of the shipped recipes for a data set."""
+    recipes = (recipe for recipe in map(find_recipe, recipe_names()) if recipe.dataset == dataset)
+    return frozenset(head.labels.names for recipe in recipes for head in recipe.heads)

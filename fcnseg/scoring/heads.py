@@ -40,7 +40,7 @@ def heads_of(
         raise SettingsError(f"{labelling.model or 'this'} has no head {wanted}; it has {', '.join(names)}")
     if len(names) == 1:
         return [(labelling.heads[0], predictions, truth)]
-    folders = convention_of(labelling.model).folders
+    folders = convention_of(labelling.dataset).folders
     found = []
     for head in labelling.heads:
         if wanted in (None, head.name):

@@ -19,11 +19,12 @@ DEFAULT_MODEL = "street-fcn8s"
 
 @dataclass(frozen=True)
 class Labelling:
-    """The heads of a model, and whether its colours are known."""
+    """The heads of a model, whether its colours are known, and the data set whose conventions it follows ("": none)."""
 
     model: str
     heads: tuple[HeadRecipe, ...]
     colored: bool = True
+    dataset: str = ""
 
 
 def find_labelling(model: str | None, classes: str | None, binary: bool, predictions: str) -> Labelling:
@@ -39,7 +40,7 @@ def find_labelling(model: str | None, classes: str | None, binary: bool, predict
     if binary and model is None:
         return Labelling("", (HeadRecipe("labels", _plain_space(("background", "foreground"))),), colored=False)
     recipe = find_recipe(model or _recorded_model(predictions) or DEFAULT_MODEL)
-    return Labelling(recipe.name, recipe.heads)
+    return Labelling(recipe.name, recipe.heads, dataset=recipe.dataset)
 
 
 def run_record(predictions: str) -> dict[str, Any]:

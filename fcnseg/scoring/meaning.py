@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
-from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS, COUNTED_FROM_ONE
+from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS
 from fcnseg.io.label_maps import RawMap
 from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.scoring.confusion import Counts, Map, strips
@@ -59,7 +59,8 @@ class Meaning:
     `table` gives the class (or VOID) of each value that may occur; without it values are classes, or with `reduced`
     classes counted from 1 (0 is void), or with `binary` 0 and 255 (or 1). `colors` gives the class (or VOID) of each
     colour of RGB maps. `checked`: whether the palettes of indexed images must be those of the label space.
-    `conventional`: whether the variables of `.mat` files say how they are read, `counted_from_one` which of them may.
+    `conventional`: whether the variable of a `.mat` file may say how it is read; in `one_based` variables classes count
+    from 1, and the given values are void.
     """
 
     space: LabelSpace
@@ -70,7 +71,7 @@ class Meaning:
     colors: Mapping[Color, int] = field(default_factory=dict)
     checked: bool = True
     conventional: bool = False
-    counted_from_one: frozenset[str] = frozenset(COUNTED_FROM_ONE)
+    one_based: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def interpret(self, raw: RawMap) -> tuple[Map, Scheme]:
         """The values of a map, H x W, and what they mean.
@@ -110,16 +111,15 @@ class Meaning:
         if self.table is not None:
             scheme = Scheme({**own, **self.table}, "the label map has no class for it")
         elif self.reduced:
-            scheme = _counted_from_one(own, classes)
+            scheme = _one_based(own, classes)
         elif self.binary:
             scheme = Scheme({0: 0, 1: 1, 255: 1}, "masks hold 0 and 255 (or 1)")
         else:
             scheme = Scheme({**own, **{i: i for i in range(classes)}}, f"labels are 0 to {classes - 1}", plain=True)
         schemes = {"": scheme}
         if self.conventional:
-            for variable in self.counted_from_one:
-                void = dict.fromkeys(COUNTED_FROM_ONE[variable], VOID)
-                schemes[variable] = _counted_from_one(own | void, classes)
+            for variable, void in self.one_based.items():
+                schemes[variable] = _one_based(own | dict.fromkeys(void, VOID), classes)
             if (context := self._context()) and not self.reduced:
                 schemes[CONTEXT] = Scheme(context, f"labels of PASCAL-Context are 0 to {CONTEXT_LABEL_COUNT}")
         return schemes
@@ -209,7 +209,7 @@ def _packed(colors: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return (red << np.uint32(16)) | (green << np.uint32(8)) | blue
 
 
-def _counted_from_one(void: Mapping[int, int], classes: int) -> Scheme:
+def _one_based(void: Mapping[int, int], classes: int) -> Scheme:
     codes = {0: VOID, **void, **{i + 1: i for i in range(classes)}}
     return Scheme(codes, f"labels are 1 to {classes}, and 0 for void")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import SettingsError
-from fcnseg.io.conventions import counted_from_one
+from fcnseg.io.conventions import one_based_variables
 from fcnseg.io.pairing import PairingOptions, read_list
 from fcnseg.labels import Color, LabelSpace
 from fcnseg.scoring.labelling import Labelling, find_labelling, read_label_map, read_palette
@@ -100,7 +100,7 @@ class ComparisonOptions:
             table,
             self.reduce_labels,
             conventional=not (table or self.binary),
-            counted_from_one=counted_from_one(space),
+            one_based=one_based_variables(space),
             **sides,
         )
         if space.ignore in self.ignore and space.ignore in truth.scheme().class_values:

@@ -130,7 +130,7 @@ def score_with(
 def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...]:
     """What is to be compared, head by head. Raises as `score`, before any map is read."""
     labelling = options.labelling(predictions)
-    convention = convention_of(labelling.model)
+    convention = convention_of(labelling.dataset)
     recorded = recorded_classes(predictions)
     tasks = []
     for head, ours, theirs in heads_of(labelling, predictions, truth, options.head):

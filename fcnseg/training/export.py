@@ -43,6 +43,7 @@ def _table(recipe: Recipe, weights: str, score: str) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "title": recipe.title,
+        **({"dataset": recipe.dataset} if recipe.dataset else {}),
         "score": score,
         "bundled": weights,
         "architecture": {

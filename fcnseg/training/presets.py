@@ -160,7 +160,7 @@ def find_regime(name: str | Path, recipe: Recipe) -> Regime:
         regime = replace(regime, **_ALEXNET)
     if len(recipe.streams) > 1:
         regime = replace(regime, rate=1e-12)
-    if recipe.name.startswith("voc-") and not recipe.architecture.skip_scales:
+    if recipe.dataset == "voc" and not recipe.architecture.skip_scales:
         return regime
     return replace(regime, steps=(300_000,))
 

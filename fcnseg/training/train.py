@@ -128,13 +128,17 @@ def plan_training(options: TrainOptions, device: torch.device) -> Plan:
 
 
 def with_labels(recipe: Recipe, labels: LabelSpace | None, where: Path) -> Recipe:
-    """The recipe for the classes that a data set brings (None: as it is). Raises SettingsError for several heads."""
+    """The recipe for the classes that a data set brings (None: as it is). Raises SettingsError for several heads.
+
+    With other classes the recipe no longer follows the conventions of its `dataset`.
+    """
     if labels is None:
         return recipe
     if len(recipe.heads) > 1:
         raise SettingsError(f"{recipe.name} gives {len(recipe.heads)} label maps, and {where} names the classes of one")
     head = recipe.heads[0]
-    return replace(recipe, heads=(HeadRecipe(head.name, labels, head.suffix),))
+    dataset = recipe.dataset if labels.names == head.labels.names else ""
+    return replace(recipe, heads=(HeadRecipe(head.name, labels, head.suffix),), dataset=dataset)
 
 
 def crop_for(samples: Samples) -> tuple[int, int]:

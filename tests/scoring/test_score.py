@@ -580,13 +580,6 @@ def test_whose_classes_were_taken_is_said(tmp_path: Path) -> None:
         one(tmp_path, [[0, 15]], [[0, 15]])
 
 
-def test_every_context_class_has_its_label() -> None:
-    names = fcnseg.find_recipe("pascalcontext-fcn8s").heads[0].labels.names
-    assert names[0] == "background"
-    assert set(names[1:]) <= set(CONTEXT_LABELS)
-    assert len({CONTEXT_LABELS[name] for name in names[1:]}) == 59
-
-
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 3)
     for options in (

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io import hdf5_images as hdf5
-from fcnseg.io.conventions import counted_from_one
+from fcnseg.io.conventions import one_based_variables
 from fcnseg.io.images import MAX_PIXELS, READERS, OnSize
 from fcnseg.io.label_maps import Place
 from fcnseg.labels import Color
@@ -94,19 +94,21 @@ class LabelledImages(Dataset[Sample]):
             check_masks([item.labels[head] for item in self.items], meaning)
 
 
-def ground_truth(head: HeadRecipe, void: Iterable[int] = (), variable: str = "") -> Meaning:
+def ground_truth(
+    head: HeadRecipe, void: Iterable[int] = (), one_based: Mapping[str, tuple[int, ...]] | None = None
+) -> Meaning:
     """How the label maps of a head are read: as `fcnseg score` does, palettes of indexed images apart. Values in
-    `void` are void besides the head's `ignore`. With the `variable` of a data set's `.mat` files labels are its own,
+    `void` are void besides the head's `ignore`. With the `one_based` variables of a data set labels are its own,
     counted from 1, whatever classes the head has and whatever the variable is called instead."""
     space = head.labels
     return Meaning(
         space,
         frozenset({space.ignore, *void}),
-        reduced=bool(variable),
+        reduced=bool(one_based),
         colors=color_codes(space),
         checked=False,
         conventional=True,
-        counted_from_one=counted_from_one(space) | ({variable} if variable else set()),
+        one_based={**one_based_variables(space), **(one_based or {})},
     )
 
 

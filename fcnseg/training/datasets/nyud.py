@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
+from fcnseg.io.conventions import CONVENTIONS
 from fcnseg.io.label_maps import Place
 from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
@@ -73,7 +74,7 @@ def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     for number in _numbers(data, split):
         inputs = {name: Place(f"{inner}/{FOLDERS[name]}/img_{number}.png") for name in recipe.modalities}
         items.append(Item(f"img_{number}", inputs, {head.name: Place(f"{segmentation}/img_{number}.mat")}))
-    return LabelledImages(items, {head.name: ground_truth(head, variable="segmentation")})
+    return LabelledImages(items, {head.name: ground_truth(head, one_based=CONVENTIONS["nyud"].one_based)})
 
 
 def _numbers(data: Path, split: str) -> list[str]:

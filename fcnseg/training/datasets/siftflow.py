@@ -55,7 +55,9 @@ def open_siftflow(data: Path, recipe: Recipe, split: str) -> LabelledImages:
         for name in names
         if name not in CONVENTION.excluded_images
     ]
-    return LabelledImages(items, {head.name: ground_truth(head, variable="S") for head in recipe.heads})
+    return LabelledImages(
+        items, {head.name: ground_truth(head, one_based=CONVENTION.one_based) for head in recipe.heads}
+    )
 
 
 def _names(data: Path, split: str) -> tuple[str, ...]:
