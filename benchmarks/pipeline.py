@@ -156,7 +156,7 @@ class ReadyMade:
     def __iter__(self) -> Iterator[Reference]:
         return (Reference(f"{i:06}.jpg", f"{i:06}", "", None) for i in range(5000))
 
-    def stamp(self, reference: Reference) -> str:  # noqa: ARG002
+    def fingerprint(self, reference: Reference) -> str:  # noqa: ARG002
         """They never change."""
         return "1"
 

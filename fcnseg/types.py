@@ -26,14 +26,14 @@ Probabilities = NDArray[np.floating[Any]]
 @dataclass(frozen=True)
 class Reference:
     """One input. `key` is the image's identity (its path relative to the source), `stem` the path of its outputs
-    without their suffix (relative to the output folder). `place` is what the source needs to find it again. `stamp`
-    is what listing alone tells of its content (see `Source.stamp`), often nothing.
+    without their suffix (relative to the output folder). `location` is what the source needs to find it again.
+    `fingerprint` is what listing alone tells of its content (see `Source.fingerprint`), often nothing.
     """
 
     key: str
     stem: str
-    stamp: str
-    place: Any
+    fingerprint: str
+    location: Any
 
 
 Reserve = Callable[[int], None]
@@ -186,7 +186,7 @@ class Source(Protocol):
 
     def __iter__(self) -> Iterator[Reference | Failure]: ...
 
-    def stamp(self, reference: Reference) -> str:
+    def fingerprint(self, reference: Reference) -> str:
         """A text that changes when the input does."""
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:

@@ -72,7 +72,7 @@ class MemorySource:
         unlisted: Iterable[Failure] = (),
     ) -> None:
         self.keys, self.broken, self.sizes, self.unlisted = list(keys), broken or {}, sizes or {}, list(unlisted)
-        self.stamps: dict[str, str] = {}
+        self.fingerprints: dict[str, str] = {}
         self.loaded: list[str] = []
         self.in_memory = self.most_in_memory = 0
 
@@ -81,8 +81,8 @@ class MemorySource:
         for key in self.keys:
             yield Reference(key, key.rpartition(".")[0] or key, "", None)
 
-    def stamp(self, reference: Reference) -> str:
-        return self.stamps.get(reference.key, "1")
+    def fingerprint(self, reference: Reference) -> str:
+        return self.fingerprints.get(reference.key, "1")
 
     def pixels(self, key: str) -> Pixels:
         height, width = self.sizes.get(key, (4, 6))

@@ -130,7 +130,7 @@ def _listed(source: str, out: Path) -> Iterator[DepthMap | Failure]:
 
 
 def _image(opened: ImageSource, reference: Reference, scale: float) -> DepthMap:
-    file = Path(reference.place) if isinstance(reference.place, str) else None
+    file = Path(reference.location) if isinstance(reference.location, str) else None
     return DepthMap(
         reference.key, reference.stem, lambda: (opened.load(reference).inputs["depth"][..., 0], scale), file
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnseg.io.names import is_image_name, member_key, stem_of
+from fcnseg.io.names import is_image_name, safe_key, stem_of
 from fcnseg.types import Failure, Reference
 
 
@@ -14,9 +14,9 @@ def wanted(name: str) -> bool:
     return is_image_name(name) and not hidden
 
 
-def reference(name: str, fault: str, stamp: str, place: Any) -> Reference | Failure:
+def reference(name: str, fault: str, fingerprint: str, place: Any) -> Reference | Failure:
     """A member by its name; a failure if there is a `fault`, or if the name leads outside the output folder."""
-    key = member_key(name)
+    key = safe_key(name)
     if key is None:
         return Failure(name, "list", "the member's name leads outside the archive")
-    return Failure(key, "list", fault) if fault else Reference(key, stem_of(key), stamp, place)
+    return Failure(key, "list", fault) if fault else Reference(key, stem_of(key), fingerprint, place)

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.archive_names import reference, wanted
 from fcnseg.io.images import READERS, OnSize, check_bytes
-from fcnseg.io.seekable import Spooled, open_regular
-from fcnseg.io.zip_archive import Zip
+from fcnseg.io.seekable import Seekable, open_regular
+from fcnseg.io.zip_archive import ZipImages
 from fcnseg.types import Failure, Pixels, Reference
 
 OPENERS: dict[str, Callable[[BinaryIO], Any] | None] = {
@@ -40,19 +40,19 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith((".zip", *OPENERS))
 
 
-def open_archive(path: str) -> Zip | Tar:
+def open_archive(path: str) -> ZipImages | TarImages:
     """The images of an archive. Raises SourceError if it is none."""
-    return Zip(path) if path.lower().endswith(".zip") else Tar(path)
+    return ZipImages(path) if path.lower().endswith(".zip") else TarImages(path)
 
 
-class Tar:
-    """The images in a tar archive. The stamp is a member's time, place and size."""
+class TarImages:
+    """The images in a tar archive. The fingerprint is a member's time, place and size."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         file = open_regular(path, "the archive")
         opener = next(opener for suffix, opener in OPENERS.items() if path.lower().endswith(suffix))
-        self._bytes = _unpacked(path, file, opener) if opener else Spooled(file)
+        self._bytes = _unpacked(path, file, opener) if opener else Seekable(file)
         try:
             tarfile.open(fileobj=self._bytes.reader(), mode="r:").close()
         except (tarfile.TarError, ValueError) as error:
@@ -86,10 +86,10 @@ class Tar:
         self._bytes.close()
 
 
-def _unpacked(path: str, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> Spooled:
+def _unpacked(path: str, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> Seekable:
     with file:
         try:
-            return Spooled.copy(opener(file))
+            return Seekable.copy(opener(file))
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise SourceError(f"{path} cannot be unpacked: {error}; check that it is whole") from error
         except OSError as error:

@@ -27,22 +27,22 @@ PIECE = 256
 """How many names are apart in memory at once, of each run."""
 
 
-class Files:
+class ImageFiles:
     """What collections of image files share: a reference's place is the file's path."""
 
     def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Decode one file."""
         return READERS[modality](Path(place), max_pixels, on_size)
 
-    def stamp(self, place: Any) -> str:
+    def fingerprint(self, place: Any) -> str:
         """A text that changes when the file does."""
-        return file_stamp(place)
+        return file_fingerprint(place)
 
     def close(self) -> None:
         """Nothing stays open between reads."""
 
 
-class Folder(Files):
+class ImageFolder(ImageFiles):
     """The image files below a folder by relative path, in the order of their keys.
 
     Hidden names are left out, symbolic links followed (each real folder once, folders in `exclude` never). A folder
@@ -97,11 +97,11 @@ class _Level:
 
 
 def file_reference(key: str, path: str) -> Reference:
-    """An image file: its stamp takes a look at it, which listing does not."""
+    """An image file: its fingerprint takes a look at it, which listing does not."""
     return Reference(key, stem_of(key), "", path)
 
 
-def file_stamp(path: str) -> str:
+def file_fingerprint(path: str) -> str:
     """The size and time of a file; empty if it cannot be looked at, which loading it will tell."""
     try:
         status = os.stat(path)
@@ -143,7 +143,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-class CompanionFolder(Files):
+class CompanionFolder(ImageFiles):
     """Files of a second modality, found by the stem of the first, whatever their extension.
 
     Of each folder only a hash of every stem and the number of its suffix are kept, 9 bytes a file, and of the folders

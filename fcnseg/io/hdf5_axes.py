@@ -40,7 +40,7 @@ class AmbiguousAxesError(ImageError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedImages:
     """What images are looked for: `layout` is auto, NHWC or NCHW; `matlab`: all axes are in reverse order."""
 
     modality: str
@@ -54,14 +54,14 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Kind:
+class DatasetKind:
     """What a dataset holds: `axes` are letters (N, H, W, C) in its order, empty for encoded files."""
 
     axes: str
     many: bool
 
 
-def kind_of(node: h5py.Dataset, wanted: Wanted, *, single: bool = False) -> Kind:
+def kind_of(node: h5py.Dataset, wanted: ExpectedImages, *, single: bool = False) -> DatasetKind:
     """What a dataset holds; `single`: it is one image of a group. Raises ImageError with the reason if no images."""
     if node.shape is None:
         raise ImageError("it is empty")
@@ -71,17 +71,17 @@ def kind_of(node: h5py.Dataset, wanted: Wanted, *, single: bool = False) -> Kind
     if _is_encoded(dtype):
         if rank > 1 or (single and node.size != 1):
             raise ImageError(f"encoded files have rank 1, this has shape {shape_text(node.shape)}")
-        return Kind("", rank == 1 and not single)
+        return DatasetKind("", rank == 1 and not single)
     if dtype.kind not in "uif":
         raise ImageError(f"its values are {dtype}, neither numbers nor encoded files")
     if rank == 1 and dtype == np.uint8:
-        return Kind("", many=False)
+        return DatasetKind("", many=False)
     if not 2 <= rank <= (3 if single else 4):
         raise ImageError(f"its rank is {rank} (shape {shape_text(node.shape)}), which images do not have")
     if wanted.modality != "depth" and dtype != np.uint8:
         raise ImageError(f"its values are {dtype}, and {wanted.modality} images are uint8")
     axes = _axes(node.shape, wanted, single)
-    return Kind(axes, "N" in axes)
+    return DatasetKind(axes, "N" in axes)
 
 
 def _is_encoded(dtype: np.dtype) -> bool:
@@ -89,7 +89,7 @@ def _is_encoded(dtype: np.dtype) -> bool:
     return opaque or h5py.check_string_dtype(dtype) is not None or h5py.check_vlen_dtype(dtype) == np.uint8
 
 
-def _axes(shape: tuple[int, ...], wanted: Wanted, single: bool) -> str:
+def _axes(shape: tuple[int, ...], wanted: ExpectedImages, single: bool) -> str:
     """The letters of the axes of numbers."""
     channels = CHANNELS[wanted.modality]
     plane = "WH" if wanted.reversed else "HW"
@@ -115,7 +115,7 @@ def _axes(shape: tuple[int, ...], wanted: Wanted, single: bool) -> str:
     raise ImageError(f"no axis of its shape {shape_text(shape)} has {' or '.join(map(str, channels))} channels")
 
 
-def _stack_or_image(shape: tuple[int, ...], wanted: Wanted, plane: str) -> str:
+def _stack_or_image(shape: tuple[int, ...], wanted: ExpectedImages, plane: str) -> str:
     """Of three axes without a group around: many images of one channel, or one image."""
     if not wanted.reversed and shape[-1] in CHANNELS[wanted.modality]:
         return plane + "C"

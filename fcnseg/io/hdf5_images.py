@@ -17,8 +17,8 @@ import numpy as np
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.hdf5_axes import (
     AmbiguousAxesError,
-    Kind,
-    Wanted,
+    DatasetKind,
+    ExpectedImages,
     cache_bytes,
     encoded,
     kind_of,
@@ -28,7 +28,7 @@ from fcnseg.io.hdf5_axes import (
 )
 from fcnseg.io.hdf5_damage import check_chunks
 from fcnseg.io.images import READERS, OnSize, check_bytes, check_pixels
-from fcnseg.io.names import member_key, split_name, stem_of
+from fcnseg.io.names import safe_key, split_name, stem_of
 from fcnseg.types import Failure, Pixels, Reference
 
 LAYOUTS = ("auto", "NHWC", "NCHW")
@@ -42,17 +42,17 @@ BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 """What h5py raises on damaged files."""
 
 
-class Place(NamedTuple):
+class Hdf5Location(NamedTuple):
     """Where an image is: the path of its dataset, and its number if that holds many."""
 
     dataset: str
     number: int | None = None
 
 
-class Hdf5:
+class Hdf5Images:
     """The images of one dataset or group of a file, `data.h5::/images`; without a name, of the only one it holds.
 
-    Keys are `images/000123`, or the path of the dataset of a single image. The stamp is the file's size and time.
+    Keys are `images/000123`, or the path of the dataset of a single image. The fingerprint is the file's size and time.
     `layout` (auto, NHWC, NCHW) says how the axes of a dataset are. Raises SourceError for a file that is damaged or
     holds no such images, SettingsError for an unknown layout.
     """
@@ -65,13 +65,13 @@ class Hdf5:
         self._file = _opened(self.path)
         try:
             with self._source_errors():
-                self.wanted = Wanted(modality, layout, _is_matlab(self._file))
+                self.wanted = ExpectedImages(modality, layout, _is_matlab(self._file))
                 self._root = self._found(name or self._only_candidate())
                 status = Path(self.path).stat()
         except BaseException:
             self._file.close()
             raise
-        self._stamp = f"{status.st_size}-{status.st_mtime_ns}"
+        self._fingerprint = f"{status.st_size}-{status.st_mtime_ns}"
         self.name = f"{self.path}::{_name(self._root)}"
 
     @contextmanager
@@ -146,17 +146,17 @@ class Hdf5:
             return
         path = _name(self._root)
         if not self._kind.many:
-            yield self._reference(path[1:], Place(path))
+            yield self._reference(path[1:], Hdf5Location(path))
             return
         digits = max(DIGITS, len(str(len(self._root) - 1)))
         for number in range(len(self._root)):
-            yield self._reference(f"{path[1:]}/{number:0{digits}}", Place(path, number))
+            yield self._reference(f"{path[1:]}/{number:0{digits}}", Hdf5Location(path, number))
 
-    def _reference(self, name: str, place: Place) -> Reference | Failure:
-        key = member_key(name)
+    def _reference(self, name: str, place: Hdf5Location) -> Reference | Failure:
+        key = safe_key(name)
         if key is None:
             return Failure(name, "list", "the name leads outside the output folder")
-        return Reference(key, stem_of(key), self._stamp, place)
+        return Reference(key, stem_of(key), self._fingerprint, place)
 
     def _members(self, group: h5py.Group, above: str, seen: set[int]) -> Iterator[Reference | Failure]:
         """The datasets below a group, each group once, whatever the links."""
@@ -176,28 +176,28 @@ class Hdf5:
                 yield Failure(path[1:], "list", _line(error))
                 continue
             if info.type == h5py.h5o.TYPE_DATASET:
-                yield self._reference(path[1:], Place(path))
+                yield self._reference(path[1:], Hdf5Location(path))
             elif below is not None:
                 yield from self._members(below, path, seen)
 
-    def find(self, reference: Reference) -> Place:
+    def find(self, reference: Reference) -> Hdf5Location:
         """The place of the image that goes with one of another source: of the same number, or in a group of the same
         name. Raises ImageError if there is none."""
         if isinstance(self._root, h5py.Dataset):
-            number = reference.place.number if isinstance(reference.place, Place) else None
+            number = reference.location.number if isinstance(reference.location, Hdf5Location) else None
             if self._kind.many and number is None:
                 raise ImageError(f"it has no number to find its {self.modality} image by in {self.name}")
             if number is not None and not (self._kind.many and number < len(self._root)):
                 raise ImageError(f"{self.name} has no {self.modality} image number {number}")
-            return Place(_name(self._root), number)
+            return Hdf5Location(_name(self._root), number)
         name = reference.stem.rpartition("/")[2]
         for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
             with suppress(KeyError, UnicodeDecodeError):  # the latter: h5py fails to quote a name that is not there
                 if isinstance(self._root[os.fsencode(candidate)], h5py.Dataset):
-                    return Place(f"{_name(self._root).rstrip('/')}/{candidate}")
+                    return Hdf5Location(f"{_name(self._root).rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
-    def read(self, place: Place, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+    def read(self, place: Hdf5Location, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """One image: decoded, or its axes brought into order."""
         with _image_errors():
             node, kind = self._dataset(place)
@@ -219,15 +219,15 @@ class Hdf5:
             pixels = node[() if place.number is None else place.number]
         return ordered(pixels, axes, modality)
 
-    def _dataset(self, place: Place) -> tuple[h5py.Dataset, Kind]:
+    def _dataset(self, place: Hdf5Location) -> tuple[h5py.Dataset, DatasetKind]:
         if isinstance(self._root, h5py.Dataset):
             return self._root, self._kind
         node = self._file[os.fsencode(place.dataset)]
         return node, kind_of(node, self.wanted, single=True)
 
-    def stamp(self, place: Any) -> str:  # noqa: ARG002 - of the whole file
+    def fingerprint(self, place: Any) -> str:  # noqa: ARG002 - of the whole file
         """A text that changes when the file does."""
-        return self._stamp
+        return self._fingerprint
 
     def close(self) -> None:
         """Release the file."""

@@ -30,7 +30,7 @@ RANKED = ".classes"
 
 
 @dataclass(frozen=True)
-class Place:
+class MapLocation:
     """Where a map is: a file, and in files of many the dataset and its number."""
 
     file: str
@@ -62,7 +62,7 @@ class RawMap:
         return "probabilities" if self.values.dtype.kind == "f" else "colors"
 
 
-def read_map(place: Place) -> RawMap:
+def read_map(place: MapLocation) -> RawMap:
     """Read one map. Raises LabelsError that names the place and says what is wrong with it."""
     suffix = Path(place.file).suffix.lower()
     with _named(place):
@@ -78,7 +78,7 @@ def read_map(place: Place) -> RawMap:
 
 
 @contextmanager
-def _named(place: Place) -> Iterator[None]:
+def _named(place: MapLocation) -> Iterator[None]:
     """Everything that readers raise on a damaged or foreign file, as one error that names the file."""
     try:
         yield
@@ -234,7 +234,7 @@ def _variable(names: list[str]) -> str:
 # ---------------------------------------------------------------------- HDF5
 
 
-def places_in_volume(file: str, name: str = "") -> dict[str, Place]:
+def locate_in_hdf5(file: str, name: str = "") -> dict[str, MapLocation]:
     """The maps of an HDF5 file, or of one of its groups or datasets: where each is, by its name.
 
     A dataset H x W is one map; whole numbers N x H x W are N, floats K x H x W one map's probabilities, and
@@ -243,8 +243,8 @@ def places_in_volume(file: str, name: str = "") -> dict[str, Place]:
     """
     import h5py
 
-    places: dict[str, Place] = {}
-    with _named(Place(file)), h5py.File(file) as h5:
+    places: dict[str, MapLocation] = {}
+    with _named(MapLocation(file)), h5py.File(file) as h5:
         if name and name not in h5:
             raise LabelsError(f"has no {name}; it holds {', '.join(h5) or 'nothing'}")
         root = h5[name or "/"]
@@ -262,28 +262,28 @@ def places_in_volume(file: str, name: str = "") -> dict[str, Place]:
     return places
 
 
-def has_member(file: str, name: str) -> bool:
+def has_dataset(file: str, name: str) -> bool:
     """Whether an HDF5 file has a group or dataset of that name. Raises LabelsError if it cannot be read."""
     import h5py
 
-    with _named(Place(file)), h5py.File(file) as h5:
+    with _named(MapLocation(file)), h5py.File(file) as h5:
         return name in h5
 
 
-def _members(file: str, path: str, node: Any) -> dict[str, Place]:
+def _members(file: str, path: str, node: Any) -> dict[str, MapLocation]:
     floats = node.dtype.kind == "f"
     best = node.name.removesuffix(RANKED)
     if node.dtype.kind not in "biuf" or node.ndim not in (2, 3, 4) or (best != node.name and best in node.file):
         return {}
     colors = node.dtype == np.uint8 and node.shape[-1] == 3
     if node.ndim - (1 if floats or colors else 0) == 2:
-        return {path or node.name.rpartition("/")[2]: Place(file, node.name)}
+        return {path or node.name.rpartition("/")[2]: MapLocation(file, node.name)}
     if node.ndim - (1 if floats or colors else 0) == 3:
-        return {f"{path}/{i:06}".lstrip("/"): Place(file, node.name, i) for i in range(len(node))}
+        return {f"{path}/{i:06}".lstrip("/"): MapLocation(file, node.name, i) for i in range(len(node))}
     return {}
 
 
-def _from_volume(place: Place) -> RawMap:
+def _from_volume(place: MapLocation) -> RawMap:
     import h5py
 
     with h5py.File(place.file) as h5:

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from fcnseg.errors import SourceError
-from fcnseg.io.folders import Files, file_reference
-from fcnseg.io.seekable import Spooled, open_regular
+from fcnseg.io.folders import ImageFiles, file_reference
+from fcnseg.io.seekable import Seekable, open_regular
 from fcnseg.types import Reference
 
 LONGEST_PATH_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 16
 
 
-class PathList(Files):
+class ImageList(ImageFiles):
     """The files named in a text, one a line, in its order; blank lines and lines that start with # are skipped.
 
     Paths that a NUL ends (`find -print0`) are taken as they are. A relative path counts from the list's own folder,
@@ -28,10 +28,10 @@ class PathList(Files):
     def __init__(self, path: str, stdin: BinaryIO | None = None) -> None:
         if path == "-":
             self.name, self._folder = "the list on standard input", os.getcwd()
-            self._text = _spooled_input(stdin or sys.stdin.buffer)
+            self._text = _seekable_input(stdin or sys.stdin.buffer)
         else:
             self.name, self._folder = f"the list {path}", os.path.dirname(os.path.abspath(path))
-            self._text = Spooled(open_regular(path, "the list"))
+            self._text = Seekable(open_regular(path, "the list"))
         self._separator = b"\0" if b"\0" in self._text.read_at(0, LONGEST_PATH_BYTES) else b"\n"
         self.common: str | None = None
 
@@ -93,8 +93,8 @@ class PathList(Files):
         self._text.close()
 
 
-def _spooled_input(stream: BinaryIO) -> Spooled:
+def _seekable_input(stream: BinaryIO) -> Seekable:
     try:
-        return Spooled.copy(stream)
+        return Seekable.copy(stream)
     except OSError as error:
         raise SourceError(f"standard input cannot be kept in a temporary file: {error.strerror}; set TMPDIR") from error

@@ -54,7 +54,7 @@ def stem_of(key: str) -> str:
     return stem if f".{suffix.lower()}" in EXTENSIONS else key
 
 
-def member_key(name: str) -> str | None:
+def safe_key(name: str) -> str | None:
     """The key of an archive's member by its name, `./a//b.jpg` as `a/b.jpg`; None for a name that leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return None if name.startswith("/") or ".." in parts or not parts else "/".join(parts)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.io.label_maps import MAPS, VOLUMES, Place, places_in_volume
+from fcnseg.io.label_maps import MAPS, VOLUMES, MapLocation, locate_in_hdf5
 
-Found = dict[str, list[Place]]
+Found = dict[str, list[MapLocation]]
 """Where the maps of each name are: more than one is a fault."""
 
 MODES = ("auto", "path", "stem")
@@ -24,8 +24,8 @@ class Pair:
     """A prediction with its ground truth. `key` is the name they share."""
 
     key: str
-    prediction: Place
-    truth: Place
+    prediction: MapLocation
+    truth: MapLocation
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def find_maps(source: str, pattern: str | None = None) -> Found:
     """
     path, separator, inside = source.partition("::")
     if separator or Path(path).suffix.lower() in VOLUMES:
-        places = places_in_volume(path, inside)
+        places = locate_in_hdf5(path, inside)
     elif Path(source).is_dir():
-        places = {name: Place(f"{source.rstrip('/')}/{name}") for name in _files(source)}
+        places = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _files(source)}
     elif is_single(source):
-        places = {Path(source).name: Place(source)}
+        places = {Path(source).name: MapLocation(source)}
     else:
         raise LabelsError(f"there is no {source}; check the path")
     found = _named(places, pattern)
@@ -99,7 +99,7 @@ def _files(folder: str) -> Iterable[str]:
                 yield Path(parent, name).relative_to(folder).as_posix()
 
 
-def _named(places: Mapping[str, Place], pattern: str | None) -> Found:
+def _named(places: Mapping[str, MapLocation], pattern: str | None) -> Found:
     found: Found = {}
     expression = _expression(pattern) if pattern else None
     for name, place in places.items():
@@ -148,7 +148,7 @@ def pair_sources(predictions: str, truth: str, options: PairingOptions) -> Pairi
     Raises LabelsError as `find_maps` and `pair_up` do.
     """
     if is_single(predictions) and is_single(truth):
-        pair = Pair(Path(predictions).stem, Place(predictions), Place(truth))
+        pair = Pair(Path(predictions).stem, MapLocation(predictions), MapLocation(truth))
         return Pairing((pair,), (), (), (), "file")
     ours, theirs = find_maps(predictions, options.prediction_pattern), find_maps(truth, options.truth_pattern)
     return pair_up(ours, theirs, options)

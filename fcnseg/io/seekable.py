@@ -12,7 +12,7 @@ from typing import BinaryIO
 from fcnseg.errors import SourceError
 
 
-class Spooled:
+class Seekable:
     """An open file whose readers do not disturb one another. Closing it ends them."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -20,7 +20,7 @@ class Spooled:
         self.size = os.fstat(file.fileno()).st_size
 
     @classmethod
-    def copy(cls, stream: BinaryIO) -> Spooled:
+    def copy(cls, stream: BinaryIO) -> Seekable:
         """All that is left in a stream, in a temporary file that is gone when it is closed."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` ends it
         try:
@@ -45,8 +45,8 @@ class Spooled:
 
 
 class _Reader(io.RawIOBase):
-    def __init__(self, spooled: Spooled) -> None:
-        self._spooled, self._position = spooled, 0
+    def __init__(self, file: Seekable) -> None:
+        self._file, self._position = file, 0
 
     def readable(self) -> bool:
         return True
@@ -55,13 +55,13 @@ class _Reader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._spooled.read_at(self._position, len(buffer))
+        data = self._file.read_at(self._position, len(buffer))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = (0, self._position, self._spooled.size)[whence]
+        start = (0, self._position, self._file.size)[whence]
         self._position = max(0, start + offset)
         return self._position
 

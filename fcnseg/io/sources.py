@@ -12,14 +12,14 @@ from typing import Any, BinaryIO, Protocol
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.archives import is_archive, open_archive
-from fcnseg.io.folders import CompanionFolder, Files, Folder, file_reference, file_stamp
+from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
 from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize
-from fcnseg.io.lists import PathList
+from fcnseg.io.lists import ImageList
 from fcnseg.io.names import EXTENSIONS, is_hdf5_name
 from fcnseg.types import Failure, Frame, Pixels, Reference, Reserve
 
 
-class Images(Protocol):
+class ImageCollection(Protocol):
     """Images of one modality: listed any number of times, read by a reference's place, from any thread."""
 
     def __iter__(self) -> Iterator[Reference | Failure]: ...
@@ -31,20 +31,20 @@ class Images(Protocol):
         """Release open files."""
 
 
-class Companions(Protocol):
+class CompanionCollection(Protocol):
     """Images of a further modality, found by the reference of the first."""
 
     def find(self, reference: Reference) -> Any:
         """The place of the one image that goes with it. Raises ImageError if there is none."""
 
     def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
-        """As Images.read."""
+        """As ImageCollection.read."""
 
-    def stamp(self, place: Any) -> str:
+    def fingerprint(self, place: Any) -> str:
         """A text that changes when the image does."""
 
     def close(self) -> None:
-        """As Images.close."""
+        """As ImageCollection.close."""
 
 
 class ImageSource:
@@ -57,9 +57,9 @@ class ImageSource:
     def __init__(
         self,
         name: str,
-        images: Images,
+        images: ImageCollection,
         modality: str = "color",
-        companions: Mapping[str, Companions] | None = None,
+        companions: Mapping[str, CompanionCollection] | None = None,
         pattern: str | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
@@ -92,7 +92,7 @@ class ImageSource:
     def places(self, reference: Reference) -> dict[str, Any]:
         """Where each modality's image is. Raises ImageError if a companion is missing or not the only one."""
         found = {name: companions.find(reference) for name, companions in self._companions.items()}
-        return {self.modality: reference.place, **found}
+        return {self.modality: reference.location, **found}
 
     def files(self, reference: Reference) -> dict[str, Path]:
         """The file of each modality's image. Raises SettingsError if they lie in an archive or HDF5 file, ImageError
@@ -102,15 +102,15 @@ class ImageSource:
             raise SettingsError(f"the images of {self.name} are no files of their own; give a folder of images")
         return {name: Path(place) for name, place in places.items()}
 
-    def stamp(self, reference: Reference) -> str:
+    def fingerprint(self, reference: Reference) -> str:
         """A text that changes when the image or one of its companions does."""
-        stamps = [reference.stamp or file_stamp(reference.place)]
+        fingerprints = [reference.fingerprint or file_fingerprint(reference.location)]
         for companions in self._companions.values():
             try:
-                stamps.append(companions.stamp(companions.find(reference)))
+                fingerprints.append(companions.fingerprint(companions.find(reference)))
             except ImageError:
-                stamps.append("missing")
-        return " ".join(stamps)
+                fingerprints.append("missing")
+        return " ".join(fingerprints)
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
         """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first
@@ -135,7 +135,7 @@ class ImageSource:
     def size(self, reference: Reference) -> tuple[int, int] | None:
         """Height and width, px, of the upright image of the first modality by its header; None if it is no image."""
         try:
-            self._images.read(reference.place, self.modality, self.max_pixels, _stop_at_size)
+            self._images.read(reference.location, self.modality, self.max_pixels, _stop_at_size)
         except _SizeKnown as known:
             return known.height, known.width
         except ImageError:
@@ -158,7 +158,7 @@ def _stop_at_size(height: int, width: int) -> None:
     raise _SizeKnown(height, width)
 
 
-class _SingleFile(Files):
+class _SingleFile(ImageFiles):
     """One image file."""
 
     def __init__(self, path: str) -> None:
@@ -203,25 +203,27 @@ def open_source(
     return ImageSource(getattr(images, "name", os.fspath(source)), images, main, found, pattern, max_pixels)
 
 
-def _open_images(path: str, modality: str, exclude: tuple[Path, ...], layout: str, stdin: BinaryIO | None) -> Images:
+def _open_images(
+    path: str, modality: str, exclude: tuple[Path, ...], layout: str, stdin: BinaryIO | None
+) -> ImageCollection:
     if path == "-":
-        return PathList(path, stdin)
+        return ImageList(path, stdin)
     if Path(path).is_dir():
-        return Folder(path, exclude)
+        return ImageFolder(path, exclude)
     if is_hdf5_name(path):
-        from fcnseg.io.hdf5_images import Hdf5
+        from fcnseg.io.hdf5_images import Hdf5Images
 
-        return Hdf5(path, modality, layout)
+        return Hdf5Images(path, modality, layout)
     if not os.path.lexists(path):
         raise SourceError(f"{path} does not exist; give a folder, an image, a text file of paths, an archive or HDF5")
     if is_archive(path):
         return open_archive(path)
-    return PathList(path) if path.lower().endswith(".txt") else _SingleFile(path)
+    return ImageList(path) if path.lower().endswith(".txt") else _SingleFile(path)
 
 
-def _open_companions(path: str, modality: str, layout: str) -> Companions:
+def _open_companions(path: str, modality: str, layout: str) -> CompanionCollection:
     if not Path(path).is_dir() and is_hdf5_name(path):
-        from fcnseg.io.hdf5_images import Hdf5
+        from fcnseg.io.hdf5_images import Hdf5Images
 
-        return Hdf5(path, modality, layout)
+        return Hdf5Images(path, modality, layout)
     return CompanionFolder(path, modality)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.archive_names import reference, wanted
 from fcnseg.io.images import READERS, OnSize, check_bytes
-from fcnseg.io.seekable import Spooled, open_regular
+from fcnseg.io.seekable import Seekable, open_regular
 from fcnseg.types import Failure, Pixels, Reference
 
 RECORD = struct.Struct("<4s6H3L5H2L")
@@ -57,15 +57,15 @@ class Member(NamedTuple):
     size: int
 
 
-class Zip:
-    """The images in a zip archive. The stamp is a member's CRC and size.
+class ZipImages:
+    """The images in a zip archive. The fingerprint is a member's CRC and size.
 
     The directory of members is read anew each time they are listed, so that none of it is kept.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._bytes = Spooled(open_regular(path, "the archive"))
+        self._bytes = Seekable(open_regular(path, "the archive"))
         try:
             self._start, self._end, self._shift = self._directory()
         except (struct.error, ValueError) as error:

@@ -84,8 +84,8 @@ class _Sampled:
     def __iter__(self) -> Iterator[Reference | Failure]:
         return (found for place, found in enumerate(self.source) if place in self.places)
 
-    def stamp(self, reference: Reference) -> str:
-        return self.source.stamp(reference)
+    def fingerprint(self, reference: Reference) -> str:
+        return self.source.fingerprint(reference)
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
         frame = self.source.load(reference, reserve)

@@ -41,7 +41,7 @@ def assemble(source: Source, outputs: Outputs, ledger: Ledger) -> None:
     def entries() -> Iterator[Entry]:
         for found in source:
             if isinstance(found, Reference):
-                yield Entry(found.key, found.stem, getattr(found.place, "number", None))
+                yield Entry(found.key, found.stem, getattr(found.location, "number", None))
 
     with FileLock(outputs.records / "assembling"):
         failed = {failure.key: failure.reason for failure in ledger.failures()}

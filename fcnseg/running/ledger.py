@@ -77,7 +77,7 @@ class Entry(NamedTuple):
     attempts: int
     stage: str | None
     reason: str | None
-    stamp: str | None
+    fingerprint: str | None
     outputs: list[Kept]
 
 
@@ -86,7 +86,7 @@ class Settled:
     """How one input ended: with its outputs, or with a failure."""
 
     key: str
-    stamp: str
+    fingerprint: str
     outputs: tuple[Output, ...] = ()
     failure: Failure | None = None
 
@@ -187,7 +187,7 @@ class Ledger:
             outputs = json.dumps(
                 [[self.relative(o.path), o.size, o.checksum, _changed_ns(o.path)] for o in one.outputs]
             )
-            rows.append((os.fsencode(one.key), state, stage, plain(reason), one.stamp, outputs))
+            rows.append((os.fsencode(one.key), state, stage, plain(reason), one.fingerprint, outputs))
         with self._writing() as database:
             database.executemany(
                 "INSERT INTO images (key, state, attempts, stage, reason, stamp, outputs) VALUES (?, ?, 1, ?, ?, ?, ?) "

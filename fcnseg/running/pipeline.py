@@ -97,10 +97,10 @@ def process(
 
 @dataclass
 class _Decoded:
-    """A frame on its way, with its stamp and the room it takes."""
+    """A frame on its way, with its fingerprint and the room it takes."""
 
     frame: Frame
-    stamp: str
+    fingerprint: str
     room: int
 
 
@@ -250,7 +250,7 @@ class _Flow:
 
     def _load(self, reference: Reference) -> None:
         room = waited = 0.0
-        stamp = ""
+        fingerprint = ""
 
         def reserve(nbytes: int) -> None:
             nonlocal room, waited
@@ -260,7 +260,7 @@ class _Flow:
 
         try:
             with self.clock("decode"):
-                stamp = self.source.stamp(reference)
+                fingerprint = self.source.fingerprint(reference)
                 frame = self.source.load(reference, reserve)
                 if not room:
                     reserve(frame.nbytes)
@@ -269,14 +269,14 @@ class _Flow:
         except Exception as error:
             if room:
                 self.decoding.give_back(int(room))
-            self._settle_failure(reference.key, stamp, _load_failure(error))
+            self._settle_failure(reference.key, fingerprint, _load_failure(error))
         else:
-            self.decoded.put(_Decoded(frame, stamp, int(room)))
+            self.decoded.put(_Decoded(frame, fingerprint, int(room)))
         finally:
             self.clock.add("decode", -waited)
 
-    def _settle_failure(self, key: str, stamp: str, error: ImageError) -> None:
-        self.settled.put(Settled(key, stamp, failure=Failure(key, error.stage, str(error))))
+    def _settle_failure(self, key: str, fingerprint: str, error: ImageError) -> None:
+        self.settled.put(Settled(key, fingerprint, failure=Failure(key, error.stage, str(error))))
 
     # ------------------------------------------------------------------ predict
 
@@ -285,7 +285,7 @@ class _Flow:
         for frame, found in self.predictor.stream(self._batches(on_the_way)):
             one = on_the_way.pop(frame.key)
             if isinstance(found, ImageError):
-                self._settle_failure(frame.key, one.stamp, found)
+                self._settle_failure(frame.key, one.fingerprint, found)
                 self.decoding.give_back(one.room)
             else:
                 start = time.perf_counter()
@@ -329,9 +329,9 @@ class _Flow:
                     outputs: list[Output] = []
                     for sink in self.sinks:
                         outputs += sink.write(one.frame, prediction)
-                self.settled.put(Settled(one.frame.key, one.stamp, tuple(outputs)))
+                self.settled.put(Settled(one.frame.key, one.fingerprint, tuple(outputs)))
             except ImageError as error:
-                self._settle_failure(one.frame.key, one.stamp, error)
+                self._settle_failure(one.frame.key, one.fingerprint, error)
             finally:
                 self.writing.give_back(prediction.nbytes)
                 self.decoding.give_back(one.room)

@@ -42,13 +42,13 @@ class Part:
 
 def is_new(entry: Entry | None) -> bool:
     """Whether an input was never looked into, by its row: what is in the way of its output is not its own."""
-    return entry is None or (entry.state == "failed" and not entry.stamp)
+    return entry is None or (entry.state == "failed" and not entry.fingerprint)
 
 
-def stamp_of(source: Source, reference: Reference) -> str:
+def fingerprint_of(source: Source, reference: Reference) -> str:
     """What tells whether an input is the one it was; empty if that cannot be told, which loading it will explain."""
     try:
-        return source.stamp(reference)
+        return source.fingerprint(reference)
     except Exception:
         return ""
 
@@ -125,7 +125,7 @@ class Worklist:
                 return True
             waiting.append(reference)
             return False
-        if entry.stamp != stamp_of(self.source, reference):  # another image under the same name
+        if entry.fingerprint != fingerprint_of(self.source, reference):  # another image under the same name
             return True
         if entry.state == "failed":
             if self.retry_failed and entry.owner != self.owner:
@@ -143,7 +143,9 @@ class Worklist:
         for path in () if self.replace else filter(os.path.lexists, self._paths(reference)):
             reason = f"{path} exists and no run of fcnseg made it; remove it, or start over with --overwrite"
             failure = Failure(reference.key, "write", reason)
-            self.ledger.settle([Settled(reference.key, "", failure=failure)])  # of no stamp: tried again next time
+            self.ledger.settle(
+                [Settled(reference.key, "", failure=failure)]
+            )  # of no fingerprint: tried again next time
             self.on_failed(failure, False)
             return False
         return True

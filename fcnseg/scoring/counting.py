@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
-from fcnseg.io.label_maps import Place, read_map
+from fcnseg.io.label_maps import MapLocation, read_map
 from fcnseg.io.pairing import Pair
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.calibration import Bins, confidence_bins
@@ -134,12 +134,12 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
     return found
 
 
-def read_place(place: Place, meaning: Meaning) -> Map:
+def read_codes(place: MapLocation, meaning: Meaning) -> Map:
     """The codes of one map, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
     return _coded(*_read(place, meaning))
 
 
-def read_classes(place: Place, meaning: Meaning) -> Map:
+def read_classes(place: MapLocation, meaning: Meaning) -> Map:
     """The codes of one map, H x W: classes or VOID. Raises LabelsError for what cannot be read or is no class."""
     values, scheme = _read(place, meaning)
     codes = _coded(values, scheme)
@@ -149,7 +149,7 @@ def read_classes(place: Place, meaning: Meaning) -> Map:
     return codes
 
 
-def _read(place: Place, meaning: Meaning) -> tuple[Map, Scheme]:
+def _read(place: MapLocation, meaning: Meaning) -> tuple[Map, Scheme]:
     raw = read_map(place)
     with _about(place):
         values, scheme = meaning.interpret(raw)
@@ -158,7 +158,7 @@ def _read(place: Place, meaning: Meaning) -> tuple[Map, Scheme]:
     return values, scheme
 
 
-def check_sizes(first: Place, values: Map, second: Place, others: Map) -> None:
+def check_sizes(first: MapLocation, values: Map, second: MapLocation, others: Map) -> None:
     """Raises LabelsError for maps of different sizes."""
     if values.shape != others.shape:
         turned = "; one of them is turned" if values.shape == others.shape[::-1] else ""
@@ -167,7 +167,7 @@ def check_sizes(first: Place, values: Map, second: Place, others: Map) -> None:
 
 
 @contextmanager
-def _about(place: Place) -> Iterator[None]:
+def _about(place: MapLocation) -> Iterator[None]:
     """Errors that name the file."""
     try:
         yield
@@ -176,7 +176,12 @@ def _about(place: Place) -> Iterator[None]:
 
 
 def _check_range(
-    place: Place, values: Counts, wrong: NDArray[np.bool_], counts: Counts, scheme: Scheme, hint: Mapping[int, str]
+    place: MapLocation,
+    values: Counts,
+    wrong: NDArray[np.bool_],
+    counts: Counts,
+    scheme: Scheme,
+    hint: Mapping[int, str],
 ) -> None:
     if not wrong.any():
         return

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.io.label_maps import Place
+from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.pairing import pair_sources
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring import measures
@@ -43,9 +43,9 @@ class Versions:
     """The label maps of one image: of both runs, and the ground truth if there is one."""
 
     key: str
-    before: Place
-    after: Place
-    truth: Place | None = None
+    before: MapLocation
+    after: MapLocation
+    truth: MapLocation | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.io.label_maps import VOLUMES, Place, places_in_volume
+from fcnseg.io.label_maps import VOLUMES, MapLocation, locate_in_hdf5
 from fcnseg.io.overlays import legend, overlay
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
@@ -52,11 +52,11 @@ def read_labelled(mask: str, model: str | None = None, classes: str | None = Non
     return Labelled(read_classes(place, Meaning(space, colors=color_codes(space), checked=False)), space)
 
 
-def _place(mask: str) -> Place:
+def _place(mask: str) -> MapLocation:
     file, separator, inside = mask.partition("::")
     if not separator and Path(file).suffix.lower() not in VOLUMES:
-        return Place(mask)
-    places = places_in_volume(file, inside)
+        return MapLocation(mask)
+    places = locate_in_hdf5(file, inside)
     if len(places) > 1:
         raise LabelsError(f"{mask} holds {len(places)} label maps; name one, e.g. {file}::/{next(iter(places))}")
     return next(iter(places.values()))

@@ -114,14 +114,14 @@ def test_names_that_lead_outside_are_failures(tmp_path: Path, name: str) -> None
 
 
 def test_the_stamp_of_a_zips_member_follows_its_content(tmp_path: Path) -> None:
-    def stamps(**members: bytes) -> list[str]:
+    def fingerprints(**members: bytes) -> list[str]:
         path = write_zip(tmp_path / "a.zip", {f"{key}.png": content for key, content in members.items()})
         source = open_source(path)
-        return [source.stamp(found) for found in source if isinstance(found, Reference)]
+        return [source.fingerprint(found) for found in source if isinstance(found, Reference)]
 
     a, b = png(IMAGES["a"]), png(IMAGES["b"])
-    assert stamps(x=a, y=b) == stamps(x=a, y=b) == stamps(y=a, x=b)
-    assert stamps(x=a)[0] != stamps(x=b)[0]
+    assert fingerprints(x=a, y=b) == fingerprints(x=a, y=b) == fingerprints(y=a, x=b)
+    assert fingerprints(x=a)[0] != fingerprints(x=b)[0]
 
 
 def test_hostile_members_of_a_zip(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ with open(sys.argv[1], "wb") as file:
     file.write(struct.pack("<4s4H2LH", b"PK\\5\\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 archive = open_archive(sys.argv[1])
-assert sum(found.stamp == "00000007-9" for found in archive) == count
+assert sum(found.fingerprint == "00000007-9" for found in archive) == count
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 

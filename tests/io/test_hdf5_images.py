@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
-from fcnseg.io.hdf5_images import Hdf5
+from fcnseg.io.hdf5_images import Hdf5Images
 from fcnseg.io.sources import ImageSource, open_source
 from fcnseg.types import Failure, Reference
 
@@ -352,7 +352,7 @@ def test_chunks_of_many_images_are_unpacked_once(tmp_path: Path) -> None:
         tmp_path / "data.h5",
         lambda file: file.create_dataset("x", data=pixels, chunks=(32, 64, 128, 3), compression="gzip"),
     )
-    images = Hdf5(f"{path}::x")
+    images = Hdf5Images(f"{path}::x")
     slots, nbytes, _ = images._root.id.get_access_plist().get_chunk_cache()
     assert nbytes == 2 * 32 * 128 * 128 * 3
     assert slots > 4
@@ -422,20 +422,20 @@ def test_companions_are_found_by_names_of_any_bytes(tmp_path: Path) -> None:
     path = write(tmp_path / "d.h5", lambda file: file.update({"by/other": DEPTH[1]}))
     source = open_source(tmp_path / "rgb", ("color", "depth"), {"depth": f"{path}::by"})
     (reference,) = references(source)
-    assert source.stamp(reference).endswith("missing")
+    assert source.fingerprint(reference).endswith("missing")
     source.close()
     with h5py.File(path, "a") as file:
         file["by"][os.fsencode(name)] = DEPTH[0]
     source = open_source(tmp_path / "rgb", ("color", "depth"), {"depth": f"{path}::by"})
-    assert not source.stamp(reference).endswith("missing")
+    assert not source.fingerprint(reference).endswith("missing")
     assert np.array_equal(source.load(reference).inputs["depth"][..., 0], DEPTH[0])
 
 
 def test_the_stamp_follows_the_file_and_folders_may_be_called_like_datasets(tmp_path: Path) -> None:
     path = write(tmp_path / "data.h5", lambda file: file.update({"x": COLOR}))
-    before = references(open_source(path))[0].stamp
+    before = references(open_source(path))[0].fingerprint
     os.utime(path, ns=(1, 1))
-    assert references(open_source(path))[0].stamp != before
+    assert references(open_source(path))[0].fingerprint != before
     folder = tmp_path / "a::b.h5"
     folder.mkdir()
     Image.fromarray(COLOR[0]).save(folder / "a.png")

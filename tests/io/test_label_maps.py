@@ -16,7 +16,7 @@ import scipy.io
 from PIL import Image
 
 from fcnseg.errors import LabelsError
-from fcnseg.io.label_maps import Place, places_in_volume, read_map
+from fcnseg.io.label_maps import MapLocation, locate_in_hdf5, read_map
 from fcnseg.labels import LabelSpace, voc_color
 from tests.scoring.maps import save
 
@@ -70,7 +70,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_same_labels_come_out_of_every_form(name: str, tmp_path: Path) -> None:
     WRITERS[name](tmp_path / name)
-    raw = read_map(Place(str(tmp_path / name)))
+    raw = read_map(MapLocation(str(tmp_path / name)))
     assert raw.kind == "labels"
     assert raw.values.dtype.kind in "iu"
     np.testing.assert_array_equal(raw.values, LABELS)
@@ -80,12 +80,12 @@ def test_the_same_labels_come_out_of_every_form(name: str, tmp_path: Path) -> No
 def test_png_of_few_bits_keeps_its_levels(depth: int, tmp_path: Path) -> None:
     levels = np.random.default_rng(depth).integers(0, 1 << depth, (5, 11))
     (tmp_path / "few.png").write_bytes(few_bits_png(levels, depth))
-    np.testing.assert_array_equal(read_map(Place(str(tmp_path / "few.png"))).values, levels)
+    np.testing.assert_array_equal(read_map(MapLocation(str(tmp_path / "few.png"))).values, levels)
 
 
 def test_labels_of_sixteen_bits_keep_their_values(tmp_path: Path) -> None:
     labels = np.array([[0, 299, 65535]], np.uint16)
-    np.testing.assert_array_equal(read_map(Place(str(save(tmp_path / "a.png", labels)))).values, labels)
+    np.testing.assert_array_equal(read_map(MapLocation(str(save(tmp_path / "a.png", labels)))).values, labels)
 
 
 def test_volumes_hold_many_maps(tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_volumes_hold_many_maps(tmp_path: Path) -> None:
         h5["stack"] = np.stack([LABELS, LABELS + 1])
         h5["probabilities/b"] = np.full((3, 2, 4), 1 / 3, np.float16)
         h5["note"] = "not a map"
-    places = places_in_volume(str(file))
+    places = locate_in_hdf5(str(file))
     assert set(places) == {"street/a.png", "stack/000000", "stack/000001", "probabilities/b"}
     np.testing.assert_array_equal(read_map(places["stack/000001"]).values, LABELS + 1)
     assert read_map(places["probabilities/b"]).kind == "probabilities"
-    assert set(places_in_volume(str(file), "/street")) == {"a.png"}
+    assert set(locate_in_hdf5(str(file), "/street")) == {"a.png"}
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -140,7 +140,7 @@ def test_what_is_no_label_map_is_named(name: str, tmp_path: Path) -> None:
     write, reason = REFUSED[name]
     write(tmp_path / name)
     with pytest.raises(LabelsError, match=reason) as refused:
-        read_map(Place(str(tmp_path / name)))
+        read_map(MapLocation(str(tmp_path / name)))
     assert name in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -149,9 +149,9 @@ def test_volumes_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("no volume")
     for name, reason in (("text.h5", "it is no HDF5 file"), ("gone.h5", "No such file or directory")):
         with pytest.raises(LabelsError, match=rf"{name} cannot be read: {reason}$"):
-            places_in_volume(str(tmp_path / name))
+            locate_in_hdf5(str(tmp_path / name))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match=r"gone.png cannot be read: No such file"):
-        read_map(Place(str(tmp_path / "gone.png")))
+        read_map(MapLocation(str(tmp_path / "gone.png")))

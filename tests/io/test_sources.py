@@ -14,7 +14,7 @@ from PIL import Image
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io import folders
-from fcnseg.io.names import member_key, stem_of
+from fcnseg.io.names import safe_key, stem_of
 from fcnseg.io.sources import open_source
 from fcnseg.types import Failure, Reference
 
@@ -149,9 +149,9 @@ def test_any_name_the_file_system_allows(tmp_path: Path) -> None:
 def test_the_stamp_follows_the_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
     source = open_source(tmp_path)
-    before = {found.key: source.stamp(found) for found in source}
+    before = {found.key: source.fingerprint(found) for found in source}
     os.utime(tmp_path / "a.png", ns=(1, 1))
-    after = {found.key: source.stamp(found) for found in source}
+    after = {found.key: source.fingerprint(found) for found in source}
     assert before["b.png"] == after["b.png"]
     assert before["a.png"] != after["a.png"]
 
@@ -175,7 +175,7 @@ def test_outputs_are_called_by_the_key_without_its_image_suffix(key: str, stem: 
 
 @given(st.text(st.sampled_from("ab./\\\0\n"), max_size=12))
 def test_no_member_key_leads_outside(name: str) -> None:
-    key = member_key(name)
+    key = safe_key(name)
     if key is None:
         assert name.startswith("/") or ".." in name.split("/") or not name.replace("/", "").replace(".", "")
     else:
@@ -229,7 +229,7 @@ def test_lines_are_whole_wherever_blocks_end(lengths: list[int], separator: byte
         patch.setattr("fcnseg.io.lists.BLOCK_BYTES", 7)
         names = [f"/d/{'x' * length}{i}" for i, length in enumerate(lengths)]
         text = separator.join(map(os.fsencode, names)) + separator
-        assert [found.place for found in open_source("-", stdin=io.BytesIO(text))] == names
+        assert [found.location for found in open_source("-", stdin=io.BytesIO(text))] == names
 
 
 def test_sources_that_hold_nothing_say_so(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def settle(ledger: Ledger, key: str, content: bytes = b"labels") -> Path:
     output = write_whole(ledger.folder / f"{key}.png", [content])
-    ledger.settle([Settled(key, "stamp", (output,))])
+    ledger.settle([Settled(key, "fingerprint", (output,))])
     return output.path
 
 

@@ -152,7 +152,7 @@ def test_outputs_that_are_not_as_written_and_changed_inputs_are_done_again(place
     (place.folder / "05.raw").write_bytes(b"half")
     (place.folder / "07.raw").write_bytes(whole["07"][::-1])
     source = MemorySource(KEYS)
-    source.stamps["09.jpg"] = "2"
+    source.fingerprints["09.jpg"] = "2"
     summary = place.run(source)
     assert sorted(source.loaded) == ["03.jpg", "05.jpg", "07.jpg", "09.jpg"]
     assert (summary.done, summary.kept) == (4, 16)
@@ -195,7 +195,7 @@ def test_a_reader_that_breaks_in_an_unforeseen_way_fails_that_image(place: Place
 
 
 def test_a_stamp_that_cannot_be_had_fails_that_image(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MemorySource, "stamp", lambda _, reference: f"{1 / (reference.key != '03.jpg')}")
+    monkeypatch.setattr(MemorySource, "fingerprint", lambda _, reference: f"{1 / (reference.key != '03.jpg')}")
     summary = place.run(MemorySource(KEYS))
     assert summary.failures == [Failure("03.jpg", "load", "cannot be read: ZeroDivisionError: division by zero")]
     assert summary.done == 19

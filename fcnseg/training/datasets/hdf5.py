@@ -23,8 +23,8 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
-from fcnseg.io.hdf5_images import BROKEN, Hdf5
-from fcnseg.io.label_maps import VOLUMES, Place, places_in_volume
+from fcnseg.io.hdf5_images import BROKEN, Hdf5Images
+from fcnseg.io.label_maps import VOLUMES, MapLocation, locate_in_hdf5
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.classes import Classes, classes_of
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth
@@ -78,7 +78,7 @@ def _items(data: Path, recipe: Recipe, group: str) -> list[Item]:
     images = {m: _images(data, f"{group}/{GROUPS[m]}", m) for m in recipe.modalities}
     several = len(recipe.heads) > 1
     labels = {
-        head.name: places_in_volume(str(data), f"{group}/{LABELS}" + (f"/{head.name}" if several else ""))
+        head.name: locate_in_hdf5(str(data), f"{group}/{LABELS}" + (f"/{head.name}" if several else ""))
         for head in recipe.heads
     }
     names, *_ = images.values()
@@ -93,9 +93,9 @@ def _items(data: Path, recipe: Recipe, group: str) -> list[Item]:
     ]
 
 
-def _images(data: Path, name: str, modality: str) -> dict[str, Place]:
+def _images(data: Path, name: str, modality: str) -> dict[str, MapLocation]:
     """Where each image of a dataset or group is, by its number or its path in there."""
-    source = Hdf5(f"{data}::{name}", modality)
+    source = Hdf5Images(f"{data}::{name}", modality)
     try:
         if source.wanted.matlab != (data.suffix.lower() == ".mat"):
             wrong = "by MATLAB, but not" if source.wanted.matlab else "not by MATLAB, but"
@@ -105,7 +105,7 @@ def _images(data: Path, name: str, modality: str) -> dict[str, Place]:
             if isinstance(image, Failure):
                 raise SourceError(f"{data}::/{image.key}: {image.reason}; correct or remove it")
             key = image.key.removeprefix(f"{name[1:]}/")
-            found[key] = Place(str(data), image.place.dataset, image.place.number)
+            found[key] = MapLocation(str(data), image.location.dataset, image.location.number)
         return found
     finally:
         source.close()

@@ -14,7 +14,7 @@ from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io import hdf5_images as hdf5
 from fcnseg.io.conventions import one_based_variables
 from fcnseg.io.images import MAX_PIXELS, READERS, OnSize
-from fcnseg.io.label_maps import Place
+from fcnseg.io.label_maps import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes
@@ -35,8 +35,8 @@ class Item:
     """One labelled image: where that of each modality of the recipe is, and the label map of each of its heads."""
 
     name: str
-    inputs: Mapping[str, Place]
-    labels: Mapping[str, Place]
+    inputs: Mapping[str, MapLocation]
+    labels: Mapping[str, MapLocation]
 
 
 class LabelledImages(Dataset[Sample]):
@@ -130,12 +130,12 @@ def only_color(recipe: Recipe, data_set: str) -> None:
 # ---------------------------------------------------------------------- pixels
 
 
-def read_pixels(place: Place, modality: str) -> Pixels:
+def read_pixels(place: MapLocation, modality: str) -> Pixels:
     """The pixels of an image, as `fcnseg run` sees them. Raises SourceError that names it."""
     return _decoded(place, modality, lambda height, width: None)
 
 
-def pixels_size(place: Place, modality: str) -> Size:
+def pixels_size(place: MapLocation, modality: str) -> Size:
     """The upright size of an image by its header. Raises SourceError that names it."""
     try:
         return _decoded(place, modality, _stop_at_size).shape[:2]
@@ -152,12 +152,12 @@ def _stop_at_size(height: int, width: int) -> None:
     raise _SizeKnown(height, width)
 
 
-def _decoded(place: Place, modality: str, on_size: OnSize) -> Pixels:
+def _decoded(place: MapLocation, modality: str, on_size: OnSize) -> Pixels:
     try:
         if not place.dataset:
             return READERS[modality](Path(place.file), MAX_PIXELS, on_size)
         root = place.dataset if place.number is not None else place.dataset.rpartition("/")[0] or "/"
-        where = hdf5.Place(place.dataset, place.number)
+        where = hdf5.Hdf5Location(place.dataset, place.number)
         return _volume(place.file, root, modality).read(where, modality, MAX_PIXELS, on_size)
     except (ImageError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -165,8 +165,8 @@ def _decoded(place: Place, modality: str, on_size: OnSize) -> Pixels:
 
 
 @lru_cache(maxsize=8)
-def _volume(file: str, root: str, modality: str) -> hdf5.Hdf5:
-    return hdf5.Hdf5(f"{file}::{root}", modality)
+def _volume(file: str, root: str, modality: str) -> hdf5.Hdf5Images:
+    return hdf5.Hdf5Images(f"{file}::{root}", modality)
 
 
 def close_volumes() -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from fcnseg.errors import LabelsError
 from fcnseg.io.conventions import VARIABLES
-from fcnseg.io.label_maps import IMAGES, LOSSY, Place, read_map
-from fcnseg.scoring.counting import read_place
+from fcnseg.io.label_maps import IMAGES, LOSSY, MapLocation, read_map
+from fcnseg.scoring.counting import read_codes
 from fcnseg.scoring.meaning import FOREIGN, Meaning
 from fcnseg.types import Labels
 
@@ -25,10 +25,10 @@ Size = tuple[int, int]
 """Height and width, px."""
 
 
-def read_labels(place: Place, meaning: Meaning) -> Labels:
+def read_labels(place: MapLocation, meaning: Meaning) -> Labels:
     """A label map H x W of classes and `ignore`. Raises LabelsError that names the file, and a value of no class."""
     try:
-        codes = read_place(place, meaning)
+        codes = read_codes(place, meaning)
     except LabelsError as error:
         fault, _, advice = str(error).rpartition("; ")
         if not fault or "--" in advice:  # of other commands
@@ -41,7 +41,7 @@ def read_labels(place: Place, meaning: Meaning) -> Labels:
     return np.where(codes < 0, ignore, codes).astype(np.uint8 if ignore < 256 else np.uint16)
 
 
-def check_masks(places: Iterable[Place], meaning: Meaning) -> None:
+def check_masks(places: Iterable[MapLocation], meaning: Meaning) -> None:
     """Of two classes, raise LabelsError if the second never occurs, but 255, which is void: masks of 0 and 255."""
     if (meaning.space.classes, meaning.space.ignore) != (2, 255):
         return
@@ -60,7 +60,7 @@ def check_masks(places: Iterable[Place], meaning: Meaning) -> None:
         )
 
 
-def _foreign(place: Place, codes: np.ndarray[Any, Any], meaning: Meaning) -> str:
+def _foreign(place: MapLocation, codes: np.ndarray[Any, Any], meaning: Meaning) -> str:
     found, counts = np.unique(read_map(place).values[codes == FOREIGN], return_counts=True)
     more = f" (and {len(found) - 1} more values)" if len(found) > 1 else ""
     void = ", ".join(map(str, sorted(meaning.void)))
@@ -80,7 +80,7 @@ def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> None:
             raise LabelsError(f"{first} is {w} x {h}, but {other} {other_w} x {other_h} px{turned}; sizes must agree")
 
 
-def labels_size(place: Place) -> Size | None:
+def labels_size(place: MapLocation) -> Size | None:
     """The size of a label map by its header; None where that says nothing. Raises LabelsError for a damaged file."""
     suffix = Path(place.file).suffix.lower()
     try:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
-from fcnseg.io.label_maps import Place
+from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes
@@ -72,8 +72,8 @@ def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     inner = data / "data" if (data / "data").is_dir() else data
     items = []
     for number in _numbers(data, split):
-        inputs = {name: Place(f"{inner}/{FOLDERS[name]}/img_{number}.png") for name in recipe.modalities}
-        items.append(Item(f"img_{number}", inputs, {head.name: Place(f"{segmentation}/img_{number}.mat")}))
+        inputs = {name: MapLocation(f"{inner}/{FOLDERS[name]}/img_{number}.png") for name in recipe.modalities}
+        items.append(Item(f"img_{number}", inputs, {head.name: MapLocation(f"{segmentation}/img_{number}.mat")}))
     return LabelledImages(items, {head.name: ground_truth(head, one_based=CONVENTIONS["nyud"].one_based)})
 
 
@@ -123,7 +123,11 @@ def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
             f"{file.parent}/splits.mat counts from {min(chosen)} to {max(chosen)}, but {file} holds {count} images"
         )
     items = [
-        Item(f"{i:06}", {m: _place(file, m, i) for m in recipe.modalities}, {head.name: Place(str(file), "/labels", i)})
+        Item(
+            f"{i:06}",
+            {m: _place(file, m, i) for m in recipe.modalities},
+            {head.name: MapLocation(str(file), "/labels", i)},
+        )
         for i in (number - 1 for number in chosen)
     ]
     mapping = _variable(file.parent / "classMapping40.mat", "mapClass")
@@ -135,10 +139,10 @@ def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
     return _Original(items, {head.name: Meaning(head.labels, table=table, colors=color_codes(head.labels))})
 
 
-def _place(file: Path, modality: str, index: int) -> Place:
+def _place(file: Path, modality: str, index: int) -> MapLocation:
     if modality == "hha":
-        return Place(f"{file.parent}/hha/depths/{index:06}.png")
-    return Place(str(file), DATASETS[modality], index)
+        return MapLocation(f"{file.parent}/hha/depths/{index:06}.png")
+    return MapLocation(str(file), DATASETS[modality], index)
 
 
 def _count(file: Path) -> int:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.folders import CompanionFolder, Folder
-from fcnseg.io.label_maps import Place
+from fcnseg.io.folders import CompanionFolder, ImageFolder
+from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.names import stem_of
 from fcnseg.io.pairing import find_maps, read_list
 from fcnseg.recipes import HeadRecipe, Recipe
@@ -156,12 +156,14 @@ def _paired(
     for name in sorted(images) if wanted is None else wanted:
         for head, places in labels.items():
             if name not in places:
-                raise SourceError(f"{images[name].place} has no label map ({head}); expected {name}.png in its folder")
+                raise SourceError(
+                    f"{images[name].location} has no label map ({head}); expected {name}.png in its folder"
+                )
         try:
-            found = {other: Place(folder.find(images[name])) for other, folder in companions.items()}
+            found = {other: MapLocation(folder.find(images[name])) for other, folder in companions.items()}
         except ImageError as error:
             raise SourceError(str(error)) from error
-        inputs = {main: Place(images[name].place), **found}
+        inputs = {main: MapLocation(images[name].location), **found}
         items.append(Item(name, inputs, {head: places[name] for head, places in labels.items()}))
     return LabelledImages(items, {head.name: ground_truth(head, void) for head in recipe.heads})
 
@@ -171,18 +173,18 @@ def _images(folder: Path) -> dict[str, Reference]:
     if not folder.is_dir():
         raise SourceError(f"there is no folder {folder}; put the images there")
     found: dict[str, Reference] = {}
-    for image in Folder(str(folder)):
+    for image in ImageFolder(str(folder)):
         if isinstance(image, Failure):
             raise SourceError(f"{folder}/{image.key}: {image.reason}; correct or remove it")
         if image.stem in found:
-            raise SourceError(f"{found[image.stem].place} and {image.place} have one name; rename one of them")
+            raise SourceError(f"{found[image.stem].location} and {image.location} have one name; rename one of them")
         found[image.stem] = image
     if not found:
         raise SourceError(f"the folder {folder} holds no images; put them there")
     return found
 
 
-def _maps(folder: Path, head: HeadRecipe, recipe: Recipe) -> dict[str, Place]:
+def _maps(folder: Path, head: HeadRecipe, recipe: Recipe) -> dict[str, MapLocation]:
     """The label maps of a head by name."""
     if len(recipe.heads) > 1:
         folder = folder / head.name

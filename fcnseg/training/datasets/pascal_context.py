@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONTEXT_LABEL_COUNT, CONTEXT_LABELS
-from fcnseg.io.label_maps import Place
+from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
@@ -51,7 +51,9 @@ def open_context(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     if found is None:
         raise SourceError(f"there is no list {lists[0]}; PASCAL-Context has train, val and trainval")
     items = [
-        Item(n, {"color": Place(f"{voc}/JPEGImages/{n}.jpg")}, {head.name: Place(f"{data}/trainval/{n}.mat")})
+        Item(
+            n, {"color": MapLocation(f"{voc}/JPEGImages/{n}.jpg")}, {head.name: MapLocation(f"{data}/trainval/{n}.mat")}
+        )
         for n in read_list(found)
     ]
     return LabelledImages(items, {head.name: ground_truth(head)})

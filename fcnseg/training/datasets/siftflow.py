@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
-from fcnseg.io.label_maps import Place
+from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
@@ -46,9 +46,9 @@ def open_siftflow(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     items = [
         Item(
             name,
-            {"color": Place(f"{data}/Images/{CATEGORIES}/{name}.jpg")},
+            {"color": MapLocation(f"{data}/Images/{CATEGORIES}/{name}.jpg")},
             {
-                head.name: Place(f"{data}/{CONVENTION.folders[head.name]}/{CATEGORIES}/{name}.mat")
+                head.name: MapLocation(f"{data}/{CONVENTION.folders[head.name]}/{CATEGORIES}/{name}.mat")
                 for head in recipe.heads
             },
         )

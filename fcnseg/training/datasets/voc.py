@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fcnseg.errors import SourceError
-from fcnseg.io.label_maps import Place
+from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.pairing import read_list
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
@@ -130,6 +130,6 @@ def _files(recipe: Recipe, names: Iterable[str], what: str, *places: tuple[Path,
     head = only_head(recipe, what)
     items = []
     for name in names:
-        image, labels = (Place(f"{folder}/{name}{suffix}") for folder, suffix in places)
+        image, labels = (MapLocation(f"{folder}/{name}{suffix}") for folder, suffix in places)
         items.append(Item(name, {"color": image}, {head.name: labels}))
     return LabelledImages(items, {head.name: ground_truth(head)})
