@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fcnseg.errors import SettingsError
-from fcnseg.running.worklist import part_of
+from fcnseg.io.parts import part_of
 from fcnseg.types import Failure, Reference, Source
 
 SAY_EVERY = 10_000

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.io.parts import Part
 from fcnseg.recipes import Recipe
 from fcnseg.running.options import RunOptions, is_hdf5
 from fcnseg.types import EngineInfo
@@ -15,7 +16,6 @@ from fcnseg.types import EngineInfo
 if TYPE_CHECKING:
     from fcnseg.running.sinks import FileSink
     from fcnseg.running.volumes import Volume
-    from fcnseg.running.worklist import Part
 
 RECORDS = ".fcnseg"
 """The folder for records inside an output folder."""
@@ -57,8 +57,6 @@ class Outputs:
     @property
     def part(self) -> Part:
         """The inputs that this run is about."""
-        from fcnseg.running.worklist import Part
-
         return Part(self.options.part_id, self.options.num_parts)
 
     @property

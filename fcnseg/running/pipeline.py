@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 
 from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.names import output_names
+from fcnseg.io.parts import Part
 from fcnseg.running.budget import Budget, Stopped
 from fcnseg.running.claims import Owner
 from fcnseg.running.ledger import Ledger, Settled
 from fcnseg.running.predictor import Predictor
 from fcnseg.running.stage_times import StageClock
-from fcnseg.running.worklist import Part, Worklist
+from fcnseg.running.worklist import Worklist
 from fcnseg.types import Failure, Frame, Output, Prediction, Reference, Sink, Source, StageTimes, Summary
 
 FATAL_WRITES = frozenset(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fcnseg.io.names import OutputName
+from fcnseg.io.parts import Part
 from fcnseg.running.claims import is_alive, remove_unfinished
 from fcnseg.running.ledger import Entry, Ledger, Settled, place_of
 from fcnseg.types import Failure, Reference, Source
@@ -21,23 +21,6 @@ T = TypeVar("T")
 LOOKED_UP_AT_ONCE = 256
 CLAIMED_AT_ONCE = 8
 POLL_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Part:
-    """Part `index` (from 0) of `count` equal ones; which input is in which follows from its key alone."""
-
-    index: int = 0
-    count: int = 1
-
-    def has(self, key: str) -> bool:
-        """Whether the input of that key belongs to this part."""
-        return self.count == 1 or part_of(key, self.count) == self.index
-
-    @property
-    def name(self) -> str:
-        """For file names: empty for the only part."""
-        return f"-{self.index}-of-{self.count}" if self.count > 1 else ""
 
 
 def is_new(entry: Entry | None) -> bool:
@@ -51,11 +34,6 @@ def fingerprint_of(source: Source, reference: Reference) -> str:
         return source.fingerprint(reference)
     except Exception:
         return ""
-
-
-def part_of(key: str, count: int) -> int:
-    """The part, 0..count - 1, of the input of that key: the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(os.fsencode(key), digest_size=8).digest(), "big") % count
 
 
 @dataclass

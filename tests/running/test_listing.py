@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcnseg.errors import SettingsError
+from fcnseg.io.parts import part_of
 from fcnseg.running.listing import survey
-from fcnseg.running.worklist import part_of
 from fcnseg.types import Failure
 from tests.fakes import MemorySource
 
@@ -60,14 +60,6 @@ def test_inputs_are_counted_by_part_and_checked() -> None:
     for key in [*keys, failure.key]:
         expected[part_of(key, 3)] += 1
     assert listing.parts == expected
-
-
-def test_parts_are_stable_and_even() -> None:
-    assert [part_of(f"{i}.jpg", 4) for i in range(8)] == [2, 1, 0, 2, 0, 0, 0, 2]  # for ever: on every machine
-    counts = [0] * 4
-    for i in range(4000):
-        counts[part_of(f"photos/{i:06}.jpg", 4)] += 1
-    assert all(900 < n < 1100 for n in counts)
 
 
 @pytest.mark.slow

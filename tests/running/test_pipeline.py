@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from fcnseg.errors import ImageError, OutputError
+from fcnseg.io.parts import Part
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.claims import Owner
 from fcnseg.running.ledger import Ledger
 from fcnseg.running.pipeline import FlowHooks, FlowOptions, process
 from fcnseg.running.predictor import Predictor
-from fcnseg.running.worklist import Part
 from fcnseg.types import Failure, Frame, Reference, Reserve, Sink, Source, Summary
 from tests.fakes import MemorySource, RawSink, RedEngine
 
