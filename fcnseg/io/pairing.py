@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class PairingOptions:
     `mode` is "path" (relative path without suffix), "stem" (file name without suffix) or "auto": path, or stem where
     no path matches. `wanted` are the images to score, all if None. Patterns select files and give their names:
     `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`. `what` the sides are called.
+    `in_part` selects names: all others are neither paired nor reported.
     """
 
     mode: str = "auto"
@@ -56,6 +57,7 @@ class PairingOptions:
     allow_missing: bool = False
     allow_extra: bool = False
     what: tuple[str, str] = ("prediction", "ground truth")
+    in_part: Callable[[str], bool] = lambda name: True
 
 
 def find_maps(source: str, pattern: str | None = None) -> Found:
@@ -149,7 +151,7 @@ def pair_sources(predictions: str, truth: str, options: PairingOptions) -> Pairi
     """
     if is_single(predictions) and is_single(truth):
         pair = Pair(Path(predictions).stem, MapLocation(predictions), MapLocation(truth))
-        return Pairing((pair,), (), (), (), "file")
+        return Pairing((pair,) if options.in_part(pair.key) else (), (), (), (), "file")
     ours, theirs = find_maps(predictions, options.prediction_pattern), find_maps(truth, options.truth_pattern)
     return pair_up(ours, theirs, options)
 
@@ -189,7 +191,7 @@ def _rekeyed(found: Found, mode: str) -> Found:
 
 def _joined(ours: Found, theirs: Found, wanted: set[str] | None, options: PairingOptions, mode: str) -> Pairing:
     ours_name, theirs_name = options.what
-    scope = theirs.keys() | ours.keys() if wanted is None else wanted
+    scope = set(filter(options.in_part, theirs.keys() | ours.keys() if wanted is None else wanted))
     excluded = {key for key in scope if key.rpartition("/")[2] in options.excluded}
     scope = scope - excluded
     missing = sorted(key for key in scope if key not in ours)

@@ -25,6 +25,7 @@ from filelock import FileLock
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import checksum
 from fcnseg.io.names import plain
+from fcnseg.io.run_records import connect_for_reading
 from fcnseg.types import Failure, Output
 
 SCHEMA = """
@@ -104,7 +105,7 @@ class Ledger:
         self._writable = not reading or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
         # SQLite does not wait for another process that turns a new file into one with a write-ahead log
         with self._alone(), _translated(file):
-            self._database = _connected(file) if self._writable else _connected_for_reading(file)
+            self._database = _connected(file) if self._writable else connect_for_reading(file)
             found = self._database.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, VERSION):
                 self._database.close()
@@ -305,16 +306,8 @@ class Ledger:
         self.close()
 
 
-def _connected(file: Path | str, *, uri: bool = False) -> sqlite3.Connection:
-    return sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False, uri=uri)
-
-
-def _connected_for_reading(file: Path) -> sqlite3.Connection:
-    """A ledger where nothing can be written. One in whose write-ahead log nothing is left must be said not to change:
-    SQLite would make the files that go with the log."""
-    log = file.with_name(f"{file.name}-wal")
-    immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"
-    return _connected(f"{file.absolute().as_uri()}?mode=ro{immutable}", uri=True)
+def _connected(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
 
 
 def _outputs(written: Sequence[str | None]) -> list[list[Kept]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import SettingsError
+from fcnseg.io.run_records import run_record
 from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.recipes import HeadRecipe, find_recipe, recipe_names
 from fcnseg.scoring.meaning import VOID
@@ -41,20 +42,6 @@ def find_labelling(model: str | None, classes: str | None, binary: bool, predict
         return Labelling("", (HeadRecipe("labels", _plain_space(("background", "foreground"))),), colored=False)
     recipe = find_recipe(model or _recorded_model(predictions) or DEFAULT_MODEL)
     return Labelling(recipe.name, recipe.heads, dataset=recipe.dataset)
-
-
-def run_record(predictions: str) -> dict[str, Any]:
-    """What `fcnseg run` wrote down beside predictions (`.fcnseg/run.json`), empty if nothing."""
-    source = Path(predictions.partition("::")[0])
-    for folder in (source / ".fcnseg", source.parent / f".{source.name}.fcnseg", source.parent / ".fcnseg"):
-        for file in sorted(folder.glob("run*.json")):
-            try:
-                record = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            if isinstance(record, dict) and isinstance(record.get("engine"), dict):
-                return record
-    return {}
 
 
 def _recorded_model(predictions: str) -> str | None:

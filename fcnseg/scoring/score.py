@@ -12,6 +12,8 @@ from typing import Any
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.io.conventions import convention_of
 from fcnseg.io.pairing import Pairing, pair_sources
+from fcnseg.io.parts import Part
+from fcnseg.io.run_records import key_lookup
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
 from fcnseg.scoring.counting import Comparison, Fault, compare
@@ -38,9 +40,11 @@ FILES = frozenset({"list", "label_map", "pred_label_map", "palette"})
 class ScoreOptions(ComparisonOptions):
     """How predictions are compared with ground truth; see `ComparisonOptions` for what is not said here.
 
-    `num_parts` and `part_id`: only every so many-th pair. `counted` are JSON files of earlier scores of some of the
-    pairs, whose counts are taken as they are. `boundary` also measures boundary IU and bands. `resamplings` are those
-    of the intervals, 0 for none. `allow_*` leave out what would be an error otherwise.
+    `num_parts` and `part_id`: only that part of the images, from 0. Parts are those of the run that wrote the
+    predictions, as long as its ledger is beside them; otherwise images are divided by the names of their pairs.
+    `counted` are JSON files of earlier scores of some of the pairs, whose counts are taken as they are. `boundary` also
+    measures boundary IU and bands. `resamplings` are those of the intervals, 0 for none. `allow_*` leave out what would
+    be an error otherwise.
     """
 
     num_parts: int = 1
@@ -139,22 +143,26 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
         if not options.pred_label_map:
             check_classes(predictions, recorded.get(head.name, []), space, labelling.colored)
-        chosen = options.pairing(excluded=convention.excluded_images, allow_extra=options.allow_extra)
-        pairing = pair_sources(ours, theirs, chosen)
-        part = slice(options.part_id, None, options.num_parts)
-        pairing = replace(
-            pairing,
-            pairs=pairing.pairs[part],
-            missing=pairing.missing[part],
-            extra=pairing.extra[part],
-            excluded=pairing.excluded[part],
+        chosen = options.pairing(
+            excluded=convention.excluded_images,
+            allow_extra=options.allow_extra,
+            in_part=_part_filter(ours, options),
         )
+        pairing = pair_sources(ours, theirs, chosen)
         if not pairing.pairs and options.num_parts > 1:
             raise SettingsError(f"part {options.part_id} of {options.num_parts} has no pair; take fewer parts")
         excluded = frozenset(i for i, name in enumerate(space.names) if name in convention.excluded_classes)
         comparison = Comparison(*options.meanings(space, labelling.colored), BANDS if options.boundary else ())
         tasks.append(Task(labelling.model, head, pairing, comparison, excluded))
     return tuple(tasks)
+
+
+def _part_filter(predictions: str, options: ScoreOptions) -> Callable[[str], bool]:
+    """Return a function that says whether the image of a label map, by its name, is in the part to be scored."""
+    if options.num_parts == 1:
+        return lambda name: True
+    part, key_of = Part(options.part_id, options.num_parts), key_lookup(predictions, options.pred_pattern)
+    return lambda name: part.has(key_of(name))
 
 
 def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:

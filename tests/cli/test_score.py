@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fcnseg as library
-from tests.conftest import Outcome
+from tests.conftest import Outcome, TinyModel, photograph
 from tests.scoring.maps import data_set, save
 
 Command = Callable[..., Outcome]
@@ -106,7 +106,7 @@ def test_files_that_cannot_be_written_are_refused_before_the_start(
 
 
 def test_parts_are_scored_together(fcnseg: Command, tmp_path: Path) -> None:
-    predictions, truth = data_set(tmp_path, 1, 4)
+    predictions, truth = data_set(tmp_path, 1, 4, ("a", "b", "g"))
     command = ["score", predictions, truth, "--classes", 4]
     for part in range(2):
         done = fcnseg(*command, "--num-parts", 2, "--part-id", part, "--json", tmp_path / f"parts/{part}.json")
@@ -116,6 +116,23 @@ def test_parts_are_scored_together(fcnseg: Command, tmp_path: Path) -> None:
     )
     assert together["settings"]["counted"] == [str(tmp_path / "parts")]
     assert {k: v for k, v in together.items() if k != "settings"} == {k: v for k, v in whole.items() if k != "settings"}
+
+
+def test_a_part_of_a_run_is_a_part_of_its_score(fcnseg: Command, tiny: TinyModel, tmp_path: Path) -> None:
+    names = [f"{i}" for i in range(6)]
+    for i, name in enumerate(names):
+        photograph(tmp_path / f"photos/{name}.{'jpg' if i % 2 else 'tif'}", seed=i)
+        save(tmp_path / f"gt/{name}.png", np.zeros((30, 40), np.uint8))
+    scored: list[str] = []
+    for part in range(2):  # each into a folder of its own, as on two machines
+        words = "--num-parts", 2, "--part-id", part
+        masks = tmp_path / f"masks{part}"
+        assert fcnseg("run", tmp_path / "photos", "--out", masks, *words, *tiny.arguments).code == 0
+        done = fcnseg("score", masks, tmp_path / "gt", "--model", tiny.recipe, *words, "--allow-missing", "--json", "-")
+        keys = [image["key"] for image in json.loads(done.out)["image_scores"]]
+        assert keys == sorted(path.stem for path in masks.glob("*.png"))
+        scored += keys
+    assert sorted(scored) == names
 
 
 def test_two_heads_are_shown_and_written(fcnseg: Command, tmp_path: Path) -> None:

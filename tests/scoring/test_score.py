@@ -15,10 +15,13 @@ import scipy.io
 import fcnseg
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.io.conventions import CONTEXT_LABELS
+from fcnseg.io.parts import Part
 from fcnseg.labels import voc_color
+from fcnseg.running.ledger import Ledger, Settled
 from fcnseg.scoring.confusion import confusion
 from fcnseg.scoring.measures import FIGURES, Tally
 from fcnseg.scoring.writing import score_json
+from fcnseg.types import Failure
 from tests.scoring.maps import data_set, random_maps, save
 
 
@@ -99,7 +102,7 @@ def _figures(score: fcnseg.Score) -> dict[str, Any]:
 
 def test_parts_of_probabilities_and_heads_are_the_whole(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for name in "abcd":
+    for name in "abgh":  # two in each of two parts
         for head, classes in (("semantic", 33), ("geometric", 3)):
             save(tmp_path / f"gt/{head}/{name}.png", rng.integers(0, classes, (5, 6)).astype(np.uint8))
             (tmp_path / f"pred/{head}").mkdir(parents=True, exist_ok=True)
@@ -119,14 +122,14 @@ def test_parts_of_probabilities_and_heads_are_the_whole(tmp_path: Path) -> None:
 
 
 def test_foreign_counts_are_refused(tmp_path: Path) -> None:
-    sides = data_set(tmp_path, 3, 5, tuple("abcd"))
+    sides = data_set(tmp_path, 3, 5, tuple("abgh"))
     parts_of(tmp_path / "parts", sides, 2, classes="5")
     first = tmp_path / "parts/0.json"
     for options, reason in (
         ({"ignore": (3,)}, r"0.json was scored with another ignore and ignored_values; score its images again"),
         ({"boundary": True}, "another boundary"),
-        ({"counted": [first, first]}, "2 images that are in another file too: a, c"),
-        ({"num_parts": 2, "part_id": 1}, "2 images that are not to be scored: a, c"),
+        ({"counted": [first, first]}, "2 images that are in another file too: g, h"),
+        ({"num_parts": 2, "part_id": 1}, "2 images that are not to be scored: g, h"),
         ({"counted": [tmp_path / "none.json"]}, "none.json cannot be read: No such file"),
         ({"counted": [sides[0]]}, "holds no .json files"),
         ({"counted": [sides[0] / "a.png"]}, "a.png is no score"),
@@ -141,8 +144,32 @@ def test_foreign_counts_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_part_without_pairs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="part 2 of 3 has no pair"):
-        scored(*data_set(tmp_path, 3, 5, ("a", "b")), classes="5", num_parts=3, part_id=2)
+    with pytest.raises(SettingsError, match="part 1 of 3 has no pair"):
+        scored(*data_set(tmp_path, 3, 5, ("a", "b")), classes="5", num_parts=3, part_id=1)
+
+
+def test_parts_are_those_of_the_run_that_predicted(tmp_path: Path) -> None:
+    names = [f"{i:02}" for i in range(20)]
+    sides = data_set(tmp_path, 3, 5, tuple(names))
+    images = [f"{name}{'.tif' if int(name) % 3 == 0 else '.jpg'}" for name in names]
+    parts = {part: list(filter(part.has, images)) for part in (Part(0, 2), Part(1, 2))}
+    (sides[0] / ".fcnseg").mkdir()
+    for part, keys in parts.items():
+        with Ledger(sides[0] / f".fcnseg/ledger{part.name}.sqlite", sides[0]) as ledger:
+            ledger.settle([Settled(key, "s", failure=Failure(key, "load", "why")) for key in keys])
+    for part, keys in parts.items():
+        score = scored(*sides, classes="5", num_parts=2, part_id=part.index)
+        assert [image.key for image in score.image_scores] == [key[:2] for key in keys]
+
+
+def test_only_what_is_missing_of_the_part_is_an_error(tmp_path: Path) -> None:
+    sides = data_set(tmp_path, 3, 5, tuple("abgh"))
+    (sides[0] / "a.png").unlink()
+    (sides[1] / "b.png").unlink()
+    part = scored(*sides, classes="5", num_parts=2, part_id=0)
+    assert ([image.key for image in part.image_scores], part.exit_code) == (["g", "h"], 0)
+    with pytest.raises(LabelsError, match=r"1 without a prediction: a .*1 without a ground truth: b"):
+        scored(*sides, classes="5", num_parts=2, part_id=1)
 
 
 def test_intervals_hold_the_figure_and_repeat(tmp_path: Path) -> None:
@@ -151,7 +178,7 @@ def test_intervals_hold_the_figure_and_repeat(tmp_path: Path) -> None:
     for name, (low, high) in score.intervals.items():
         assert low < getattr(score, name) < high
     assert fcnseg.score(predictions, truth, classes="5").intervals == score.intervals
-    only = scored(predictions, truth, classes="5", num_parts=30, resamplings=50)
+    only = scored(predictions, truth, classes="5", num_parts=30, part_id=2, resamplings=50)
     assert (only.intervals, only.per_class[0].iu_interval) == ({}, None)  # one image says nothing of others
 
 

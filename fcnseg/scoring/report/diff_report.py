@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fcnseg.io.run_records import run_record
 from fcnseg.scoring.counting import read_classes
 from fcnseg.scoring.diff import DiffOptions, DiffTask, plan_diff
 from fcnseg.scoring.diff_result import Diff, ImageDiff
-from fcnseg.scoring.labelling import run_record
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, histogram
 from fcnseg.scoring.report.page import Cell

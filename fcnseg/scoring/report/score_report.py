@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcnseg.io.run_records import run_record
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring.counting import read_classes
-from fcnseg.scoring.labelling import run_record
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, band_curve, histogram, reliability_curve
 from fcnseg.scoring.report.page import Cell, Heat

@@ -1,0 +1,85 @@
+"""Records that a run leaves beside its outputs: `run.json`, and ledgers with a row for each image."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from fcnseg.errors import SettingsError
+from fcnseg.io.names import stem_of
+
+
+def record_folders(predictions: str) -> tuple[Path, ...]:
+    """Return where a run's records may be: in the output folder, beside an HDF5 file, or above the folder of a head."""
+    source = Path(predictions.partition("::")[0])
+    return source / ".fcnseg", source.parent / f".{source.name}.fcnseg", source.parent / ".fcnseg"
+
+
+def run_record(predictions: str) -> dict[str, Any]:
+    """Return the `run.json` of the run that wrote these predictions, empty if there is none."""
+    for folder in record_folders(predictions):
+        for file in sorted(folder.glob("run*.json")):
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(record, dict) and isinstance(record.get("engine"), dict):
+                return record
+    return {}
+
+
+def recorded_keys(predictions: str) -> Iterator[str]:
+    """Yield the keys of all images in the ledgers of the run that wrote these predictions; none without ledgers.
+
+    Raises SettingsError for a ledger that cannot be read.
+    """
+    ledgers = next(filter(None, (sorted(folder.glob("ledger*.sqlite")) for folder in record_folders(predictions))), [])
+    for file in ledgers:
+        try:
+            with closing(connect_for_reading(file)) as database:
+                yield from (os.fsdecode(key) for (key,) in database.execute("SELECT key FROM images ORDER BY key"))
+        except sqlite3.Error as error:
+            raise SettingsError(
+                f"the ledger {file} cannot be read: {error}; parts are told by it, score without --num-parts"
+            ) from error
+
+
+def key_lookup(predictions: str, pattern: str | None = None) -> Callable[[str], str]:
+    """Return a function from the name of a label map (relative path, or file name, without suffix) to its image's key.
+
+    Keys are those in the run's ledgers. An image that these lack is taken to have the suffix that most images have.
+    Without ledgers a name is its own key. `pattern` says how label maps are named, as in `PairingOptions`.
+    """
+    keys = {stem_of(key): key for key in recorded_keys(predictions)}
+    if not keys:
+        return lambda name: name
+    file_names = Counter(_file_name(stem) for stem in keys)
+    by_name = {_file_name(stem): key for stem, key in keys.items() if file_names[_file_name(stem)] == 1} | keys
+    ((suffix, _),) = Counter(key.removeprefix(stem) for stem, key in keys.items()).most_common(1)
+
+    def key_of(name: str) -> str:
+        stem = stem_of(pattern.replace("{stem}", name)) if pattern else name
+        return by_name.get(stem, f"{stem}{suffix}")
+
+    return key_of
+
+
+def _file_name(stem: str) -> str:
+    return stem.rpartition("/")[2]
+
+
+def connect_for_reading(file: Path) -> sqlite3.Connection:
+    """Open a ledger where nothing may be written.
+
+    SQLite would create the files of a write-ahead log. If the log holds nothing, the database is declared immutable.
+    """
+    log = file.with_name(f"{file.name}-wal")
+    immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    uri = f"{file.absolute().as_uri()}?mode=ro{immutable}"
+    return sqlite3.connect(uri, timeout=60, isolation_level=None, check_same_thread=False, uri=True)
