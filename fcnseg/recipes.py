@@ -18,6 +18,9 @@ from fcnseg.labels import Color, LabelSpace, voc_color
 
 T = TypeVar("T")
 
+DEFAULT_MODEL = "street-fcn8s"
+"""The model of every command that is not told one: the bundled one."""
+
 MODALITIES = {"color": 3, "depth": 1, "hha": 3}
 """What an input may be, and its channels: RGB photographs, a depth map, an HHA encoding."""
 

@@ -13,6 +13,7 @@ import typer
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Calibrate, Depth, Device, Hha, Model, Quiet, Weights, companions_of
 from fcnseg.cli.progress import interruptible
+from fcnseg.recipes import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from fcnseg.engine.bench import BenchResult
@@ -29,7 +30,7 @@ def bench(
         Path | None,
         typer.Argument(help="A folder of images, an image, or a .txt list.", show_default="made-up photographs"),
     ] = None,
-    model: Model = "street-fcn8s",
+    model: Model = DEFAULT_MODEL,
     weights: Weights = None,
     device: Device = "auto",
     engines: Annotated[

@@ -11,6 +11,7 @@ import typer
 from fcnseg.cli import console
 from fcnseg.cli.options import AsJson, Backend, Calibrate, Depth, Device, Hha, Precision, Quiet, Weights, companions_of
 from fcnseg.cli.progress import build_display
+from fcnseg.recipes import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from fcnseg.engine.record import Sidecar
@@ -19,9 +20,9 @@ Size = Annotated[str | None, typer.Option(metavar="WxH", help="Smallest image si
 
 
 def build_engine(
-    model: Annotated[str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")] = (
-        "street-fcn8s"
-    ),
+    model: Annotated[
+        str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")
+    ] = DEFAULT_MODEL,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Write the engine here.", show_default="the cache, where run finds it"),

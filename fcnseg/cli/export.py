@@ -10,13 +10,14 @@ import typer
 from fcnseg.cli import console
 from fcnseg.cli.options import Weights
 from fcnseg.cli.progress import interruptible
+from fcnseg.recipes import DEFAULT_MODEL
 
 
 @interruptible("nothing is written")
 def export(
-    model: Annotated[str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")] = (
-        "street-fcn8s"
-    ),
+    model: Annotated[
+        str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")
+    ] = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .onnx file to write.")] = Path("model.onnx"),
     weights: Weights = None,
     with_probabilities: Annotated[

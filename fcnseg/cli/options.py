@@ -7,6 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from fcnseg.recipes import DEFAULT_MODEL
+
 Model = Annotated[str, typer.Option("--model", "-m", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")]
 
 Weights = Annotated[
@@ -67,7 +69,7 @@ Labelled = Annotated[
         "--model",
         "-m",
         help="Whose classes: a name or a recipe FILE.toml.",
-        show_default="that of the run, or street-fcn8s",
+        show_default=f"that of the run, or {DEFAULT_MODEL}",
     ),
 ]
 

@@ -12,6 +12,7 @@ import typer
 from fcnseg.cli.console import Errors, err, out, shown
 from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights, companions_of
 from fcnseg.cli.progress import build_display, interruptible
+from fcnseg.recipes import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from fcnseg.cli.reporters import Reporter
@@ -38,7 +39,7 @@ def run(
             "--model",
             "-m",
             help="A name that `fcnseg models` lists, or a recipe FILE.toml.",
-            show_default="street-fcn8s, or the engine's",
+            show_default=f"{DEFAULT_MODEL}, or the engine's",
         ),
     ] = None,
     weights: Weights = None,
@@ -140,7 +141,7 @@ def run(
       fcnseg run data.h5::/images --out masks.h5
       find . -name '*.jpg' | fcnseg run - --out masks/
     """
-    from fcnseg.engine.deploy import DEFAULT_MODEL, EngineOptions
+    from fcnseg.engine.deploy import EngineOptions
     from fcnseg.engine.load import model_of
     from fcnseg.errors import SettingsError
     from fcnseg.running.run import RunOptions

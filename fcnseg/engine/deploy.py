@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 from fcnseg.engine.building import BuildHooks, EngineRequest, ensure_engine, fastest_engine, images_for
 from fcnseg.errors import EngineError, FcnsegError, OutputError, SettingsError
-from fcnseg.recipes import MODALITIES, Recipe, Shapes, find_recipe
+from fcnseg.recipes import DEFAULT_MODEL, MODALITIES, Recipe, Shapes, find_recipe
 from fcnseg.types import Engine, Failure
 
 if TYPE_CHECKING:
     from fcnseg.engine.record import Sidecar
-
-DEFAULT_MODEL = "street-fcn8s"
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fcnseg.engine.deploy import DEFAULT_MODEL, EngineOptions, open_engine
+from fcnseg.engine.deploy import EngineOptions, open_engine
 from fcnseg.errors import SettingsError
-from fcnseg.recipes import find_recipe
+from fcnseg.recipes import DEFAULT_MODEL, find_recipe
 from fcnseg.types import Engine, EngineInfo, Frame, Prediction
 
 

@@ -11,11 +11,8 @@ from typing import Any
 from fcnseg.errors import SettingsError
 from fcnseg.io.run_records import run_record
 from fcnseg.labels import Color, LabelSpace, voc_color
-from fcnseg.recipes import HeadRecipe, find_recipe, recipe_names
+from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, find_recipe, recipe_names
 from fcnseg.scoring.meaning import VOID
-
-DEFAULT_MODEL = "street-fcn8s"
-"""What `fcnseg run` takes too when no model is named."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from fcnseg.errors import SettingsError, WeightsError, WeightsMismatchError
 from fcnseg.recipes import Recipe
 from fcnseg.training.weight_surgery import at_stride, late_fusion, with_depth
 from fcnseg.weights.fit import fit
-from fcnseg.weights.reading import read_weights, sha256_of
+from fcnseg.weights.hashing import weights_sha256
+from fcnseg.weights.reading import read_weights
 from fcnseg.weights.tensors import Array
 
 COLOR_LAYER = "conv1_1"
@@ -50,7 +51,7 @@ def find_start(recipe: Recipe, files: Sequence[Path], *, expand: bool = False) -
         alone = [replace(recipe, streams=(replace(stream, suffix=""),)) for stream in recipe.streams]
         state = late_fusion({s: _tensors(r, f) for s, r, f in zip(suffixes, alone, files, strict=True)})
     scores = {name: len(value) for name, value in state.items() if name.startswith("score_") and name.endswith(".bias")}
-    source = ", ".join(f"{file.name} {sha256_of(file)[:16]}" for file in files)
+    source = ", ".join(f"{file.name} {weights_sha256(file)[:16]}" for file in files)
     return Start(state, _stride(scores) if scores else None, _same_classes(recipe, scores, expand), source)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import fcnseg
 from fcnseg.errors import OutputError, SettingsError, WeightsError
 from fcnseg.io.atomic import whole_file
+from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import Recipe, find_recipe, recipe_names
 from fcnseg.weights import safetensors_file
 from fcnseg.weights.fit import Fitted, fit
-from fcnseg.weights.reading import detect, read_weights, sha256_of
+from fcnseg.weights.reading import detect, read_weights
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def import_weights(
     metadata = {
         "recipe": recipe.name,
         "source": source.name,
-        "source_sha256": sha256_of(source),
+        "source_sha256": file_sha256(source),
         "fcnseg": fcnseg.__version__,
         "initialised": " ".join(fitted.initialised),
         "convention": fitted.convention,

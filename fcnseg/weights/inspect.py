@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fcnseg.io.hashing import file_sha256
 from fcnseg.weights.mismatch import fitting_recipes
-from fcnseg.weights.reading import read_weights, sha256_of
+from fcnseg.weights.reading import read_weights
 from fcnseg.weights.tensors import Array, float32_chunks
 
 
@@ -49,7 +50,7 @@ def inspect_weights(path: Path) -> FileSummary:
     return FileSummary(
         path=str(path),
         format=file.format,
-        sha256=sha256_of(path),
+        sha256=file_sha256(path),
         metadata=file.metadata,
         parameters=sum(array.size for array in file.tensors.values()),
         fits=tuple(fitting_recipes(file)),

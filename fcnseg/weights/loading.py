@@ -13,7 +13,8 @@ from fcnseg.models import FCN, network_spec
 from fcnseg.models.fcn import blank_network
 from fcnseg.recipes import Recipe
 from fcnseg.weights.fit import fit
-from fcnseg.weights.reading import read_weights, sha256_of
+from fcnseg.weights.hashing import weights_sha256
+from fcnseg.weights.reading import read_weights
 from fcnseg.weights.store import find_weights
 from fcnseg.weights.tensors import Array
 
@@ -45,7 +46,7 @@ def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
     state = {name: _tensor(array) for name, array in fitted.tensors.items()}
     network.load_state_dict(state, assign=True)
     started = fitted.training_start or any(n.startswith("score_") for n in file.metadata.get("initialised", "").split())
-    return LoadedNetwork(network.eval().requires_grad_(False), sha256_of(path), path, started)
+    return LoadedNetwork(network.eval().requires_grad_(False), weights_sha256(path), path, started)
 
 
 def load_whole_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:

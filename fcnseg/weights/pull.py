@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from fcnseg.errors import DownloadError, WeightsError
+from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import Recipe, WeightSource
 from fcnseg.weights.download import OnBytes, download
 from fcnseg.weights.importing import ImportReport, import_weights
@@ -40,15 +41,17 @@ def pull(recipe: Recipe, url: str | None = None, on_bytes: OnBytes = lambda here
 def _check(path: Path, source: WeightSource, by_hand: str) -> None:
     """Compare a file with the hash its recipe gives, if any, and read it; a wrong file is deleted, so that the next
     pull fetches it again. Raises DownloadError."""
-    for kind, expected in (("sha256", source.sha256), ("md5", source.md5)):
-        if expected:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, kind).hexdigest()
-            if found != expected:
-                path.unlink()
-                raise DownloadError(f"{source.file} has the {kind} {found}, expected {expected}; {by_hand}")
+    for kind, digest_of, expected in (("sha256", file_sha256, source.sha256), ("md5", _md5, source.md5)):
+        if expected and (digest := digest_of(path)) != expected:
+            path.unlink()
+            raise DownloadError(f"{source.file} has the {kind} {digest}, expected {expected}; {by_hand}")
     try:
         read_weights(path)
     except WeightsError as error:
         path.unlink()
         raise DownloadError(f"what came as {source.file} holds no weights ({error}); {by_hand}") from error
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
