@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
     from fcnseg.running.run import Hooks, RunOptions, run
     from fcnseg.running.segmenter import Segmenter, load
-    from fcnseg.scoring.diff import DiffOptions, diff
+    from fcnseg.scoring.diff import diff
+    from fcnseg.scoring.diff_result import Diff
     from fcnseg.scoring.result import Score
-    from fcnseg.scoring.score import ScoreOptions, score
+    from fcnseg.scoring.score import score
     from fcnseg.training.stages import Trained, TrainHooks
     from fcnseg.training.train import TrainOptions, train
     from fcnseg.types import Failure, Frame, Prediction, Summary
@@ -39,7 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BuildHooks",
-    "DiffOptions",
+    "Diff",
     "EngineOptions",
     "Failure",
     "FcnsegError",
@@ -51,7 +52,6 @@ __all__ = [
     "Recipe",
     "RunOptions",
     "Score",
-    "ScoreOptions",
     "Segmenter",
     "Summary",
     "TrainHooks",
@@ -85,9 +85,10 @@ _HOMES = {
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),
     "fcnseg.running.run": ("Hooks", "RunOptions", "run"),
-    "fcnseg.scoring.diff": ("DiffOptions", "diff"),
+    "fcnseg.scoring.diff": ("diff",),
+    "fcnseg.scoring.diff_result": ("Diff",),
     "fcnseg.scoring.result": ("Score",),
-    "fcnseg.scoring.score": ("ScoreOptions", "score"),
+    "fcnseg.scoring.score": ("score",),
     "fcnseg.training.train": ("TrainOptions", "train"),
     "fcnseg.training.stages": ("TrainHooks", "Trained"),
     "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),

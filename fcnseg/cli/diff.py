@@ -122,10 +122,10 @@ def diff(
 
 def _compared(before: str, after: str, options: DiffOptions, quiet: bool) -> Diff:
     from fcnseg.cli.score import counted_progress
-    from fcnseg.scoring.diff import diff as compare
+    from fcnseg.scoring.diff import diff_with
 
     with counted_progress("comparing", quiet) as on_progress:
-        return compare(before, after, options, on_progress)
+        return diff_with(before, after, options, on_progress)
 
 
 def _write_json(result: Diff, file: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from fcnseg.scoring.heads import check_classes, heads_of
 from fcnseg.scoring.labelling import recorded_classes
 from fcnseg.scoring.meaning import VOID
 from fcnseg.scoring.measures import Tally
-from fcnseg.scoring.options import ComparisonOptions
+from fcnseg.scoring.options import ComparisonOptions, Progress, StrPath
 from fcnseg.workers import results
 
 SIDES = ("map of the first run", "map of the second run")
@@ -72,18 +72,47 @@ class DiffTask:
 
 
 def diff(
-    before: str | os.PathLike[str],
-    after: str | os.PathLike[str],
-    options: DiffOptions | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    before: StrPath,
+    after: StrPath,
+    *,
+    truth: StrPath | None = None,
+    model: StrPath | None = None,
+    head: str | None = None,
+    classes: int | StrPath | None = None,
+    binary: bool = False,
+    pair: str = "auto",
+    list: StrPath | None = None,  # noqa: A002 - the option is called --list
+    gt_pattern: str | None = None,
+    pred_pattern: str | None = None,
+    allow_missing: bool = False,
+    ignore: Iterable[int] = (),
+    reduce_labels: bool = False,
+    label_map: StrPath | None = None,
+    pred_label_map: StrPath | None = None,
+    palette: StrPath | None = None,
+    any_palette: bool = False,
+    workers: int | None = None,
+    on_progress: Progress = lambda done, total: None,
 ) -> Diff:
-    """What changed between two sets of label maps, each a folder, a file, or HDF5.
+    """Compare the label maps of two runs, pixel by pixel; ground truth (`truth`) tells which changes helped.
+
+    `before` and `after` are a folder, one file, an HDF5 file or `FILE.h5::/name`. The other arguments are the options
+    of `fcnseg diff` and the fields of `fcnseg.scoring.diff.DiffOptions`, which explain them.
 
     Raises SettingsError for options and for runs of other classes, LabelsError that names files without a partner or
     that cannot be compared.
+
+    >>> import fcnseg
+    >>> diff = fcnseg.diff("masks", "masks-int8", truth="gt", model="street-fcn8s")
+    >>> f"{diff.changed} pixels changed in {len(diff.images)} images"
+    '0 pixels changed in 3 images'
     """
-    options = options or DiffOptions()
-    task = plan_diff(os.fspath(before), os.fspath(after), options)
+    return diff_with(os.fspath(before), os.fspath(after), DiffOptions.of(locals()), on_progress)
+
+
+def diff_with(before: str, after: str, options: DiffOptions, on_progress: Progress = lambda done, total: None) -> Diff:
+    """Do what `diff` does, with the options as one value."""
+    task = plan_diff(before, after, options)
     sums = _Sums(task, options.truth is not None)
     for found in results(partial(change, how=task.comparison), task.images, options.workers):
         if isinstance(found, Fault):
@@ -91,7 +120,7 @@ def diff(
         sums.add(found)
         on_progress(len(sums.images), len(task.images))
     chosen = {name: value for name, value in asdict(options).items() if name != "workers"}
-    return sums.result({"before": os.fspath(before), "after": os.fspath(after), **chosen})
+    return sums.result({"before": before, "after": after, **chosen})
 
 
 def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.conventions import one_based_variables
@@ -12,6 +14,11 @@ from fcnseg.io.pairing import PairingOptions, read_list
 from fcnseg.labels import Color, LabelSpace
 from fcnseg.scoring.labelling import Labelling, find_labelling, read_label_map, read_palette
 from fcnseg.scoring.meaning import Meaning, color_codes
+
+StrPath = str | os.PathLike[str]
+
+Progress = Callable[[int, int], None]
+"""Called with how many pairs are done, and of how many."""
 
 MASK_COLORS: dict[Color, int] = {(0, 0, 0): 0, (1, 1, 1): 1, (255, 255, 255): 1}
 """Masks of 0 and 255 (or 1) that were saved as RGB."""
@@ -51,6 +58,12 @@ class ComparisonOptions:
     palette: Path | None = None
     any_palette: bool = False
     workers: int | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Make options of the values that have the names of fields, in the forms that `score` and `diff` take them."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: _CONVERTERS.get(name, _same)(values[name]) for name in names & values.keys()})
 
     def __post_init__(self) -> None:
         faults = [fault for wrong, fault in self._checks() if wrong]
@@ -107,3 +120,27 @@ class ComparisonOptions:
             raise SettingsError(f"{space.ignore} is both a class and ignored in ground truth; leave one of them away")
         table = read_label_map(self.pred_label_map, space) if self.pred_label_map else None
         return truth, Meaning(space, table=table, **sides)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _text(value: StrPath | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _path(value: StrPath | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def _paths(value: StrPath | Iterable[StrPath] | None) -> tuple[Path, ...]:
+    return (Path(value),) if isinstance(value, str | os.PathLike) else tuple(map(Path, value or ()))
+
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("model", "classes", "truth"), _text),
+    **dict.fromkeys(("list", "label_map", "pred_label_map", "palette"), _path),
+    "ignore": lambda value: tuple(value or ()),
+    "counted": _paths,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from fcnseg.scoring.counting import Comparison, Fault, compare
 from fcnseg.scoring.heads import check_classes, heads_of
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
 from fcnseg.scoring.labelling import MOST_CLASSES, recorded_classes
-from fcnseg.scoring.options import ComparisonOptions
+from fcnseg.scoring.options import ComparisonOptions, Progress, StrPath
 from fcnseg.scoring.partial_scores import counted_earlier
 from fcnseg.scoring.result import Score, plain
 from fcnseg.scoring.scored import LeftOut, score_of
@@ -31,9 +31,6 @@ BANDS = (1, 2, 3, 5, 10, 20, 40)
 """The widths, px, at which the bands around boundaries are measured."""
 
 FAULTS_SHOWN = 3
-
-FILES = frozenset({"list", "label_map", "pred_label_map", "palette"})
-"""Options that name files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,39 +72,57 @@ class Task:
     excluded_if_absent: frozenset[int]
 
 
-Progress = Callable[[int, int], None]
-"""Called with how many pairs are done, and of how many."""
-
-
 def score(
-    predictions: str | os.PathLike[str],
-    truth: str | os.PathLike[str],
+    predictions: StrPath,
+    truth: StrPath,
     *,
+    model: StrPath | None = None,
+    head: str | None = None,
+    classes: int | StrPath | None = None,
+    binary: bool = False,
+    pair: str = "auto",
+    list: StrPath | None = None,  # noqa: A002 - the option is called --list
+    gt_pattern: str | None = None,
+    pred_pattern: str | None = None,
+    allow_missing: bool = False,
+    ignore: Iterable[int] = (),
+    reduce_labels: bool = False,
+    label_map: StrPath | None = None,
+    pred_label_map: StrPath | None = None,
+    palette: StrPath | None = None,
+    any_palette: bool = False,
+    workers: int | None = None,
+    num_parts: int = 1,
+    part_id: int = 0,
+    counted: StrPath | Iterable[StrPath] = (),
+    boundary: bool = False,
+    resamplings: int = RESAMPLINGS,
+    allow_extra: bool = False,
+    allow_invalid: bool = False,
+    allow_void: bool = False,
     on_progress: Progress = lambda done, total: None,
-    **options: Any,
 ) -> Score:
-    """Compare label maps (or probabilities) with ground truth.
+    """Compare label maps, or probabilities, with ground truth: pixel accuracy, IoU, Dice, calibration and others.
 
-    Both are a folder, one file, an HDF5 file or `FILE.h5::/name`; the keywords are the fields of `ScoreOptions`.
-    Counts are exact, summed over all images and divided once. Raises SettingsError for options, and LabelsError that
-    names every file that cannot be paired or compared, unless it is allowed to leave such out.
+    `predictions` and `truth` are a folder, one file, an HDF5 file or `FILE.h5::/name`. The other arguments are the
+    options of `fcnseg score` and the fields of `fcnseg.scoring.score.ScoreOptions`, which explain them. Pixels are
+    counted exactly, summed over all images, and divided once.
 
-        fcnseg.score("masks", "gt", model="voc-fcn8s").mean_iu
+    Raises SettingsError for options, and LabelsError that names every file that cannot be paired or compared, unless an
+    `allow_` option leaves it out.
+
+    >>> import fcnseg
+    >>> score = fcnseg.score("masks", "gt", model="street-fcn8s")
+    >>> f"{score.images} images, mean IoU {score.mean_iu:.3f}"
+    '3 images, mean IoU 1.000'
     """
-    for name in FILES & options.keys():
-        options[name] = None if options[name] is None else Path(options[name])
-    counted = options.pop("counted", ())
-    counted = [counted] if isinstance(counted, str | os.PathLike) else counted
-    if isinstance(options.get("classes"), int):
-        options["classes"] = str(options["classes"])
-    chosen = ScoreOptions(counted=tuple(map(Path, counted)), **options)
-    return score_with(os.fspath(predictions), os.fspath(truth), chosen, on_progress)
+    return score_with(os.fspath(predictions), os.fspath(truth), ScoreOptions.of(locals()), on_progress)
 
 
 def score_with(
     predictions: str, truth: str, options: ScoreOptions, on_progress: Progress = lambda done, total: None
 ) -> Score:
-    """As `score`, with the options as one value."""
+    """Do what `score` does, with the options as one value."""
     tasks = plan(predictions, truth, options)
     earlier = [
         counted_earlier(

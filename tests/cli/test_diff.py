@@ -18,7 +18,7 @@ def test_changes_are_shown_and_written(fcnseg: Command, tmp_path: Path) -> None:
     files = "--json", tmp_path / "d.json", "--report", tmp_path / "d.html"
     done = fcnseg("diff", before, after, "--classes", 4, "--gt", truth, *files)
     assert done.code == 0
-    found = library.diff(before, after, library.DiffOptions(classes="4", truth=truth))
+    found = library.diff(before, after, classes=4, truth=truth)
     assert json.loads((tmp_path / "d.json").read_text()) == found.as_dict()
     assert (tmp_path / "d.html").exists()
     assert f"{found.changed:,} of {found.pixels:,} pixels changed" in done.out

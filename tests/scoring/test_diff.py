@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.scoring.diff import DiffOptions, diff
+from fcnseg.scoring.diff import DiffOptions, diff, diff_with
 from fcnseg.scoring.report.diff_report import write_diff_report
 from tests.conftest import photograph
 from tests.scoring.browser import opened
 from tests.scoring.maps import random_maps, save
 
 NAMES = ("a", "b", "c")
-OPTIONS = DiffOptions(classes="4")
 
 
 def runs(folder: Path) -> tuple[str, str, str]:
@@ -37,7 +36,7 @@ def maps(folder: Path, name: str) -> list[np.ndarray]:
 
 def test_changes_are_counted_by_image_and_class(tmp_path: Path) -> None:
     before, after, _ = runs(tmp_path)
-    found = diff(before, after, OPTIONS)
+    found = diff(before, after, classes="4")
     everything = [maps(tmp_path, name) for name in NAMES]
     assert [image.key for image in found.images] == ["c", "b", "a"]
     assert {i.key: i.changed for i in found.images} == {
@@ -55,7 +54,7 @@ def test_changes_are_counted_by_image_and_class(tmp_path: Path) -> None:
 
 def test_ground_truth_says_which_changes_helped(tmp_path: Path) -> None:
     before, after, truth = runs(tmp_path)
-    found = diff(before, after, DiffOptions(classes="4", truth=truth))
+    found = diff(before, after, classes="4", truth=truth)
     assert found.truth is not None
     helped = hurt = neither = 0
     for name in NAMES:
@@ -73,45 +72,43 @@ def test_ground_truth_says_which_changes_helped(tmp_path: Path) -> None:
 
 def test_a_run_and_itself_do_not_differ(tmp_path: Path) -> None:
     before, _, _ = runs(tmp_path)
-    found = diff(before, before, OPTIONS)
+    found = diff(before, before, classes="4")
     assert (found.changed, found.agreement, found.identical_images) == (0, 1.0, 3)
 
 
 def test_any_number_of_processes_gives_the_same(tmp_path: Path) -> None:
     before, after, truth = runs(tmp_path)
-    found = [diff(before, after, DiffOptions(classes="4", truth=truth, workers=n)).as_dict() for n in (1, 2)]
+    found = [diff(before, after, classes="4", truth=truth, workers=n).as_dict() for n in (1, 2)]
     assert found[0] == found[1]
 
 
 def test_ground_truth_is_read_as_the_score_reads_it(tmp_path: Path) -> None:
     before, after, truth = runs(tmp_path)
-    direct = diff(before, after, DiffOptions(classes="4", truth=truth))
+    direct = diff(before, after, classes="4", truth=truth)
     (tmp_path / "map.txt").write_text("\n".join(f"{value + 20}: {value}" for value in range(4)))
     for name in NAMES:
         values = maps(tmp_path, name)[2]
         save(tmp_path / f"ids/{name}_ids.png", np.where(values == 255, 255, values + 20).astype(np.uint8))
-    options = DiffOptions(
-        classes="4", truth=str(tmp_path / "ids"), gt_pattern="{stem}_ids.png", label_map=tmp_path / "map.txt"
-    )
-    assert diff(before, after, options).truth == direct.truth
+    ids = {"truth": tmp_path / "ids", "gt_pattern": "{stem}_ids.png", "label_map": tmp_path / "map.txt"}
+    assert diff(before, after, classes="4", **ids).truth == direct.truth
 
 
 def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
     before, after, truth = runs(tmp_path)
     Path(after, "b.png").unlink()
     with pytest.raises(LabelsError, match=r"1 without a map of the second run: b .*--allow-missing"):
-        diff(before, after, OPTIONS)
-    found = diff(before, after, DiffOptions(classes="4", allow_missing=True))
+        diff(before, after, classes="4")
+    found = diff(before, after, classes="4", allow_missing=True)
     assert (found.only_before, found.only_after, found.exit_code) == (("b",), (), 3)
     save(Path(after, "b.png"), np.zeros((30, 20), np.uint8))
     with pytest.raises(LabelsError, match="20 x 30 px; one of them is turned"):
-        diff(before, after, OPTIONS)
+        diff(before, after, classes="4")
     save(Path(after, "b.png"), np.full((20, 30), 9, np.uint8))
     with pytest.raises(LabelsError, match=r"b.png has label 9 on 600 pixels, but labels are 0 to 3"):
-        diff(before, after, OPTIONS)
+        diff(before, after, classes="4")
     Path(truth, "c.png").unlink()
     with pytest.raises(LabelsError, match="1 without a ground truth: c"):
-        diff(before, before, DiffOptions(classes="4", truth=truth))
+        diff(before, before, classes="4", truth=truth)
 
 
 def test_runs_of_other_classes_are_not_compared(tmp_path: Path) -> None:
@@ -120,17 +117,17 @@ def test_runs_of_other_classes_are_not_compared(tmp_path: Path) -> None:
         Path(folder, ".fcnseg").mkdir()
         Path(folder, ".fcnseg/run.json").write_text(json.dumps({"engine": {"heads": {"labels": names}}}))
     with pytest.raises(SettingsError, match="different classes"):
-        diff(before, after, OPTIONS)
+        diff(before, after, classes="4")
     with pytest.raises(SettingsError, match="predicted with 2 classes, but 4 are to be"):
-        diff(before, before, OPTIONS)
+        diff(before, before, classes="4")
 
 
 def test_the_page_loads_sorts_and_flips(tmp_path: Path) -> None:
     before, after, truth = runs(tmp_path)
     for number, name in enumerate(NAMES):
         photograph(tmp_path / f"photos/{name}.jpg", 30, 20, number)
-    for options in (OPTIONS, DiffOptions(classes="4", truth=truth)):
-        found = diff(before, after, options)
+    for options in (DiffOptions(classes="4"), DiffOptions(classes="4", truth=truth)):
+        found = diff_with(before, after, options)
         write_diff_report(tmp_path / "d.html", found, before, after, options, tmp_path / "photos")
         with opened(tmp_path / "d.html", viewport={"width": 390, "height": 800}) as page:
             assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -605,19 +605,3 @@ def test_predictions_of_another_number_of_classes_are_refused(tmp_path: Path) ->
 def test_whose_classes_were_taken_is_said(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match=r"classes are those of street-fcn8s, --model names others"):
         one(tmp_path, [[0, 15]], [[0, 15]])
-
-
-def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
-    predictions, truth = data_set(tmp_path, 1, 3)
-    for options in (
-        {"model": "voc-fcn8s", "classes": "3"},
-        {"classes": "3", "binary": True},
-        {"reduce_labels": True, "binary": True},
-        {"part_id": 2, "num_parts": 2},
-        {"pair": "size"},
-        {"classes": "0"},
-        {"classes": str(tmp_path / "none.txt")},
-        {"model": "voc-fcn9s"},
-    ):
-        with pytest.raises(SettingsError):
-            scored(predictions, truth, **options)
