@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnseg.io.names import is_image_name, safe_key, stem_of
+from fcnseg.io.names import safe_key, stem_of
+from fcnseg.io.suffixes import IMAGES, has_suffix
 from fcnseg.types import Failure, Reference
 
 
 def wanted(name: str) -> bool:
     """Whether a member of that name is an image, and not a hidden one or what macOS adds."""
     hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))
-    return is_image_name(name) and not hidden
+    return has_suffix(name, IMAGES) and not hidden
 
 
 def reference(name: str, fault: str, fingerprint: str, place: Any) -> Reference | Failure:

@@ -20,29 +20,20 @@ from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.archive_names import reference, wanted
 from fcnseg.io.images import READERS, OnSize, check_bytes
 from fcnseg.io.seekable import Seekable, open_regular
+from fcnseg.io.suffixes import BZIP2_TAR, GZIP_TAR, XZ_TAR, ZIP, has_suffix
 from fcnseg.io.zip_archive import ZipImages
 from fcnseg.types import Failure, Pixels, Reference
 
-OPENERS: dict[str, Callable[[BinaryIO], Any] | None] = {
-    ".tar": None,
-    ".tar.gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".tgz": lambda file: gzip.GzipFile(fileobj=file),
-    ".tar.bz2": bz2.BZ2File,
-    ".tbz2": bz2.BZ2File,
-    ".tar.xz": lzma.LZMAFile,
-    ".txz": lzma.LZMAFile,
+DECOMPRESSORS: dict[tuple[str, ...], Callable[[BinaryIO], Any]] = {
+    GZIP_TAR: lambda file: gzip.GzipFile(fileobj=file),
+    BZIP2_TAR: bz2.BZ2File,
+    XZ_TAR: lzma.LZMAFile,
 }
-"""How tar archives end, and what unpacks them."""
-
-
-def is_archive(path: str) -> bool:
-    """Whether a file is taken for an archive, by its name."""
-    return path.lower().endswith((".zip", *OPENERS))
 
 
 def open_archive(path: str) -> ZipImages | TarImages:
     """The images of an archive. Raises SourceError if it is none."""
-    return ZipImages(path) if path.lower().endswith(".zip") else TarImages(path)
+    return ZipImages(path) if has_suffix(path, ZIP) else TarImages(path)
 
 
 class TarImages:
@@ -51,8 +42,8 @@ class TarImages:
     def __init__(self, path: str) -> None:
         self.path = path
         file = open_regular(path, "the archive")
-        opener = next(opener for suffix, opener in OPENERS.items() if path.lower().endswith(suffix))
-        self._bytes = _unpacked(path, file, opener) if opener else Seekable(file)
+        decompress = next((opener for suffixes, opener in DECOMPRESSORS.items() if has_suffix(path, suffixes)), None)
+        self._bytes = _unpacked(path, file, decompress) if decompress else Seekable(file)
         try:
             tarfile.open(fileobj=self._bytes.reader(), mode="r:").close()
         except (tarfile.TarError, ValueError) as error:

@@ -17,7 +17,8 @@ import numpy as np
 
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.images import READERS, OnSize
-from fcnseg.io.names import is_image_name, stem_of
+from fcnseg.io.names import stem_of
+from fcnseg.io.suffixes import IMAGES, has_suffix
 from fcnseg.types import Failure, Pixels, Reference
 
 RUN = 1 << 16
@@ -83,7 +84,7 @@ class ImageFolder(ImageFiles):
                 levels.pop()
                 if levels and not level.empty:
                     levels[-1].empty = False
-                elif is_image_name(level.prefix[:-1]):
+                elif has_suffix(level.prefix[:-1], IMAGES):
                     yield Failure(level.prefix[:-1], "list", "a folder, and there are no images in it")
 
 
@@ -132,7 +133,7 @@ def _names(folder: str) -> Iterator[str]:
                 continue
             if _is_folder(entry):
                 yield entry.name + "/"
-            elif is_image_name(entry.name):
+            elif entry.name.lower().endswith(IMAGES):
                 yield entry.name
 
 

@@ -42,7 +42,10 @@ SIZES = (8, 8)
 
 
 def check_chunks(node: h5py.Dataset, index: int | None) -> None:
-    """Raise OSError if a chunk of the image at that index (None: the only one) is too short for its checksum."""
+    """Raise OSError if a chunk of the image at that index (None: the only one) is too short for its checksum, or of
+    another rank: HDF5 would follow the numbers wherever they lead."""
+    if node.chunks and len(node.chunks) != len(node.shape):
+        raise OSError(f"its rank is {len(node.shape)}, that of its chunks {len(node.chunks)}: it is damaged")
     created = node.id.get_create_plist()
     filters = (created.get_filter(number)[0] for number in range(created.get_nfilters()))
     if h5py.h5z.FILTER_FLETCHER32 not in filters:

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.io.hdf5 import DAMAGED, advice, name_of, node_at, open_hdf5, read_values, reason, starts_with
 from fcnseg.io.hdf5_axes import (
     AmbiguousAxesError,
     DatasetKind,
@@ -26,9 +27,8 @@ from fcnseg.io.hdf5_axes import (
     open_with_cache,
     ordered,
 )
-from fcnseg.io.hdf5_damage import check_chunks
 from fcnseg.io.images import READERS, OnSize, check_bytes, check_pixels
-from fcnseg.io.names import safe_key, split_name, stem_of
+from fcnseg.io.names import safe_key, split_hdf5_name, stem_of
 from fcnseg.types import Failure, Pixels, Reference
 
 LAYOUTS = ("auto", "NHWC", "NCHW")
@@ -37,9 +37,6 @@ DIGITS = 6
 """To how many digits the indices in keys are filled up at least."""
 
 CANDIDATES_SHOWN = 8
-
-BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
-"""What h5py raises on damaged files."""
 
 
 class Hdf5Location(NamedTuple):
@@ -60,7 +57,7 @@ class Hdf5Images:
     def __init__(self, source: str, modality: str = "color", layout: str = "auto") -> None:
         if layout not in LAYOUTS:
             raise SettingsError(f"layout {layout!r} is unknown; use {', '.join(LAYOUTS)}")
-        self.path, name = split_name(source)
+        self.path, name = split_hdf5_name(source)
         self.modality = modality
         self._file = _opened(self.path)
         try:
@@ -72,19 +69,19 @@ class Hdf5Images:
             self._file.close()
             raise
         self._fingerprint = f"{status.st_size}-{status.st_mtime_ns}"
-        self.name = f"{self.path}::{_name(self._root)}"
+        self.name = f"{self.path}::{name_of(self._root)}"
 
     @contextmanager
     def _source_errors(self) -> Iterator[None]:
         try:
             yield
-        except BROKEN as error:
-            raise SourceError(f"{self.path} cannot be read: {_line(error)}; check that the file is whole") from error
+        except DAMAGED as error:
+            raise SourceError(f"{self.path} cannot be read: {reason(error)}; check that the file is whole") from error
 
     # ------------------------------------------------------------------ opening
 
     def _found(self, name: str) -> h5py.Dataset | h5py.Group:
-        node = self._file.get(os.fsencode(f"/{name.strip('/')}"))
+        node = node_at(self._file, f"/{name.strip('/')}")
         if isinstance(node, h5py.Group):
             return node
         if not isinstance(node, h5py.Dataset):
@@ -93,7 +90,7 @@ class Hdf5Images:
             self._kind = kind_of(node, self.wanted)
         except ImageError as error:
             raise SourceError(f"{name} in {self.path} is no {self.modality} images: {error}") from error
-        path, needed = _name(node), cache_bytes(node) if self._kind.many else 0
+        path, needed = name_of(node), cache_bytes(node) if self._kind.many else 0
         if needed:
             del node  # closes it
             node = open_with_cache(self._file, path, needed)
@@ -128,23 +125,23 @@ class Hdf5Images:
         try:
             kind = kind_of(node, self.wanted)
         except AmbiguousAxesError:
-            return 0, _name(node)
+            return 0, name_of(node)
         except ImageError:
-            return UNLIKELY, _name(node)
+            return UNLIKELY, name_of(node)
         depth = self.modality == "depth" and node.dtype != np.uint8
         if not kind.axes and not looks_encoded(node):
-            return UNLIKELY, _name(node)
+            return UNLIKELY, name_of(node)
         if kind.many:
-            return (0 if len(kind.axes) == 4 or (depth and kind.axes) else 1 if not kind.axes else 3), _name(node)
-        return (UNLIKELY if len(kind.axes) == 2 and not depth else 2), _name(node.parent)
+            return (0 if len(kind.axes) == 4 or (depth and kind.axes) else 1 if not kind.axes else 3), name_of(node)
+        return (UNLIKELY if len(kind.axes) == 2 and not depth else 2), name_of(node.parent)
 
     # ------------------------------------------------------------------ listing and reading
 
     def __iter__(self) -> Iterator[Reference | Failure]:
         if isinstance(self._root, h5py.Group):
-            yield from self._members(self._root, _name(self._root).rstrip("/"), set())
+            yield from self._members(self._root, name_of(self._root).rstrip("/"), set())
             return
-        path = _name(self._root)
+        path = name_of(self._root)
         if not self._kind.many:
             yield self._reference(path[1:], Hdf5Location(path))
             return
@@ -172,8 +169,8 @@ class Hdf5Images:
                     continue
                 info = h5py.h5o.get_info(group.id, raw)
                 below = group[name] if info.type == h5py.h5o.TYPE_GROUP and info.addr not in seen else None
-            except BROKEN as error:
-                yield Failure(path[1:], "list", _line(error))
+            except DAMAGED as error:
+                yield Failure(path[1:], "list", reason(error))
                 continue
             if info.type == h5py.h5o.TYPE_DATASET:
                 yield self._reference(path[1:], Hdf5Location(path))
@@ -189,12 +186,12 @@ class Hdf5Images:
                 raise ImageError(f"it has no number to find its {self.modality} image by in {self.name}")
             if number is not None and not (self._kind.many and number < len(self._root)):
                 raise ImageError(f"{self.name} has no {self.modality} image number {number}")
-            return Hdf5Location(_name(self._root), number)
+            return Hdf5Location(name_of(self._root), number)
         name = reference.stem.rpartition("/")[2]
         for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
             with suppress(KeyError, UnicodeDecodeError):  # the latter: h5py fails to quote a name that is not there
                 if isinstance(self._root[os.fsencode(candidate)], h5py.Dataset):
-                    return Hdf5Location(f"{_name(self._root).rstrip('/')}/{candidate}")
+                    return Hdf5Location(f"{name_of(self._root).rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
     def read(self, place: Hdf5Location, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
@@ -215,8 +212,7 @@ class Hdf5Images:
             raise ImageError("it has no pixels")
         on_size(height, width)
         with _image_errors():
-            check_chunks(node, place.number)
-            pixels = node[() if place.number is None else place.number]
+            pixels = read_values(node, place.number)
         return ordered(pixels, axes, modality)
 
     def _dataset(self, place: Hdf5Location) -> tuple[h5py.Dataset, DatasetKind]:
@@ -242,36 +238,20 @@ def _opened(path: str) -> h5py.File:
     if not Path(path).is_file():
         raise SourceError(f"{path} does not exist or is no file; give an HDF5 file, as FILE::NAME")
     try:
-        return h5py.File(path, "r", locking="best-effort")
-    except OSError as error:
-        old = _starts_with(path, b"MATLAB 5.0")
-        hint = "it is in MATLAB's older format; save it with -v7.3" if old else "check that it is a whole HDF5 file"
-        raise SourceError(f"{path} cannot be opened: {_line(error)}; {hint}") from error
-
-
-def _name(node: h5py.Dataset | h5py.Group) -> str:
-    """The whole name of a dataset or group: h5py has names that are no UTF-8 as bytes."""
-    return os.fsdecode(node.name)
+        return open_hdf5(path)
+    except DAMAGED as error:
+        raise SourceError(f"{path} cannot be opened: {reason(error)}; {advice(path)}") from error
 
 
 def _is_matlab(file: h5py.File) -> bool:
     """Whether MATLAB, or what writes its format, stored the file, and so reversed the order of all axes."""
     marked = ("MATLAB_class" in node.attrs for node in file.values() if node is not None)  # None: a link to nowhere
-    return _starts_with(file.filename, b"MATLAB 7.3") or any(marked)
-
-
-def _starts_with(path: str, magic: bytes) -> bool:
-    with Path(path).open("rb") as file:
-        return file.read(len(magic)) == magic
+    return starts_with(file.filename, b"MATLAB 7.3") or any(marked)
 
 
 @contextmanager
 def _image_errors() -> Iterator[None]:
     try:
         yield
-    except BROKEN as error:
-        raise ImageError(f"cannot be read: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error.args[0] if error.args else error).split()) or type(error).__name__
+    except DAMAGED as error:
+        raise ImageError(f"cannot be read: {reason(error)}") from error

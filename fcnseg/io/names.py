@@ -7,23 +7,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from fcnseg.io.suffixes import IMAGE_HDF5, IMAGES, has_suffix
+
 if TYPE_CHECKING:
     from fcnseg.types import Sink
-
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm")
-)
-"""The names that count as images in folders and archives (in any case)."""
-
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5", ".mat")
-"""How the names of HDF5 files end."""
-
-_SUFFIXES = tuple(EXTENSIONS)
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of that name is taken for an image."""
-    return name.lower().endswith(_SUFFIXES)
 
 
 class OutputName(NamedTuple):
@@ -51,7 +38,7 @@ def stem_of(key: str) -> str:
     if stem[-1:] in "/.":  # nothing, or dots, before the last one: not always a suffix
         stem, suffix = os.path.splitext(key)
         suffix = suffix[1:]
-    return stem if f".{suffix.lower()}" in EXTENSIONS else key
+    return stem if f".{suffix.lower()}" in IMAGES else key
 
 
 def safe_key(name: str) -> str | None:
@@ -60,15 +47,16 @@ def safe_key(name: str) -> str | None:
     return None if name.startswith("/") or ".." in parts or not parts else "/".join(parts)
 
 
-def split_name(source: str) -> tuple[str, str]:
-    """`data.h5::/images` as the file and the name inside, which is empty where none is given."""
+def split_hdf5_name(source: str) -> tuple[str, str]:
+    """Split `data.h5::/images` into the file and the name inside, which is empty where none is given."""
     path, mark, name = source.rpartition("::")
     return (path, name) if mark and not os.path.exists(source) else (source, "")
 
 
 def is_hdf5_name(source: str) -> bool:
-    """Whether a source is taken for an HDF5 file, by its name."""
-    return split_name(source)[0].lower().endswith(HDF5_SUFFIXES) or bool(split_name(source)[1])
+    """Tell whether a source of images is an HDF5 file, by its name."""
+    path, name = split_hdf5_name(source)
+    return bool(name) or has_suffix(path, IMAGE_HDF5)
 
 
 def plain(text: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.io.label_maps import MAPS, VOLUMES, MapLocation, locate_in_hdf5
+from fcnseg.io.raw_map import MapLocation
+from fcnseg.io.suffixes import HDF5, LABEL_MAPS, has_suffix
 
 Found = dict[str, list[MapLocation]]
 """Where the maps of each name are: more than one is a fault."""
@@ -66,7 +67,9 @@ def find_maps(source: str, pattern: str | None = None) -> Found:
     Names are relative paths without suffix. Raises LabelsError if there are none.
     """
     path, separator, inside = source.partition("::")
-    if separator or Path(path).suffix.lower() in VOLUMES:
+    if separator or has_suffix(path, HDF5):
+        from fcnseg.io.label_maps_hdf5 import locate_in_hdf5  # h5py takes a tenth of a second
+
         places = locate_in_hdf5(path, inside)
     elif Path(source).is_dir():
         places = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _files(source)}
@@ -83,7 +86,7 @@ def find_maps(source: str, pattern: str | None = None) -> Found:
 
 def is_single(source: str) -> bool:
     """Whether a source is one file with one map."""
-    return Path(source).suffix.lower() not in VOLUMES and Path(source).is_file()
+    return not has_suffix(source, HDF5) and Path(source).is_file()
 
 
 def _files(folder: str) -> Iterable[str]:
@@ -97,7 +100,7 @@ def _files(folder: str) -> Iterable[str]:
         seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if name.lower().endswith(MAPS) and not name.startswith("."):
+            if has_suffix(name, LABEL_MAPS) and not name.startswith("."):
                 yield Path(parent, name).relative_to(folder).as_posix()
 
 
@@ -123,8 +126,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _without_suffix(name: str) -> str:
-    known = name.lower().endswith((*MAPS, *VOLUMES))
-    return name.rpartition(".")[0] if known else name
+    return name.rpartition(".")[0] if has_suffix(name, (*LABEL_MAPS, *HDF5)) else name
 
 
 def read_list(file: Path) -> tuple[str, ...]:

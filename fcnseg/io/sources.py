@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
-from fcnseg.io.archives import is_archive, open_archive
+from fcnseg.io.archives import open_archive
 from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
 from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize
 from fcnseg.io.lists import ImageList
-from fcnseg.io.names import EXTENSIONS, is_hdf5_name
+from fcnseg.io.names import is_hdf5_name
+from fcnseg.io.suffixes import ARCHIVES, IMAGES, LIST, has_suffix
 from fcnseg.types import Failure, Frame, Pixels, Reference, Reserve
 
 
@@ -76,7 +77,7 @@ class ImageSource:
                 yield found
         if empty:
             what = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
-            raise SourceError(f"{what} {self.name}; images are files that end in {' '.join(sorted(EXTENSIONS))}")
+            raise SourceError(f"{what} {self.name}; images are files that end in {' '.join(sorted(IMAGES))}")
 
     def _is_chosen(self, found: Reference | Failure) -> bool:
         """Whether the pattern matches the key or its last part; a folder that cannot be listed may hold matches."""
@@ -216,9 +217,9 @@ def _open_images(
         return Hdf5Images(path, modality, layout)
     if not os.path.lexists(path):
         raise SourceError(f"{path} does not exist; give a folder, an image, a text file of paths, an archive or HDF5")
-    if is_archive(path):
+    if has_suffix(path, ARCHIVES):
         return open_archive(path)
-    return ImageList(path) if path.lower().endswith(".txt") else _SingleFile(path)
+    return ImageList(path) if has_suffix(path, LIST) else _SingleFile(path)
 
 
 def _open_companions(path: str, modality: str, layout: str) -> CompanionCollection:

@@ -10,10 +10,8 @@ from pathlib import Path
 from fcnseg.engine.building import BuildHooks
 from fcnseg.engine.deploy import EngineOptions
 from fcnseg.errors import SettingsError
+from fcnseg.io.suffixes import HDF5, has_suffix
 from fcnseg.types import EngineInfo, Failure, StageTimes
-
-HDF5 = (".h5", ".hdf5")
-"""Names of outputs that become one HDF5 file."""
 
 
 @dataclass(frozen=True)
@@ -96,4 +94,4 @@ def check_options(options: RunOptions) -> None:
 
 def is_hdf5(path: Path | None) -> bool:
     """Whether an output is one HDF5 file instead of a folder."""
-    return path is not None and path.suffix.lower() in HDF5
+    return path is not None and has_suffix(path, HDF5)

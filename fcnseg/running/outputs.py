@@ -90,11 +90,11 @@ class Outputs:
     def check(self) -> None:
         """Refuse a file where a folder should be, and the reverse; outputs in the place of inputs; HDF5 files of
         someone else."""
-        from fcnseg.io.names import split_name
+        from fcnseg.io.names import split_hdf5_name
 
         options = self.options
         inputs = [options.source, *options.companions.values()]
-        sources = {os.path.realpath(split_name(os.fspath(place))[0]) for place in inputs}
+        sources = {os.path.realpath(split_hdf5_name(os.fspath(place))[0]) for place in inputs}
         for path in (options.out, options.probabilities, options.overlay):
             if path is None:
                 continue

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
-from fcnseg.io.label_maps import MapLocation, read_map
+from fcnseg.io.label_maps import read_map
 from fcnseg.io.pairing import Pair
+from fcnseg.io.raw_map import MapLocation
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.calibration import Bins, confidence_bins
 from fcnseg.scoring.confusion import Counts, Map, joint_counts

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.pairing import pair_sources
+from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring import measures
 from fcnseg.scoring.confusion import Counts, joint_counts

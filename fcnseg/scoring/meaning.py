@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
 from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS
-from fcnseg.io.label_maps import RawMap
+from fcnseg.io.raw_map import RawMap
 from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.scoring.confusion import Counts, Map, strips
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.io.label_maps import VOLUMES, MapLocation, locate_in_hdf5
 from fcnseg.io.overlays import legend, overlay
+from fcnseg.io.raw_map import MapLocation
+from fcnseg.io.suffixes import HDF5, has_suffix
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.confusion import Map
@@ -54,8 +55,10 @@ def read_labelled(mask: str, model: str | None = None, classes: str | None = Non
 
 def _place(mask: str) -> MapLocation:
     file, separator, inside = mask.partition("::")
-    if not separator and Path(file).suffix.lower() not in VOLUMES:
+    if not separator and not has_suffix(file, HDF5):
         return MapLocation(mask)
+    from fcnseg.io.label_maps_hdf5 import locate_in_hdf5  # h5py takes a tenth of a second
+
     places = locate_in_hdf5(file, inside)
     if len(places) > 1:
         raise LabelsError(f"{mask} holds {len(places)} label maps; name one, e.g. {file}::/{next(iter(places))}")

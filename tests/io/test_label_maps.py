@@ -16,7 +16,9 @@ import scipy.io
 from PIL import Image
 
 from fcnseg.errors import LabelsError
-from fcnseg.io.label_maps import MapLocation, locate_in_hdf5, read_map
+from fcnseg.io.label_maps import read_map
+from fcnseg.io.label_maps_hdf5 import locate_in_hdf5
+from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import LabelSpace, voc_color
 from tests.scoring.maps import save
 

@@ -1,23 +1,18 @@
 import errno
-import io
 import threading
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from fcnseg.errors import ImageError, SettingsError
 from fcnseg.io.atomic import checksum
 from fcnseg.io.overlays import overlay
-from fcnseg.io.png import STRIP_BYTES, encode
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink, write_legend
-from fcnseg.types import EngineInfo, Frame, Labels, Prediction
+from fcnseg.types import EngineInfo, Frame, Prediction
 from tests.conftest import mounted
 
 PALETTE = bytes(range(256)) * 3
@@ -34,36 +29,6 @@ def info(*classes: int, names: str = "class {}") -> EngineInfo:
 def frame(stem: str, height: int = 3, width: int = 4) -> Frame:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Frame(f"{stem}.jpg", stem, {"color": pixels})
-
-
-def read(content: bytes) -> Labels:
-    with Image.open(io.BytesIO(content)) as image:
-        image.load()
-        return np.asarray(image)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([np.uint8, np.uint16]), st.integers(0, 2**32 - 1))
-def test_every_label_map_is_read_back_as_it_was(height: int, width: int, dtype: type, seed: int) -> None:
-    labels = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, (height, width), dtype, endpoint=True)
-    content = b"".join(encode(labels, PALETTE, {}))
-    assert np.array_equal(read(content), labels)
-    unchanged = cv2.IMREAD_UNCHANGED if dtype is np.uint16 else cv2.IMREAD_COLOR
-    by_opencv = cv2.imdecode(np.frombuffer(content, np.uint8), unchanged)
-    assert by_opencv is not None
-    if dtype is np.uint16:
-        assert np.array_equal(by_opencv, labels)
-    else:
-        assert np.array_equal(by_opencv[..., ::-1], np.frombuffer(PALETTE, np.uint8).reshape(256, 3)[labels])
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_label_maps_of_several_strips(dtype: type) -> None:
-    labels = (np.arange(1500 * 1501) // 7 % 300).astype(dtype).reshape(1500, 1501)
-    assert labels.nbytes > 2 * STRIP_BYTES
-    content = b"".join(encode(labels, PALETTE, {}))
-    assert np.array_equal(read(content), labels)
-    assert b"".join(encode(labels, PALETTE, {})) == content
 
 
 @pytest.mark.filterwarnings("ignore:.*TorchVision:DeprecationWarning", "ignore:.*torchvision:DeprecationWarning")
@@ -87,12 +52,6 @@ def test_a_label_map_is_an_indexed_png_whose_values_are_classes(tmp_path: Path) 
         assert image.convert("RGB").getpixel((1, 0)) == voc_color(1)
         assert image.text == {"Software": "fcnseg 1", "fcnseg:model": "net", "fcnseg:weights": "abc"}
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["b.c.png"]
-
-
-def test_text_that_is_not_latin_is_kept() -> None:
-    content = b"".join(encode(np.zeros((1, 1), np.uint8), PALETTE, {"fcnseg:model": "街路"}))
-    with Image.open(io.BytesIO(content)) as image:
-        assert image.text == {"fcnseg:model": "街路"}
 
 
 def test_more_than_256_classes_give_16_bits(tmp_path: Path) -> None:
@@ -206,25 +165,6 @@ def test_an_overlay_that_no_jpeg_can_hold_fails_that_image(tmp_path: Path) -> No
         OverlaySink(tmp_path, info(2)).write(Frame("a.png", "a", {"color": pixels}), Prediction(labels))
     assert failed.value.stage == "write"
     assert not list(tmp_path.iterdir())
-
-
-def test_a_large_label_map_is_encoded_without_a_second_copy() -> None:
-    import tracemalloc
-
-    labels = np.zeros((4000, 4000), np.uint16)
-    tracemalloc.start()
-    try:
-        for _ in encode(labels, PALETTE, {}):
-            pass
-        assert tracemalloc.get_traced_memory()[1] < labels.nbytes / 4
-    finally:
-        tracemalloc.stop()
-
-
-def test_label_maps_that_are_views_are_encoded_as_they_read() -> None:
-    labels = np.arange(600, dtype=np.uint16).reshape(20, 30).T[::2]
-    assert np.array_equal(read(b"".join(encode(labels, PALETTE, {}))), labels)
-    assert np.array_equal(read(b"".join(encode(labels.astype(np.uint8, order="K"), PALETTE, {}))), labels % 256)
 
 
 def test_a_name_too_long_or_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

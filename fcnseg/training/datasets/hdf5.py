@@ -23,8 +23,11 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
-from fcnseg.io.hdf5_images import BROKEN, Hdf5Images
-from fcnseg.io.label_maps import VOLUMES, MapLocation, locate_in_hdf5
+from fcnseg.io import hdf5
+from fcnseg.io.hdf5_images import Hdf5Images
+from fcnseg.io.label_maps_hdf5 import locate_in_hdf5
+from fcnseg.io.raw_map import MapLocation
+from fcnseg.io.suffixes import IMAGE_HDF5, MATLAB, has_suffix
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.classes import Classes, classes_of
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth
@@ -38,7 +41,7 @@ SPLITS = ("train", "val")
 
 def is_hdf5(data: Path) -> bool:
     """Whether it is an HDF5 file, by its name."""
-    return data.is_file() and data.suffix.lower() in (*VOLUMES, ".mat")
+    return data.is_file() and has_suffix(data, IMAGE_HDF5)
 
 
 def open_hdf5(data: Path, recipe: Recipe, split: str) -> LabelledImages:
@@ -97,7 +100,7 @@ def _images(data: Path, name: str, modality: str) -> dict[str, MapLocation]:
     """Where each image of a dataset or group is, by its number or its path in there."""
     source = Hdf5Images(f"{data}::{name}", modality)
     try:
-        if source.wanted.matlab != (data.suffix.lower() == ".mat"):
+        if source.wanted.matlab != has_suffix(data, MATLAB):
             wrong = "by MATLAB, but not" if source.wanted.matlab else "not by MATLAB, but"
             raise SourceError(f"{data} was written {wrong} called .mat: the order of its axes is unclear; rename it")
         found = {}
@@ -117,11 +120,11 @@ def _opened(data: Path) -> Iterator[h5py.File]:
     if not data.is_file():
         raise SourceError(f"{data} is no file; give a whole HDF5 file")
     try:
-        with h5py.File(data) as file:
+        with hdf5.open_hdf5(data) as file:
             yield file
-    except BROKEN as error:
-        what = "a whole HDF5 file" + (", of MATLAB one saved with -v7.3" if data.suffix.lower() == ".mat" else "")
-        raise SourceError(f"{data} cannot be read: {' '.join(str(error).split())}; give {what}") from error
+    except hdf5.DAMAGED as error:
+        what = "a whole HDF5 file" + (", of MATLAB one saved with -v7.3" if has_suffix(data, MATLAB) else "")
+        raise SourceError(f"{data} cannot be read: {hdf5.reason(error)}; give {what}") from error
 
 
 def _texts(values: Any) -> list[str]:

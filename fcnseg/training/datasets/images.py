@@ -14,7 +14,7 @@ from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io import hdf5_images as hdf5
 from fcnseg.io.conventions import one_based_variables
 from fcnseg.io.images import MAX_PIXELS, READERS, OnSize
-from fcnseg.io.label_maps import MapLocation
+from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes

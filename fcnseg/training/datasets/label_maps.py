@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -13,7 +12,10 @@ from PIL import Image
 
 from fcnseg.errors import LabelsError
 from fcnseg.io.conventions import VARIABLES
-from fcnseg.io.label_maps import IMAGES, LOSSY, MapLocation, read_map
+from fcnseg.io.hdf5 import open_hdf5
+from fcnseg.io.label_maps import read_map
+from fcnseg.io.raw_map import MapLocation
+from fcnseg.io.suffixes import IMAGES, MATLAB, NUMPY, has_suffix
 from fcnseg.scoring.counting import read_codes
 from fcnseg.scoring.meaning import FOREIGN, Meaning
 from fcnseg.types import Labels
@@ -82,20 +84,19 @@ def check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> None:
 
 def labels_size(place: MapLocation) -> Size | None:
     """The size of a label map by its header; None where that says nothing. Raises LabelsError for a damaged file."""
-    suffix = Path(place.file).suffix.lower()
     try:
         if place.dataset:
-            return dataset_size(place.file, place.dataset, suffix == ".mat")
-        if suffix in (*IMAGES, *LOSSY):
+            return dataset_size(place.file, place.dataset, has_suffix(place.file, MATLAB))
+        if has_suffix(place.file, IMAGES):
             with Image.open(place.file) as image:
                 if image.format in ("JPEG", "MPO", "WEBP"):
                     raise LabelsError(f"{image.format} changes labels, keep them as PNG")
                 if Image.Image.getexif(image).get(ORIENTATION, 1) != 1:
                     raise LabelsError("its EXIF data turn it, which labels are not; save it upright without them")
                 return image.height, image.width
-        if suffix == ".npy":
+        if has_suffix(place.file, NUMPY):
             return _plane(np.load(place.file, mmap_mode="r"))
-        if suffix == ".mat":
+        if has_suffix(place.file, MATLAB):
             return _mat_size(place.file)
     except LabelsError as error:
         raise LabelsError(f"{place}: {error}") from error
@@ -118,7 +119,7 @@ def _mat_size(file: str) -> Size | None:
 @lru_cache(maxsize=256)
 def dataset_size(file: str, dataset: str, matlab: bool) -> Size | None:
     """The size of the label maps in a dataset of an HDF5 file; None where they have colours."""
-    with h5py.File(file) as opened:
+    with open_hdf5(file) as opened:
         size = _plane(opened[dataset])
     return size[::-1] if size and matlab else size
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
-from fcnseg.io.label_maps import MapLocation
+from fcnseg.io.hdf5 import DAMAGED, open_hdf5, reason
 from fcnseg.io.pairing import read_list
+from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_head
@@ -148,10 +148,12 @@ def _place(file: Path, modality: str, index: int) -> MapLocation:
 def _count(file: Path) -> int:
     """How many images the file holds. Raises SourceError for one that lacks a dataset, or whose datasets disagree."""
     try:
-        with h5py.File(file) as opened:
+        with open_hdf5(file) as opened:
             counts = {name: len(opened[name]) for name in (*DATASETS.values(), "/labels")}
-    except (OSError, KeyError, TypeError) as error:
-        raise SourceError(f"{file} is not NYUDv2's labelled file: {error}; it has images, depths and labels") from error
+    except DAMAGED as error:
+        raise SourceError(
+            f"{file} is not NYUDv2's labelled file: {reason(error)}; it has images, depths and labels"
+        ) from error
     if len(set(counts.values())) > 1:
         raise SourceError(f"{file} holds different numbers of images, depths and labels: {counts}; fetch it again")
     return counts["/labels"]

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.folders import CompanionFolder, ImageFolder
-from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.names import stem_of
 from fcnseg.io.pairing import find_maps, read_list
+from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
 from fcnseg.training.datasets.splits import check_apart, check_disjoint, held_out

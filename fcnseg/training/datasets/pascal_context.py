@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONTEXT_LABEL_COUNT, CONTEXT_LABELS
-from fcnseg.io.label_maps import MapLocation
 from fcnseg.io.pairing import read_list
+from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
 from fcnseg.training.datasets.voc import voc_folder

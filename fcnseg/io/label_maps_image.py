@@ -1,0 +1,55 @@
+"""Label maps in image files: their stored values, as Pillow alone does not always give them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+from fcnseg.errors import LabelsError
+from fcnseg.io.png import SIGNATURE
+from fcnseg.io.raw_map import RawMap, palette_colors
+
+GREY_STEP = {2: 85, 4: 17}
+"""By bit depth (byte 24 of a PNG): Pillow spreads few levels over 0..255; divided by this they are the file's again."""
+
+
+def read_from_image(data: bytes) -> RawMap:
+    """Read the bytes of a lossless image of one picture. Raises LabelsError, or whatever Pillow does, without naming
+    the file."""
+    image: Image.Image
+    with _any_size(), Image.open(io.BytesIO(data)) as image:
+        is_png = data.startswith(SIGNATURE)
+        if image.format in ("JPEG", "WEBP", "MPO"):
+            raise LabelsError(f"is {image.format}, which changes labels; keep label maps as PNG")
+        if getattr(image, "n_frames", 1) > 1:
+            raise LabelsError(f"holds {image.n_frames} pictures; keep one label map in a file")  # type: ignore[attr-defined]
+        if image.mode.startswith("RGB") and is_png and data[24] == 16:
+            raise LabelsError("has colours of 16 bits a channel; save them with 8")
+        if image.mode == "P":
+            return RawMap(np.asarray(image), palette_colors(bytes(image.getpalette() or ())))
+        if image.mode == "F":
+            raise LabelsError("holds float32 values; label maps must be whole numbers")
+        if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            raise LabelsError(f"has {image.mode} colours; save it as RGB, or with labels as its grey levels")
+        if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() != (255, 255):
+            raise LabelsError("is partly transparent, so that its labels are uncertain; save it without alpha")
+        values = np.asarray(image)
+        if image.mode in ("RGBA", "LA", "PA"):
+            values = values[..., :3] if image.mode == "RGBA" else values[..., 0]
+        if image.mode == "L" and is_png:
+            values = values // GREY_STEP.get(data[24], 1)
+        return RawMap(values)
+
+
+@contextmanager
+def _any_size() -> Iterator[None]:
+    """Lift Pillow's limit on the pixels of an image: label maps of orbits and slides have more."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # of the whole process
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

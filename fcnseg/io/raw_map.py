@@ -1,0 +1,76 @@
+"""Label maps as files hold them, before their values are interpreted, and where they lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fcnseg.errors import LabelsError
+from fcnseg.labels import Color
+
+
+@dataclass(frozen=True)
+class MapLocation:
+    """The location of a map: a file and, in files of many, the dataset and its number."""
+
+    file: str
+    dataset: str = ""
+    number: int | None = None
+
+    def __str__(self) -> str:
+        inside = f"::{self.dataset}" if self.dataset else ""
+        return f"{self.file}{inside}" + (f"[{self.number}]" if self.number is not None else "")
+
+
+@dataclass(frozen=True)
+class RawMap:
+    """The content of a file: values H x W (any whole numbers), or colours H x W x 3 (uint8 RGB), or probabilities
+    K x H x W (floats). `palette` is an indexed image's, `variable` the name in a `.mat` file, `confidence` the
+    probability of each label, H x W, where it was kept beside labels.
+    """
+
+    values: NDArray[Any]
+    palette: tuple[Color, ...] = ()
+    variable: str = ""
+    confidence: NDArray[Any] | None = None
+
+    @property
+    def kind(self) -> str:
+        """One of "labels", "colors", "probabilities"."""
+        if self.values.ndim == 2:
+            return "labels"
+        return "probabilities" if self.values.dtype.kind == "f" else "colors"
+
+
+@contextmanager
+def map_errors(location: MapLocation) -> Iterator[None]:
+    """Turn everything that readers raise on a damaged or foreign file into one LabelsError that names it."""
+    try:
+        yield
+    except LabelsError as error:
+        raise LabelsError(f"{location} {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow, NumPy, SciPy and h5py raise all kinds on damaged files
+        raise LabelsError(f"{location} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    message = str(error).partition("\n")[0] or type(error).__name__
+    if "cannot identify" in message:
+        return "it is no image that can be read"
+    return "it is no HDF5 file" if "file signature not found" in message else message
+
+
+@lru_cache(maxsize=64)
+def palette_colors(palette: bytes) -> tuple[Color, ...]:
+    """Return the colours of a palette R, G, B, R, G, B ..."""
+    return tuple(zip(*[iter(palette)] * 3, strict=False))
