@@ -12,7 +12,7 @@ import typer
 
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Calibrate, Depth, Device, Hha, Model, Quiet, Weights, companions_of
-from fcnseg.cli.progress import interruptible
+from fcnseg.cli.progress import counted_progress, interruptible
 from fcnseg.recipes import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -183,27 +183,10 @@ def _frames(
 
 
 def _measure(candidates: list[Candidate], workload: Any, options: Any, quiet: bool) -> BenchResult:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from fcnseg.engine.bench import bench as measure
 
-    if quiet:
-        return measure(candidates, workload, options)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=err(), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        return measure(
-            candidates,
-            workload,
-            options,
-            lambda done, total, text: bar.update(task, completed=done, total=total, description=text),
-        )
+    with counted_progress("starting", quiet) as on_progress:
+        return measure(candidates, workload, options, on_progress)
 
 
 # ---------------------------------------------------------------------- what is shown

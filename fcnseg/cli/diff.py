@@ -31,7 +31,7 @@ from fcnseg.cli.options import (
     Report,
     check_outputs,
 )
-from fcnseg.cli.progress import interruptible
+from fcnseg.cli.progress import counted_progress, interruptible
 
 if TYPE_CHECKING:
     from fcnseg.scoring.diff import DiffOptions
@@ -121,7 +121,6 @@ def diff(
 
 
 def _compared(before: str, after: str, options: DiffOptions, quiet: bool) -> Diff:
-    from fcnseg.cli.score import counted_progress
     from fcnseg.scoring.diff import diff_with
 
     with counted_progress("comparing", quiet) as on_progress:

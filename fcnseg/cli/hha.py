@@ -9,6 +9,7 @@ import typer
 
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Quiet
+from fcnseg.cli.progress import counted_progress
 
 
 def hha(
@@ -52,21 +53,11 @@ def hha(
       fcnseg hha depth/ --camera K.json --depth-scale 5000 --out hha/
       fcnseg run photos/ --hha hha/ --model nyud-fcn32s-color-hha --out masks/
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from fcnseg.hha.camera import find_camera
     from fcnseg.hha.files import encode_files
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err(), disable=quiet or not err().is_terminal) as bar:
-        task = bar.add_task("hha", total=None)
-        summary = encode_files(
-            depth,
-            find_camera(camera),
-            out_folder,
-            depth_scale,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with counted_progress("hha", quiet) as on_progress:
+        summary = encode_files(depth, find_camera(camera), out_folder, depth_scale, on_progress)
     for failure in summary.failures:
         err().print(f"{shown(failure.key)}: {failure.reason}", markup=False)
     if as_json:

@@ -1,10 +1,10 @@
-"""What a user sees while an engine is built (a line why, and a bar), and when work is interrupted."""
+"""Progress bars, all drawn on standard error, and the line that an interrupted command ends with."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
         if quiet:
             return
         if bar is None:
-            bar = _bar()
+            bar = progress_bar("{task.description}", "bar", "percent", "elapsed", "ETA", "remaining", transient=True)
             bar.start()
             bar.add_task(phase, total=1.0)
         bar.update(bar.task_ids[0], description=phase, completed=fraction)
@@ -74,26 +74,46 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
             bar.stop()
 
 
-def _bar() -> Progress:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+@contextmanager
+def counted_progress(description: str, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Draw a bar over items until the block ends. Yields `update(done, total, description=None)`.
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=err(),
-        transient=True,
-    )
+    Nothing is drawn where standard error is no terminal.
+    """
+    with progress_bar(
+        "{task.description}", "bar", "count", "ETA", "remaining", transient=True, disable=quiet or not err().is_terminal
+    ) as bar:
+        task = bar.add_task(description, total=None)
+
+        def update(done: int, total: int | None, description: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, description=description)
+
+        yield update
+
+
+def bytes_progress() -> Progress:
+    """Return a bar over bytes, with their rate and the remaining time."""
+    return progress_bar("{task.description}", "bar", "bytes", "rate", "remaining")
+
+
+def progress_bar(*columns: str, transient: bool = False, disable: bool = False) -> Progress:
+    """Return a progress display: a context manager to add tasks to.
+
+    A column is one of the names below, or a text with fields of the task such as "{task.description}".
+    """
+    from rich import progress as rich
+
+    named: dict[str, Callable[[], rich.ProgressColumn]] = {
+        "bar": rich.BarColumn,
+        "percent": rich.TaskProgressColumn,
+        "count": rich.MofNCompleteColumn,
+        "bytes": lambda: rich.DownloadColumn(binary_units=True),
+        "rate": rich.TransferSpeedColumn,
+        "elapsed": rich.TimeElapsedColumn,
+        "remaining": rich.TimeRemainingColumn,
+    }
+    made = [named[column]() if column in named else rich.TextColumn(column) for column in columns]
+    return rich.Progress(*made, console=err(), transient=transient, disable=disable)
 
 
 def described(info: EngineInfo) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +30,7 @@ from fcnseg.cli.options import (
     ReduceLabels,
     check_outputs,
 )
-from fcnseg.cli.progress import interruptible
+from fcnseg.cli.progress import counted_progress, interruptible
 
 if TYPE_CHECKING:
     from fcnseg.scoring.result import Score
@@ -164,19 +163,6 @@ def _scored(predictions: str, truth: str, options: ScoreOptions, quiet: bool) ->
 
     with counted_progress("scoring", quiet) as on_progress:
         return score_with(predictions, truth, options, on_progress)
-
-
-@contextmanager
-def counted_progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar over images, on standard error if that is a terminal; call what it gives with done and total."""
-    if quiet or not err().is_terminal:
-        yield lambda done, total: None
-        return
-    from rich.progress import MofNCompleteColumn, Progress
-
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=err(), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _write(result: Score, files: dict[str, Path | None]) -> None:

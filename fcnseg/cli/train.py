@@ -14,6 +14,7 @@ import typer
 
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import Config, Quiet
+from fcnseg.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from fcnseg.training.loop import Progress as Progressed
@@ -211,19 +212,16 @@ def _stopping() -> Iterator[_Stop]:
 def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
     """A bar of the stage's steps with the remaining time, and a line a validation; only the lines where standard error
     is no terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
     from fcnseg.training.stages import TrainHooks
 
     console = err()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[what]}"),
-        TextColumn("{task.fields[images]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
+    bar = progress_bar(
+        "{task.description}",
+        "bar",
+        "{task.completed}/{task.total} {task.fields[what]}",
+        "{task.fields[images]}",
+        "elapsed",
+        "remaining",
         disable=quiet or not console.is_terminal,
     )
     task = bar.add_task("", total=None, images="", what="steps", visible=False)

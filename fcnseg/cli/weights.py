@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnseg.cli.console import bytes_progress, err, out, shown
+from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Model
+from fcnseg.cli.progress import bytes_progress
 
 if TYPE_CHECKING:
     from fcnseg.weights.importing import ImportReport
