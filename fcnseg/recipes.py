@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fcnseg.errors import RecipeError, UnknownModelError
 from fcnseg.labels import Color, LabelSpace, voc_color
-
-T = TypeVar("T")
+from fcnseg.toml_table import TomlTable
 
 DEFAULT_MODEL = "street-fcn8s"
 """The model of every command that is not told one: the bundled one."""
@@ -156,213 +155,158 @@ def find_recipe(model: str | Path) -> Recipe:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and check one recipe. Raises RecipeError that names the file and every fault in it."""
+    """Read and check a recipe file. Raises RecipeError that names the file and every fault in it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = TomlTable(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path} cannot be read as TOML: {error}") from error
-    faults: list[str] = []
-    root = _Table(data, "", faults)
+    bundled = table.text("bundled", "")
     recipe = Recipe(
-        name=root.text("name", path.stem),
-        title=root.text("title", ""),
-        architecture=_architecture(root.table("architecture")),
-        streams=tuple(_stream(t) for t in root.tables("streams")),
-        heads=tuple(_head(t) for t in root.tables("heads")),
-        weights=tuple(_source(t) for t in root.tables("weights", required=False)),
-        bundled=_bundled(root, path),
-        score=root.text("score", ""),
-        shapes=_shapes(root.table("shapes", required=False)),
+        name=table.text("name", path.stem),
+        title=table.text("title", ""),
+        architecture=_architecture(table.table("architecture")),
+        streams=tuple(map(_stream, table.tables("streams"))),
+        heads=tuple(map(_head, table.tables("heads"))),
+        weights=tuple(map(_weight_source, table.tables("weights", required=False))),
+        bundled=path.parent / bundled if bundled else None,
+        score=table.text("score", ""),
+        shapes=_shapes(table.table("shapes", required=False)),
         path=path,
-        dataset=root.choice("dataset", ("", *DATA_SETS), ""),
+        dataset=table.choice("dataset", ("", *DATA_SETS), ""),
     )
-    root.close()
-    if not faults:
-        _check_whole(recipe, faults)
+    faults = table.faults or _faults_between_tables(recipe)
     if faults:
         raise RecipeError(f"{path} is not a valid recipe: " + "; ".join(faults))
     return recipe
 
 
-def _architecture(table: _Table) -> Architecture:
-    skips = table.table("skip_scales", required=False)
-    scales = {key: skips.number(key, 1.0, lambda v: v > 0, "a number above 0") for key in list(skips.data)}
-    skips.close()
-    return table.closed(
-        Architecture(
-            backbone=table.choice("backbone", ("vgg16", "alexnet", "googlenet")),
-            stride=table.integer("stride", None, lambda v: v in (8, 16, 32), "8, 16 or 32"),
-            geometry=table.choice("geometry", ("caffe", "same"), "caffe"),
-            width=table.number("width", 1.0, lambda v: 0 < v <= 4, "a number above 0, at most 4"),
-            fc_width=table.integer("fc_width", 4096, lambda v: 1 <= v <= 65536, "a whole number from 1 to 65536"),
-            skip_scales=scales,
-        )
+def _architecture(table: TomlTable) -> Architecture:
+    scales = table.table("skip_scales", required=False)
+    return Architecture(
+        backbone=table.choice("backbone", ("vgg16", "alexnet", "googlenet")),
+        stride=table.integer("stride", lambda v: v in (8, 16, 32), "8, 16 or 32"),
+        geometry=table.choice("geometry", ("caffe", "same"), "caffe"),
+        width=table.number("width", lambda v: 0 < v <= 4, "a number above 0, at most 4", 1.0),
+        fc_width=table.integer("fc_width", lambda v: 1 <= v <= 65536, "a whole number from 1 to 65536", 4096),
+        skip_scales={key: scales.number(key, lambda v: v > 0, "a number above 0", 1.0) for key in scales.data},
     )
 
 
-def _stream(table: _Table) -> StreamRecipe:
-    inputs = tuple(_input(t) for t in table.tables("inputs"))
-    first = table.text("first_layer", "") or None
-    return table.closed(StreamRecipe(inputs, table.text("suffix", ""), first))
+def _stream(table: TomlTable) -> StreamRecipe:
+    inputs = tuple(map(_input, table.tables("inputs")))
+    return StreamRecipe(inputs, table.text("suffix", ""), table.text("first_layer", "") or None)
 
 
-def _input(table: _Table) -> Input:
-    modality = table.choice("modality", tuple(MODALITIES))
-    order = table.choice("order", ORDERS.get(modality, ()))
-    mean = table.numbers("mean", MODALITIES.get(modality, 0))
-    return table.closed(Input(modality, order, mean))
+def _input(table: TomlTable) -> Input:
+    modality = table.choice("modality", tuple(MODALITIES)) or "color"
+    return Input(modality, table.choice("order", ORDERS[modality]), table.numbers("mean", MODALITIES[modality]))
 
 
-def _head(table: _Table) -> HeadRecipe:
+def _head(table: TomlTable) -> HeadRecipe:
     names = table.texts("classes")
-    colors = _colors(table, len(names))
-    ignore = table.integer("ignore", 255, lambda v: 0 <= v <= 65535, "a label from 0 to 65535")
+    ignore = table.integer("ignore", lambda v: 0 <= v <= 65535, "a label from 0 to 65535", 255)
     if ignore < len(names):
         table.fault("ignore", f"{ignore} is a class", f"a label from {len(names)} up")
-    labels = LabelSpace(names, colors, ignore)
-    return table.closed(HeadRecipe(table.text("name", "labels"), labels, table.text("suffix", "")))
+    labels = LabelSpace(names, _colors(table, len(names)), ignore)
+    return HeadRecipe(table.text("name", "labels"), labels, table.text("suffix", ""))
 
 
-def _colors(table: _Table, classes: int) -> tuple[Color, ...]:
-    value = table.take("colors", "voc")
-    if value == "voc":
-        return tuple(voc_color(i % 256) for i in range(classes))
+def _colors(table: TomlTable, classes: int) -> tuple[Color, ...]:
+    def valid(value: Any) -> bool:
+        return value == "voc" or (isinstance(value, list) and len(value) == classes and all(map(_is_color, value)))
+
     allowed = f'"voc", or one [red, green, blue] of 0..255 for each of the {classes} classes'
-    well_formed = isinstance(value, list) and len(value) == classes and all(_is_color(c) for c in value)
-    if not well_formed:
-        table.fault("colors", f"{str(value)[:60]!r}", allowed)
-        return ()
-    return tuple((c[0], c[1], c[2]) for c in value)
+    colors = table.value("colors", valid, allowed, "voc", [])
+    return tuple(voc_color(i % 256) for i in range(classes)) if colors == "voc" else tuple(map(tuple, colors))
 
 
 def _is_color(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value)
 
 
-def _source(table: _Table) -> WeightSource:
-    return table.closed(
-        WeightSource(
-            file=table.text("file"),
-            url=table.text("url", "") or None,
-            size_mib=table.integer("size_mib", 0, lambda v: v >= 0, "a whole number") or None,
-            md5=table.text("md5", "") or None,
-            sha256=table.text("sha256", "") or None,
-        )
+def _weight_source(table: TomlTable) -> WeightSource:
+    return WeightSource(
+        file=table.text("file"),
+        url=table.text("url", "") or None,
+        size_mib=table.integer("size_mib", lambda v: v >= 0, "a whole number", 0) or None,
+        md5=table.text("md5", "") or None,
+        sha256=table.text("sha256", "") or None,
     )
 
 
-def _shapes(table: _Table) -> Shapes:
-    default = Shapes()
-    shapes = Shapes(
-        table.size("smallest", default.smallest),
-        table.size("typical", default.typical),
-        table.size("largest", default.largest),
-        table.integer("max_batch", default.max_batch, lambda v: v >= 1, "a whole number from 1"),
-    )
-    for axis in (0, 1):
-        if not shapes.smallest[axis] <= shapes.typical[axis] <= shapes.largest[axis]:
-            table.fault("typical", f"{list(shapes.typical)}", "sizes between smallest and largest")
-            break
-    return table.closed(shapes)
+def _shapes(table: TomlTable) -> Shapes:
+    smallest, typical, largest = (_size(table, key, getattr(Shapes, key)) for key in ("smallest", "typical", "largest"))
+    if not all(low <= middle <= high for low, middle, high in zip(smallest, typical, largest, strict=True)):
+        table.fault("typical", f"{list(typical)}", "sizes between smallest and largest")
+    max_batch = table.integer("max_batch", lambda v: v >= 1, "a whole number from 1", Shapes.max_batch)
+    return Shapes(smallest, typical, largest, max_batch)
 
 
-def _bundled(root: _Table, path: Path) -> Path | None:
-    name = root.text("bundled", "")
-    return path.parent / name if name else None
+def _size(table: TomlTable, key: str, default: tuple[int, int]) -> tuple[int, int]:
+    def valid(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 2 and all(type(side) is int and side >= 1 for side in value)
+
+    height, width = table.value(key, valid, "[height, width], whole numbers from 1", list(default), default)
+    return height, width
 
 
-def _check_whole(recipe: Recipe, faults: list[str]) -> None:
-    """What no single key shows."""
-    architecture = recipe.architecture
+def _faults_between_tables(recipe: Recipe) -> list[str]:
+    """The faults that no table shows alone."""
+    architecture, faults = recipe.architecture, []
     skips = {"vgg16": {16: ("pool4",), 8: ("pool4", "pool3")}}.get(architecture.backbone, {})
     if architecture.stride != 32 and architecture.stride not in skips:
         faults.append(f"architecture.stride: {architecture.backbone} has no skip layers; allowed is 32")
-    unknown = set(architecture.skip_scales) - set(skips.get(architecture.stride, ()))
-    faults.extend(
+    faults += [
         f"architecture.skip_scales.{name}: this network has no such skip layer; leave it out"
-        for name in sorted(unknown)
+        for name in sorted(set(architecture.skip_scales) - set(skips.get(architecture.stride, ())))
+    ]
+    unique = {
+        "streams.suffix": [stream.suffix for stream in recipe.streams],
+        "heads.suffix": [head.suffix for head in recipe.heads],
+        "heads.name": [head.name for head in recipe.heads],
+    }
+    faults += [
+        f"{key}: {values} are not all different; give each its own"
+        for key, values in unique.items()
+        if len(set(values)) < len(values)
+    ]
+    return faults
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """Return a recipe as the TOML text that `load_recipe` reads; its `bundled` weights lie beside the file."""
+    import tomli_w
+
+    return tomli_w.dumps(
+        {
+            "name": recipe.name,
+            "title": recipe.title,
+            **({"dataset": recipe.dataset} if recipe.dataset else {}),
+            "score": recipe.score,
+            **({"bundled": recipe.bundled.name} if recipe.bundled else {}),
+            "architecture": _without_empty(recipe.architecture),
+            "streams": [
+                {"suffix": stream.suffix, **_without_empty(stream), "inputs": [asdict(i) for i in stream.inputs]}
+                for stream in recipe.streams
+            ],
+            "heads": [
+                {
+                    "name": head.name,
+                    "suffix": head.suffix,
+                    "classes": head.labels.names,
+                    "colors": head.labels.colors,
+                    "ignore": head.labels.ignore,
+                }
+                for head in recipe.heads
+            ],
+            "shapes": asdict(recipe.shapes),
+            **({"weights": [_without_empty(source) for source in recipe.weights]} if recipe.weights else {}),
+        }
     )
-    for what, items in (("streams", recipe.streams), ("heads", recipe.heads)):
-        suffixes = [item.suffix for item in items]
-        if len(set(suffixes)) < len(suffixes):
-            faults.append(f"{what}.suffix: {suffixes} are not all different; give each its own")
-    names = [head.name for head in recipe.heads]
-    if len(set(names)) < len(names):
-        faults.append(f"heads.name: {names} are not all different; give each its own")
 
 
-class _Table:
-    """One TOML table being read: takes its keys one by one, notes faults, and in the end what nobody took."""
-
-    def __init__(self, data: dict[str, Any], where: str, faults: list[str]) -> None:
-        self.data, self.where, self.faults, self.taken = data, where, faults, set[str]()
-
-    def fault(self, key: str, found: str, allowed: str) -> None:
-        self.faults.append(f"{self.where}{key}: {found}; allowed is {allowed}")
-
-    def take(self, key: str, default: Any) -> Any:
-        self.taken.add(key)
-        return self.data.get(key, default)
-
-    def closed(self, value: T) -> T:
-        self.close()
-        return value
-
-    def close(self) -> None:
-        for key in self.data.keys() - self.taken:
-            near = difflib.get_close_matches(key, self.taken, n=1)
-            self.faults.append(f"{self.where}{key}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))
-
-    def _checked(self, key: str, default: Any, valid: Callable[[Any], bool], allowed: str, blank: Any) -> Any:
-        value = self.take(key, default)
-        if value is None:
-            self.fault(key, "missing", allowed)
-            return blank
-        if not valid(value):
-            self.fault(key, repr(value)[:60], allowed)
-            return blank
-        return value
-
-    def text(self, key: str, default: str | None = None) -> str:
-        return str(self._checked(key, default, lambda v: isinstance(v, str), "a text", ""))
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        def valid(v: Any) -> bool:
-            return isinstance(v, list) and 0 < len(v) <= 65535 and all(isinstance(i, str) for i in v)
-
-        return tuple(self._checked(key, None, valid, "a list of at least one text", []))
-
-    def choice(self, key: str, options: tuple[str, ...], default: str | None = None) -> str:
-        allowed = " or ".join(f'"{o}"' for o in options) or "nothing"
-        return str(self._checked(key, default, lambda v: v in options, allowed, ""))
-
-    def integer(self, key: str, default: int | None, valid: Callable[[int], bool], allowed: str) -> int:
-        return int(self._checked(key, default, lambda v: type(v) is int and valid(v), allowed, default or 0))
-
-    def number(self, key: str, default: float, valid: Callable[[float], bool], allowed: str) -> float:
-        return float(self._checked(key, default, lambda v: type(v) in (int, float) and valid(v), allowed, default))
-
-    def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        def valid(v: Any) -> bool:
-            return isinstance(v, list) and len(v) == count and all(type(i) in (int, float) for i in v)
-
-        return tuple(float(v) for v in self._checked(key, None, valid, f"a list of {count} numbers", []))
-
-    def size(self, key: str, default: tuple[int, int]) -> tuple[int, int]:
-        def valid(v: Any) -> bool:
-            return len(v) == 2 and all(type(i) is int and i >= 1 for i in v)
-
-        value = self._checked(key, default, valid, "[height, width], whole numbers from 1", default)
-        return int(value[0]), int(value[1])
-
-    def table(self, key: str, required: bool = True) -> _Table:
-        value = self._checked(key, None if required else {}, lambda v: isinstance(v, dict), f"a table [{key}]", {})
-        return _Table(value, f"{self.where}{key}.", self.faults)
-
-    def tables(self, key: str, required: bool = True) -> list[_Table]:
-        def valid(v: Any) -> bool:
-            return isinstance(v, list) and all(isinstance(i, dict) for i in v) and (bool(v) or not required)
-
-        values = self._checked(key, None if required else [], valid, f"at least one table [[{key}]]", [])
-        many = len(values) > 1
-        return [_Table(v, f"{self.where}{key}{f'[{i}]' if many else ''}.", self.faults) for i, v in enumerate(values)]
+def _without_empty(table: Architecture | StreamRecipe | WeightSource) -> dict[str, Any]:
+    return {key: value for key, value in asdict(table).items() if value}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "fcnseg"
-FOUNDATION = {"errors", "labels", "recipes", "types"}
+FOUNDATION = {"errors", "labels", "recipes", "toml_table", "types"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "io": FOUNDATION | {"io"},

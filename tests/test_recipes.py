@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fcnseg.errors import RecipeError, UnknownModelError
 from fcnseg.models import network_spec
-from fcnseg.recipes import find_recipe, load_recipe, recipe_folder, recipe_names
+from fcnseg.recipes import find_recipe, load_recipe, recipe_folder, recipe_names, recipe_toml
 
 GOOD = """
 name = "mine"
@@ -78,6 +79,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         ('name = "mine"', 'dataset = "coco"', r"dataset: 'coco'; allowed is .*\"voc\" or \"pascalcontext\""),
         ("[[streams]]", "[[stream]]", r"streams: .*allowed is at least one table"),
         ('name = "mine"', 'name = "mine"\n[shapes]\nsmallest = [9, 9]\ntypical = [3, 3]', r"shapes\.typical"),
+        ('name = "mine"', 'name = "mine"\n[shapes]\ntypical = 3', r"shapes\.typical: 3; allowed is \[height, width\]"),
     ],
 )
 def test_a_fault_names_file_key_and_what_is_allowed(tmp_path: Path, old: str, new: str, fault: str) -> None:
@@ -91,6 +93,23 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     path = recipe_file(tmp_path, GOOD.replace("stride = 8", "stride = 7").replace('"bgr"', '"gbr"') + "extra = 1\n")
     with pytest.raises(RecipeError, match=r"stride.*order.*extra"):
         load_recipe(path)
+
+
+def test_an_unknown_modality_is_the_only_fault_of_its_input(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe_file(tmp_path, GOOD.replace('"color"', '"colour"')))
+    assert str(caught.value).endswith(
+        'recipe: streams.inputs.modality: \'colour\'; allowed is "color" or "depth" or "hha"'
+    )
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_is_written_is_what_was_read(name: str, tmp_path: Path) -> None:
+    recipe = find_recipe(name)
+    path = tmp_path / "copy.toml"
+    path.write_text(recipe_toml(recipe))
+    bundled = tmp_path / recipe.bundled.name if recipe.bundled else None
+    assert load_recipe(path) == replace(recipe, path=path, bundled=bundled)
 
 
 def test_broken_toml_is_one_line(tmp_path: Path) -> None:
