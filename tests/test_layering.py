@@ -12,14 +12,13 @@ FOUNDATION = {"errors", "labels", "recipes", "toml_table", "types"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "io": FOUNDATION | {"io"},
-    "workers": FOUNDATION,
-    "workers_json": FOUNDATION,
+    "workers": FOUNDATION | {"workers"},
     "models": FOUNDATION | {"io", "models"},
     "weights": FOUNDATION | {"io", "models", "weights"},
-    "engine": FOUNDATION | {"io", "models", "weights", "workers", "workers_json", "engine"},
+    "engine": FOUNDATION | {"io", "models", "weights", "workers", "engine"},
     "running": FOUNDATION | {"io", "models", "weights", "engine", "running"},
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
-    "training": FOUNDATION | {"io", "models", "weights", "engine", "scoring", "training"},
+    "training": FOUNDATION | {"io", "models", "weights", "engine", "scoring", "workers", "training"},
     "hha": FOUNDATION | {"io", "hha"},
     "__main__": {"cli"},
 }

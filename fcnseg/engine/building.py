@@ -22,7 +22,7 @@ from fcnseg.engine.verify import FLOORS, meets
 from fcnseg.errors import EngineError, FcnsegError, ImageError, OutputError, SettingsError
 from fcnseg.io.atomic import PART
 from fcnseg.recipes import Recipe, Shapes, find_recipe, recipe_folder
-from fcnseg.workers_json import Tell, begin, work_elsewhere
+from fcnseg.workers.json_job import Tell, begin_job, run_job
 
 if TYPE_CHECKING:
     from fcnseg.engine.build import Images
@@ -238,7 +238,7 @@ def _build(
                 "keep_rejected": keep_rejected,
             }
             hooks.on_progress("starting the builder", 0.0)
-            died = work_elsewhere(__name__, job, lambda message: _heard(message, hooks, outcomes))
+            died = run_job(__name__, job, lambda message: _heard(message, hooks, outcomes))
         if culprit := next((p for p in left if p not in outcomes), None):
             outcomes[culprit] = (
                 f"the process that builds the engine died: {died or 'it said nothing'}; free some memory or use "
@@ -277,7 +277,7 @@ def _heard(message: Mapping[str, Any], hooks: BuildHooks, outcomes: dict[str, st
 def main() -> None:
     """The builder's side: one job; progress, the outcome for each precision, or the first error that is no
     EngineError."""
-    job, tell = begin()
+    job, tell = begin_job()
     try:
         _work(job, tell)
     except FcnsegError as error:

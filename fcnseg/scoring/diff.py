@@ -23,7 +23,7 @@ from fcnseg.scoring.labelling import recorded_classes
 from fcnseg.scoring.meaning import VOID
 from fcnseg.scoring.measures import Tally
 from fcnseg.scoring.options import ComparisonOptions, Progress, StrPath
-from fcnseg.workers import results
+from fcnseg.workers.pool import map_in_processes
 
 SIDES = ("map of the first run", "map of the second run")
 
@@ -114,7 +114,7 @@ def diff_with(before: str, after: str, options: DiffOptions, on_progress: Progre
     """Do what `diff` does, with the options as one value."""
     task = plan_diff(before, after, options)
     sums = _Sums(task, options.truth is not None)
-    for found in results(partial(change, how=task.comparison), task.images, options.workers):
+    for found in map_in_processes(partial(change, how=task.comparison), task.images, options.workers):
         if isinstance(found, Fault):
             raise LabelsError(found.reason)
         sums.add(found)

@@ -25,7 +25,7 @@ from fcnseg.scoring.partial_scores import counted_earlier
 from fcnseg.scoring.result import Score, plain
 from fcnseg.scoring.scored import LeftOut, score_of
 from fcnseg.scoring.totals import Totals
-from fcnseg.workers import results
+from fcnseg.workers.pool import map_in_processes
 
 BANDS = (1, 2, 3, 5, 10, 20, 40)
 """The widths, px, at which the bands around boundaries are measured."""
@@ -135,7 +135,7 @@ def score_with(
     scores = {}
     for task, totals in zip(tasks, earlier, strict=True):
         pairs = [pair for pair in task.pairing.pairs if pair.key not in totals.names]
-        for found in results(partial(compare, how=task.comparison), pairs, options.workers):
+        for found in map_in_processes(partial(compare, how=task.comparison), pairs, options.workers):
             totals.add(found)
             done += 1
             on_progress(done, total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,6 +18,7 @@ from fcnseg.training.augmentation import View, Views, Visit
 from fcnseg.training.distributed import Processes
 from fcnseg.training.presets import Regime
 from fcnseg.training.samples import Samples
+from fcnseg.workers.process import ignore_interrupts, starting_by_multiprocessing
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,11 @@ def read_ahead(
         num_workers=workers,
         collate_fn=_Collate(collate),
         multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_leave_interruptions,
+        worker_init_fn=ignore_interrupts,
         **places,
     )
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers begin with it
-    try:
+    with starting_by_multiprocessing():
         items = iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         for item in items:
             if isinstance(item, FcnsegError):
@@ -140,8 +137,3 @@ class _Collate:
         if self.collate is None:
             return items
         return next((item for item in items if isinstance(item, FcnsegError)), None) or self.collate(items)
-
-
-def _leave_interruptions(_: int) -> None:
-    """Workers end with their parent, which may still need what they read when it is interrupted."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,10 +1,8 @@
-"""Processes that compare: what becomes of one that dies or is interrupted."""
+"""Processes that compare label maps: results, deaths, interruptions."""
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -14,26 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fcnseg import workers
 from fcnseg.errors import FcnsegError
 from fcnseg.scoring.counting import PairCounts, compare
 from fcnseg.scoring.score import ScoreOptions, plan
+from fcnseg.workers.pool import map_in_processes
 from tests.scoring.maps import data_set
-
-
-def test_a_worker_answers_batches_until_there_are_no_more(tmp_path: Path) -> None:
-    predictions, truth = data_set(tmp_path, 1, 3)
-    (task,) = plan(str(predictions), str(truth), ScoreOptions(classes="3"))
-    requests = io.BytesIO(
-        pickle.dumps(partial(compare, how=task.comparison))
-        + pickle.dumps(task.pairing.pairs)
-        + pickle.dumps([object()])
-    )
-    answers = io.BytesIO()
-    workers.serve(requests, answers)
-    answers.seek(0)
-    assert [type(found) for found in pickle.load(answers)] == [PairCounts] * 3
-    assert isinstance(pickle.load(answers), AttributeError)  # a fault of the worker is its answer
 
 
 def test_a_worker_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +24,7 @@ def test_a_worker_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (task,) = plan(str(predictions), str(truth), ScoreOptions(classes="3"))
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(FcnsegError, match="a process that compared a and the next died"):
-        list(workers.results(partial(compare, how=task.comparison), task.pairing.pairs, 2))
+        list(map_in_processes(partial(compare, how=task.comparison), task.pairing.pairs, 2))
 
 
 def test_a_worker_imports_nothing_from_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +32,7 @@ def test_a_worker_imports_nothing_from_where_the_user_is(tmp_path: Path, monkeyp
     (task,) = plan(str(predictions), str(truth), ScoreOptions(classes="3"))
     (tmp_path / "pickle.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
-    found = list(workers.results(partial(compare, how=task.comparison), task.pairing.pairs, 2))
+    found = list(map_in_processes(partial(compare, how=task.comparison), task.pairing.pairs, 2))
     assert [type(one) for one in found] == [PairCounts] * 3
 
 

@@ -1,4 +1,4 @@
-"""A process of its own: the same package, one line when it dies, and never longer than whoever asked for it."""
+"""Jobs of a subprocess: the same package, one line when it dies, and no longer life than its parent's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import psutil
 import pytest
 
 import fcnseg
-from fcnseg.workers_json import work_elsewhere
+from fcnseg.workers.json_job import run_job
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(habit: str, work: Path) -> tuple[str, list[Mapping[str, Any]]]:
     told: list[Mapping[str, Any]] = []
-    died = work_elsewhere("tests.odd_job", {"habit": habit, "work": work}, told.append)
+    died = run_job("tests.workers.odd_job", {"habit": habit, "work": work}, told.append)
     return died, told
 
 
@@ -38,13 +38,13 @@ def test_it_is_the_same_package_whatever_lies_in_the_working_folder(
 
 
 def test_the_last_words_of_one_that_dies_are_kept(tmp_path: Path) -> None:
-    assert run("dies", tmp_path) == ("terminate called: \ufffd", [])
+    assert run("dies", tmp_path) == ("exit code 3: terminate called: \ufffd", [])
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_it_ends_and_cleans_up_when_the_other_side_is_gone(tmp_path: Path, ending: signal.Signals) -> None:
     work = tmp_path / "work"
-    command = [sys.executable, "-m", "tests.odd_job", str(work)]
+    command = [sys.executable, "-m", "tests.workers.odd_job", str(work)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as asking:
         assert asking.stdout
         stuck = psutil.Process(json.loads(asking.stdout.readline())["pid"])
@@ -58,5 +58,5 @@ def test_an_interruption_here_ends_it(tmp_path: Path) -> None:
         raise KeyboardInterrupt(message["pid"])
 
     with pytest.raises(KeyboardInterrupt) as caught:
-        work_elsewhere("tests.odd_job", {"habit": "is stuck", "work": tmp_path / "work"}, interrupt)
+        run_job("tests.workers.odd_job", {"habit": "is stuck", "work": tmp_path / "work"}, interrupt)
     assert not psutil.pid_exists(caught.value.args[0])

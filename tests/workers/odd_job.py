@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import fcnseg
-from fcnseg.workers_json import begin, work_elsewhere
+from fcnseg.workers.json_job import begin_job, run_job
 
 
 def main() -> None:
-    job, tell = begin()
+    job, tell = begin_job()
     if job["habit"] == "tells":
         print("a library prints on standard output")
         tell({"package": fcnseg.__file__, "path": sys.path})
@@ -26,6 +26,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":  # one that asks, to be killed
-    work_elsewhere(
-        "tests.odd_job", {"habit": "is stuck", "work": sys.argv[1]}, lambda m: print(json.dumps(m), flush=True)
+    run_job(
+        "tests.workers.odd_job", {"habit": "is stuck", "work": sys.argv[1]}, lambda m: print(json.dumps(m), flush=True)
     )

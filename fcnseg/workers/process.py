@@ -1,0 +1,155 @@
+"""A subprocess of this very fcnseg: how it starts, ends with its parent, and what is said when it dies.
+
+Its standard input carries requests and its standard output answers; the end of its input ends it, so that it never
+outlives whoever started it. It runs in a session of its own: Ctrl-C reaches the parent alone, which then ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import fcnseg
+
+ENDING_SECONDS = 5
+"""Time a subprocess gets to end by itself before it is killed."""
+
+STDERR_LINES = 20
+"""Last lines of standard error that are kept to explain a death."""
+
+# The folder that holds fcnseg comes first only while fcnseg is imported: other files there must not shadow libraries.
+START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import fcnseg; sys.path.append(sys.path.pop(0)); "
+    "from importlib import import_module; import_module(sys.argv[2]).main()"
+)
+
+
+class WorkerProcess:
+    """A subprocess that runs `module.main`, started on construction; `stop` it, or use it as a context manager.
+
+    `environment` holds defaults for variables that are not set here. Its module path is this process's, but no file
+    that happens to lie in the current folder is executed.
+    """
+
+    requests: IO[bytes]
+    answers: IO[bytes]
+
+    def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
+        root = str(Path(fcnseg.__file__).parents[1])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", START, root, module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**(environment or {}), **os.environ, "PYTHONPATH": os.pathsep.join(_module_path())},
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self.requests, self.answers = self._process.stdin, self._process.stdout
+        self._stderr_tail: deque[bytes] = deque(maxlen=STDERR_LINES)
+        self._stderr_reader = threading.Thread(target=self._read_stderr, daemon=True)
+        self._stderr_reader.start()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def wait(self) -> int:
+        """Wait until the process ends by itself; its exit code, negative for a signal."""
+        return self._process.wait()
+
+    def stop(self, grace_seconds: float = ENDING_SECONDS) -> None:
+        """End the process whatever it is doing; it may be called again."""
+        if grace_seconds <= 0:
+            self._process.kill()
+        with suppress(OSError):  # requests it no longer reads
+            self.requests.close()
+        try:
+            self._process.wait(grace_seconds or None)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.answers.close()
+        self._stderr_reader.join(timeout=1)  # a process started by it may still hold the pipe
+
+    def cause_of_death(self) -> str:
+        """Wait for the process to end; why it did, e.g. "exit code 1: ImportError: no module named ...".
+
+        SIGKILL counts as exhausted memory: that is how operating systems end the process that takes most of it.
+        """
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDING_SECONDS)
+        self.stop()
+        code = self._process.returncode
+        if code == -signal.SIGKILL:
+            return "it ran out of memory and was killed"
+        text = b"".join(self._stderr_tail).decode("utf-8", "replace")
+        last_line = next((" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "")
+        ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"{ending}: {last_line[:200]}" if last_line else ending
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr
+        with self._process.stderr as lines:
+            self._stderr_tail.extend(lines)
+
+
+def _module_path() -> Iterator[str]:
+    """The module path of this process without the current folder, unless PYTHONPATH names it."""
+    named = set(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    try:
+        current = str(Path.cwd())
+    except FileNotFoundError:  # it was removed meanwhile
+        current = ""
+    return (folder for folder in sys.path if folder in named or folder not in ("", current))
+
+
+def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """In the subprocess: its requests and answers. What libraries print goes to standard error instead."""
+    ignore_interrupts()
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return requests, answers
+
+
+def ignore_interrupts(*_: object) -> None:
+    """In the subprocess: leave Ctrl-C to the parent, which may still need answers and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def starting_by_multiprocessing() -> Iterator[None]:
+    """Start processes of `multiprocessing` by the same rules, for libraries that insist on it (torch's DataLoader).
+
+    Its fork server and its resource tracker would have the current folder on the module path, and would start with
+    interruptions enabled: a worker calls `ignore_interrupts` only once it runs.
+    """
+    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    blocks = hasattr(signal, "pthread_sigmask")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else None
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
