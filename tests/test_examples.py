@@ -33,5 +33,5 @@ def test_train_your_own_works_to_the_letter(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{line}: {done.stderr}"
-    assert "mean IU" in done.stdout
+    assert "mean IoU" in done.stdout
     assert (tmp_path / "runs" / "report.html").exists()

@@ -7,8 +7,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from fcnseg.recipes import DEFAULT_MODEL
-
 Model = Annotated[str, typer.Option("--model", "-m", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")]
 
 Weights = Annotated[
@@ -59,99 +57,6 @@ def companions_of(depth: Place | None, hha: Place | None) -> dict[str, Place]:
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors and failures only.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-
-
-# ---------------------------------------------------------------------- what score and diff are told alike
-
-Labelled = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Whose classes: a name or a recipe FILE.toml.",
-        show_default=f"that of the run, or {DEFAULT_MODEL}",
-    ),
-]
-
-Classes = Annotated[
-    str | None, typer.Option(metavar="N|FILE", help="So many classes, or their names, one a line; instead of --model.")
-]
-
-Binary = Annotated[bool, typer.Option("--binary", help="Masks of 0 and 255 (or 1): background and foreground.")]
-
-Pairing = Annotated[
-    str, typer.Option("--pair", metavar="auto|path|stem", help="What must agree: relative paths, or only file names.")
-]
-
-ImageList = Annotated[
-    Path | None, typer.Option("--list", metavar="FILE", help="Compare only these images, one name a line.")
-]
-
-GtPattern = Annotated[
-    str | None, typer.Option(metavar="PATTERN", help="How ground truth is named, e.g. '{stem}_gtFine_labelIds.png'.")
-]
-
-PredPattern = Annotated[
-    str | None, typer.Option(metavar="PATTERN", help="How predictions are named, e.g. '{stem}_leftImg8bit.png'.")
-]
-
-Ignore = Annotated[
-    list[int] | None,
-    typer.Option(help="A value of ground truth that does not count (repeatable).", show_default="the recipe's"),
-]
-
-ReduceLabels = Annotated[bool, typer.Option("--reduce-labels", help="Ground truth counts classes from 1; 0 is void.")]
-
-LabelMap = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="What ground truth values mean: lines `VALUE: CLASS`, or void.")
-]
-
-PredLabelMap = Annotated[Path | None, typer.Option(metavar="FILE", help="The same for the values of predictions.")]
-
-Palette = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="What colours of RGB maps mean: lines `RED GREEN BLUE CLASS`.")
-]
-
-AnyPalette = Annotated[
-    bool, typer.Option("--any-palette", help="Indexed images may have other colours than the model.")
-]
-
-Processes = Annotated[
-    int | None,
-    typer.Option("--workers", "-j", min=1, help="Processes.", show_default="one a core, if that pays off"),
-]
-
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write everything as JSON; - is standard output.")
-]
-
-Report = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts and pictures.")]
-
-Photographs = Annotated[
-    Path | None,
-    typer.Option("--images", metavar="DIR", help="The photographs, for the report.", show_default="those of the run"),
-]
-
-
-def check_outputs(files: dict[str, Path | None], report: Path | None, images: Path | None) -> None:
-    """Refuse files that could not all be written, before anything is compared. Raises SettingsError."""
-    from fcnseg.errors import SettingsError
-
-    if images and not report:
-        raise SettingsError("--images shows photographs in the report; give --report FILE.html too")
-    if report == Path("-"):
-        raise SettingsError("--report is -, but a page is a file; give --report FILE.html")
-    taken: dict[Path, str] = {}
-    for option, file in {**files, "--report": report}.items():
-        if file is None:
-            continue
-        if file.is_dir():
-            raise SettingsError(f"{option} is {file}, which is a folder; name a file in it")
-        above = next(folder for folder in file.absolute().parents if folder.exists())
-        if not above.is_dir():
-            raise SettingsError(f"{option} is {file}, but {above} is no folder; choose another place")
-        if (other := taken.setdefault(file.absolute(), option)) != option:
-            raise SettingsError(f"{other} and {option} are both {file}; give each its own file")
 
 
 # ---------------------------------------------------------------------- settings files

@@ -1,0 +1,116 @@
+"""Options that `fcnseg score` and `fcnseg diff` share: classes, pairing, label values, and output files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcnseg.errors import SettingsError
+from fcnseg.io.atomic import whole_file
+from fcnseg.recipes import DEFAULT_MODEL
+
+ClassesOf = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model whose classes are compared: a name or a recipe FILE.toml.",
+        show_default=f"that of the run, or {DEFAULT_MODEL}",
+    ),
+]
+
+Classes = Annotated[
+    str | None,
+    typer.Option(metavar="N|FILE", help="Number of classes, or a file of their names, one a line; instead of --model."),
+]
+
+Binary = Annotated[bool, typer.Option("--binary", help="Binary masks: 0 is background, 255 (or 1) foreground.")]
+
+PairBy = Annotated[
+    str,
+    typer.Option(
+        "--pair", metavar="auto|path|stem", help="Pair files of the same relative path, or of the same name alone."
+    ),
+]
+
+ImageList = Annotated[
+    Path | None, typer.Option("--list", metavar="FILE", help="Compare only these images, one name a line.")
+]
+
+GtPattern = Annotated[
+    str | None, typer.Option(metavar="PATTERN", help="File names of ground truth, e.g. '{stem}_gtFine_labelIds.png'.")
+]
+
+PredPattern = Annotated[
+    str | None, typer.Option(metavar="PATTERN", help="File names of predictions, e.g. '{stem}_leftImg8bit.png'.")
+]
+
+Ignore = Annotated[
+    list[int] | None,
+    typer.Option(help="Ground truth value that does not count (repeatable).", show_default="the recipe's"),
+]
+
+ReduceLabels = Annotated[bool, typer.Option("--reduce-labels", help="Ground truth numbers classes from 1; 0 is void.")]
+
+LabelMap = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Classes of ground truth values: lines `VALUE: CLASS`, or void.")
+]
+
+PredLabelMap = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Classes of prediction values, in the same form.")
+]
+
+Palette = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Classes of the colours of RGB label maps: lines `RED GREEN BLUE CLASS`."),
+]
+
+AnyPalette = Annotated[
+    bool, typer.Option("--any-palette", help="Accept indexed images with other palettes than the model's.")
+]
+
+Processes = Annotated[
+    int | None,
+    typer.Option("--workers", "-j", min=1, help="Number of processes.", show_default="one a core, if that pays off"),
+]
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON; - is standard output.")
+]
+
+ReportFile = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts and pictures.")]
+
+Photographs = Annotated[
+    Path | None,
+    typer.Option("--images", metavar="DIR", help="Photographs to show in the report.", show_default="those of the run"),
+]
+
+
+def check_outputs(files: dict[str, Path | None], report: Path | None, images: Path | None) -> None:
+    """Raise SettingsError, before anything is compared, for output files that could not all be written."""
+    if images and not report:
+        raise SettingsError("--images shows photographs in the report; give --report FILE.html too")
+    if report == Path("-"):
+        raise SettingsError("--report is -, but a page is a file; give --report FILE.html")
+    taken: dict[Path, str] = {}
+    for option, file in {**files, "--report": report}.items():
+        if file is None:
+            continue
+        if file.is_dir():
+            raise SettingsError(f"{option} is {file}, which is a folder; name a file in it")
+        above = next(folder for folder in file.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise SettingsError(f"{option} is {file}, but {above} is no folder; choose another place")
+        if (other := taken.setdefault(file.absolute(), option)) != option:
+            raise SettingsError(f"{other} and {option} are both {file}; give each its own file")
+
+
+def write_output(file: Path, text: str) -> None:
+    """Write a file, whole or not at all; - is standard output."""
+    if file == Path("-"):
+        typer.echo(text, nl=False)
+    else:
+        with whole_file(file) as opened:
+            opened.write(text.encode(errors="backslashreplace"))

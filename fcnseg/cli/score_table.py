@@ -1,0 +1,135 @@
+"""Scores and differences as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from fcnseg.cli.console import err, out, shown
+from fcnseg.scoring.diff_result import Diff
+from fcnseg.scoring.result import Score
+
+KEYS_SHOWN = 5
+"""How many of the images that were left out are named."""
+
+CHANGES_SHOWN = 10
+"""How many of the images that changed are listed."""
+
+SHARES = {
+    "pixel_accuracy": "pixel accuracy",
+    "mean_accuracy": "mean accuracy",
+    "mean_iu": "mean IoU",
+    "frequency_weighted_iu": "frequency weighted IoU",
+    "mean_dice": "mean Dice (F1)",
+}
+
+
+def show_score(score: Score) -> None:
+    """Print the figures and classes of every head on standard output."""
+    for name, head in (score.heads or {"": score}).items():
+        if name:
+            out().print(f"\n{name}", style="bold", markup=False)
+        out().print(_figures(head))
+        out().print()
+        out().print(_classes(head))
+        for band in head.bands:
+            line = f"within {band.width_px} px of a boundary: mean IoU {_percent(band.mean_iu)}"
+            out().print(f"{line}, pixel accuracy {_percent(band.pixel_accuracy)}", markup=False)
+        if head.absent:
+            out().print(f"not in the ground truth: {', '.join(map(shown, head.absent))}", markup=False)
+        if head.excluded_classes:
+            out().print(f"in no mean: {', '.join(map(shown, head.excluded_classes))}", markup=False)
+
+
+def show_left_out(score: Score) -> None:
+    """Name on standard error the images that do not count."""
+    for name, head in (score.heads or {"": score}).items():
+        for reason, keys in (
+            ("without a prediction", head.missing),
+            ("without ground truth", head.extra),
+            ("that cannot be compared", tuple(fault.key for fault in head.invalid)),
+            ("all void", head.all_void),
+            ("that the data set's evaluation leaves out", head.excluded_images),
+        ):
+            _say_left_out(f" of {name}" if name else "", reason, keys)
+
+
+def show_diff(diff: Diff) -> None:
+    """Print the changed pixels, images and classes on standard output."""
+    unchanged = f"{diff.identical_images:,} of {len(diff.images):,} images are unchanged"
+    share = 100 * (1 - diff.agreement) if diff.pixels else 0.0
+    out().print(f"{diff.changed:,} of {diff.pixels:,} pixels changed ({share:.3f} %); {unchanged}", markup=False)
+    if diff.truth:
+        truth, iu, accuracy = diff.truth, diff.truth.mean_iu, diff.truth.pixel_accuracy
+        out().print(f"{truth.helped:,} became right, {truth.hurt:,} became wrong, {truth.neither:,} stayed wrong")
+        out().print(f"mean IoU {100 * iu[0]:.2f} % before, {100 * iu[1]:.2f} % after")
+        out().print(f"pixel accuracy {100 * accuracy[0]:.2f} % before, {100 * accuracy[1]:.2f} % after")
+    changed = [image for image in diff.images if image.changed]
+    if not changed:
+        return
+    table = _table("image", "changed %", "pixels", *(("helped", "hurt") if diff.truth else ()))
+    for image in changed[:CHANGES_SHOWN]:
+        judged = [f"{image.helped:,}", f"{image.hurt:,}"] if image.helped is not None else []
+        table.add_row(shown(image.key), f"{100 * image.share:.3f}", f"{image.changed:,}", *judged)
+    out().print(table)
+    table = _table("class", "before", "after", "lost", "gained", *(("IoU % before", "after") if diff.truth else ()))
+    for row in diff.per_class:
+        if row.lost or row.gained:
+            ius = [f"{100 * iu:.2f}" for iu in (row.iu_before, row.iu_after) if iu is not None]
+            counts = (row.pixels_before, row.pixels_after, row.lost, row.gained)
+            table.add_row(f"{row.index} {shown(row.name)}", *(f"{n:,}" for n in counts), *ius)
+    out().print()
+    out().print(table)
+
+
+def show_unmatched(diff: Diff) -> None:
+    """Name on standard error the images that only one of the runs has."""
+    for run, keys in (("first", diff.only_before), ("second", diff.only_after)):
+        _say_left_out("", f"only in the {run} run", keys)
+
+
+def _say_left_out(head: str, reason: str, keys: Sequence[str]) -> None:
+    if keys:
+        names = shown(", ".join(keys[:KEYS_SHOWN])) + (" ..." if len(keys) > KEYS_SHOWN else "")
+        err().print(f"left out{head}: {len(keys)} {reason}: {names}", markup=False)
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for title in numbers:
+        table.add_column(title, justify="right")
+    return table
+
+
+def _figures(score: Score) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, title in SHARES.items():
+        table.add_row(title, f"{_percent(getattr(score, name))} %", _range(score.intervals.get(name)))
+    low, high = score.intervals.get("kappa", (float("nan"),) * 2)
+    kappa = "-" if score.kappa != score.kappa else f"{score.kappa:.4f}"
+    table.add_row("Cohen's kappa", kappa, "" if low != low else f"{low:.4f} to {high:.4f}")
+    if score.boundary_iu is not None:
+        table.add_row("boundary IoU", f"{_percent(score.boundary_iu)} %", "")
+    if score.calibration:
+        table.add_row("calibration error", f"{_percent(score.calibration.expected_error)} %", "")
+    table.add_row("images", f"{score.images:,}", f"{score.pixels:,} pixels count, {score.void_pixels:,} are void")
+    return table
+
+
+def _classes(score: Score) -> Table:
+    table = _table("class", "IoU %", "95 %", "accuracy %", "Dice %", "pixels")
+    for row in score.per_class:
+        if row.pixels or row.predicted_pixels:
+            figures = [_percent(row.iu), _range(row.iu_interval), _percent(row.accuracy), _percent(row.dice)]
+            table.add_row(f"{row.index} {shown(row.name)}", *figures, f"{row.pixels:,}")
+    return table
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{100 * value:.2f}"
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return f"{_percent(interval[0])} to {_percent(interval[1])}" if interval and interval[0] == interval[0] else ""
