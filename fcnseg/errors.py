@@ -19,6 +19,8 @@ Messages follow one form, "what was found; what to do", and fit on one line.
 
 from __future__ import annotations
 
+import re
+
 
 class FcnsegError(Exception):
     """Something could not be done; `str(error)` is one line that says what and what to do."""
@@ -91,3 +93,17 @@ class TrainingError(FcnsegError):
     """Training cannot go on: the loss is no number, or memory ran out."""
 
     exit_code = 1
+
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|bad[ _]alloc|(can't|cannot|could not|failed to|unable to) allocate|allocation failed", re.IGNORECASE
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Recognise exhausted memory, of the machine or a GPU, in the words of Python, torch, CUDA and OpenVINO.
+
+    Most libraries raise RuntimeError for it as for everything else, so that only the message tells.
+    """
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, not imported here
+    return named or _OUT_OF_MEMORY.search(str(error)) is not None

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from fcnseg.engine.graph import LabelGraph
-from fcnseg.errors import TrainingError
+from fcnseg.errors import TrainingError, is_out_of_memory
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.confusion import Counts, confusion
@@ -212,8 +212,7 @@ class Trainer:
             small = "is too small to normalise over; use a larger --crop, or a regime with batch_norm = false"
             raise TrainingError(f"{where} {small}") from error
         except (RuntimeError, MemoryError) as error:
-            out = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-            if not out:
+            if not is_out_of_memory(error):
                 raise
             raise TrainingError(f"out of memory at {where}; try {fewer}, or --precision bf16") from error
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, output_names, too_large
-from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError
+from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 
@@ -230,7 +230,7 @@ class OpenVINOEngine(Closing):
         try:
             self._request.infer({m: np.ascontiguousarray(pixels) for m, pixels in inputs.items()})
         except RuntimeError as error:
-            if "alloc" in str(error):  # "Failed to allocate", "std::bad_alloc"
+            if is_out_of_memory(error):
                 raise TooLargeError(too_large(height, width)) from error
             raise ImageError(f"OpenVINO cannot run {width} x {height} pixels: {_reason(error)}", "predict") from error
         for name, parts in found.items():

@@ -15,7 +15,7 @@ import fcnseg
 from fcnseg.engine.graph import LabelGraph, labels_of
 from fcnseg.engine.precision import HALVES, half
 from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, engine_info, too_large
-from fcnseg.errors import EngineError, SettingsError, TooLargeError
+from fcnseg.errors import EngineError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
@@ -97,10 +97,8 @@ class TorchEngine(Closing):
             scores = self._graph.scores(*(image.to(self.device) for image in images))
             labels = [labels_of(s)[0].cpu().numpy() for s in scores]
             found = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise TooLargeError(too_large(*images[0].shape[1:3])) from error
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise TooLargeError(too_large(*images[0].shape[1:3])) from error
         return labels, found

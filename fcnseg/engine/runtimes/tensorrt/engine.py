@@ -20,7 +20,7 @@ from fcnseg.engine.runtimes.pytorch import find_device
 from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
 from fcnseg.engine.runtimes.tensorrt.plan import Library, load_library
 from fcnseg.engine.runtimes.tensorrt.session import Session
-from fcnseg.errors import EngineError, ImageError, TooLargeError
+from fcnseg.errors import EngineError, ImageError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 
@@ -252,10 +252,10 @@ def _translated(library: Library, shapes: Mapping[str, tuple[int, ...]] | None =
     """CUDA errors from torch as ours; `shapes` are those of the images it happens with."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        if shapes is None:
-            raise EngineError(f"{library.title} needs more GPU memory than is free; use --backend torch") from error
-        raise TooLargeError(too_large(*next(iter(shapes.values()))[1:3])) from error
     except RuntimeError as error:
+        if is_out_of_memory(error) and shapes is None:
+            raise EngineError(f"{library.title} needs more GPU memory than is free; use --backend torch") from error
+        if is_out_of_memory(error) and shapes is not None:
+            raise TooLargeError(too_large(*next(iter(shapes.values()))[1:3])) from error
         reason = str(error).strip().partition("\n")[0]
         raise EngineError(f"{library.title} failed on the GPU: {reason}; try --backend torch") from error
