@@ -44,6 +44,24 @@ OnSize = Callable[[int, int], None]
 """Called with the upright height and width, px, when they are known and before memory is taken; may raise."""
 
 
+def announced_size(read: Callable[[OnSize], object]) -> tuple[int, int]:
+    """Return the upright height and width, px, that `read` announces, which it is then stopped from going on."""
+    try:
+        read(_stop_at_size)
+    except _SizeKnown as known:
+        return known.height, known.width
+    raise ImageError("its size is unknown")
+
+
+class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to know
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+
+
+def _stop_at_size(height: int, width: int) -> None:
+    raise _SizeKnown(height, width)
+
+
 class Reader(Protocol):
     """Decodes an image file, or the bytes of one."""
 

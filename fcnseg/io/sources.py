@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.archives import open_archive
 from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
-from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize
+from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size
 from fcnseg.io.lists import ImageList
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.io.suffixes import ARCHIVES, IMAGES, LIST, has_suffix
@@ -136,27 +136,15 @@ class ImageSource:
     def size(self, reference: Reference) -> tuple[int, int] | None:
         """Height and width, px, of the upright image of the first modality by its header; None if it is no image."""
         try:
-            self._images.read(reference.location, self.modality, self.max_pixels, _stop_at_size)
-        except _SizeKnown as known:
-            return known.height, known.width
+            return announced_size(partial(self._images.read, reference.location, self.modality, self.max_pixels))
         except ImageError:
-            pass
-        return None
+            return None
 
     def close(self) -> None:
         """Release open files."""
         self._images.close()
         for companions in self._companions.values():
             companions.close()
-
-
-class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to know
-    def __init__(self, height: int, width: int) -> None:
-        self.height, self.width = height, width
-
-
-def _stop_at_size(height: int, width: int) -> None:
-    raise _SizeKnown(height, width)
 
 
 class _SingleFile(ImageFiles):

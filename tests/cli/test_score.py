@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 import fcnseg as library
 from tests.conftest import Outcome, TinyModel, photograph
@@ -164,3 +167,25 @@ def test_the_report_is_written_and_images_belong_to_it(fcnseg: Command, tmp_path
     assert fcnseg(*command, "--report", tmp_path / "r.html").code == 0
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert "--report" in fcnseg(*command, "--images", tmp_path).error_line
+
+
+@pytest.mark.parametrize("form", ["zip", "hdf5"])
+def test_reports_of_runs_over_archives_and_hdf5_show_photographs(
+    fcnseg: Command, tiny: TinyModel, tmp_path: Path, form: str
+) -> None:
+    files = [photograph(tmp_path / f"photos/{name}.png", 40, 30, seed) for seed, name in enumerate("abc")]
+    if form == "zip":
+        source = str(tmp_path / "photos.zip")
+        with zipfile.ZipFile(source, "w") as archive:
+            for file in files:
+                archive.write(file, f"street/{file.name}")
+    else:
+        source = f"{tmp_path}/photos.he5::/images"
+        with h5py.File(tmp_path / "photos.he5", "w") as h5:
+            h5["images"] = np.stack([np.asarray(Image.open(file)) for file in files])
+    masks, report = tmp_path / "masks", tmp_path / "report.html"
+    assert fcnseg("run", source, "--out", masks, *tiny.arguments).code == 0
+    assert fcnseg("score", masks, masks, "--classes", 5, "--report", report).code == 0
+    assert report.read_text().count("Photograph</span>") == len(files)
+    assert fcnseg("diff", masks, masks, "--classes", 5, "--report", report).code == 0
+    assert report.read_text().count("Photograph</span>") == len(files)

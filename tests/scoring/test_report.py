@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from fcnseg.errors import SettingsError
-from fcnseg.scoring.report.pictures import Photographs
 from fcnseg.scoring.report.score_report import page as pages
 from fcnseg.scoring.report.score_report import write_report
 from fcnseg.scoring.score import ScoreOptions, score_with
@@ -156,27 +155,6 @@ def test_no_photographs_are_no_fault(tmp_path: Path) -> None:
     sides = str(tmp_path / "pred"), str(tmp_path / "gt")
     with pytest.raises(SettingsError, match="nowhere"):
         write_report(tmp_path / "r.html", score_with(*sides, options), *sides, options, tmp_path / "nowhere")
-
-
-def test_no_photograph_of_another_image_is_shown(tmp_path: Path) -> None:
-    for name in ("a/x.png", "b/x.png", "b/y.png"):
-        photograph(tmp_path / name, 4, 3)
-    photographs = Photographs(tmp_path)
-    found = [photographs.find(key, 3, 4) is not None for key in ("a/x", "y", "x", "z")]
-    assert found == [True, True, False, False]
-
-
-def test_photographs_of_a_list_are_found_as_a_run_names_them(tmp_path: Path) -> None:
-    for name in ("photos/a/x.png", "photos/b/x.png"):
-        photograph(tmp_path / name, 4, 3)
-    (tmp_path / "list.txt").write_text(f"photos/a/x.png\n# a comment\n\n{tmp_path}/photos/b/x.png\nphotos/a/gone.png\n")
-    photographs = Photographs(tmp_path / "list.txt")
-    assert [photographs.find(key, 3, 4) is not None for key in ("a/x", "b/x", "a/gone", "x")] == [
-        True,
-        True,
-        False,
-        False,
-    ]
 
 
 def test_an_interruption_leaves_no_half_written_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

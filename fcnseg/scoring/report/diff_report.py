@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
 from fcnseg.scoring.counting import read_classes
 from fcnseg.scoring.diff import DiffOptions, DiffTask, plan_diff
@@ -11,7 +12,7 @@ from fcnseg.scoring.diff_result import Diff, ImageDiff
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, histogram
 from fcnseg.scoring.report.page import Cell
-from fcnseg.scoring.report.pictures import Case, Photographs, draw_case
+from fcnseg.scoring.report.pictures import Case, draw_case
 
 CASES = 9
 IMAGES_LISTED = 500
@@ -24,12 +25,13 @@ def write_diff_report(
 ) -> None:
     """Write the report of a difference, whole or not at all.
 
-    The arguments are those of `diff`; `images` is the folder of the photographs, by default that of the later run.
-    Raises SettingsError if a folder that was named is not there.
+    The arguments are those of `diff`; `images` are the photographs (whatever `fcnseg run` takes), by default those of
+    the later run. Raises SettingsError if photographs that were named are not there.
     """
     record = run_record(after)
-    photographs = Photographs.of(images, record)
     task = plan_diff(before, after, options)
+    with Photographs.of(images, record) as photographs:
+        cases = _cases(diff, task, photographs)
     space = task.head.labels
     columns, rows = _classes(diff, task)
     page.render(
@@ -55,7 +57,7 @@ def write_diff_report(
         image_rows=[_image_row(n, image) for n, image in enumerate(diff.images[:IMAGES_LISTED])],
         images_more=max(0, len(diff.images) - IMAGES_LISTED),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
-        cases=_cases(diff, task, photographs),
+        cases=cases,
         provenance=[
             *page.provenance(run_record(before), "before: "),
             *page.provenance(record, "after: "),

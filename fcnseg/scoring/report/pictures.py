@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnseg.errors import SettingsError
 from fcnseg.io.overlays import overlay
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring.confusion import Map
@@ -22,7 +18,6 @@ from fcnseg.scoring.confusion import Map
 if TYPE_CHECKING:
     from PIL import Image
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm")
 LARGEST_PX = 560
 OPACITY = 0.65
 LITTLE = 0.01
@@ -51,60 +46,6 @@ class Case:
     width: int
     height: int
     pictures: tuple[Picture, ...]
-
-
-class Photographs:
-    """The photographs of a folder or a list, by the names of their label maps: paths, else unique file names."""
-
-    def __init__(self, source: Path | None) -> None:
-        root, files = Path(), list[Path]()
-        if source and source.is_dir():
-            root, files = source, sorted(source.rglob("*"))
-        elif source and source.suffix.lower() == ".txt" and source.is_file():
-            files = _listed(source)
-            root = Path(os.path.commonpath([file.parent for file in files] or [source.parent]))
-        elif source and source.is_file():
-            root, files = source.parent, [source]
-        named = [(file.relative_to(root).with_suffix("").as_posix(), file) for file in files if _is_photograph(file)]
-        self.by_path = dict(reversed(named))
-        stems = Counter(path.rpartition("/")[2] for path in self.by_path)
-        found = ((path.rpartition("/")[2], file) for path, file in self.by_path.items())
-        self.by_stem = {stem: file for stem, file in found if stems[stem] == 1}
-
-    @classmethod
-    def of(cls, images: Path | None, record: Mapping[str, Any]) -> Photographs:
-        """Those of a folder, or else of the images of the run with this record.
-
-        Raises SettingsError if a folder that was named is not there.
-        """
-        if images is not None and not images.exists():
-            raise SettingsError(f"there is no {images} with images; check the path")
-        source = (record.get("settings") or {}).get("source")
-        return cls(images or (Path(str(source)) if source else None))
-
-    def find(self, key: str, height: int, width: int) -> NDArray[np.uint8] | None:
-        """The upright RGB pixels of an image, H x W x 3, if it is there in that size."""
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
-        file = self.by_path.get(key) or self.by_stem.get(key.rpartition("/")[2])
-        if file is None:
-            return None
-        try:
-            with Image.open(file) as opened:
-                image = ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, UnidentifiedImageError):
-            return None
-        return np.asarray(image) if image.size == (width, height) else None
-
-
-def _is_photograph(file: Path) -> bool:
-    return file.suffix.lower() in PHOTOGRAPHS
-
-
-def _listed(file: Path) -> list[Path]:
-    """The absolute paths in a list, one a line, as `fcnseg run` takes them: from the list's own folder."""
-    lines = (line.strip() for line in file.read_text(errors="surrogateescape").splitlines())
-    return [Path(os.path.abspath(file.parent / line)) for line in lines if line and not line.startswith("#")]
 
 
 def draw_case(

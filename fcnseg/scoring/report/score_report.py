@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring.counting import read_classes
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, band_curve, histogram, reliability_curve
 from fcnseg.scoring.report.page import Cell, Heat
-from fcnseg.scoring.report.pictures import Case, Photographs, draw_case
+from fcnseg.scoring.report.pictures import Case, draw_case
 from fcnseg.scoring.result import ImageScore, Score
 from fcnseg.scoring.score import ScoreOptions, Task, plan
 
@@ -44,15 +45,15 @@ def write_report(
 ) -> None:
     """Write the report of a score, whole or not at all.
 
-    The arguments are those of the score; `images` is the folder of the photographs, by default that of the run which
-    made the predictions. Raises SettingsError if a folder that was named is not there.
+    The arguments are those of the score; `images` are the photographs (whatever `fcnseg run` takes), by default those
+    of the run which made the predictions. Raises SettingsError if photographs that were named are not there.
     """
     record = run_record(predictions)
-    photographs = Photographs.of(images, record)
-    heads = [
-        _head(score.heads.get(task.head.name, score), task, photographs, len(score.heads) > 1)
-        for task in plan(predictions, truth, options)
-    ]
+    with Photographs.of(images, record) as photographs:
+        heads = [
+            _head(score.heads.get(task.head.name, score), task, photographs, len(score.heads) > 1)
+            for task in plan(predictions, truth, options)
+        ]
     page.render(
         file,
         "score.html.j2",

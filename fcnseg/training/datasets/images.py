@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from torch.utils.data import Dataset
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io import hdf5_images as hdf5
 from fcnseg.io.conventions import one_based_variables
-from fcnseg.io.images import MAX_PIXELS, READERS, OnSize
+from fcnseg.io.images import MAX_PIXELS, READERS, OnSize, announced_size
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
@@ -137,19 +137,7 @@ def read_pixels(place: MapLocation, modality: str) -> Pixels:
 
 def pixels_size(place: MapLocation, modality: str) -> Size:
     """The upright size of an image by its header. Raises SourceError that names it."""
-    try:
-        return _decoded(place, modality, _stop_at_size).shape[:2]
-    except _SizeKnown as known:
-        return known.size
-
-
-class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to know
-    def __init__(self, *size: int) -> None:
-        self.size = (size[0], size[1])
-
-
-def _stop_at_size(height: int, width: int) -> None:
-    raise _SizeKnown(height, width)
+    return announced_size(partial(_decoded, place, modality))
 
 
 def _decoded(place: MapLocation, modality: str, on_size: OnSize) -> Pixels:
