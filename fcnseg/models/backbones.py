@@ -22,7 +22,6 @@ from typing import Literal
 from fcnseg.models.geometry import IMAGE, Grid, Window
 
 Geometry = Literal["caffe", "same", "classifier"]
-GEOMETRIES: tuple[Geometry, ...] = ("caffe", "same", "classifier")
 
 CAFFE_FIRST_PAD = 100
 

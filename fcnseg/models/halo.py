@@ -16,7 +16,7 @@ from fcnseg.models.spec import NetworkSpec, plan_fusion
 
 
 @dataclass(frozen=True)
-class Influence:
+class Halo:
     """A pixel's scores depend on no pixel further than `before_px` before it or `after_px` after it, along an axis.
 
     `step_px` is by how much an image may move with its scores: the stride of the coarsest map.
@@ -27,12 +27,12 @@ class Influence:
     step_px: int
 
 
-def influence(spec: NetworkSpec) -> Influence:
+def halo_of(spec: NetworkSpec) -> Halo:
     """The influence of a network: through the trunk, the skip layers and the upsampling, whatever its weights."""
     layers = backbone_layers(spec.backbone, spec.geometry)
     step_px = int(grids(layers)[layers[-1].name].step_px)
     seen = [(pixel, *_pixels_seen(spec, layers, pixel)) for pixel in range(step_px)]  # further pixels repeat these
-    return Influence(max(p - first for p, first, _ in seen), max(last - p for p, _, last in seen), step_px)
+    return Halo(max(p - first for p, first, _ in seen), max(last - p for p, _, last in seen), step_px)
 
 
 def _pixels_seen(spec: NetworkSpec, layers: tuple[Layer, ...], pixel: int) -> tuple[int, int]:

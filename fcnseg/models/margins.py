@@ -93,7 +93,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowPlan:
     """The layers that run on a window, and the sizes along an axis.
 
     The blank map, of the first layer, has `blank` cells or up to `block_px - 1` more: as many as make the real one's
@@ -107,7 +107,7 @@ class Plan:
 
 
 @lru_cache
-def plan_windows(layers: tuple[Layer, ...]) -> Plan:
+def plan_windows(layers: tuple[Layer, ...]) -> WindowPlan:
     """The plan for a trunk of convolutions of stride 1 and poolings without padding, its first layer with margins."""
     plain = [layer for layer in layers if isinstance(layer, Conv | MaxPool)]
     margin = plain[0].window.pad
@@ -144,12 +144,12 @@ def _block_padding(layers: Sequence[Conv | MaxPool], first: int) -> tuple[int, i
     return reach + begins % stride, stride
 
 
-def _measured(steps: tuple[Step, ...], margins: int) -> Plan:
+def _measured(steps: tuple[Step, ...], margins: int) -> WindowPlan:
     """The plan of these steps: what is left is its sizes."""
     block_px = steps[-1].cell_px
     blank = next(n for n in count(1) if all(_has_background(steps, n + more) for more in range(block_px)))
     first_map = margins - steps[0].layer.window.kernel + 1
-    return Plan(steps, block_px, blank, first_map - blank)
+    return WindowPlan(steps, block_px, blank, first_map - blank)
 
 
 def _has_background(steps: tuple[Step, ...], blank: int) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 
 from fcnseg.errors import ImageError, SettingsError, TooLargeError
-from fcnseg.models.halo import influence
+from fcnseg.models.halo import halo_of
 from fcnseg.models.spec import network_spec
 from fcnseg.recipes import Recipe
 from fcnseg.running.tile_grid import Tile, cut_image, smallest_side
@@ -39,7 +39,7 @@ class Predictor:
     larger), or "off". `batch` is how many images of one size it likes at once. `events` counts what it had to do
     besides: images it cut, batches it halved. What turned out to fit is remembered for later images.
 
-    Raises SettingsError for tiles smaller than the model's influence allows.
+    Raises SettingsError for tiles smaller than the model's halo allows.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Predictor:
         self.engine, self.probabilities, self.tile = engine, probabilities, tile
         self.batch = batch or engine.info.max_batch
         self.events: Counter[str] = Counter()
-        self._seen = influence(network_spec(recipe))
+        self._seen = halo_of(network_spec(recipe))
         self._most_px: float = inf
         if isinstance(tile, int) and tile < smallest_side(self._seen):
             raise SettingsError(

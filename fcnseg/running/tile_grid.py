@@ -1,6 +1,6 @@
 """Where an image is cut into tiles so that no score changes.
 
-Tiles overlap by the network's influence, begin at multiples of its step, and end at the image's borders exactly: there
+Tiles overlap by the network's halo, begin at multiples of its step, and end at the image's borders exactly: there
 the network sees the same border as in the whole image. All tiles of an image are equal, so that an engine that
 compiles by shape does so once.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from math import inf
 
-from fcnseg.models.halo import Influence
+from fcnseg.models.halo import Halo
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ Tile = tuple[Cut, Cut]
 """A tile's rows and columns."""
 
 
-def smallest_side(seen: Influence) -> int:
+def smallest_side(seen: Halo) -> int:
     """The side in px that tiles can have whatever an image's size."""
     return seen.before_px + seen.after_px + 2 * seen.step_px - 1
 
 
 def cut_image(
-    size: tuple[int, int], seen: Influence, largest: tuple[float, float] = (inf, inf), most_px: float = inf
+    size: tuple[int, int], seen: Halo, largest: tuple[float, float] = (inf, inf), most_px: float = inf
 ) -> tuple[Tile, ...]:
     """The tiles, row by row, of an image of that height and width: those with the least pixels in all, each no larger
     than `largest` (height, width) and of no more than `most_px` pixels. Empty if there are none that small."""
@@ -67,25 +67,25 @@ def cut_image(
     return tuple(product(cut_axis(size[0], height, seen), cut_axis(size[1], width, seen)))
 
 
-def _sides(size: int, seen: Influence) -> Iterator[tuple[int, int]]:
+def _sides(size: int, seen: Halo) -> Iterator[tuple[int, int]]:
     """The useful sides of tiles that cut an axis of `size` px, longest first, and how many of each cover it."""
     yield size, 1
     room = (size - seen.before_px - seen.after_px) // seen.step_px
     for tiles in range(2, room + 1):
         # the last of them starts at step m, and none may start further from the one before than its own length less
-        # the influence: ceil(m / (tiles - 1)) <= room - m
+        # the halo: ceil(m / (tiles - 1)) <= room - m
         side = size - seen.step_px * ((tiles - 1) * (room // tiles) + max(0, room % tiles - 1))
         if _count(size, side, seen) == tiles:
             yield side, tiles
 
 
-def _count(size: int, side: int, seen: Influence) -> int:
+def _count(size: int, side: int, seen: Halo) -> int:
     """How many tiles of that side cover an axis."""
     advance = (side - seen.before_px - seen.after_px) // seen.step_px
     return 1 - (side - size) // seen.step_px // advance
 
 
-def cut_axis(size: int, side: int, seen: Influence) -> tuple[Cut, ...]:
+def cut_axis(size: int, side: int, seen: Halo) -> tuple[Cut, ...]:
     """As few tiles of `side` px as cover an axis of `size` px; the rest of the axis is a multiple of the step."""
     if side == size:
         return (Cut(0, size, 0, size),)

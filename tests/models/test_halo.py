@@ -1,4 +1,4 @@
-"""The influence is what networks really see: not a pixel less, and nowhere a pixel more."""
+"""The halo is what networks really see: not a pixel less, and nowhere a pixel more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fcnseg.models import FCN, Head, NetworkSpec, Stream
 from fcnseg.models.backbones import Geometry
-from fcnseg.models.halo import Influence, influence
+from fcnseg.models.halo import Halo, halo_of
 
 NETWORKS: list[tuple[str, int]] = [("vgg16", 32), ("vgg16", 16), ("vgg16", 8), ("alexnet", 32), ("googlenet", 32)]
 
@@ -44,15 +44,15 @@ def along_columns(image: Tensor) -> Tensor:
 
 
 def holds(spec: NetworkSpec, place: Callable[[Tensor], Tensor] = along_rows) -> None:
-    said = influence(spec)
-    first = said.after_px + said.step_px
-    pixels = range(first, first + said.step_px)
-    size = pixels[-1] + said.before_px + said.step_px
+    halo = halo_of(spec)
+    first = halo.after_px + halo.step_px
+    pixels = range(first, first + halo.step_px)
+    size = pixels[-1] + halo.before_px + halo.step_px
     built = network(spec)
     seen = [(pixel, *reached(built, place, size, pixel)) for pixel in pixels]
     before = max(last - pixel for pixel, _, last in seen)
     after = max(pixel - start for pixel, start, _ in seen)
-    assert (before, after) == (said.before_px, said.after_px)
+    assert (before, after) == (halo.before_px, halo.after_px)
 
 
 @pytest.mark.parametrize("geometry", ["caffe", "same"])
@@ -70,8 +70,8 @@ def test_heads_and_streams_see_alike() -> None:
     holds(NetworkSpec("vgg16", 16, heads, streams, "same", 1 / 32, 2))
 
 
-def test_the_influence_is_the_receptive_field_and_the_reach_of_the_upsampling() -> None:
+def test_the_halo_is_the_receptive_field_and_the_reach_of_the_upsampling() -> None:
     """FCN-32s: 404 px (paper, table 1) around a sample; a pixel mixes two samples, 32 px apart, on each axis."""
-    said = influence(NetworkSpec("vgg16", 32, (Head(21),)))
-    assert said == Influence(233, 233, 32)
-    assert said.before_px + 1 + said.after_px - 404 == 32 + 31
+    halo = halo_of(NetworkSpec("vgg16", 32, (Head(21),)))
+    assert halo == Halo(233, 233, 32)
+    assert halo.before_px + 1 + halo.after_px - 404 == 32 + 31

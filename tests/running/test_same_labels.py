@@ -16,7 +16,7 @@ from fcnseg.engine.runtimes.common import engine_info, output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph, processor_has
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.models import network_spec
-from fcnseg.models.halo import influence
+from fcnseg.models.halo import halo_of
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.predictor import Predictor
 from fcnseg.running.tile_grid import smallest_side
@@ -51,7 +51,7 @@ def both(
     running: AbstractContextManager[Engine], recipe: Recipe, frame: Frame, longer: int
 ) -> tuple[Prediction, Prediction]:
     """The prediction of the whole image and that of tiles, of which there are several."""
-    side = smallest_side(influence(network_spec(recipe))) + longer
+    side = smallest_side(halo_of(network_spec(recipe))) + longer
     with running as engine:
         whole = Predictor(engine, recipe, probabilities=True).one(frame)
         tiling = Predictor(engine, recipe, probabilities=True, tile=side)

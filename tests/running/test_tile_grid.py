@@ -7,15 +7,15 @@ from itertools import pairwise
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fcnseg.models.halo import Influence
+from fcnseg.models.halo import Halo
 from fcnseg.running.tile_grid import cut_axis, cut_image, smallest_side
 
-INFLUENCES = st.builds(Influence, st.integers(0, 60), st.integers(0, 60), st.sampled_from([1, 3, 8, 32]))
+HALOS = st.builds(Halo, st.integers(0, 60), st.integers(0, 60), st.sampled_from([1, 3, 8, 32]))
 SIZES = st.integers(1, 2000)
 
 
-@given(SIZES, INFLUENCES, st.integers(0, 500))
-def test_tiles_along_an_axis_see_all_that_their_labels_depend_on(size: int, seen: Influence, longer: int) -> None:
+@given(SIZES, HALOS, st.integers(0, 500))
+def test_tiles_along_an_axis_see_all_that_their_labels_depend_on(size: int, seen: Halo, longer: int) -> None:
     (rows,) = {tile[0] for tile in cut_image((1, size), seen)}
     assert rows.pixels == rows.labels == rows.kept == slice(0, 1)
     tiles = [columns for _, columns in cut_image((1, size), seen, (1, smallest_side(seen) + longer))]
@@ -30,8 +30,8 @@ def test_tiles_along_an_axis_see_all_that_their_labels_depend_on(size: int, seen
         assert tile.kept == slice(tile.first - tile.start, tile.last - tile.start)
 
 
-@given(SIZES, SIZES, INFLUENCES, st.integers(0, 400), st.integers(0, 400))
-def test_tiles_keep_to_their_limits(height: int, width: int, seen: Influence, taller: int, area: int) -> None:
+@given(SIZES, SIZES, HALOS, st.integers(0, 400), st.integers(0, 400))
+def test_tiles_keep_to_their_limits(height: int, width: int, seen: Halo, taller: int, area: int) -> None:
     least = smallest_side(seen)
     largest, most_px = (least + taller, 10_000), (least + area) ** 2
     tiles = cut_image((height, width), seen, largest, most_px)
@@ -43,8 +43,8 @@ def test_tiles_keep_to_their_limits(height: int, width: int, seen: Influence, ta
     assert (len(tiles) == 1) == (height <= largest[0] and height * width <= most_px)
 
 
-@given(SIZES, INFLUENCES, st.integers(2, 40))
-def test_no_shorter_tiles_of_that_number_cover_an_axis(size: int, seen: Influence, limit: int) -> None:
+@given(SIZES, HALOS, st.integers(2, 40))
+def test_no_shorter_tiles_of_that_number_cover_an_axis(size: int, seen: Halo, limit: int) -> None:
     tiles = cut_image((1, size), seen, (1, smallest_side(seen) + limit))
     side = tiles[0][1].end - seen.step_px
     assume(len(tiles) > 1 and side >= seen.before_px + seen.after_px + seen.step_px)
@@ -52,7 +52,7 @@ def test_no_shorter_tiles_of_that_number_cover_an_axis(size: int, seen: Influenc
 
 
 def test_what_cannot_be_cut_that_small_is_not_cut() -> None:
-    seen = Influence(245, 245, 32)
+    seen = Halo(245, 245, 32)
     assert cut_image((1000, 1000), seen, (500, 500)) == ()
     assert cut_image((1000, 1000), seen, most_px=500 * 500) == ()
     assert cut_image((1000, 100), seen, most_px=smallest_side(seen) * 100)
@@ -60,5 +60,5 @@ def test_what_cannot_be_cut_that_small_is_not_cut() -> None:
 
 def test_little_is_computed_twice() -> None:
     """20,000 x 20,000 in tiles of 4 megapixels: less than 1.8 times the pixels of the image."""
-    tiles = cut_image((20_000, 20_000), Influence(245, 245, 32), most_px=4 << 20)
+    tiles = cut_image((20_000, 20_000), Halo(245, 245, 32), most_px=4 << 20)
     assert sum(rows.end * columns.end for rows, columns in tiles[:1]) * len(tiles) < 1.8 * 20_000**2
