@@ -1,4 +1,4 @@
-"""Networks: from a recipe to plain PyTorch. The layer tables and their geometry need no torch."""
+"""Fully convolutional networks in plain PyTorch, made from recipes. Layer tables and their geometry need no torch."""
 
 from __future__ import annotations
 

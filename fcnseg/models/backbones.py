@@ -1,4 +1,4 @@
-"""The three ILSVRC classifiers that the paper turns into FCNs, as literal tables.
+"""Backbones: the three ImageNet classifiers that the paper turns into FCNs, as literal tables.
 
 Each table is the classifier as published, layer by layer with Caffe's names, its fully connected layers already
 convolutions (paper, section 3.1) and its own paddings. A `geometry` then sets the paddings:
@@ -139,7 +139,7 @@ SKIPS: dict[str, dict[int, str]] = {"vgg16": {16: "pool4", 8: "pool3"}, "alexnet
 
 
 def backbone_layers(backbone: str, geometry: Geometry) -> tuple[Layer, ...]:
-    """The layers of `backbone` with the paddings of `geometry`."""
+    """Return the layers of `backbone` with the paddings of `geometry`."""
     layers = BACKBONES[backbone]
     if geometry == "same":
         return tuple(_centred(layer) for layer in layers)
@@ -150,7 +150,7 @@ def backbone_layers(backbone: str, geometry: Geometry) -> tuple[Layer, ...]:
 
 
 def _centred(layer: Layer) -> Layer:
-    """The layer padded so that its output covers its input; an even fc6 pads enough to cover both borders."""
+    """Pad a layer so that its output covers its input; an even fc6 pads enough to cover both borders."""
     if isinstance(layer, Conv):
         return replace(layer, window=replace(layer.window, pad=layer.window.kernel // 2))
     if isinstance(layer, MaxPool):
@@ -159,7 +159,7 @@ def _centred(layer: Layer) -> Layer:
 
 
 def windows(layer: Layer) -> Iterator[Window]:
-    """The windows on the widest path through a layer (in an inception module, the 5x5's)."""
+    """Yield the windows on the widest path through a layer (in an inception module, the 5x5's)."""
     if isinstance(layer, Inception):
         yield Window(5, pad=2)
     elif not isinstance(layer, LocalResponseNorm):
@@ -167,11 +167,11 @@ def windows(layer: Layer) -> Iterator[Window]:
 
 
 def grids(layers: tuple[Layer, ...], start: Grid = IMAGE) -> dict[str, Grid]:
-    """The grid of each layer's output by the layer's name."""
-    found: dict[str, Grid] = {}
+    """Return the grid of each layer's output, by the layer's name."""
+    outputs: dict[str, Grid] = {}
     grid = start
     for layer in layers:
         for window in windows(layer):
             grid = grid.after(window)
-        found[layer.name] = grid
-    return found
+        outputs[layer.name] = grid
+    return outputs

@@ -10,6 +10,8 @@ Sources: Long, Shelhamer & Darrell, CVPR 2015 (arXiv 1411.4038); the definitions
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from fcnseg.models.spec import Head, NetworkSpec, Stream, plan_fusion
 
 
 def bilinear_kernel(size: int) -> Tensor:
-    """The size x size kernel that makes a deconvolution of stride ceil(size / 2) interpolate bilinearly."""
+    """Return the size x size kernel that makes a deconvolution of stride ceil(size / 2) interpolate bilinearly."""
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 else factor - 0.5
     taps = 1 - (torch.arange(size, dtype=torch.float32) - centre).abs() / factor
@@ -67,7 +69,7 @@ class FCN(nn.Module):
     # ------------------------------------------------------------------ trunk
 
     def trunk(self, stream: Stream, x: Tensor) -> dict[str, Tensor]:
-        """The feature maps that score layers read, by layer name; `fr` is the last one.
+        """Return the feature maps that score layers read, by layer name; `fr` is the last one.
 
         They are returned as float32 whatever the precision of the trunk: scores and sums stay exact.
         """
@@ -110,7 +112,7 @@ class FCN(nn.Module):
     # ------------------------------------------------------------------ fusion
 
     def fuse(self, head: Head, taps: list[dict[str, Tensor]], size: tuple[int, int] | torch.Size) -> Tensor:
-        """One head's scores at `size`: upsample, crop onto the skip layer, add, and so on up to the image."""
+        """Return one head's scores at `size`: upsample, crop to the skip layer, add, and so on up to the image."""
         x = self._score("fr", head, taps)
         for step in self.fusion:
             x = self._layer(step.name + head.suffix)(x)
@@ -126,10 +128,10 @@ class FCN(nn.Module):
         raise AssertionError("a fusion plan ends at the image")
 
     def _score(self, tap: str, head: Head, taps: list[dict[str, Tensor]]) -> Tensor:
-        """The score of one tap, averaged over the streams (late fusion)."""
+        """Return the score of one tap, averaged over the streams (late fusion)."""
         scores = []
-        for stream, found in zip(self.spec.streams, taps, strict=True):
-            x = found[tap]
+        for stream, maps in zip(self.spec.streams, taps, strict=True):
+            x = maps[tap]
             if tap in self.spec.skip_scales:
                 x = self._layer(f"scale_{tap}{stream.suffix}")(x)
             scores.append(self._layer(f"score_{tap}{stream.suffix}{head.suffix}")(x))
@@ -144,7 +146,7 @@ class FCN(nn.Module):
         return stream.first_layer or self.layers[0].name + stream.suffix
 
     def _channels(self, layer: Conv) -> int:
-        """The channels of a convolution at this width, even so that grouped convolutions divide them."""
+        """Return the channels of a convolution at this width, an even number, so that groups divide them."""
         if layer.fully_connected:
             return self.spec.fc_width
         return max(2, 2 * round(layer.channels * self.spec.width / 2))
@@ -206,8 +208,8 @@ class FCN(nn.Module):
 
 
 def _with_margins(x: Tensor, window: Window) -> Tensor:
-    """The image within its margins, as far as the first convolution sees them. It gives what large padding within that
-    would, whose last bits depend on the image's width in some libraries."""
+    """Zero-pad an image as far as the first convolution reads it. The result is that of padding within the convolution,
+    whose last bits depend on the image's width in some libraries."""
     bottom, right = (window.pad - (size + 2 * window.pad - window.kernel) % window.stride for size in x.shape[-2:])
     return F.pad(x, (window.pad, right, window.pad, bottom))
 
@@ -218,26 +220,26 @@ def _crop(x: Tensor, offset: int, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 def blank_network(spec: NetworkSpec, dense_deconvolutions: frozenset[str] = frozenset()) -> FCN:
-    """The network of `spec` without numbers (meta tensors): for shapes, or for `load_state_dict(assign=True)`."""
+    """Return the network of `spec` on the meta device: for shapes, or for `load_state_dict(assign=True)`."""
     with torch.device("meta"):
         return FCN(spec, dense_deconvolutions)
 
 
 def deconvolution_names(spec: NetworkSpec) -> tuple[str, ...]:
-    """The names of all deconvolution layers of a network."""
+    """Return the names of all deconvolution layers of a network."""
     return tuple(step.name + head.suffix for head in spec.heads for step in plan_fusion(spec))
 
 
 def parameter_count(spec: NetworkSpec) -> int:
-    """Parameters the way the paper's table 1 counts them: trunk and score layers, weights and biases, without the
-    deconvolutions (which are fixed interpolation there) and the constant skip scales."""
+    """Count parameters as the paper's table 1 does: weights and biases of trunk and score layers, without the
+    deconvolutions (fixed interpolation there) and the constant skip scales."""
     network = blank_network(spec)
     skipped = (*deconvolution_names(spec), *(n for n, m in network.named_children() if isinstance(m, ChannelScale)))
     return sum(p.numel() for name, p in network.named_parameters() if name.rpartition(".")[0] not in skipped)
 
 
 def receptive_field_px(backbone: str, *, final_average_pool: bool = False) -> int:
-    """The receptive field of a score at stride 32, as in the paper's table 1: 404, 355 and 715.
+    """Return the receptive field of a score at stride 32, as in the paper's table 1: 404, 355 and 715.
 
     The paper's 907 for GoogLeNet counts the classifier's last 7 x 7 average pool, which the FCN discards:
     `final_average_pool=True`.
@@ -248,16 +250,14 @@ def receptive_field_px(backbone: str, *, final_average_pool: bool = False) -> in
 
 
 def fold_batch_norm(network: FCN) -> FCN:
-    """The same function without normalisation layers: each is folded into the convolution before it.
+    """Return a copy without batch normalisation: each layer is folded into the convolution before it.
 
-    Of a network in evaluation mode; the numbers agree to float rounding. Returns a new network.
+    It computes what the network computes in evaluation mode, to float rounding.
     """
-    from dataclasses import replace
-
     plain = FCN(replace(network.spec, batch_norm=False), _dense_names(network))
     state = network.state_dict()
     for name, module in network.named_children():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # also what processes share
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # also SyncBatchNorm
             conv = name.removesuffix("_bn")
             assert module.running_mean is not None
             assert module.running_var is not None

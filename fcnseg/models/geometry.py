@@ -1,8 +1,8 @@
-"""Where the samples of a feature map lie in the image.
+"""Sample positions of feature maps in the image: strides, crop offsets and receptive fields.
 
 Every layer of an FCN is a sliding window (convolution, pooling) or its transpose (deconvolution), so each feature
-map is a regular grid over the image. A `Grid` follows that grid through the layers; crop offsets, strides and
-receptive fields all come out of it, and none is typed in anywhere. Both axes are alike, so one is enough.
+map is a regular grid over the image. A `Grid` follows it through the layers, and every offset and kernel of the
+networks is derived from grids instead of typed in. Both axes are alike, so one is enough.
 
 Source: Long, Shelhamer & Darrell 2015, section 3; the arithmetic is that of Caffe's coordinate maps.
 """
@@ -25,7 +25,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Grid:
-    """A feature map's samples: sample `i` is centred on image coordinate `origin_px + step_px * i`.
+    """The samples of a feature map: sample `i` is centred on image coordinate `origin_px + step_px * i`.
 
     `receptive_field_px` is the side of the square of image pixels that a sample depends on.
     """
@@ -35,7 +35,7 @@ class Grid:
     receptive_field_px: int = 1
 
     def after(self, window: Window) -> Self:
-        """The grid of the output of a convolution or pooling `window` over this one."""
+        """Return the grid of the output of a convolution or pooling `window` over this one."""
         return type(self)(
             self.step_px * window.stride,
             self.origin_px + self.step_px * (Fraction(window.kernel - 1, 2) - window.pad),
@@ -43,7 +43,7 @@ class Grid:
         )
 
     def upsampled(self, window: Window) -> Self:
-        """The grid of the output of a deconvolution (transposed convolution) `window` over this one.
+        """Return the grid of the output of a deconvolution (transposed convolution) `window` over this one.
 
         Its receptive field is that of one sample of this grid; a sample of the output mixes a few of them.
         """
@@ -52,7 +52,7 @@ class Grid:
         return type(self)(step_px, origin_px, self.receptive_field_px)
 
     def offset_of(self, other: Self) -> Fraction:
-        """The (fractional) index in this grid of the other grid's sample 0: where a crop to `other` begins."""
+        """Return the (fractional) index in this grid of the other grid's sample 0: the start of a crop to `other`."""
         if self.step_px != other.step_px:
             raise ValueError(f"grids of different steps: {self.step_px} and {other.step_px} px")
         return (other.origin_px - self.origin_px) / self.step_px
@@ -62,7 +62,7 @@ IMAGE = Grid()
 
 
 def crop_offset(source: Grid, target: Grid) -> int:
-    """How many samples to cut from the start of `source` so that it lies on `target`; negative: cut `target`.
+    """Return the samples to crop from the start of `source` so that it lies on `target`; negative: crop `target`.
 
     Raises ValueError if the two never coincide (an offset that is not whole).
     """
@@ -73,7 +73,7 @@ def crop_offset(source: Grid, target: Grid) -> int:
 
 
 def upsampling_window(grid: Grid, factor: int, target: Grid) -> Window:
-    """The bilinear deconvolution by `factor` whose output lies on `target`.
+    """Return the window of the bilinear deconvolution by `factor` whose output lies on `target`.
 
     Its kernel is 2 x factor, or one less where only an odd kernel aligns (the 63 of FCN-AlexNet).
     """

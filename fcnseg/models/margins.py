@@ -1,18 +1,19 @@
 """The VGG-16 trunk in `caffe` geometry without the arithmetic of its blank margins.
 
 There conv1_1 pads an image by 100 zeros on every side: at 500 x 375, more than half of what conv1_1 to pool4 compute
-comes from zeros alone. Those results need no image:
+comes from zeros alone. Those results do not depend on the image:
 
-- out of reach of both the image and the outer border, a map repeats one vector, its background;
-- near the border it depends on the place relative to the border alone (and, where pooling rounds the size up, on the
+- where a map depends on neither the image nor the outer border, it repeats one vector, its background;
+- near the border it depends on the position relative to the border alone (and, where pooling rounds the size up, on the
   size modulo the trunk's step), so the maps of a small blank image have the rings and corners of a large one's.
 
-Hence, as long as the image and the border reach different cells (up to pool4):
+Hence, as long as no cell depends on both the image and the border (up to pool4):
 
-1. Only the window that the image reaches is computed, on maps less their background. Beyond the window those are zero,
-   so zeros continue them exactly: before the convolutions of a block, as many as these reach, in whole cells of the
-   pooling after them. (Padding of more than half a kernel within a convolution would do the same, but libraries then
-   choose other kernels, with other last bits, for other widths: a tile's labels would not be the image's.)
+1. Only the window that depends on the image is computed, on maps minus their background. Those are zero outside the
+   window, so zero padding continues them exactly: before the convolutions of a block, as wide as these reach, in whole
+   cells of the pooling after them. (Padding of more than half a kernel within a convolution would do the same, but
+   libraries then choose other kernels, with other last bits, for other widths: a tile's labels would not be the
+   image's.)
 2. The same layers run once on a small blank image; the background inside its maps is repeated up to the real size.
 3. The whole map is the sum of the two. What follows (conv5_1 to fc7) runs on whole maps.
 
@@ -39,7 +40,7 @@ from fcnseg.models.spec import NetworkSpec, Stream
 
 
 def applies(spec: NetworkSpec) -> bool:
-    """Whether `WindowedTrunk` computes the trunks of such networks: VGG-16, `caffe` geometry, no batch norm."""
+    """True for networks whose trunks `WindowedTrunk` can compute: VGG-16, `caffe` geometry, no batch norm."""
     return spec.backbone == "vgg16" and spec.geometry == "caffe" and not spec.batch_norm
 
 
@@ -48,7 +49,7 @@ def applies(spec: NetworkSpec) -> bool:
 
 @dataclass(frozen=True)
 class Reach:
-    """One axis of a map: the image reaches the cells [first, end), the outer border all but [inside, inside_end)."""
+    """One axis of a map: cells [first, end) depend on the image, all but [inside, inside_end) on the outer border."""
 
     first: int
     end: int
@@ -57,11 +58,11 @@ class Reach:
 
     @classmethod
     def of_image(cls, size: int, margin: int) -> Self:
-        """An image of `size` pixels within its margins; the border is out of sight, for zeros lie on either side."""
+        """An image of `size` pixels within its margins; no pixel depends on the border, as zeros lie on either side."""
         return cls(margin, margin + size, 0, size + 2 * margin)
 
     def after(self, window: Window) -> Self:
-        """The same of the output of a convolution or pooling. A cell of a window cut short counts as the border's."""
+        """Return the reach in the output of a convolution or pooling. Cells of windows cut short are the border's."""
         kernel, stride, pad = window.kernel, window.stride, window.pad
         return type(self)(
             -((kernel - 1 - pad - self.first) // stride),
@@ -72,16 +73,17 @@ class Reach:
 
     @property
     def apart(self) -> bool:
-        """Whether image and border reach different cells."""
+        """True if no cell depends on both image and border."""
         return self.inside <= self.first and self.end <= self.inside_end
 
 
 @dataclass(frozen=True)
 class Step:
-    """One layer on the window, its output's cells `cell_px` apart.
+    """One layer computed on the window, its output's cells `cell_px` apart.
 
-    First, `padding` zeros go around the window, and more after it until its size is a multiple of `multiple`. The
-    output begins at cell `first` of the whole map. `background` is the first cell that the border does not reach.
+    Before it, the window is padded with `padding` zeros on each side, and with more after it up to a multiple of
+    `multiple`. The output begins at cell `first` of the whole map. `background` is the first cell that does not depend
+    on the border.
     """
 
     layer: Conv | MaxPool
@@ -94,10 +96,10 @@ class Step:
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """The layers that run on a window, and the sizes along an axis.
+    """The layers that are computed on a window, and sizes along an axis.
 
-    The blank map, of the first layer, has `blank` cells or up to `block_px - 1` more: as many as make the real one's
-    size, which is the image's plus `blank + surplus`, in blocks of `block_px`.
+    The blank map (the first layer's, of a blank image) has `blank` cells or up to `block_px - 1` more, so that it
+    differs by whole blocks of `block_px` from the image's map, whose size is the image's plus `blank + surplus`.
     """
 
     steps: tuple[Step, ...]
@@ -108,7 +110,7 @@ class WindowPlan:
 
 @lru_cache
 def plan_windows(layers: tuple[Layer, ...]) -> WindowPlan:
-    """The plan for a trunk of convolutions of stride 1 and poolings without padding, its first layer with margins."""
+    """Plan a trunk of convolutions of stride 1 and poolings without padding, its first layer with margins."""
     plain = [layer for layer in layers if isinstance(layer, Conv | MaxPool)]
     margin = plain[0].window.pad
     plain[0] = replace(plain[0], window=replace(plain[0].window, pad=0))  # the margins are part of the image here
@@ -131,12 +133,14 @@ def plan_windows(layers: tuple[Layer, ...]) -> WindowPlan:
             first, cell_px = first // window.stride, cell_px * window.stride
             windowed = index + 1
         steps.append(Step(layer, cell_px, padding, multiple, first, reaches[0].inside))
-    return _measured(tuple(steps[:windowed]), 2 * margin)
+    return _with_sizes(tuple(steps[:windowed]), 2 * margin)
 
 
 def _block_padding(layers: Sequence[Conv | MaxPool], first: int) -> tuple[int, int]:
-    """The zeros before a window that begins at cell `first`, for the convolutions up to the next pooling to reach all
-    they can and end at a whole cell of it; and its stride."""
+    """Return how many zeros a window that begins at cell `first` is padded with, and the stride of the next pooling.
+
+    The convolutions up to that pooling then compute every cell that depends on the window, in whole cells of it.
+    """
     convolutions = [layer.window for layer in takewhile(lambda layer: isinstance(layer, Conv), layers)]
     stride = next((layer.window.stride for layer in layers if isinstance(layer, MaxPool)), 1)
     reach = sum(window.kernel // 2 for window in convolutions)
@@ -144,8 +148,8 @@ def _block_padding(layers: Sequence[Conv | MaxPool], first: int) -> tuple[int, i
     return reach + begins % stride, stride
 
 
-def _measured(steps: tuple[Step, ...], margins: int) -> WindowPlan:
-    """The plan of these steps: what is left is its sizes."""
+def _with_sizes(steps: tuple[Step, ...], margins: int) -> WindowPlan:
+    """Return the plan of these steps, with its sizes."""
     block_px = steps[-1].cell_px
     blank = next(n for n in count(1) if all(_has_background(steps, n + more) for more in range(block_px)))
     first_map = margins - steps[0].layer.window.kernel + 1
@@ -153,7 +157,7 @@ def _measured(steps: tuple[Step, ...], margins: int) -> WindowPlan:
 
 
 def _has_background(steps: tuple[Step, ...], blank: int) -> bool:
-    """Whether a blank map of the first layer is large enough for some background within the last map."""
+    """True if a blank map of the first layer is large enough to leave some background in the last map."""
     reach = Reach.of_image(blank, 0)
     for step in steps[1:]:
         reach = reach.after(step.layer.window)
@@ -164,10 +168,10 @@ def _has_background(steps: tuple[Step, ...], blank: int) -> bool:
 
 
 class WindowedTrunk(nn.Module):
-    """What `FCN.trunk` computes for one stream, to float rounding, with a fraction of the arithmetic.
+    """Compute `FCN.trunk` for one stream, to float rounding, with a fraction of the arithmetic.
 
-    For inference (no dropout, no gradients) with weights that stay as they are: it keeps what follows from them, one
-    vector a layer, in the precision that the network had. The weights themselves stay the network's.
+    For inference (no dropout, no gradients) with constant weights: one vector a layer is derived from them on
+    construction, in the network's precision. The weights themselves stay the network's.
     """
 
     def __init__(self, network: FCN, stream: Stream) -> None:
@@ -181,9 +185,9 @@ class WindowedTrunk(nn.Module):
         self._add_backgrounds(network, stream.channels)
 
     def forward(self, network: FCN, image: Tensor) -> dict[str, Tensor]:
-        """The float32 feature maps that score layers read, by layer name; `image` is N x C x H x W, see `FCN.trunk`.
+        """Return the float32 feature maps that score layers read, by layer name: see `FCN.trunk`.
 
-        `network` is the one this was made for.
+        `image` is N x C x H x W, `network` the one this was made for.
         """
         height, width = image.shape[-2:]
         first, *steps = self.plan.steps
@@ -203,7 +207,7 @@ class WindowedTrunk(nn.Module):
 
     @torch.no_grad()
     def _add_backgrounds(self, network: FCN, channels: int) -> None:
-        """For each convolution two buffers: its answer to the background before it, and the background after it."""
+        """Register two buffers a convolution: its answer to the background before it, and the background after it."""
         background = torch.zeros(channels)
         for step in self.plan.steps:
             if isinstance(step.layer, Conv):
@@ -213,9 +217,9 @@ class WindowedTrunk(nn.Module):
                 exact = torch.promote_types(weight.dtype, torch.float32)
                 answer = weight.sum((2, 3), dtype=exact) @ background.to(weight.device, exact) + bias
                 background = answer.relu()
-                name, kept = step.layer.name, background.to(weight.dtype)[:, None, None]
+                name, after_relu = step.layer.name, background.to(weight.dtype)[:, None, None]
                 self.register_buffer(f"answer_{name}", answer.to(weight.dtype), persistent=False)
-                self.register_buffer(f"background_{name}", kept, persistent=False)
+                self.register_buffer(f"background_{name}", after_relu, persistent=False)
 
     def _conv(self, network: FCN, layer: Layer) -> nn.Conv2d:
         conv = network.get_submodule(self.names[layer.name])
@@ -223,24 +227,24 @@ class WindowedTrunk(nn.Module):
         return conv
 
     def _run(self, network: FCN, layer: Layer, x: Tensor) -> Tensor:
-        """A layer on a whole map."""
+        """Run a layer on a whole map."""
         if isinstance(layer, Conv):
             return F.relu(self._conv(network, layer)(x), inplace=True)
         assert isinstance(layer, MaxPool)
         return F.max_pool2d(x, layer.window.kernel, layer.window.stride, ceil_mode=True)
 
     def _run_on_window(self, network: FCN, step: Step, x: Tensor) -> Tensor:
-        """A layer on the window of a map less its background: gives the next window, less its own."""
+        """Run a layer on the window of a map minus its background; return the next window minus its own."""
         if isinstance(step.layer, MaxPool):
             return F.max_pool2d(x, step.layer.window.kernel, step.layer.window.stride)
         if step.padding:
-            x = _extended(x, step.padding, step.multiple)
+            x = _padded(x, step.padding, step.multiple)
         weight, name = self._conv(network, step.layer).weight, step.layer.name
         x = F.conv2d(x, weight, self.get_buffer(f"answer_{name}"), padding=step.layer.window.kernel // 2)
         return F.relu(x, inplace=True).sub_(self.get_buffer(f"background_{name}"))
 
     def _blank(self, height: int, width: int) -> Tensor:
-        """The first layer's map of the blank image, 1 x C x h x w: of zeros alone, it is all background."""
+        """Return the first layer's map of the blank image, 1 x C x h x w: of zeros alone, it is all background."""
         plan = self.plan
         rows, columns = (
             size + plan.surplus + plan.blank - self._blocks(size) * plan.block_px for size in (height, width)
@@ -249,11 +253,11 @@ class WindowedTrunk(nn.Module):
         return background.expand(1, -1, rows, columns)
 
     def _blocks(self, size: int) -> int:
-        """How many blocks longer than the blank map an image's map is, along an axis."""
+        """Return the blocks by which an image's map is longer than the blank map, along an axis."""
         return (size + self.plan.surplus) // self.plan.block_px
 
     def _whole(self, step: Step, window: Tensor, blank: Tensor, height: int, width: int) -> Tensor:
-        """The whole map: the blank one grown to its size, plus the window."""
+        """Return the whole map: the blank one extended to its size, plus the window."""
         for axis, size in ((2, height), (3, width)):
             more = self._blocks(size) * (self.plan.block_px // step.cell_px)
             cells = torch.arange(blank.shape[axis] + more, device=blank.device)
@@ -264,10 +268,10 @@ class WindowedTrunk(nn.Module):
         return F.pad(window, (step.first, right, step.first, bottom)) + blank
 
 
-def _extended(x: Tensor, padding: int, multiple: int) -> Tensor:
-    """A map with that many zeros around it, and more after it until its sides are multiples of `multiple`."""
+def _padded(x: Tensor, padding: int, multiple: int) -> Tensor:
+    """Pad a map with zeros on each side, and with more after it until its sides are multiples of `multiple`."""
     bottom, right = (
-        padding + multiple - 1 - (size + 2 * padding + multiple - 1) % multiple  # of positives: ONNX truncates
+        padding + multiple - 1 - (size + 2 * padding + multiple - 1) % multiple  # no negative operand: ONNX truncates
         for size in x.shape[-2:]
     )
     return F.pad(x, (padding, right, padding, bottom))

@@ -1,4 +1,4 @@
-"""What a network is, and how its scores are fused: all that follows from the layers' windows. Needs no torch."""
+"""Specification of a network, and the plan of its skip fusion, derived from the layers' windows. Needs no torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Head:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What a network is; everything else about it follows.
+    """Everything that defines a network's layers.
 
     `stride` is 32, 16 or 8 (the paper's 32s, 16s, 8s). `width` multiplies the channels of every trunk layer,
     `fc_width` is the width of fc6 and fc7. `skip_scales` multiply a skip layer before its score (8s-at-once).
@@ -49,16 +49,16 @@ class NetworkSpec:
 
     @property
     def skips(self) -> tuple[str, ...]:
-        """The layers fused in, coarsest first."""
+        """The names of the layers that are fused in, coarsest first."""
         return tuple(name for step, name in SKIPS[self.backbone].items() if step >= self.stride)
 
 
 @dataclass(frozen=True)
 class Upsampling:
-    """One deconvolution of the fusion: its window, and what its output is cropped to.
+    """One deconvolution of the skip fusion: its window, and the map that its output is cropped to.
 
-    `offset` is where the crop begins: in this map if positive or zero, in `target` (a skip layer's name; None: the
-    image) if negative.
+    The crop begins at sample `offset` of this map, or if that is negative at sample `-offset` of `target` (a skip
+    layer's name; None: the image).
     """
 
     name: str
@@ -68,12 +68,12 @@ class Upsampling:
 
 
 def plan_fusion(spec: NetworkSpec) -> tuple[Upsampling, ...]:
-    """The deconvolutions from the coarsest score to the image; kernels and offsets derived from the layers."""
+    """Return the deconvolutions from the coarsest score to the image, kernels and offsets derived from the layers."""
     layers = backbone_layers(spec.backbone, spec.geometry)
-    found = grids(layers)
-    current = found[layers[-1].name]
+    outputs = grids(layers)
+    current = outputs[layers[-1].name]
     steps: list[Upsampling] = []
-    targets: list[tuple[str | None, Grid]] = [*((s, found[s]) for s in spec.skips), (None, IMAGE)]
+    targets: list[tuple[str | None, Grid]] = [*((name, outputs[name]) for name in spec.skips), (None, IMAGE)]
     for index, (target, grid) in enumerate(targets):
         factor = int(current.step_px / grid.step_px)
         window = upsampling_window(current, factor, grid)
@@ -85,14 +85,14 @@ def plan_fusion(spec: NetworkSpec) -> tuple[Upsampling, ...]:
 
 
 def _upsampling_name(spec: NetworkSpec, index: int, factor: int) -> str:
-    """The release's names: upscore; upscore2, upscore16; upscore2, upscore_pool4, upscore8."""
+    """Return the release's name: upscore; upscore2, upscore16; upscore2, upscore_pool4, upscore8."""
     if index == len(spec.skips):
         return f"upscore{factor}" if spec.skips else "upscore"
     return "upscore2" if index == 0 else f"upscore_{spec.skips[index - 1]}"
 
 
 def network_spec(recipe: Recipe) -> NetworkSpec:
-    """The network that a recipe describes."""
+    """Return the specification of the network that a recipe describes."""
     architecture = recipe.architecture
     return NetworkSpec(
         backbone=architecture.backbone,
