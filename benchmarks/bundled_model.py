@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 import fcnseg
-from fcnseg.scoring.confusion import Counts, class_iu, confusion, mean_iu, pixel_accuracy
+from fcnseg.scoring.confusion import Counts, confusion
+from fcnseg.scoring.measures import Floats, Tally, class_iu, mean_iu, pixel_accuracy
 
 CLASSES, VOID, RESAMPLINGS = 11, 255, 1000
 
@@ -29,11 +30,11 @@ def counts_by_image(segmenter: fcnseg.Segmenter, folder: Path) -> Counts:
     return np.stack(found)
 
 
-def interval(counts: Counts, measure: Callable[[Counts], float]) -> str:
-    """The 95 % interval of a measure over resampled images."""
+def interval(counts: Counts, measure: Callable[[Tally], Floats]) -> str:
+    """The 95 % confidence interval of a measure over resampled images."""
     rng = np.random.default_rng(0)
     samples = (rng.integers(0, len(counts), len(counts)) for _ in range(RESAMPLINGS))
-    low, high = np.percentile([100 * measure(counts[sample].sum(0)) for sample in samples], (2.5, 97.5))
+    low, high = np.percentile([100 * measure(Tally.of(counts[sample].sum(0))) for sample in samples], (2.5, 97.5))
     return f"{low:.1f} to {high:.1f}"
 
 
@@ -43,10 +44,10 @@ def main() -> None:
         names = segmenter.info.heads["labels"].names
         for folder in map(Path, sys.argv[1:]):
             counts = counts_by_image(segmenter, folder)
-            total = counts.sum(0)
+            total = Tally.of(counts.sum(0))
             print(f"{folder.name}: {len(counts)} images")
-            for what, measure in (("mean IU", mean_iu), ("pixel accuracy", pixel_accuracy)):
-                print(f"  {what} {100 * measure(total):.2f} % ({interval(counts, measure)})")
+            for title, measure in (("mean IoU", mean_iu), ("pixel accuracy", pixel_accuracy)):
+                print(f"  {title} {100 * measure(total):.2f} % ({interval(counts, measure)})")
             print("  " + ", ".join(f"{n} {100 * iu:.1f}" for n, iu in zip(names, class_iu(total), strict=True)))
 
 

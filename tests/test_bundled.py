@@ -10,7 +10,8 @@ from PIL import Image
 
 import fcnseg
 from fcnseg.recipes import find_recipe, recipe_folder
-from fcnseg.scoring.confusion import confusion, mean_iu
+from fcnseg.scoring.confusion import confusion
+from fcnseg.scoring.measures import Tally, mean_iu
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / "shared" / "camvid" / "val"
@@ -30,7 +31,7 @@ def measured(segmenter: fcnseg.Segmenter, folder: Path) -> float:
         truth = np.array(Image.open(folder / "labels" / f"{path.stem}.png"))
         truth[truth >= 11] = 255
         counts += confusion(truth, segmenter(path).labels["labels"], 11)
-    return 100 * mean_iu(counts)
+    return 100 * float(mean_iu(Tally.of(counts)))
 
 
 def claimed(what: str) -> float:

@@ -1,1 +1,1 @@
-"""Comparing label maps with ground truth."""
+"""Scores: label maps compared with ground truth, or with those of another run."""

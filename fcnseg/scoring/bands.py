@@ -1,7 +1,7 @@
-"""How good a segmentation is near boundaries: boundary IU, and the measures inside bands around them.
+"""Pixel counts near boundaries: for boundary IoU, and for measures in bands around the ground truth's boundaries.
 
 Distances are chessboard distances in px, so that a band of width w is what w dilations by a 3 x 3 square reach.
-Sources: boundary IU from Cheng et al. 2021 (Boundary IoU, section 4), whose width is 2 % of the image's diagonal;
+Sources: boundary IoU from Cheng et al. 2021 (Boundary IoU, section 4), whose width is 2 % of the image's diagonal;
 bands ("trimaps") from Kohli et al. 2009 and Kraehenbuehl & Koltun 2011 (section 5).
 """
 
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from fcnseg.scoring.confusion import Counts, Map, strips
 
 BOUNDARY_RATIO = 0.02
-"""The width of boundaries, as a share of the image's diagonal: Cheng et al. 2021."""
+"""Width of boundaries as a share of the image's diagonal: Cheng et al. 2021."""
 
 FAR = 1 << 30
+"""Distance in a map of one label."""
 
 
 def distance_to_other(labels: Map) -> NDArray[np.int32]:
-    """How far each pixel is from the nearest one of another label, px, H x W; FAR where there is none."""
-    from scipy.ndimage import distance_transform_cdt
+    """Return the distance of each pixel to the nearest one of another label, px, H x W; FAR where there is none."""
+    from scipy.ndimage import distance_transform_cdt  # only boundaries need SciPy
 
     edge = np.zeros(labels.shape, bool)
     for here, there in _NEIGHBOURS:
@@ -46,7 +47,7 @@ _NEIGHBOURS: tuple[tuple[Any, Any], ...] = (
 
 
 def boundary_tally(truth: Map, predicted: Map, to_other: NDArray[np.int32], classes: int) -> Counts:
-    """Of each class's boundary pixels: common to both, in the ground truth, in the prediction; 3 x K.
+    """Count each class's boundary pixels: those common to both, in the ground truth, in the prediction; 3 x K.
 
     A boundary pixel of a class is one of its pixels that is at most 2 % of the diagonal from another label or the
     outside. `truth` and `predicted` are codes H x W; where the truth is negative (void) nothing counts. `to_other` is
@@ -58,28 +59,28 @@ def boundary_tally(truth: Map, predicted: Map, to_other: NDArray[np.int32], clas
     predicted_to_other = distance_to_other(predicted)
     tally = np.zeros((3, classes), np.int64)
     for rows in strips(truth):
-        is_, said = truth[rows], predicted[rows]
-        in_truth = (is_ >= 0) & (margin[rows] | (to_other[rows] <= width))
-        in_predicted = (is_ >= 0) & (margin[rows] | (predicted_to_other[rows] <= width))
-        sides = ((in_truth & in_predicted & (is_ == said), is_), (in_truth, is_), (in_predicted, said))
-        tally += [np.bincount(labels[chosen], minlength=classes) for chosen, labels in sides]
+        true, given = truth[rows], predicted[rows]
+        in_truth = (true >= 0) & (margin[rows] | (to_other[rows] <= width))
+        in_predicted = (true >= 0) & (margin[rows] | (predicted_to_other[rows] <= width))
+        sides = ((in_truth & in_predicted & (true == given), true), (in_truth, true), (in_predicted, given))
+        tally += [np.bincount(labels[mask], minlength=classes) for mask, labels in sides]
     return tally
 
 
 def band_tallies(
     truth: Map, predicted: Map, to_other: NDArray[np.int32], widths: tuple[int, ...], classes: int
 ) -> Counts:
-    """Of each class's pixels at most `widths` px (ascending) from another ground truth label: right, in the ground
-    truth, in the prediction; W x 3 x K.
+    """Count each class's pixels at most `widths` px (ascending) from another ground truth label: those that are right,
+    in the ground truth, in the prediction; W x 3 x K.
 
     Arguments are as of `boundary_tally`. Void is a label like others here, and the image's edge no boundary.
     """
     tallies = np.zeros((len(widths), 3, classes), np.int64)
     for rows in strips(truth):
         near = (truth[rows] >= 0) & (to_other[rows] <= widths[-1])
-        bands, is_, said = np.searchsorted(widths, to_other[rows][near]), truth[rows][near], predicted[rows][near]
-        right = is_ == said
-        for side, (places, labels) in enumerate(((bands[right], is_[right]), (bands, is_), (bands, said))):
-            counts = np.bincount(places * classes + labels, minlength=len(widths) * classes)
+        bands, true, given = np.searchsorted(widths, to_other[rows][near]), truth[rows][near], predicted[rows][near]
+        right = true == given
+        for side, (band, labels) in enumerate(((bands[right], true[right]), (bands, true), (bands, given))):
+            counts = np.bincount(band * classes + labels, minlength=len(widths) * classes)
             tallies[:, side] += counts.reshape(len(widths), classes)
     return tallies.cumsum(0)

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: how often the labels of each confidence are right."""
+"""Calibration of probabilities: the accuracy of labels by their confidence (reliability)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from fcnseg.scoring.confusion import Map
 
 BINS = 15
-"""Equal bins of confidence from 0 to 1: Guo et al. 2017 (On Calibration of Modern Neural Networks)."""
+"""Number of equal bins of confidence from 0 to 1: Guo et al. 2017 (On Calibration of Modern Neural Networks)."""
 
 Bins = NDArray[np.float64]
 
 
 def confidence_bins(confidence: NDArray[np.floating[Any]], predicted: Map, truth: Map) -> Bins:
-    """Pixels, right ones, and the sum of confidences by bin of confidence; 3 x BINS.
+    """Return the pixels, the right ones, and the sum of confidences in each bin of confidence, 3 x BINS.
 
-    All are H x W: `confidence` is the probability of the `predicted` class, `truth` is negative where nothing counts.
+    All arguments are H x W: `confidence` is the probability of the `predicted` class, `truth` is negative where nothing counts.
     """
     counted = truth >= 0
     confidence = confidence[counted].astype(np.float64)
@@ -29,6 +29,6 @@ def confidence_bins(confidence: NDArray[np.floating[Any]], predicted: Map, truth
 
 
 def calibration_error(bins: Bins) -> float:
-    """The expected calibration error, 0..1: the mean gap of confidence and accuracy, by bin, weighted by pixels."""
+    """Return the expected calibration error, 0..1: the gap of confidence and accuracy, averaged over the pixels."""
     pixels, right, confidence = bins
     return float(np.abs(right - confidence).sum() / pixels.sum()) if pixels.sum() else float("nan")

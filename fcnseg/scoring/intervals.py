@@ -1,4 +1,4 @@
-"""How certain the figures are: percentile intervals over resampled images (Efron 1979)."""
+"""Bootstrap confidence intervals of the figures: percentiles over resampled images (Efron 1979)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEED = 0
 RESAMPLINGS = 1000
 
 AT_ONCE = 10_000_000
-"""Resamplings that are measured together, times their images."""
+"""Limit of the resamplings measured together, times the images: it bounds memory."""
 
 IMAGES_AT_ONCE = 8192
 
@@ -20,10 +20,10 @@ IMAGES_AT_ONCE = 8192
 def intervals(
     images: NDArray[np.int64], included: NDArray[np.bool_], resamplings: int = RESAMPLINGS
 ) -> tuple[dict[str, tuple[float, float]], Floats]:
-    """The 95 % interval of each of `FIGURES`, and of each class's IU, K x 2.
+    """Return the 95 % confidence interval of each of `FIGURES`, and that of each class's IoU, K x 2.
 
-    `images` are the hits, truth and predicted pixels of each image, N x 3 x K. N images are drawn with replacement so
-    many times, always the same ones for the same N.
+    `images` are the right, ground truth and predicted pixels of each image, N x 3 x K. N images are drawn with
+    replacement `resamplings` times, always the same ones for the same N.
     """
     rng = np.random.default_rng(SEED)
     figures: dict[str, list[Floats]] = {name: [] for name in FIGURES}
@@ -39,18 +39,18 @@ def intervals(
 
 
 def _resampled(images: NDArray[np.int64], resamplings: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Sums over images drawn with replacement, R x 3 x K."""
+    """Return the sums over images drawn with replacement, R x 3 x K."""
     count, _, classes = images.shape
     times = np.stack([np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamplings)])
     sums = np.zeros((resamplings, 3 * classes))
     for start in range(0, count, IMAGES_AT_ONCE):
-        chosen = slice(start, start + IMAGES_AT_ONCE)  # floats are multiplied faster, and exact below 2**53
-        sums += times[:, chosen].astype(np.float64) @ images[chosen].reshape(-1, 3 * classes).astype(np.float64)
+        rows = slice(start, start + IMAGES_AT_ONCE)  # floats are multiplied faster, and exact below 2**53
+        sums += times[:, rows].astype(np.float64) @ images[rows].reshape(-1, 3 * classes).astype(np.float64)
     return sums.astype(np.int64).reshape(resamplings, 3, classes)
 
 
 def _bounds(values: Floats) -> Floats:
-    """The ends of the interval of each column, NaN where no resampling has a value."""
+    """Return the ends of the interval of each column, 2 x ..., NaN where no resampling has a value."""
     tail = 50 * (1 - LEVEL)
     bounds = np.full((2, *values.shape[1:]), np.nan)
     known = ~np.isnan(values).all(0)

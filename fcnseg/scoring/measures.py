@@ -1,8 +1,8 @@
-"""The measures, from how many pixels of each class were right, are in the ground truth, and were predicted.
+"""Measures of segmentation: accuracy, IoU, Dice and kappa, from the pixel counts of each class.
 
 Each takes a `Tally` and works on its last axis, so that many resamplings are measured at once. A class that occurs
 neither in the ground truth nor in the prediction has no figure (NaN) and is left out of the means, as in the authors'
-scorer. Source of the first four: Long, Shelhamer & Darrell 2015, section 5.
+scorer. `iu` in names is intersection over union (IoU), as the paper calls it. Source of the first four: Long, Shelhamer & Darrell 2015, section 5.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tally:
-    """Pixels of each class: right, in the ground truth, predicted. Each is ... x K, whole numbers.
+    """Pixels of each class: right (`hits`), in the ground truth, predicted. Each is ... x K, whole numbers.
 
     `included` (K, bool) says which classes enter the means; all if None.
     """
@@ -29,58 +29,58 @@ class Tally:
 
     @classmethod
     def of(cls, counts: NDArray[np.int64], included: NDArray[np.bool_] | None = None) -> Tally:
-        """The margins of a confusion matrix, K x K (rows ground truth)."""
+        """Make the tally of a confusion matrix, K x K (rows ground truth)."""
         return cls(np.diag(counts), counts.sum(1), counts.sum(0), included)
 
     @classmethod
     def of_margins(cls, margins: NDArray[np.int64], included: NDArray[np.bool_] | None = None) -> Tally:
-        """Right, ground truth and predicted pixels in one array, ... x 3 x K."""
+        """Make the tally of right, ground truth and predicted pixels in one array, ... x 3 x K."""
         return cls(margins[..., 0, :], margins[..., 1, :], margins[..., 2, :], included)
 
 
 def class_iu(tally: Tally) -> Floats:
-    """Intersection over union, ... x K, 0..1: n_ii / (t_i + sum_j n_ji - n_ii)."""
+    """Return the intersection over union (IoU) of each class, ... x K, 0..1: n_ii / (t_i + sum_j n_ji - n_ii)."""
     return _ratio(tally.hits, tally.truth + tally.predicted - tally.hits)
 
 
 def class_accuracy(tally: Tally) -> Floats:
-    """The share of each class's pixels that were found (recall), ... x K, 0..1: n_ii / t_i."""
+    """Return the share of each class's pixels that were predicted as it (recall), ... x K, 0..1: n_ii / t_i."""
     return _ratio(tally.hits, tally.truth)
 
 
 def class_dice(tally: Tally) -> Floats:
-    """Dice's coefficient, which is F1, ... x K, 0..1: 2 n_ii / (t_i + sum_j n_ji). Source: Dice 1945."""
+    """Return the Dice coefficient (F1) of each class, ... x K, 0..1: 2 n_ii / (t_i + sum_j n_ji). Source: Dice 1945."""
     return _ratio(2 * tally.hits, tally.truth + tally.predicted)
 
 
 def pixel_accuracy(tally: Tally) -> Floats:
-    """The share of counted pixels with the right label, 0..1: sum n_ii / sum t_i."""
+    """Return the share of counted pixels with the right label, 0..1: sum n_ii / sum t_i."""
     return _ratio(tally.hits.sum(-1), tally.truth.sum(-1))
 
 
 def mean_accuracy(tally: Tally) -> Floats:
-    """The mean of `class_accuracy` over the classes of the ground truth, 0..1."""
+    """Return the mean of `class_accuracy` over the classes of the ground truth, 0..1."""
     return _mean(class_accuracy(tally), tally.included)
 
 
 def mean_iu(tally: Tally) -> Floats:
-    """The mean of `class_iu` over the classes that occur, 0..1."""
+    """Return the mean of `class_iu` over the classes that occur, 0..1."""
     return _mean(class_iu(tally), tally.included)
 
 
 def mean_dice(tally: Tally) -> Floats:
-    """The mean of `class_dice` over the classes that occur, 0..1."""
+    """Return the mean of `class_dice` over the classes that occur, 0..1."""
     return _mean(class_dice(tally), tally.included)
 
 
 def frequency_weighted_iu(tally: Tally) -> Floats:
-    """`class_iu` weighted by the classes' share of the ground truth, 0..1: sum t_i iu_i / sum t_k."""
+    """Return the mean of `class_iu` weighted by the pixels of each class, 0..1: sum t_i iu_i / sum t_k."""
     weighted = tally.truth * np.nan_to_num(class_iu(tally))
     return _ratio(weighted.sum(-1), tally.truth.sum(-1))
 
 
 def kappa(tally: Tally) -> Floats:
-    """Agreement beyond chance, -1..1; NaN where chance alone agrees fully. Source: Cohen 1960."""
+    """Return Cohen's kappa, agreement beyond chance, -1..1; NaN where chance alone agrees fully. Source: Cohen 1960."""
     total = tally.truth.sum(-1).astype(np.float64)
     observed = pixel_accuracy(tally)
     chance = _ratio((tally.truth.astype(np.float64) * tally.predicted).sum(-1), total**2)

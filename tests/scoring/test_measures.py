@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from fcnseg.scoring import confusion as confusion_module
 from fcnseg.scoring import measures
-from fcnseg.scoring.confusion import confusion, joint_counts, mean_iu
+from fcnseg.scoring.confusion import confusion, joint_counts
 from fcnseg.scoring.measures import FIGURES, Tally
 from tests.scoring.maps import random_maps
 
@@ -95,7 +96,8 @@ def test_absent_classes_are_in_no_mean() -> None:
 
 
 def test_a_class_that_is_only_predicted_has_iu_zero() -> None:
-    assert mean_iu(confusion(np.zeros((1, 2), np.uint8), np.array([[0, 1]], np.uint8), 3)) == 0.25
+    counts = confusion(np.zeros((1, 2), np.uint8), np.array([[0, 1]], np.uint8), 3)
+    assert measures.mean_iu(Tally.of(counts)) == 0.25
 
 
 def test_nothing_counted_gives_no_figures() -> None:
@@ -129,7 +131,7 @@ def test_joint_counts_are_exact_for_any_values(seed: int, dtype: type, high: int
 def test_strips_add_up(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predicted = (labels.astype(dtype) for labels in random_maps(3, 7, (40, 9)))
     whole = [array.tolist() for array in joint_counts(truth, predicted)]
-    monkeypatch.setattr("fcnseg.scoring.confusion.STRIP_PX", 30)
+    monkeypatch.setattr(confusion_module, "STRIP_PX", 30)
     assert [array.tolist() for array in joint_counts(truth, predicted)] == whole
 
 
