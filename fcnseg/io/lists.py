@@ -1,23 +1,52 @@
-"""Images named in a text: a file with one path a line, or what another program writes."""
+"""Texts of one path or name a line: lists of images, split files, what another program writes."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
-from fcnseg.errors import SourceError
+from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.folders import ImageFiles, file_reference
+from fcnseg.io.names import some, without_map_suffix
 from fcnseg.io.seekable import Seekable, open_regular
 from fcnseg.types import Reference
 
 LONGEST_PATH_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 16
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What Windows starts texts with."""
+
+
+def entries(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield what lines name, without the blanks around; blank lines, and comments, which start with #, are skipped."""
+    for line in lines:
+        if (entry := line.strip()) and not entry.startswith(b"#"):
+            yield entry
+
+
+def read_names(file: Path) -> tuple[str, ...]:
+    """Read the images of a split file, one name a line: `2007_000033`, or a path with or without suffix.
+
+    Raises SettingsError if it cannot be read, is empty, or names an image twice.
+    """
+    try:
+        lines = file.read_bytes().removeprefix(BYTE_ORDER_MARK).splitlines()
+        names = [without_map_suffix(entry.decode().removeprefix("./")) for entry in entries(lines)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the list {file} cannot be read: {error}; give a text file, one name a line") from error
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice or not names:
+        fault = f"names {some(twice)} twice" if twice else "is empty"
+        raise SettingsError(f"the list {file} {fault}; give each image once")
+    return tuple(names)
+
 
 class ImageList(ImageFiles):
-    """The files named in a text, one a line, in its order; blank lines and lines that start with # are skipped.
+    """The image files named in a text of any length, in its order.
 
     Paths that a NUL ends (`find -print0`) are taken as they are. A relative path counts from the list's own folder,
     or from the current one if it is not there; those of standard input count from the current one. Keys are relative
@@ -28,7 +57,7 @@ class ImageList(ImageFiles):
     def __init__(self, path: str, stdin: BinaryIO | None = None) -> None:
         if path == "-":
             self.name, self._folder = "the list on standard input", os.getcwd()
-            self._text = _seekable_input(stdin or sys.stdin.buffer)
+            self._text = _copied(stdin or sys.stdin.buffer)
         else:
             self.name, self._folder = f"the list {path}", os.path.dirname(os.path.abspath(path))
             self._text = Seekable(open_regular(path, "the list"))
@@ -53,10 +82,11 @@ class ImageList(ImageFiles):
         return common
 
     def _paths(self) -> Iterator[str]:
-        """The absolute path of each file."""
+        """Yield the absolute path of each file."""
         here = os.getcwd()
-        for line in self._lines():
-            text = os.fsdecode(line)
+        lines = self._lines()
+        for entry in filter(None, lines) if self._separator == b"\0" else entries(lines):
+            text = os.fsdecode(entry)
             path = os.path.normpath(os.path.join(self._folder, text))
             if self._folder != here and not os.path.isabs(text) and not os.path.exists(path):
                 beside = os.path.normpath(os.path.join(here, text))
@@ -66,34 +96,27 @@ class ImageList(ImageFiles):
     def _lines(self) -> Iterator[bytes]:
         left, offset = b"", 0
         while block := self._text.read_at(offset, BLOCK_BYTES):
-            *lines, left = (left + (block[3:] if not offset and block.startswith(b"\xef\xbb\xbf") else block)).split(
-                self._separator
-            )
+            *lines, left = (left + (block if offset else block.removeprefix(BYTE_ORDER_MARK))).split(self._separator)
             offset += len(block)
-            yield from self._wanted(lines)
+            yield from map(self._checked, lines)
             if len(left) > LONGEST_PATH_BYTES:
-                self._refuse()
-        yield from self._wanted([left])
+                raise self._no_list()
+        yield self._checked(left)
 
-    def _wanted(self, lines: list[bytes]) -> Iterator[bytes]:
-        if self._separator == b"\0":
-            yield from filter(None, lines)
-            return
-        for line in lines:
-            if b"\0" in line:
-                self._refuse()
-            if (path := line.strip()) and not line.startswith(b"#"):
-                yield path
+    def _checked(self, line: bytes) -> bytes:
+        if b"\0" in line:
+            raise self._no_list()
+        return line
 
-    def _refuse(self) -> None:
-        raise SourceError(f"{self.name} is not a text of paths; a list holds one path a line")
+    def _no_list(self) -> SourceError:
+        return SourceError(f"{self.name} is not a text of paths; a list holds one path a line")
 
     def close(self) -> None:
         """Release the list."""
         self._text.close()
 
 
-def _seekable_input(stream: BinaryIO) -> Seekable:
+def _copied(stream: BinaryIO) -> Seekable:
     try:
         return Seekable.copy(stream)
     except OSError as error:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fcnseg.io.suffixes import IMAGE_HDF5, IMAGES, has_suffix
+from fcnseg.io.suffixes import HDF5, IMAGE_HDF5, IMAGES, LABEL_MAPS, has_suffix
 
 if TYPE_CHECKING:
     from fcnseg.types import Sink
+NAMES_SHOWN = 3
+"""How many names a message lists."""
 
 
 class OutputName(NamedTuple):
@@ -41,6 +43,11 @@ def stem_of(key: str) -> str:
     return stem if f".{suffix.lower()}" in IMAGES else key
 
 
+def without_map_suffix(name: str) -> str:
+    """Return the name of a label map, or of the image it belongs to, without its suffix."""
+    return name.rpartition(".")[0] if has_suffix(name, (*LABEL_MAPS, *HDF5)) else name
+
+
 def safe_key(name: str) -> str | None:
     """The key of an archive's member by its name, `./a//b.jpg` as `a/b.jpg`; None for a name that leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -62,3 +69,10 @@ def is_hdf5_name(source: str) -> bool:
 def plain(text: str) -> str:
     """Text that databases and HDF5 can keep: bytes of file names that are no UTF-8 are escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first few of some names, and how many more there are, for messages."""
+    names = list(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

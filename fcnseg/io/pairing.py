@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.errors import LabelsError, SettingsError, SourceError
+from fcnseg.io.folder_walk import walk
+from fcnseg.io.names import some, without_map_suffix
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, LABEL_MAPS, has_suffix
 
@@ -16,8 +17,6 @@ Found = dict[str, list[MapLocation]]
 """Where the maps of each name are: more than one is a fault."""
 
 MODES = ("auto", "path", "stem")
-SHOWN = 3
-"""How many names an error lists."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +66,12 @@ def find_maps(source: str, pattern: str | None = None) -> Found:
     Names are relative paths without suffix. Raises LabelsError if there are none.
     """
     path, separator, inside = source.partition("::")
-    if separator or has_suffix(path, HDF5):
+    if separator or (has_suffix(path, HDF5) and not Path(path).is_dir()):
         from fcnseg.io.label_maps_hdf5 import locate_in_hdf5  # h5py takes a tenth of a second
 
         places = locate_in_hdf5(path, inside)
     elif Path(source).is_dir():
-        places = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _files(source)}
+        places = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _map_files(source)}
     elif is_single(source):
         places = {Path(source).name: MapLocation(source)}
     else:
@@ -89,26 +88,21 @@ def is_single(source: str) -> bool:
     return not has_suffix(source, HDF5) and Path(source).is_file()
 
 
-def _files(folder: str) -> Iterable[str]:
-    """The label maps below a folder, relative to it, sorted; hidden folders and files are passed by."""
-    seen = set[str]()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        place = os.path.realpath(parent)
-        if place in seen:  # a link to a folder above
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if has_suffix(name, LABEL_MAPS) and not name.startswith("."):
-                yield Path(parent, name).relative_to(folder).as_posix()
+def _map_files(folder: str) -> Iterator[str]:
+    """Yield the label maps below a folder, relative to it; folders in it that cannot be listed are passed by."""
+    try:
+        for name in walk(folder, LABEL_MAPS):
+            if isinstance(name, str):
+                yield name
+    except SourceError as error:
+        raise LabelsError(str(error)) from error
 
 
 def _named(places: Mapping[str, MapLocation], pattern: str | None) -> Found:
     found: Found = {}
     expression = _expression(pattern) if pattern else None
     for name, place in places.items():
-        key = _without_suffix(name)
+        key = without_map_suffix(name)
         if expression:
             match = expression.fullmatch(name)
             if not match:
@@ -123,27 +117,6 @@ def _expression(pattern: str) -> re.Pattern[str]:
         raise SettingsError(f"the pattern {pattern!r} must hold {{stem}} once, e.g. '{{stem}}_gtFine_labelIds.png'")
     before, after = ("[^/]*".join(map(re.escape, part.split("*"))) for part in pattern.split("{stem}"))
     return re.compile(f"{before}(?P<stem>.+){after}")
-
-
-def _without_suffix(name: str) -> str:
-    return name.rpartition(".")[0] if has_suffix(name, (*LABEL_MAPS, *HDF5)) else name
-
-
-def read_list(file: Path) -> tuple[str, ...]:
-    """The images of a split file, one name a line: `2007_000033`, or a path with or without suffix.
-
-    Raises SettingsError if it cannot be read, is empty, or names an image twice.
-    """
-    try:
-        lines = (line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines())
-        names = [_without_suffix(line.removeprefix("./")) for line in lines if line and not line.startswith("#")]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the list {file} cannot be read: {error}; give a text file, one name a line") from error
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice or not names:
-        fault = f"names {_some(twice)} twice" if twice else "is empty"
-        raise SettingsError(f"the list {file} {fault}; give each image once")
-    return tuple(names)
 
 
 def pair_sources(predictions: str, truth: str, options: PairingOptions) -> Pairing:
@@ -199,24 +172,18 @@ def _joined(ours: Found, theirs: Found, wanted: set[str] | None, options: Pairin
     missing = sorted(key for key in scope if key not in ours)
     extra = sorted(key for key in scope if key in ours and key not in theirs)
     faults = [
-        f"{len(places)} candidates for {key}: {_some([str(p) for p in places])}"
+        f"{len(places)} candidates for {key}: {some([str(p) for p in places])}"
         for found in (ours, theirs)
         for key, places in sorted(found.items())
         if key in scope and len(places) > 1
     ]
     if missing and not options.allow_missing:
-        faults.append(f"{len(missing)} without a {ours_name}: {_some(missing)} (--allow-missing leaves them out)")
+        faults.append(f"{len(missing)} without a {ours_name}: {some(missing)} (--allow-missing leaves them out)")
     if extra and not options.allow_extra:
         allow = "extra" if options.what == PairingOptions.what else "missing"
-        faults.append(f"{len(extra)} without a {theirs_name}: {_some(extra)} (--allow-{allow} leaves them out)")
+        faults.append(f"{len(extra)} without a {theirs_name}: {some(extra)} (--allow-{allow} leaves them out)")
     if faults:
         raise LabelsError("the names do not match: " + "; ".join(faults))
     both = sorted(key for key in scope if key in ours and key in theirs)
     pairs = tuple(Pair(key, ours[key][0], theirs[key][0]) for key in both)
     return Pairing(pairs, tuple(missing), tuple(extra), tuple(sorted(excluded)), mode)
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.conventions import one_based_variables
-from fcnseg.io.pairing import PairingOptions, read_list
+from fcnseg.io.lists import read_names
+from fcnseg.io.pairing import PairingOptions
 from fcnseg.labels import Color, LabelSpace
 from fcnseg.scoring.labelling import Labelling, find_labelling, read_label_map, read_palette
 from fcnseg.scoring.meaning import Meaning, color_codes
@@ -90,7 +91,7 @@ class ComparisonOptions:
 
     def pairing(self, **others: Any) -> PairingOptions:
         """How files are found and named. Raises SettingsError for a list that cannot be read."""
-        wanted = read_list(self.list) if self.list else None
+        wanted = read_names(self.list) if self.list else None
         return PairingOptions(
             self.pair, wanted, self.gt_pattern, self.pred_pattern, **{"allow_missing": self.allow_missing, **others}
         )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
-from fcnseg.io import folders
+from fcnseg.io import folder_walk, lists
 from fcnseg.io.names import safe_key, stem_of
 from fcnseg.io.sources import open_source
 from fcnseg.types import Failure, Reference
@@ -60,10 +60,10 @@ def test_a_folder_is_searched_through_in_order(tmp_path: Path) -> None:
 @given(st.lists(st.text(st.sampled_from("ab.-/\n\udcff é𝔸"), min_size=1), unique=True))
 def test_names_come_sorted_however_many_runs_they_take(names: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folders, "RUN", 5)
-        patch.setattr(folders, "PIECE", 2)
-        patch.setattr(folders, "_names", lambda folder: iter(names))
-        assert list(folders._listed("")) == sorted(names)
+        patch.setattr(folder_walk, "RUN", 5)
+        patch.setattr(folder_walk, "PIECE", 2)
+        patch.setattr(folder_walk, "names_in", lambda folder, suffixes: iter(names))
+        assert list(folder_walk._sorted_names("", ())) == sorted(names)
 
 
 def test_output_folders_are_not_taken_for_inputs(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_what_is_no_list_says_so(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 40), min_size=1), st.sampled_from([b"\n", b"\0"]))
 def test_lines_are_whole_wherever_blocks_end(lengths: list[int], separator: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fcnseg.io.lists.BLOCK_BYTES", 7)
+        patch.setattr(lists, "BLOCK_BYTES", 7)
         names = [f"/d/{'x' * length}{i}" for i, length in enumerate(lengths)]
         text = separator.join(map(os.fsencode, names)) + separator
         assert [found.location for found in open_source("-", stdin=io.BytesIO(text))] == names

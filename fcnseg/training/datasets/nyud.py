@@ -19,7 +19,7 @@ import numpy as np
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
 from fcnseg.io.hdf5 import DAMAGED, open_hdf5, reason
-from fcnseg.io.pairing import read_list
+from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes
@@ -79,7 +79,7 @@ def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 
 def _numbers(data: Path, split: str) -> list[str]:
     files = {name: data / f"{name}.txt" for name in dict.fromkeys((*LISTS, split))}
-    lists = {name: read_list(file) for name, file in files.items() if file.is_file()}
+    lists = {name: read_names(file) for name, file in files.items() if file.is_file()}
     if "trainval" not in lists and {"train", "val"} <= lists.keys():
         lists["trainval"] = (*lists["train"], *lists["val"])
     for one, other in (("train", "val"), ("trainval", "test")):

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.folders import CompanionFolder, ImageFolder
+from fcnseg.io.lists import read_names
 from fcnseg.io.names import stem_of
-from fcnseg.io.pairing import find_maps, read_list
+from fcnseg.io.pairing import find_maps
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
@@ -68,7 +69,7 @@ def open_camvid(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 
     def found(name: str) -> LabelledImages:
         listed = data / f"{name}.txt"
-        wanted = [Path(line.split()[0]).stem for line in read_list(listed)] if listed.is_file() else None
+        wanted = [Path(line.split()[0]).stem for line in read_names(listed)] if listed.is_file() else None
         places = {"images": data / name, LABELS: data / f"{name}annot"}
         return _paired(places.__getitem__, recipe, void, wanted)
 
@@ -99,7 +100,7 @@ def _from_lists(data: Path, recipe: Recipe, split: str, void: Collection[int]) -
     if not (data / FOLDERS[recipe.modalities[0]]).is_dir():
         raise SourceError(f"{data} has no folder {FOLDERS[recipe.modalities[0]]}; expected it with labels beside it")
     files = {name: data / f"{name}.txt" for name in (*SPLITS, split)}
-    lists = {name: read_list(file) for name, file in files.items() if file.is_file()}
+    lists = {name: read_names(file) for name, file in files.items() if file.is_file()}
     if all(name in lists for name in SPLITS):
         check_disjoint(lists["train"], lists["val"], f"{data}/train.txt and val.txt")
     if split in lists:

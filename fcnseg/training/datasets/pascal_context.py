@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONTEXT_LABEL_COUNT, CONTEXT_LABELS
-from fcnseg.io.pairing import read_list
+from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
@@ -54,7 +54,7 @@ def open_context(data: Path, recipe: Recipe, split: str) -> LabelledImages:
         Item(
             n, {"color": MapLocation(f"{voc}/JPEGImages/{n}.jpg")}, {head.name: MapLocation(f"{data}/trainval/{n}.mat")}
         )
-        for n in read_list(found)
+        for n in read_names(found)
     ]
     return LabelledImages(items, {head.name: ground_truth(head)})
 

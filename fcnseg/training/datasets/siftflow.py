@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
-from fcnseg.io.pairing import read_list
+from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
@@ -65,4 +65,4 @@ def _names(data: Path, split: str) -> tuple[str, ...]:
     found = next((file for file in candidates if file.is_file()), None)
     if found is None:
         raise SourceError(f"there is no list {' or '.join(map(str, candidates))}; put the release's there")
-    return read_list(found)
+    return read_names(found)

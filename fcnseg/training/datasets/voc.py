@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fcnseg.errors import SourceError
-from fcnseg.io.pairing import read_list
+from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
@@ -95,7 +95,7 @@ def open_sbd(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 def _validation(data: Path, voc: Path | None, train: Iterable[str]) -> list[str]:
     """The names of VOC's validation images that are not for training, empty without VOC."""
     if (data / f"{SEG11VALID}.txt").is_file():
-        return list(read_list(data / f"{SEG11VALID}.txt"))
+        return list(read_names(data / f"{SEG11VALID}.txt"))
     trained = set(train)
     return [name for name in _voc_list(voc, "val") if name not in trained] if voc is not None else []
 
@@ -113,7 +113,7 @@ def _listed(folder: Path, split: str) -> tuple[str, ...]:
     if not file.is_file():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
         raise SourceError(f"there is no list {file}; the splits there are: {there}")
-    return read_list(file)
+    return read_names(file)
 
 
 def _voc(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
