@@ -1,4 +1,4 @@
-"""Every error a user can meet.
+"""The errors that a user can meet.
 
     FcnsegError                  exit code 1: it could not be done
     |-- SettingsError            exit code 2: the command, its options or a recipe are at fault
@@ -7,14 +7,15 @@
     |   |-- WeightsMismatchError weights that belong to another model
     |   `-- LabelsError          label maps that cannot be compared: names, sizes or values that disagree
     |-- SourceError              the inputs as a whole cannot be read
-    |-- ImageError               one image cannot be decoded or predicted: becomes a record, never ends a run
+    |-- ImageError               one image cannot be decoded, predicted or written: becomes a record, never ends a run
     |   `-- TooLargeError        it does not fit the engine's range or the memory: smaller batches or tiles may
     |-- OutputError              the outputs cannot be written
     |-- WeightsError             a weight file is unreadable, truncated or foreign
     |-- DownloadError            a file could not be fetched
-    `-- EngineError              a model cannot run on this device or with these settings
+    |-- EngineError              a model cannot run on this device or with these settings
+    `-- TrainingError            training cannot go on
 
-Messages follow one form, "what was found; what to do", and fit on one line.
+Messages have one form, "what was found; what to do", and fit on one line.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class SourceError(FcnsegError):
 
 
 class ImageError(FcnsegError):
-    """One image cannot be decoded or predicted. `stage` is "load", "predict" or "write"."""
+    """One image cannot be decoded, predicted or written. `stage` is "load", "predict" or "write"."""
 
     def __init__(self, message: str, stage: str = "load") -> None:
         super().__init__(message)
@@ -91,8 +92,6 @@ class EngineError(FcnsegError):
 
 class TrainingError(FcnsegError):
     """Training cannot go on: the loss is no number, or memory ran out."""
-
-    exit_code = 1
 
 
 _OUT_OF_MEMORY = re.compile(

@@ -1,4 +1,4 @@
-"""What the numbers in a label map mean: class names, colours, and the value that marks void."""
+"""The meaning of the values in a label map: class names, colours, and the value that marks void."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes of one head: label `i` is `names[i]`, drawn in `colors[i]` (RGB 0..255); `ignore` marks void."""
+    """The classes of one head. Label `i` is `names[i]`, drawn in `colors[i]` (RGB 0..255); `ignore` marks void."""
 
     names: tuple[str, ...]
     colors: tuple[Color, ...]
@@ -18,7 +18,7 @@ class LabelSpace:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.names)
 
     @cached_property
@@ -29,9 +29,12 @@ class LabelSpace:
 
 
 def voc_color(index: int) -> Color:
-    """The colour of label `index` (0..255) in the PASCAL VOC devkit: its bits dealt out to R, G and B in turn."""
+    """Return the colour of label `index` (0..255) in the PASCAL VOC devkit.
+
+    The bits of the label, lowest first, go to R, G and B in turn and fill each channel from its highest bit.
+    """
     rgb = [0, 0, 0]
-    for place in range(8):
+    for triple in range(8):
         for channel in range(3):
-            rgb[channel] |= (index >> (3 * place + channel) & 1) << (7 - place)
+            rgb[channel] |= (index >> (3 * triple + channel) & 1) << (7 - triple)
     return rgb[0], rgb[1], rgb[2]

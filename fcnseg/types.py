@@ -1,4 +1,4 @@
-"""The values that flow through fcnseg, and the protocols of its three seams: source, engine, sink."""
+"""The values that flow through a run, and the protocols of its three seams: source, engine, sink."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ Probabilities = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Reference:
-    """One input. `key` is the image's identity (its path relative to the source), `stem` the path of its outputs
-    without their suffix (relative to the output folder). `location` is what the source needs to find it again.
-    `fingerprint` is what listing alone tells of its content (see `Source.fingerprint`), often nothing.
+    """One input as a source lists it.
+
+    `key` identifies the image: its path relative to the source. `stem` is the path of its outputs relative to the
+    output folder, without suffix. `location` is for the source alone, to load the image. `fingerprint` is that of
+    `Source.fingerprint` if listing gives it at no cost, else "".
     """
 
     key: str
@@ -37,12 +39,12 @@ class Reference:
 
 
 Reserve = Callable[[int], None]
-"""Called by `Source.load` with the bytes that decoding is about to take; returns when there is room for them."""
+"""Called by `Source.load` with the bytes that decoding will allocate; returns when memory for them is free."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded, upright image: `inputs` maps each modality to its pixels, all of one H x W."""
+    """One decoded image, upright: `inputs` maps each modality to its pixels, all of one H x W."""
 
     key: str
     stem: str
@@ -56,26 +58,26 @@ class Frame:
 
     @property
     def nbytes(self) -> int:
-        """What its pixels take in memory."""
+        """Bytes of its pixels."""
         return sum(pixels.nbytes for pixels in self.inputs.values())
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an engine says of one image: a label map for each head, and probabilities where they were asked for."""
+    """The label map of each head for one image, and the probabilities of each head if they were requested."""
 
     labels: Mapping[str, Labels]
     probabilities: Mapping[str, Probabilities] | None = None
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
+        """Bytes of its arrays."""
         return sum(a.nbytes for a in (*self.labels.values(), *(self.probabilities or {}).values()))
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a sink wrote, whole: its path, bytes and BLAKE2b-128 (hexadecimal)."""
+    """A file that a sink has written: its path, size in bytes and BLAKE2b-128 (hexadecimal)."""
 
     path: Path
     size: int
@@ -103,7 +105,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine is: recorded with every run. `verification` None: not compared with the fp32 network."""
+    """Description of an engine, recorded with every run. `verification` is None if it was never verified."""
 
     backend: str
     device: str
@@ -116,16 +118,16 @@ class EngineInfo:
     verification: Verification | None = None
     file: Path | None = None
     choice: str = ""
-    """Why this backend and precision, in a few words."""
+    """The reason for this backend and precision, in a few words."""
     largest: tuple[int, int] | None = None
-    """The largest height and width it takes, px; None: whatever memory holds."""
+    """Largest height and width, px; None: whatever fits into memory."""
     max_batch: int = 1
-    """How many images of one size it runs faster together than one by one."""
+    """Largest batch, of images of one size, that runs faster than its images one by one."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An input without an output: where it failed ("list", "load", "predict", "write") and why, in one line."""
+    """An input without an output: the stage that failed ("list", "load", "predict", "write") and a reason of one line."""
 
     key: str
     stage: str
@@ -133,17 +135,16 @@ class Failure:
 
 
 FAILURES_LISTED = 1000
-"""How many failures a summary lists; the ledger has them all."""
+"""Failures that a summary lists at most; the ledger has them all."""
 
 
 @dataclass
 class Summary:
-    """What a run did with the inputs of its part.
+    """The result of a run over the inputs of its part.
 
-    `done` counts those of this run, `kept` those that were done and whole before, or that another process did
-    meanwhile, `failed` all that failed, `failed_before` those of them that an earlier run left so. `events` counts
-    what an engine had to do for single images (cut them into tiles, halve a batch). `stopped` says why a run ended
-    early of itself.
+    `total` counts all inputs, `done` those that this run has written, `kept` those whose outputs were complete already
+    or came from another process meanwhile, `failed` all failures, `failed_before` those of earlier runs among them.
+    `events` counts images cut into tiles and batches halved. `stopped` is the reason if the run ended itself early.
     """
 
     total: int
@@ -159,7 +160,7 @@ class Summary:
     events: dict[str, int] = field(default_factory=dict)
 
     def add_failure(self, failure: Failure, *, before: bool = False) -> None:
-        """Count a failure, and list it if it is among the first."""
+        """Count a failure, and list it if it is one of the first FAILURES_LISTED."""
         self.failed += 1
         self.failed_before += before
         if len(self.failures) < FAILURES_LISTED:
@@ -167,13 +168,13 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 ended early of itself, 3 done but some inputs failed, 130 interrupted."""
+        """0: all done; 1: ended itself early; 3: done, but some inputs failed; 130: interrupted."""
         return 130 if self.interrupted else 1 if self.stopped else 3 if self.failed else 0
 
 
 @dataclass(frozen=True)
 class StageTimes:
-    """How long the `threads` of a stage worked in all, and which share of their time that was (0..1)."""
+    """Seconds that the `threads` of a stage worked, summed, and the share of their time that this was (0..1)."""
 
     threads: int
     busy_seconds: float
@@ -181,32 +182,35 @@ class StageTimes:
 
 
 class Source(Protocol):
-    """Where images come from. Iterating lists them, any number of times, without keeping them: references, and a
-    Failure (stage "list") for what cannot be listed. Safe to `load` from several threads."""
+    """A collection of images. `load` is safe to call from several threads.
+
+    Iterating lists the images anew each time, streaming: references, and a Failure (stage "list") for what cannot be
+    listed.
+    """
 
     def __iter__(self) -> Iterator[Reference | Failure]: ...
 
     def fingerprint(self, reference: Reference) -> str:
-        """A text that changes when the input does."""
+        """Return a text that changes when the input does."""
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
-        """Decode one image, calling `reserve` once with what that takes, before it is taken; raises ImageError."""
+        """Decode one image, calling `reserve` once before memory is allocated; raises ImageError."""
 
     def close(self) -> None:
         """Release open files."""
 
 
 class Engine(Protocol):
-    """A network on a device. Acquires nothing before entry. The same labels for any batch company."""
+    """A network on a device. Acquires nothing before entry. Labels do not depend on batch composition."""
 
     @property
     def info(self) -> EngineInfo:
-        """What this engine is."""
+        """The engine's description."""
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
     ) -> tuple[dict[str, Labels], dict[str, Probabilities] | None]:
-        """Labels N x H x W of each head and, if asked, probabilities N x K x H x W, of N x H x W x C inputs.
+        """Return labels N x H x W of each head and, if requested, probabilities N x K x H x W, of N x H x W x C inputs.
 
         Raises ImageError for images it cannot take (too large for memory, wrong dtype or channels).
         """
@@ -222,13 +226,14 @@ class Engine(Protocol):
 
 
 class Sink(Protocol):
-    """Where predictions go. Safe to `write` from several threads. OSError ends the run, ImageError fails one image."""
+    """A place for predictions. `write` is safe to call from several threads: OSError ends the run, ImageError fails one
+    image."""
 
     def names(self, stem: str) -> tuple[Path, ...]:
-        """The files that the image of that stem will get."""
+        """Return the files that the image with that stem will get."""
 
     def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
         """Write one prediction, each file whole or not at all."""
 
     def close(self) -> None:
-        """Finish what stays open between writes."""
+        """Finish what is open between writes."""

@@ -1,9 +1,13 @@
 """Errors that several libraries word in their own ways."""
 
+import inspect
+import re
+
 import pytest
 import torch
 
-from fcnseg.errors import is_out_of_memory
+from fcnseg import errors
+from fcnseg.errors import FcnsegError, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,25 @@ def test_torchs_own_words_are_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+def drawn_tree() -> dict[str, str]:
+    """The parent of each class in the drawing at the top of the module; four columns are one level."""
+    parents: dict[str, str] = {}
+    ancestors: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if drawn := re.match(r"    ([ |`-]*)([A-Z][A-Za-z]*Error) ", line):
+            ancestors[len(drawn[1]) // 4 :] = [drawn[2]]
+            parents[drawn[2]] = ancestors[-2] if len(ancestors) > 1 else "Exception"
+    return parents
+
+
+def test_the_tree_is_drawn_whole() -> None:
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, FcnsegError)]
+    assert drawn_tree() == {c.__name__: c.__bases__[0].__name__ for c in classes}
+
+
+def test_exit_codes_are_those_of_the_drawing() -> None:
+    for name in drawn_tree():
+        kind = getattr(errors, name)
+        assert kind.exit_code == (2 if issubclass(kind, errors.SettingsError) else 1)
