@@ -4,9 +4,9 @@
     python -m benchmarks.compare_revisions compare OUT OTHER
 
 `make` runs the commands of a checkout (whose libraries must be installed) over the example scenes, and over labelled
-photographs where they are named: label maps, probabilities, overlays and HDF5 files of several sources and engines, the
-records of each run, scores, differences, HHA images, an exported graph, a short training. `compare` names every file that
-differs, and exits with 1 if one does. Times, places and versions, which differ from run to run, are left out of records.
+photographs where they are named: label maps, probabilities, overlays and HDF5 files of several sources and engines,
+the records of each run, scores, differences, HHA images, an exported graph, a short training. `compare` names every
+file that differs, and exits with 1 if one does. Times, places and versions, which differ from run to run, are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 VOLATILE = frozenset(
-    [
+    {
         "ended",
         "seconds",
         "stages",
@@ -38,21 +38,9 @@ VOLATILE = frozenset(
         "file",
         "versions",
         "listed_at",
-        "machine",
-        "typical_seconds",
-        "worst",
-        "source",
-        "out",
-        "predictions",
-        "truth",
-        "choice",
-        "probabilities",
-        "overlay",
-        "volumes",
-        "contents",
-        "code",
-        "calibrate_files",
-    ]
+    }
+    | {"machine", "typical_seconds", "worst", "source", "out", "predictions", "truth", "choice", "probabilities"}
+    | {"overlay", "volumes", "contents", "listed_at"}
 )
 """Keys of records whose values are times, places or versions."""
 
@@ -221,7 +209,7 @@ def main() -> None:
     comparing.add_argument("other", type=Path)
     given = parser.parse_args()
     if given.command == "make":
-        make(given.checkout.resolve(), given.out.resolve(), given.photos, given.truth)
+        make(*(path and path.resolve() for path in (given.checkout, given.out, given.photos, given.truth)))
     else:
         sys.exit(compare(given.one, given.other) > 0)
 

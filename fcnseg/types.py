@@ -86,15 +86,15 @@ class Output:
 
 @dataclass(frozen=True)
 class Verification:
-    """How a built engine compared with the fp32 network on real images.
+    """The comparison of a built engine with the fp32 network on real images.
 
-    `held`: every case had the labels of the network on at least `floor` of its pixels. `agreement` is that share
+    `passed`: every case had the labels of the network on at least `min_agreement` of its pixels. `agreement` is that share
     over all cases, `worst` says where it was lowest and what was confused there. `max_probability_difference` is None
     where it was not measured, `typical_seconds` the median time of one image of the typical size.
     """
 
-    held: bool
-    floor: float
+    passed: bool
+    min_agreement: float
     agreement: float
     worst: str
     max_probability_difference: float | None

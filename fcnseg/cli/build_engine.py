@@ -14,7 +14,7 @@ from fcnseg.cli.progress import build_display
 from fcnseg.recipes import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from fcnseg.engine.record import Sidecar
+    from fcnseg.engine.record import EngineRecord
 
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Smallest image size.", show_default="the model's")]
 
@@ -96,7 +96,7 @@ def build_engine(
         console.err().print(verdict(sidecar), markup=False)
 
 
-def verdict(sidecar: Sidecar) -> str:
+def verdict(sidecar: EngineRecord) -> str:
     """How an engine's comparison with the network went, in a line."""
     from fcnseg.engine.verify import NOT_COMPARED
 

@@ -14,7 +14,7 @@ from fcnseg.cli.options import AsJson, Quiet
 from fcnseg.cli.progress import build_display
 
 if TYPE_CHECKING:
-    from fcnseg.engine.record import Sidecar
+    from fcnseg.engine.record import EngineRecord
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, remove and verify built engines.")
 
@@ -50,11 +50,11 @@ def list_(as_json: AsJson = False) -> None:
     err().print(f"{len(found)} in {engine_folder()}", markup=False)
 
 
-def _agreement(sidecar: Sidecar) -> str:
+def _agreement(sidecar: EngineRecord) -> str:
     found = sidecar.verification
     if found is None:
         return "not verified"
-    return f"{found.agreement:.2%}" + ("" if found.held else ", rejected")
+    return f"{found.agreement:.2%}" + ("" if found.passed else ", rejected")
 
 
 @app.command("rm")
@@ -90,7 +90,7 @@ def verify(
     The exit code is 1 if any engine failed.
     """
     from fcnseg.engine.cache import SUFFIX, entries
-    from fcnseg.engine.deploy import verify_engine
+    from fcnseg.engine.recheck import verify_engine
     from fcnseg.errors import EngineError, FcnsegError, SettingsError
 
     kept = {s.identity.key: path for path, s in entries() if path.suffix == SUFFIX}

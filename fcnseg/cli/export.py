@@ -33,7 +33,7 @@ def export(
     Example:
       fcnseg export street-fcn8s --out street.onnx
     """
-    from fcnseg.engine.deploy import export_model
+    from fcnseg.engine.export import export_model
 
     with console.err().status("exporting"):
         lines = export_model(model, out, weights=weights, probabilities=with_probabilities)

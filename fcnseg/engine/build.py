@@ -1,247 +1,244 @@
-"""Building an engine: network, graph, compiled file, loaded again from disk, compared with the network, published."""
+"""Return a cached engine, or build one in a subprocess.
+
+Building takes torch, the exporter and several times the model's size in memory. The process that asks keeps free of all
+that, starts fast when the engine is cached, and can end a build at any moment by ending the subprocess (`builder`).
+"""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple
 
-import torch
+from fcnseg import errors
+from fcnseg.engine import cache, lookup
+from fcnseg.engine.options import BuildHooks, EngineOptions
+from fcnseg.engine.record import EngineRecord, read_record
+from fcnseg.engine.request import EngineRequest, backend_for, request_engine
+from fcnseg.engine.select import candidate_precisions
+from fcnseg.engine.sizes import measured_shapes, shapes_of
+from fcnseg.errors import EngineError, OutputError, SettingsError
+from fcnseg.io.atomic import PART
+from fcnseg.recipes import DEFAULT_MODEL, find_recipe
+from fcnseg.workers_json import work_elsewhere
 
-import fcnseg
-from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
-from fcnseg.engine.export import export_onnx
-from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.load import open_built, runtime
-from fcnseg.engine.precision import half, measure_ranges, quantize
-from fcnseg.engine.record import Identity, Sidecar, file_sha256, sidecar_path, write_sidecar
-from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.openvino import compile_graph
-from fcnseg.engine.runtimes.pytorch import TorchEngine
-from fcnseg.engine.runtimes.tensorrt.plan import build_plan
-from fcnseg.engine.verify import FLOORS, OnProgress, Reference, verify
-from fcnseg.errors import EngineError
-from fcnseg.models.fcn import FCN
-from fcnseg.recipes import Recipe
-from fcnseg.types import Pixels, Verification
-from fcnseg.weights.loading import load_whole_network
-from fcnseg.weights.store import find_weights
+
+class BuiltEngine(NamedTuple):
+    """An engine file and its record."""
+
+    path: Path
+    record: EngineRecord
+
+
+def build_engine(
+    model: str = DEFAULT_MODEL,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    calibrate: str | os.PathLike[str] | None = None,
+    companions: Mapping[str, str | os.PathLike[str]] | None = None,
+    min_shape: str | None = None,
+    opt_shape: str | None = None,
+    max_shape: str | None = None,
+    max_batch: int | None = None,
+    profile_from: str | os.PathLike[str] | None = None,
+    probabilities: bool = False,
+    min_agreement: float | None = None,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    hooks: BuildHooks | None = None,
+) -> BuiltEngine:
+    """Return a verified engine of a model for this machine: from the cache, else built.
+
+    `model` is a shipped model's name or a recipe file. `calibrate` is a folder of typical images for int8, `companions`
+    maps "depth" or "hha" to the folders that go with it. The sizes it is built for are those of the recipe unless
+    `min_shape`, `opt_shape` (the size to be fastest at) and `max_shape`, texts like "500x375", state others, or
+    `profile_from` names a folder of images to measure. `probabilities`: it gives class probabilities too.
+    `min_agreement` (0..1) replaces the share of pixels that must get the fp32 network's label. With `out` the engine
+    is written there instead of into the cache; `force` builds in any case.
+
+        fcnseg.build_engine("street-fcn8s", precision="fp32").path
+
+    Raises SettingsError for options that do not fit, EngineError if the engine cannot be built here or differs from the
+    fp32 network on too many pixels, WeightsError if there are no weights.
+    """
+    hooks = hooks or BuildHooks()
+    target = Path(out) if out is not None else None
+    options = EngineOptions(
+        model, weights and Path(weights), backend, device, precision, calibrate=calibrate and Path(calibrate)
+    )
+    if target and target.is_dir():
+        raise SettingsError(f"--out {target} is a folder; name the engine's file")
+    if companions and not options.calibrate:
+        raise SettingsError(f"--{' and --'.join(companions)} go with --calibrate DIR; give it too, or leave them out")
+    backend, reason = backend_for(options)
+    if backend == "torch":
+        raise SettingsError(f"torch ({reason}) runs the network as it is and needs no engine; use another --backend")
+    recipe = find_recipe(model)
+    start = measured_shapes(Path(profile_from), recipe) if profile_from else recipe.shapes
+    request = request_engine(
+        options,
+        backend,
+        shapes=(shapes_of(start, min_shape, opt_shape, max_shape, max_batch),),
+        probabilities=probabilities,
+        companions={name: Path(folder) for name, folder in (companions or {}).items()},
+        min_agreement=min_agreement,
+    )
+    if precision != "auto":
+        file = ensure_engine(request, hooks, out=target, force=force)
+    else:
+        candidates = candidate_precisions(backend, calibrate=options.calibrate is not None, on_note=hooks.on_note)
+        file = fastest_engine(request, candidates, hooks, force=force)
+        if target:
+            cache.copy_engine(file, target)
+    return BuiltEngine(target or file, read_record(target or file))
+
+
+def ensure_engine(
+    request: EngineRequest,
+    hooks: BuildHooks,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    require_verified: bool = True,
+) -> Path:
+    """Return the file of the engine that is asked for: from the cache, else built, verified and cached (or as `out`).
+
+    `force` builds in any case. Raises EngineError if it cannot be built or does not give the network's labels, and the
+    errors of reading weights and images. Unless `require_verified`, for measurements, an engine that does not give them
+    is set aside in the cache and returned.
+    """
+    fresh = force or out is not None
+
+    def cached() -> Path | None:
+        return None if fresh else lookup.find_engine(request, require_verified=require_verified)
+
+    if path := cached():
+        return path
+    with cache.building([request.identity], hooks.on_note):
+        if path := cached():  # built by another process meanwhile
+            return path
+        if require_verified and not fresh and (reason := lookup.rejection(request)):
+            raise EngineError(f"{reason}; use a higher precision, or `fcnseg build-engine --force`")
+        if request.precision == "int8" and not request.calibration:
+            raise SettingsError("int8 needs images to calibrate on; name a folder of typical ones with --calibrate DIR")
+        failed = _build([request], hooks, BuildTarget(out, fresh, not require_verified))
+        path = None
+        if failed and (require_verified or not (path := lookup.find_engine(request, require_verified=False))):
+            raise EngineError(failed[request.precision])
+    return path or out or cache.engine_path(request.identity)
+
+
+def fastest_engine(
+    request: EngineRequest, precisions: Sequence[str], hooks: BuildHooks, *, force: bool = False
+) -> Path:
+    """Return the file of the fastest engine, among those precisions, that gives the network's labels on this machine.
+
+    Those not tried yet (with `force` all) are built and compared first; what cannot be built is noted and remembered.
+    Raises EngineError, with every reason, if none is left.
+    """
+    requests = {precision: replace(request, precision=precision) for precision in precisions}
+
+    def untried() -> list[EngineRequest]:
+        return [r for r in requests.values() if force or not (lookup.find_recorded(r) or lookup.failure(r))]
+
+    if untried():
+        with cache.building([r.identity for r in requests.values()], hooks.on_note):
+            if to_build := untried():
+                for precision, reason in _build(to_build, hooks, BuildTarget(fresh=force)).items():
+                    hooks.on_note(f"{precision} is left out: {reason}")
+    engines = {p: path for p, r in requests.items() if (path := lookup.find_recorded(r))}
+    if not engines:
+        reasons = "; ".join(
+            f"{p}: {lookup.failure(r) or lookup.recorded_failure(r.identity)}" for p, r in requests.items()
+        )
+        raise EngineError(
+            f"no {request.backend} engine of {request.model} gives the network's labels here ({reasons}); "
+            "`fcnseg build-engine --force` tries again"
+        )
+    fastest = min(engines, key=lambda precision: _seconds_per_pixel(engines[precision]))
+    return ensure_engine(requests[fastest], hooks)  # built again if its bytes are not intact
+
+
+def _seconds_per_pixel(engine: Path) -> float:
+    """The time of an image of its typical size, which differs from engine to engine."""
+    record = read_record(engine)
+    height, width = record.identity.shapes[0].typical
+    return record.verification.typical_seconds / (height * width) if record.verification else float("inf")
+
+
+# ---------------------------------------------------------------------- the subprocess
 
 
 @dataclass(frozen=True)
-class Images:
-    """Real images, inputs H x W x C by modality; `name` says whose."""
+class BuildTarget:
+    """The destination of a build: `out`, or the cache if None. `fresh`: it was asked for whatever is cached.
+    `keep_rejected`: an engine that fails its verification is set aside instead of deleted."""
 
-    inputs: Sequence[Mapping[str, Pixels]]
-    name: str
+    out: Path | None = None
+    fresh: bool = False
+    keep_rejected: bool = False
 
 
-class Builder:
-    """Builds engines of one recipe and its weights; what several of them need is made once.
+def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTarget) -> dict[str, str]:
+    """Build engines that differ in precision alone; returns the reason of each failure by precision.
 
-    Engines are compared with the network on some of the `images`, int8 is calibrated on all of them. `work` is a
-    folder for unfinished files, on the file system that the engines go to; the caller removes it.
+    However that ends, the subprocess has ended and its unfinished files are gone.
     """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        weights: Path | None,
-        images: Images,
-        work: Path,
-        on_progress: OnProgress = lambda phase, part: None,
-    ) -> None:
-        self.recipe, self.weights, self.images, self.work, self.on_progress = recipe, weights, images, work, on_progress
-        self._left = ExitStack()
-        self._reference: Reference | None = None
-        self._exported: Path | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._left.close()
-
-    def build(
-        self,
-        identity: Identity,
-        target: Path | None = None,
-        floor: float | None = None,
-        *,
-        keep_rejected: bool = False,
-    ) -> Sidecar:
-        """Build the engine of that identity into the cache, or as `target`; returns its record.
-
-        Raises EngineError, and publishes nothing, if it cannot be built or does not agree with the network on `floor`
-        of the pixels (default: `verify.FLOORS`); a rejection from the cache is remembered, and `keep_rejected` keeps
-        the engine with its record, where only measurements look for it.
-        """
-        start = time.monotonic()
-        target = target or engine_path(identity)
-        with writing(target):
-            engine = self.work / identity.key
-            labels, everything = output_names(self.recipe), output_names(self.recipe, True)
-            outputs = {engine: everything if identity.probabilities else labels}
-            if runs_here(identity):
-                outputs[_twin(engine)] = everything
-            graph = COMPILERS[identity.backend](self, identity, outputs)
-            sidecar = self._record(identity, graph, engine)
-            if runs_here(identity):
-                floor = FLOORS[identity.precision] if floor is None else floor
-                sidecar = replace(sidecar, verification=self._verify(identity, engine, sidecar, floor))
-            sidecar = replace(sidecar, build_seconds=round(time.monotonic() - start, 1), file=target.name)
-            _publish(engine, target, sidecar, keep_rejected)
-            _twin(engine).unlink(missing_ok=True)
-        return sidecar
-
-    def graph_file(self, identity: Identity) -> Path:
-        """The exported fp32 graph with probabilities; exported once."""
-        if self._exported is None:
-            self._exported = self.export(load_whole_network(self.recipe, self.weights).network, "graph", identity)
-        return self._exported
-
-    def export(self, network: FCN, name: str, identity: Identity, *, skip_margins: bool = True) -> Path:
-        """A network's graph with probabilities, as a file in the folder for unfinished ones."""
-        self.on_progress("exporting the graph", 0.05)
-        file = self.work / f"{name}.onnx"
-        graph = LabelGraph(network, self.recipe, "float32", skip_margins=skip_margins).eval()
-        export_onnx(graph, file, weights_sha256=identity.weights, separate_weights=True)
-        return file
-
-    def calibration(self) -> list[Mapping[str, Pixels]]:
-        """The images as batches of one, N x H x W x C by modality."""
-        return [{m: pixels[None] for m, pixels in inputs.items()} for inputs in self.images.inputs]
-
-    def _record(self, identity: Identity, graph: Path, engine: Path) -> Sidecar:
-        sidecar = Sidecar(
-            identity,
-            file=engine.name,
-            file_sha256=file_sha256(engine),
-            file_bytes=engine.stat().st_size,
-            graph_sha256=file_sha256(graph),
-            verification=None,
-            versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "library": identity.library},
-            built=datetime.now(UTC).isoformat(),
-            build_seconds=0.0,
-            model_source=str(self.recipe.path.resolve()),
-            weights_source=str(find_weights(self.recipe, self.weights).resolve()),
-            note="" if runs_here(identity) else f"not verified: no GPU here runs what {identity.library} built",
-        )
-        write_sidecar(engine, sidecar)
-        return sidecar
-
-    def _verify(self, identity: Identity, engine: Path, sidecar: Sidecar, floor: float) -> Verification:
-        """Load the file from disk and compare it with the network."""
-        if self._reference is None:
-            self.on_progress("loading the network", 0.4)
-            device = "cpu" if identity.backend == "openvino" else "cuda"
-            network = self._left.enter_context(TorchEngine(self.recipe, self.weights, device))
-            self._reference = Reference(network, self.recipe, self.images.inputs)
-        with_probabilities = replace(sidecar, identity=replace(identity, probabilities=True))
-        with (
-            open_built(self.recipe, engine) as built,
-            runtime(self.recipe, _twin(engine), with_probabilities) as twin,
-        ):
-            return verify(
-                built,
-                self._reference,
-                identity.shapes,
-                floor=floor,
-                images=self.images.name,
-                probabilities=twin,
-                on_progress=lambda phase, part: self.on_progress(phase, 0.45 + 0.55 * part),
+    first = requests[0]
+    reason = "asked for" if target.fresh else lookup.reason_to_build(first.identity)
+    names = " and ".join(request.precision for request in requests)
+    hooks.on_note(f"building {first.recipe.name} for {first.backend}, {names}: {reason}")
+    outcomes: dict[str, str] = {}
+    while left := [request for request in requests if request.precision not in outcomes]:
+        with _work_folder((target.out or cache.engine_path(first.identity)).parent) as work:
+            job = {
+                "requests": [request.as_json() for request in left],
+                "out": target.out,
+                "work": work,
+                "keep_rejected": target.keep_rejected,
+            }
+            hooks.on_progress("starting the builder", 0.0)
+            death = work_elsewhere(
+                "fcnseg.engine.builder", job, lambda message: _take_message(message, hooks, outcomes)
             )
+        if culprit := next((request.precision for request in left if request.precision not in outcomes), None):
+            outcomes[culprit] = (
+                f"the process that builds the engine died: {death or 'it said nothing'}; free some memory or use "
+                "--backend torch"
+            )
+    for request in requests:
+        if target.out is None and (outcome := outcomes[request.precision]):
+            lookup.record_failure(request.identity, outcome)
+    return {precision: outcome for precision, outcome in outcomes.items() if outcome}
 
 
-# ---------------------------------------------------------------------- backends
+@contextmanager
+def _work_folder(folder: Path) -> Iterator[str]:
+    """Make a folder for unfinished files beside what they become, gone afterwards."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = tempfile.TemporaryDirectory(dir=folder, prefix=PART, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot keep engines in {folder}: {error.strerror}; mend that, or set FCNSEG_HOME to a folder of yours"
+        ) from error
+    with work as name:
+        yield name
 
 
-def _compile_openvino(builder: Builder, identity: Identity, outputs: Mapping[Path, Sequence[str]]) -> Path:
-    graph = builder.graph_file(identity)
-    builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
-    compile_graph(graph, outputs, identity.precision, builder.calibration())
-    return graph
-
-
-def _compile_tensorrt(builder: Builder, identity: Identity, outputs: Mapping[Path, Sequence[str]]) -> Path:
-    """Precision lives in the graph, so each has its own."""
-    graph = _typed_graph(builder, identity)
-    for number, (file, names) in enumerate(outputs.items()):
-        begin, share = 0.15 + 0.25 * number / len(outputs), 0.25 / len(outputs)
-        plan = build_plan(
-            graph,
-            identity.backend,
-            identity.shapes,
-            outputs=names,
-            on_progress=lambda phase, part: builder.on_progress(phase.lower(), begin + share * part),  # noqa: B023
-        )
-        file.write_bytes(plan)
-    return graph
-
-
-def _typed_graph(builder: Builder, identity: Identity) -> Path:
-    if identity.precision == "fp32":
-        return builder.graph_file(identity)
-    if identity.precision == "int8":
-        return _quantized_graph(builder, identity)
-    network = load_whole_network(builder.recipe, builder.weights).network
-    half(network, identity.precision)
-    return builder.export(network, identity.precision, identity)
-
-
-def _quantized_graph(builder: Builder, identity: Identity) -> Path:
-    import onnx
-
-    network = load_whole_network(builder.recipe, builder.weights).network
-    builder.on_progress("calibrating", 0.1)
-    ranges = measure_ranges(LabelGraph(network, builder.recipe).eval(), builder.calibration())
-    file = builder.work / "int8.onnx"
-    plain = builder.export(network, "plain", identity, skip_margins=False)  # whose layers the ranges were measured at
-    onnx.save(quantize(onnx.load(plain), ranges), file, save_as_external_data=True)
-    return file
-
-
-COMPILERS: dict[str, Callable[[Builder, Identity, Mapping[Path, Sequence[str]]], Path]] = {
-    "openvino": _compile_openvino,
-    "tensorrt": _compile_tensorrt,
-    "tensorrt-rtx": _compile_tensorrt,
-}
-"""Each backend's compiler: writes files with the outputs named for each, and returns the graph they were made of."""
-
-
-def runs_here(identity: Identity) -> bool:
-    """Whether an engine can be run where it was built; TensorRT-RTX builds without a GPU too."""
-    return identity.backend == "openvino" or torch.cuda.is_available()
-
-
-def _twin(engine: Path) -> Path:
-    return engine.with_name(f"{engine.name}-twin")
-
-
-def _publish(engine: Path, target: Path, sidecar: Sidecar, keep_rejected: bool) -> None:
-    """Move engine and record to their place, or raise EngineError if the verification did not hold."""
-    found = sidecar.verification
-    if found is not None and not found.held:
-        if target == engine_path(sidecar.identity):
-            aside = engine_path(sidecar.identity, REJECTED)
-            remove(aside)
-            if keep_rejected:
-                os.replace(engine, aside)
-            write_sidecar(aside, sidecar)
-        raise EngineError(
-            f"this {sidecar.identity.precision} engine does not give the network's labels on {found.floor:.2%} of the "
-            f"pixels, worst at {found.worst}; use a higher precision"
-        )
-    sidecar_path(target).unlink(missing_ok=True)  # an engine without a record is not trusted: never a wrong pair
-    os.replace(engine, target)
-    write_sidecar(target, sidecar)
-    if target == engine_path(sidecar.identity):
-        remove(engine_path(sidecar.identity, REJECTED))
+def _take_message(message: Mapping[str, Any], hooks: BuildHooks, outcomes: dict[str, str]) -> None:
+    """Handle one message of the subprocess: an error to raise, the outcome of a precision, or progress."""
+    if "error" in message:
+        kind = getattr(errors, message["error"])
+        raise kind(message["message"])
+    if "precision" in message:
+        outcomes[message["precision"]] = message["outcome"]
+    else:
+        hooks.on_progress(message["phase"], message["fraction"])

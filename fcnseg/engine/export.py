@@ -1,4 +1,4 @@
-"""The graph as an ONNX file: what every compiled engine is built from, and what other runtimes can run."""
+"""Export the graph as an ONNX file: the source of every compiled engine, and for other runtimes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import torch
 import fcnseg
 from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.errors import EngineError, OutputError
+from fcnseg.errors import EngineError, OutputError, SettingsError
 from fcnseg.io.atomic import PART
-from fcnseg.recipes import MODALITIES
+from fcnseg.recipes import MODALITIES, find_recipe
+from fcnseg.weights.loading import load_whole_network
 
 OPSET = 20
 TRACED = 2, 93, 125
@@ -30,6 +31,37 @@ SMALLEST_TRACED_PX = 64
 
 SINGLE_FILE_BYTES = 2**31 - 2**20
 """A protobuf message holds less than 2 GiB; larger weights go into a file of their own."""
+
+
+def export_model(
+    model: str,
+    out: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    probabilities: str | None = None,
+) -> list[str]:
+    """Write a model's graph as ONNX (see `export_onnx`); returns a line for each input and output.
+
+    `probabilities` ("float32" or "float16") adds outputs of class probabilities, N x K x H x W, in that type.
+
+        fcnseg.export_model("street-fcn8s", "street.onnx")
+
+    Raises SettingsError for an unknown type, OutputError if the file cannot be written, and the errors of weights.
+    """
+    if probabilities not in (None, "float32", "float16"):
+        raise SettingsError(f"probabilities of type {probabilities!r} are unknown; use float32 or float16")
+    recipe = find_recipe(model)
+    loaded = load_whole_network(recipe, weights and Path(weights))
+    graph = LabelGraph(loaded.network, recipe, probabilities, skip_margins=True).eval()
+    export_onnx(graph, Path(out), weights_sha256=loaded.weights_sha256)
+    inputs = [f"{m}: {'float32' if m == 'depth' else 'uint8'}, N x H x W x {MODALITIES[m]}" for m in recipe.modalities]
+    labels = [f"{h.name}: {'uint8' if h.labels.classes <= 256 else 'uint16'}, N x H x W" for h in recipe.heads]
+    names = output_names(recipe, True)[len(labels) :] if probabilities else ()
+    values = [
+        f"{name}: {probabilities}, N x {head.labels.classes} x H x W"
+        for name, head in zip(names, recipe.heads, strict=bool(names))
+    ]
+    return [*(f"input   {line}" for line in inputs), *(f"output  {line}" for line in labels + values)]
 
 
 def export_onnx(graph: LabelGraph, path: Path, *, weights_sha256: str = "", separate_weights: bool = False) -> None:

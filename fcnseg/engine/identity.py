@@ -1,19 +1,21 @@
-"""From what a user asked for to the identity of the engine that gives it. Needs no torch: a hit starts fast."""
+"""The identity of an engine: everything its bytes follow from. Needs no torch, so that a cached engine starts fast."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import fcnseg
+from fcnseg.engine.calibration import ImageFiles
 from fcnseg.engine.hardware import cpu_name
-from fcnseg.engine.record import Identity
 from fcnseg.errors import EngineError
 from fcnseg.io.atomic import whole_file
 from fcnseg.io.user_folders import engine_folder
@@ -21,17 +23,60 @@ from fcnseg.recipes import Recipe, Shapes
 from fcnseg.weights.reading import sha256_of
 from fcnseg.weights.store import find_weights
 
-LIBRARIES = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
+PACKAGES = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
 """The package whose version an engine of each backend depends on."""
-
 
 GRAPH_SOURCES = (
     "models/*.py",
-    *(f"engine/{name}.py" for name in ("graph", "export", "precision", "build")),
+    *(f"engine/{name}.py" for name in ("graph", "export", "precision", "builder")),
     "engine/runtimes/openvino.py",
     "engine/runtimes/tensorrt/plan.py",
 )
 """The files of the package that decide what an engine computes."""
+
+
+@dataclass(frozen=True)
+class EngineIdentity:
+    """Everything an engine's bytes follow from; two equal identities need one engine.
+
+    `code` is a hash of fcnseg's own graph-building sources, `recipe` of the network and labels in the recipe,
+    `calibration` of the images an int8 engine was calibrated on; `device` is the name of the processor or GPU.
+    """
+
+    model: str
+    recipe: str
+    weights: str
+    backend: str
+    precision: str
+    device: str
+    library: str
+    code: str
+    shapes: tuple[Shapes, ...]
+    probabilities: bool = False
+    calibration: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The first 16 hexadecimal digits of its SHA-256."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def differences(self, other: EngineIdentity) -> list[str]:
+        """List the differences, each a short phrase: `weights (1a2b3c4d -> 5e6f7a8b)`, the other's value first."""
+        ours, theirs = asdict(self), asdict(other)
+        return [
+            f"{name} ({_short(theirs[name])} -> {_short(ours[name])})" for name in ours if ours[name] != theirs[name]
+        ]
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> EngineIdentity:
+        """Return the identity whose fields these are."""
+        return cls(**{**entry, "shapes": tuple(map(shapes_from_json, entry["shapes"]))})
+
+
+def shapes_from_json(entry: Mapping[str, Any]) -> Shapes:
+    """Return the range of sizes whose fields these are: sizes (height, width) as lists."""
+    sizes = {name: (int(entry[name][0]), int(entry[name][1])) for name in ("smallest", "typical", "largest")}
+    return Shapes(**sizes, max_batch=int(entry["max_batch"]))
 
 
 def identify(
@@ -42,52 +87,76 @@ def identify(
     *,
     shapes: tuple[Shapes, ...] = (),
     probabilities: bool = False,
-    calibration: str | None = None,
-) -> Identity:
-    """What the engine is built from. `shapes` empty: the recipe's own. Raises WeightsError if there are no weights,
-    EngineError if the backend's library is not installed."""
-    try:
-        library = f"{LIBRARIES[backend]} {version(LIBRARIES[backend])}"
-    except PackageNotFoundError as error:
-        raise EngineError(
-            f"{backend} is not installed; `pip install 'fcnseg[{backend}]'` installs it, or use --backend torch"
-        ) from error
-    return Identity(
+    calibration: Sequence[ImageFiles] = (),
+) -> EngineIdentity:
+    """Return the identity of the engine of a recipe on this machine.
+
+    `shapes` empty: the recipe's own; `calibration` are the image files of an int8 engine. Raises WeightsError if there
+    are no weights, EngineError if the backend's library is not installed.
+    """
+    return EngineIdentity(
         model=recipe.name,
         recipe=recipe_hash(recipe),
         weights=weights_hash(find_weights(recipe, weights)),
         backend=backend,
         precision=precision,
         device=device_name(backend),
-        library=library,
+        library=library_version(backend),
         code=code_hash(),
         shapes=shapes or (recipe.shapes,),
         probabilities=probabilities,
-        calibration=calibration if precision == "int8" else None,
+        calibration=calibration_hash(calibration) if calibration and precision == "int8" else None,
     )
 
 
+def library_version(backend: str) -> str:
+    """Return the library of a backend and its version, "openvino 2026.4". Raises EngineError if it is not installed."""
+    try:
+        return f"{PACKAGES[backend]} {version(PACKAGES[backend])}"
+    except PackageNotFoundError as error:
+        raise EngineError(
+            f"{backend} is not installed; `pip install 'fcnseg[{backend}]'` installs it, or use --backend torch"
+        ) from error
+
+
 def device_name(backend: str) -> str:
-    """The name of what an engine is built for: the processor, or the first GPU ("no GPU" where there is none)."""
+    """Return the name of the processor, or of the first GPU (NO_GPU where there is none)."""
     if backend == "openvino":
         return cpu_name()
     import torch
 
     if not torch.cuda.is_available():
-        return "no GPU"
+        return NO_GPU
     major, minor = torch.cuda.get_device_capability()
     return f"{torch.cuda.get_device_name()} (SM {major}.{minor})"
 
 
+NO_GPU = "no GPU"
+
+
+def runs_here(backend: str) -> bool:
+    """Tell whether engines of a backend can be run here; TensorRT-RTX builds them without a GPU too."""
+    return device_name(backend) != NO_GPU
+
+
 def recipe_hash(recipe: Recipe) -> str:
-    """A hash of what a recipe says of the network and its labels: not of its file, its title or its weights' homes."""
-    said = {key: asdict(recipe)[key] for key in ("name", "architecture", "streams", "heads")}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return a hash of the network and labels of a recipe: not of its file, its title or where its weights are."""
+    fields = {key: asdict(recipe)[key] for key in ("name", "architecture", "streams", "heads")}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def calibration_hash(images: Sequence[ImageFiles]) -> str:
+    """Return a hash of the bytes of calibration images, in their order."""
+    digest = hashlib.sha256()
+    for files in images:
+        for modality in sorted(files):
+            digest.update(hashlib.sha256(files[modality].read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @cache
 def code_hash() -> str:
-    """A hash of the sources that turn weights into a graph: another graph is another engine."""
+    """Return a hash of the sources that turn weights into a graph: another graph is another engine."""
     package = Path(fcnseg.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(file for pattern in GRAPH_SOURCES for file in package.glob(pattern)):
@@ -113,3 +182,9 @@ def weights_hash(path: Path) -> str:
     with suppress(OSError), whole_file(memory) as file:  # a convenience: a cache that cannot be written is none
         file.write(json.dumps({**known, os.path.realpath(path): [*stamp, digest]}).encode())
     return digest
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    hexadecimal = len(text) >= 16 and set(text) <= set("0123456789abcdef")
+    return text[:8] if hexadecimal else text

@@ -1,36 +1,34 @@
-"""From an engine file to a running engine: only what this machine built, unchanged, for this recipe and device."""
+"""From an engine file to an engine: only what this machine built, unchanged, for this recipe and device."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 
-from fcnseg.engine.identity import LIBRARIES, code_hash, device_name, recipe_hash
-from fcnseg.engine.record import Sidecar, read_sidecar, trusted
+from fcnseg.engine.identity import PACKAGES, code_hash, device_name, library_version, recipe_hash
+from fcnseg.engine.record import EngineRecord, read_record, read_trusted_record
 from fcnseg.engine.runtimes.common import engine_info
 from fcnseg.errors import EngineError, SettingsError
 from fcnseg.recipes import Recipe
 from fcnseg.types import Engine
 
 
-def open_built(recipe: Recipe, file: Path, choice: str = "as asked", *, proved: bool = True) -> Engine:
-    """The engine in that file, not entered yet; `choice` says why it was chosen.
+def load_engine(recipe: Recipe, file: Path, choice: str = "as asked", *, require_verified: bool = True) -> Engine:
+    """Return the engine in a file, not entered yet; `choice` is the reason why it was chosen.
 
     Raises EngineError, naming the file, if it is not this machine's own work for this recipe, device and library
-    version, if it was changed, or (unless it need not be `proved`) if it was last found not to give the network's
-    labels.
+    version, if it was changed, or (if `require_verified`) if its last verification failed.
     """
-    sidecar = trusted(file)
-    built = sidecar.identity
+    record = read_trusted_record(file)
+    built = record.identity
     rebuild = "build it again with `fcnseg build-engine`"
     if built.recipe != recipe_hash(recipe):
         raise EngineError(f"{file} was built from another recipe ({built.model}), not {recipe.name}; {rebuild}")
-    if built.backend not in LIBRARIES:
+    if built.backend not in PACKAGES:
         raise EngineError(f"{file} is for {built.backend}, which this version of fcnseg does not know; {rebuild}")
     try:
-        library = f"{LIBRARIES[built.backend]} {version(LIBRARIES[built.backend])}"
-    except PackageNotFoundError as error:
+        library = library_version(built.backend)
+    except EngineError as error:
         raise EngineError(
             f"{file} needs {built.library}, which is not installed; `pip install 'fcnseg[{built.backend}]'` installs it"
         ) from error
@@ -40,28 +38,28 @@ def open_built(recipe: Recipe, file: Path, choice: str = "as asked", *, proved: 
         raise EngineError(f"{file} was built by another version of fcnseg, of another graph; {rebuild}")
     if built.device != device_name(built.backend):
         raise EngineError(f"{file} was built for {built.device}, here is {device_name(built.backend)}; {rebuild}")
-    found = sidecar.verification
-    if proved and found and not found.held:
-        raise EngineError(f"{file} does not give the network's labels, worst at {found.worst}; {rebuild}")
-    return runtime(recipe, file, sidecar, choice)
+    verification = record.verification
+    if require_verified and verification and not verification.passed:
+        raise EngineError(f"{file} does not give the network's labels, worst at {verification.worst}; {rebuild}")
+    return instantiate(recipe, file, record, choice)
 
 
-def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> Engine:
-    """The engine of a file whose record has been checked."""
-    identity = sidecar.identity
-    ranges = identity.shapes if identity.backend.startswith("tensorrt") else ()  # OpenVINO takes every size, one by one
+def instantiate(recipe: Recipe, file: Path, record: EngineRecord, choice: str = "") -> Engine:
+    """Return the engine of a file whose record has been checked, not entered yet."""
+    identity = record.identity
+    fixed = identity.shapes if identity.backend.startswith("tensorrt") else ()  # OpenVINO takes every size, one by one
     info = engine_info(
         recipe,
         backend=identity.backend,
         device=identity.device,
         precision=identity.precision,
         weights_sha256=identity.weights,
-        versions=sidecar.versions,
-        verification=sidecar.verification,
+        versions=record.versions,
+        verification=record.verification,
         file=file,
         choice=choice,
-        largest=max((shapes.largest for shapes in ranges), key=prod, default=None),
-        max_batch=max((shapes.max_batch for shapes in ranges), default=1),
+        largest=max((shapes.largest for shapes in fixed), key=prod, default=None),
+        max_batch=max((shapes.max_batch for shapes in fixed), default=1),
     )
     if info.backend == "openvino":
         from fcnseg.engine.runtimes.openvino import OpenVINOEngine
@@ -73,14 +71,16 @@ def runtime(recipe: Recipe, file: Path, sidecar: Sidecar, choice: str = "") -> E
 
 
 def model_of(file: Path) -> str:
-    """The recipe file that an engine was built from, or its name where that is gone. Raises SettingsError if there is
-    no such file, EngineError if it has no record of this machine."""
-    sidecar = read_sidecar(existing(file))
-    return sidecar.model_source if Path(sidecar.model_source).is_file() else sidecar.identity.model
+    """Return the recipe file that an engine was built from, or its name where that is gone.
+
+    Raises SettingsError if there is no such file, EngineError if it has no record of this machine.
+    """
+    record = read_record(check_engine_file(file))
+    return record.model_source if Path(record.model_source).is_file() else record.identity.model
 
 
-def existing(file: Path) -> Path:
-    """An engine file that somebody named. Raises SettingsError if there is none."""
+def check_engine_file(file: Path) -> Path:
+    """Return the path of an engine file that somebody named. Raises SettingsError if there is none."""
     if not file.is_file():
         what = "a folder" if file.is_dir() else "not there"
         raise SettingsError(f"the engine {file} is {what}; name a file that `fcnseg build-engine --out FILE` wrote")

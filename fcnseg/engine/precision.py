@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fcnseg.engine.options import PRECISIONS
 from fcnseg.errors import EngineError
 from fcnseg.models.backbones import LocalResponseNorm
 from fcnseg.models.fcn import FCN
@@ -39,14 +40,18 @@ def lower_trunk(network: FCN, dtype: torch.dtype) -> None:
             module.to(dtype)
 
 
-def half(network: FCN, precision: str) -> None:
-    """Put the trunk in "bf16" or "fp16", in place; "fp16" with headroom where the network allows it, "fp32" as is."""
+def cast_trunk(network: FCN, precision: str) -> None:
+    """Put the trunk in "fp32", "bf16" or "fp16", in place; in "fp16" with headroom where the network allows it."""
     if precision == "fp16" and is_homogeneous(network):
         rescale_trunk(network, HEADROOM)
-    lower_trunk(network, HALVES[precision])
+    lower_trunk(network, torch_dtype(precision))
 
 
-HALVES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+def torch_dtype(precision: str) -> torch.dtype:
+    """Return torch's type of a precision that is not quantised."""
+    dtype: torch.dtype = getattr(torch, PRECISIONS[precision].torch_dtype or "")
+    return dtype
+
 
 HEADROOM = 3
 """float16 features are 2^3 times smaller: Caffe's VGG then stays 50 times below its limit."""
@@ -56,7 +61,7 @@ HEADROOM = 3
 
 
 def is_homogeneous(network: FCN) -> bool:
-    """Whether scaling the trunk's input and biases scales its features alike.
+    """Tell whether scaling the trunk's input and biases scales its features alike.
 
     Convolutions, ReLU and pooling do; AlexNet's and GoogLeNet's local response normalisation does not, nor does
     batch normalisation.

@@ -1,20 +1,20 @@
-"""Which runtime and which precisions to use here, and why."""
+"""Select the backend and the precisions to use on this machine."""
 
 from __future__ import annotations
 
 import ctypes
 import re
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 
 from fcnseg.engine.hardware import has_bf16
+from fcnseg.engine.options import BACKENDS, check_precision
 from fcnseg.errors import EngineError, SettingsError
-
-BACKENDS = ("torch", "openvino", "tensorrt", "tensorrt-rtx")
 
 
 def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]:
-    """The backend that "auto" means here, and why in a few words; any other is returned as it is.
+    """Return the backend that "auto" means here, and the reason in a few words; any other is returned as it is.
 
     TensorRT on NVIDIA GPUs, else torch there; on processors OpenVINO, else torch. Raises SettingsError for unknown
     names and for a backend that cannot use the device, EngineError for a GPU that is not there.
@@ -36,35 +36,41 @@ def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]
     if device.startswith("cuda") and lack:
         raise EngineError(f"device {device} cannot be used ({lack}); use --device cpu")
     if device not in ("cpu", "mps") and not lack:
-        if not (found := [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_"))]):
+        if not (libraries := [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_"))]):
             return "torch", "an NVIDIA GPU is here, TensorRT is not"
         if device in ("auto", "cuda", "cuda:0"):
-            return found[0], "an NVIDIA GPU and TensorRT are here"
+            return libraries[0], "an NVIDIA GPU and TensorRT are here"
         return "torch", f"TensorRT engines run on the first GPU, not on {device}"
     if device == "mps":
         return "torch", "it alone runs on mps"
-    if precision == "fp16":
-        raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
+    check_precision(precision, on_processor=True)
     if find_spec("openvino"):
         return "openvino", lack or "on the processor"
     return "torch", "OpenVINO is not installed"
 
 
-def choose_precisions(backend: str, *, calibrated: bool) -> list[str]:
-    """What "auto" tries on a compiled backend: every precision the device has; int8 only of a calibrated engine, and
-    on OpenVINO where NNCF is installed."""
+def candidate_precisions(
+    backend: str, *, calibrate: bool, on_note: Callable[[str], None] = lambda line: None
+) -> list[str]:
+    """List what precision "auto" tries on a compiled backend: every one that the device computes in.
+
+    int8 is tried only of an engine that can be calibrated, and on OpenVINO where NNCF is installed (else a note says
+    so).
+    """
     if backend == "openvino":
         from fcnseg.engine.runtimes.openvino import processor_has
 
-        found = [p for p in ("bf16", "fp32") if processor_has(p)]
-        calibrated = calibrated and find_spec("nncf") is not None
+        precisions = [p for p in ("bf16", "fp32") if processor_has(p)]
+        if calibrate and find_spec("nncf") is None:
+            on_note("int8 is left out: it needs nncf; `pip install 'fcnseg[int8]'` installs it")
+            calibrate = False
     else:
-        found = ["fp16", *(["bf16"] if has_bf16("cuda") else []), "fp32"]
-    return (["int8"] if calibrated else []) + found
+        precisions = ["fp16", *(["bf16"] if has_bf16("cuda") else []), "fp32"]
+    return (["int8"] if calibrate else []) + precisions
 
 
 def lacking_cuda() -> str:
-    """What is missing to run on an NVIDIA GPU here; "" if nothing is. Torch is loaded only where there is a GPU."""
+    """Say what is missing to run on an NVIDIA GPU here; "" if nothing is. Loads torch only where there is a GPU."""
     if not nvidia_gpus():
         return "no NVIDIA GPU"
     import torch
@@ -73,7 +79,7 @@ def lacking_cuda() -> str:
 
 
 def nvidia_gpus() -> int:
-    """How many NVIDIA GPUs the driver offers this process; asked without loading torch, which takes seconds."""
+    """Count the NVIDIA GPUs that the driver offers this process, without loading torch, which takes seconds."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""Does a built engine give the network's labels? Compared on real images, at every corner of its range of sizes."""
+"""Verify that an engine gives the fp32 network's labels, on real images at every corner of its range of sizes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,9 @@ from fcnseg.errors import EngineError, ImageError
 from fcnseg.recipes import Recipe, Shapes
 from fcnseg.types import Engine, Labels, Pixels, Verification
 
-FLOORS = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
-"""The share of pixels on which an engine of each precision must agree with the fp32 network."""
-
-COMPARED = 8
-"""How many of the images an engine is compared with the network on at most, evenly spaced; two at the largest size,
-where the network takes seconds for each."""
+IMAGES_COMPARED = 8
+"""Images that an engine is compared with the network on at most, evenly spaced; two at the largest size, where the
+network takes seconds for each."""
 
 TIMED_RUNS = 3
 
@@ -31,8 +28,8 @@ OnProgress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Case:
-    """What is compared at once: `images` of the photographs, evenly spaced, at H x W; each alone, or a batch that
-    repeats them."""
+    """One comparison: `images` of the photographs, evenly spaced, at H x W; each alone, or in a batch that repeats
+    them."""
 
     height: int
     width: int
@@ -43,24 +40,26 @@ class Case:
         return f"{self.width} x {self.height}, batch {self.batch}"
 
     def calls(self, photographs: int) -> list[list[int]]:
-        """The photographs of each batch."""
+        """List the indices of the photographs in each batch."""
         chosen = [i * photographs // self.images for i in range(self.images)]
         return [[i] for i in chosen] if self.batch == 1 else [(chosen * self.batch)[: self.batch]]
 
 
 def cases_of(shapes: Sequence[Shapes], photographs: int) -> list[Case]:
-    """Smallest, typical and largest size of every profile, alone and in a full batch; most images at the typical one,
-    where each is compared alone too."""
-    found = {}
+    """List the cases of ranges of sizes: smallest, typical and largest, alone and in a full batch.
+
+    Most images are compared at the typical size, where each is compared alone too.
+    """
+    cases = {}
     for profile in shapes:
-        for name, alone, together in (("smallest", 1, COMPARED), ("largest", 1, 2), ("typical", COMPARED, COMPARED)):
+        for name, alone, together in (("smallest", 1, IMAGES_COMPARED), ("largest", 1, 2), ("typical", IMAGES_COMPARED, IMAGES_COMPARED)):
             height, width = getattr(profile, name)
             for batch, images in ((profile.max_batch, min(together, profile.max_batch)), (1, alone)):
-                found[height, width, batch] = Case(height, width, batch, min(images, photographs))
-    return [found[key] for key in sorted(found)]
+                cases[height, width, batch] = Case(height, width, batch, min(images, photographs))
+    return [cases[key] for key in sorted(cases)]
 
 
-class Reference:
+class ReferenceNetwork:
     """The fp32 network's labels and probabilities of each photograph at each size, computed once."""
 
     def __init__(self, network: Engine, recipe: Recipe, photographs: Sequence[Mapping[str, Pixels]]) -> None:
@@ -68,37 +67,37 @@ class Reference:
         self._known: dict[tuple[int, int, int], tuple[Labels, ...]] = {}
 
     def inputs(self, index: int, height: int, width: int) -> dict[str, Pixels]:
-        """A photograph at that size, 1 x H x W x C by modality."""
+        """Return a photograph at that size, 1 x H x W x C by modality."""
         return {m: at_size(pixels, height, width)[None] for m, pixels in self.photographs[index].items()}
 
     def labels(self, index: int, height: int, width: int) -> tuple[Labels, ...]:
-        """The network's label map H x W of every head."""
+        """Return the network's label map H x W of every head."""
         key = (index, height, width)
         if key not in self._known:
-            found, _ = self.network.infer(self.inputs(index, height, width))
-            self._known[key] = tuple(labels[0] for labels in found.values())
+            by_head, _ = self.network.infer(self.inputs(index, height, width))
+            self._known[key] = tuple(labels[0] for labels in by_head.values())
         return self._known[key]
 
 
 def verify(
     engine: Engine,
-    reference: Reference,
+    reference: ReferenceNetwork,
     shapes: Sequence[Shapes],
     *,
-    floor: float,
+    min_agreement: float,
     images: str,
     probabilities: Engine | None = None,
     on_progress: OnProgress = lambda phase, fraction: None,
 ) -> Verification:
     """Compare an engine with the network at the smallest, typical and largest size, alone and in full batches.
 
-    `images` says whose the photographs are; `probabilities` is the same engine with probabilities, if it has a twin
-    that gives them. A case fails if more than the floor's share of its pixels, and more than one pixel, differ.
+    `images` says whose the photographs are; `probabilities` is an engine that gives the same engine's probabilities,
+    if there is one. A case passes if at least `min_agreement` (0..1) of its pixels, or all but one, are the same.
     Raises EngineError if the engine gives what no network gives: unknown classes, NaN, wrong sizes.
     """
     cases = cases_of(shapes, len(reference.photographs))
     total = right = compared = 0
-    held, worst, worst_share, done, largest = True, "nowhere", 1.0, [], None
+    passed, worst, worst_share, done, largest = True, "nowhere", 1.0, [], None
     for number, case in enumerate(cases):
         on_progress("verifying", number / len(cases))
         try:
@@ -112,31 +111,37 @@ def verify(
         if wrong and 1 - wrong / pixels < worst_share:
             worst_share = 1 - wrong / pixels
             worst = f"{case}: {worst_share:.2%} agree{confused}"
-        held = held and wrong <= max(1, (1 - floor) * pixels)
+        passed = passed and wrong <= max(1, (1 - min_agreement) * pixels)
         if probabilities is not None and case.batch == 1:
             largest = max(largest or 0.0, _probability_difference(probabilities, reference, case))
     if not total:
         raise EngineError(f"no size of the engine's range could be compared: {done[0]}")
     seconds = _typical_seconds(engine, reference, shapes[0])
-    return Verification(held, floor, right / total, worst, largest, tuple(done), f"{compared} of {images}", seconds)
+    return Verification(
+        passed, min_agreement, right / total, worst, largest, tuple(done), f"{compared} of {images}", seconds
+    )
 
 
-def meets(found: Verification | None, floor: float) -> bool:
-    """Whether an engine may be used where `floor` is asked for: it was held to that, or to less and was right on every
-    pixel. One that cannot be compared here (None) may."""
-    return found is None or (found.held and (found.floor >= floor or found.agreement == 1))
+def meets(verification: Verification | None, min_agreement: float) -> bool:
+    """Tell whether an engine is verified at `min_agreement` or better, or was right on every pixel.
+
+    One that cannot be compared here (None) counts as verified.
+    """
+    if verification is None:
+        return True
+    return verification.passed and (verification.min_agreement >= min_agreement or verification.agreement == 1)
 
 
-def _compare(engine: Engine, reference: Reference, case: Case) -> tuple[int, int, str]:
-    """Differing pixels, all pixels, and the commonest confusion in words."""
+def _compare(engine: Engine, reference: ReferenceNetwork, case: Case) -> tuple[int, int, str]:
+    """Count differing pixels and all pixels, and put the commonest confusion in words."""
     wrong = pixels = 0
     confusions: Counter[tuple[str, str]] = Counter()
     for chosen in case.calls(len(reference.photographs)):
         expected = [reference.labels(i, case.height, case.width) for i in chosen]
         rows = [reference.inputs(i, case.height, case.width) for i in chosen]
-        found, _ = engine.infer({m: np.concatenate([row[m] for row in rows]) for m in rows[0]})
+        by_head, _ = engine.infer({m: np.concatenate([row[m] for row in rows]) for m in rows[0]})
         for h, head in enumerate(reference.recipe.heads):
-            labels = found[head.name]
+            labels = by_head[head.name]
             shape = (case.batch, case.height, case.width)
             if labels.shape != shape:
                 raise EngineError(f"at {case} the engine gives labels of shape {labels.shape} instead of {shape}")
@@ -154,19 +159,19 @@ def _compare(engine: Engine, reference: Reference, case: Case) -> tuple[int, int
     return wrong, pixels, f", {count} of {wrong} pixels that differ are {became!r} instead of {was!r}"
 
 
-def _probability_difference(engine: Engine, reference: Reference, case: Case) -> float:
-    """The largest difference of any class probability of one image."""
+def _probability_difference(engine: Engine, reference: ReferenceNetwork, case: Case) -> float:
+    """Return the largest difference of any class probability of one image."""
     inputs = reference.inputs(0, case.height, case.width)
-    (_, found), (_, expected) = engine.infer(inputs, True), reference.network.infer(inputs, True)
-    assert found is not None
+    (_, actual), (_, expected) = engine.infer(inputs, True), reference.network.infer(inputs, True)
+    assert actual is not None
     assert expected is not None
-    differences = [float(np.abs(found[head].astype(np.float32) - expected[head]).max()) for head in expected]
+    differences = [float(np.abs(actual[head].astype(np.float32) - expected[head]).max()) for head in expected]
     if not np.isfinite(differences).all():
         raise EngineError(f"at {case} the engine gives probabilities that are no numbers; use a higher precision")
     return max(differences)
 
 
-def _typical_seconds(engine: Engine, reference: Reference, profile: Shapes) -> float:
+def _typical_seconds(engine: Engine, reference: ReferenceNetwork, profile: Shapes) -> float:
     inputs = reference.inputs(0, *profile.typical)
     seconds = []
     for _ in range(TIMED_RUNS):
@@ -180,7 +185,7 @@ def _typical_seconds(engine: Engine, reference: Reference, profile: Shapes) -> f
 
 
 def at_size(pixels: Pixels, height: int, width: int) -> Pixels:
-    """An H x W x C image as height x width x C without resampling: its middle, or mirrored repeats of it."""
+    """Cut or repeat an H x W x C image to height x width x C without resampling: its middle, or mirrored repeats."""
     for axis, size in ((0, height), (1, width)):
         have = pixels.shape[axis]
         if size <= have:
@@ -190,13 +195,3 @@ def at_size(pixels: Pixels, height: int, width: int) -> Pixels:
             there_and_back = np.concatenate([np.arange(have), np.arange(have)[::-1]])
             pixels = pixels.take(np.resize(there_and_back, size), axis=axis)
     return np.ascontiguousarray(pixels)
-
-
-def stand_ins(photograph: Pixels, modalities: Sequence[str]) -> Iterator[tuple[str, Pixels]]:
-    """Inputs of a model that takes more than colour, made of an RGB photograph H x W x 3: its brightness serves as
-    depth in millimetres (1,000 to 5,080), its channels as HHA."""
-    for modality in modalities:
-        if modality == "depth":
-            yield modality, 1000 + 16 * photograph.astype(np.float32).mean(axis=2, keepdims=True)
-        else:
-            yield modality, photograph

@@ -68,14 +68,14 @@ def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summar
     from datetime import UTC, datetime
 
     from fcnseg.engine.hardware import cpu_name
-    from fcnseg.engine.record import read_sidecar
+    from fcnseg.engine.record import read_record
     from fcnseg.io.atomic import whole_file
     from fcnseg.running.stage_times import bottleneck
 
     engine = asdict(info)
     engine["heads"] = {name: list(space["names"]) for name, space in engine["heads"].items()}
     if info.file:
-        engine["sidecar"] = asdict(read_sidecar(info.file))
+        engine["sidecar"] = asdict(read_record(info.file))
     stage, advice = bottleneck(summary.stages)
     host = {"name": platform.node(), "system": platform.platform(), "processor": cpu_name(), "cores": os.cpu_count()}
     record = {

@@ -116,9 +116,9 @@ def start_over(outputs: Outputs, ledger_file: Path, parts: int, hooks: Hooks) ->
 def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[str, Any]:
     """What every label of a run follows from, by the names of the options."""
     from fcnseg.engine.identity import recipe_hash
-    from fcnseg.engine.record import read_sidecar
+    from fcnseg.engine.record import read_record
 
-    calibration = read_sidecar(info.file).identity.calibration if info.file else None
+    calibration = read_record(info.file).identity.calibration if info.file else None
     return {
         "model": info.model,
         "recipe": recipe_hash(recipe)[:16],

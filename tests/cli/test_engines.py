@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fcnseg.engine.cache import copy_engine
-from fcnseg.engine.record import read_sidecar, write_sidecar
+from fcnseg.engine.record import read_record, write_record
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
 Command = Callable[..., Outcome]
@@ -70,7 +70,7 @@ def test_from_a_model_to_label_maps_and_back_to_nothing(
 
     orphan = tmp_path / "orphan.engine"
     copy_engine(file, orphan)
-    write_sidecar(orphan, replace(read_sidecar(orphan), weights_source="/gone"))
+    write_record(orphan, replace(read_record(orphan), weights_source="/gone"))
     file.write_bytes(file.read_bytes()[:-1])
     broken = fcnseg("engines", "verify", orphan, file)
     assert broken.code == 1

@@ -21,8 +21,8 @@ from fcnseg.engine import building, cache
 from fcnseg.engine.build import Builder
 from fcnseg.engine.building import BuildHooks, EngineRequest, ensure_engine, fastest_engine, identity_of
 from fcnseg.engine.deploy import EngineOptions, build_engine, open_engine, verify_engine
-from fcnseg.engine.load import model_of, open_built, runtime
-from fcnseg.engine.record import Identity, file_sha256, read_sidecar, sidecar_path, trusted, write_sidecar
+from fcnseg.engine.load import model_of, load_engine, runtime
+from fcnseg.engine.record import EngineIdentity, file_sha256, read_record, record_path, trusted, write_record
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.errors import EngineError, OutputError, SettingsError
 from fcnseg.io.atomic import PART
@@ -83,9 +83,9 @@ def test_a_first_use_builds_and_a_second_finds(coarse: TinyModel, own_home: Path
     file = ensure_engine(request_for(coarse), hooks)
     assert notes == [f"building {load_recipe(coarse.recipe).name} for openvino, fp32: first use"]
     assert {"exporting the graph", "compiling", "verifying"} <= set(phases)
-    sidecar = read_sidecar(file)
+    sidecar = read_record(file)
     assert sidecar.verification
-    assert sidecar.verification.held
+    assert sidecar.verification.passed
     assert [str(c) for c in sidecar.verification.cases] == [
         f"{w} x {h}, batch {n}" for h, w in [(1, 1), (60, 80), (70, 90)] for n in (1, 2)
     ]
@@ -100,7 +100,7 @@ def test_a_first_use_builds_and_a_second_finds(coarse: TinyModel, own_home: Path
 def test_the_engine_gives_the_networks_labels_whatever_the_company(coarse: TinyModel, built: Path) -> None:
     recipe = load_recipe(coarse.recipe)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 3), dtype=np.uint8)
-    with open_built(recipe, built) as engine, TorchEngine(recipe, coarse.weights, "cpu") as network:
+    with load_engine(recipe, built) as engine, TorchEngine(recipe, coarse.weights, "cpu") as network:
         together = engine.infer({"color": pixels})[0]["labels"]
         assert (together == network.infer({"color": pixels})[0]["labels"]).mean() > 0.999
         for row in range(3):
@@ -118,11 +118,11 @@ def test_int8_is_calibrated_on_the_users_images(geometry: str, tmp_path: Path) -
     for i in range(3):
         photograph(tmp_path / "photos" / f"{i}.png", 90, 70, seed=i)
     file = build_here(coarse, "int8", tmp_path / "int8.engine", images=tmp_path / "photos")
-    sidecar = read_sidecar(file)
+    sidecar = read_record(file)
     assert sidecar.identity.calibration
     assert sidecar.verification
     assert sidecar.verification.images == "3 of the user's images"
-    with open_built(load_recipe(coarse.recipe), file) as engine:  # reads the compiled precision back
+    with load_engine(load_recipe(coarse.recipe), file) as engine:  # reads the compiled precision back
         assert engine.info.precision == "int8"
 
 
@@ -143,25 +143,25 @@ def test_auto_takes_the_fastest_that_gives_the_networks_labels(coarse: TinyModel
         identity = identity_of(recipe, request_for(coarse, precision), [])
         keep(identity, seconds[precision])
     file = fastest_engine(request_for(coarse), ["bf16", "fp32"], BuildHooks())
-    assert read_sidecar(file).identity.precision == "bf16"
+    assert read_record(file).identity.precision == "bf16"
     cache.remove(file)
     keep(identity, 0.1, held=False)
     file = fastest_engine(request_for(coarse), ["bf16", "fp32"], BuildHooks())
-    assert read_sidecar(file).identity.precision == "fp32"
+    assert read_record(file).identity.precision == "fp32"
     with pytest.raises(EngineError, match=r"earlier build .* did not give the network's labels"):
         ensure_engine(request_for(coarse, "bf16"), BuildHooks())
 
 
-def keep(identity: Identity, seconds: float, *, held: bool = True, floor: float = 0.99, agreement: float = 1.0) -> Path:
+def keep(identity: EngineIdentity, seconds: float, *, held: bool = True, floor: float = 0.99, agreement: float = 1.0) -> Path:
     """A record in the cache, with an engine file of eight bytes."""
-    from fcnseg.engine.record import Sidecar
+    from fcnseg.engine.record import EngineRecord
     from fcnseg.types import Verification
 
     path = cache.engine_path(identity, cache.SUFFIX if held else cache.REJECTED)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"12345678")
     found = Verification(held, floor, agreement, "nowhere", None, ("1 x 1, batch 1",), "images", seconds)
-    write_sidecar(path, Sidecar(identity, path.name, file_sha256(path), 8, "", found, {}, "2026", 1.0, "", ""))
+    write_record(path, EngineRecord(identity, path.name, file_sha256(path), 8, "", found, {}, "2026", 1.0, "", ""))
     if not held:
         path.unlink()
     return path
@@ -199,7 +199,7 @@ def test_auto_compares_speeds_a_pixel(coarse: TinyModel) -> None:
         request = replace(request_for(coarse, precision), shapes=shapes)
         keep(building._Wanted(request).identity, seconds)
     file = fastest_engine(replace(request_for(coarse), shapes=()), ["bf16", "fp32"], BuildHooks())
-    assert read_sidecar(file).identity.precision == "bf16"
+    assert read_record(file).identity.precision == "bf16"
 
 
 class FakeBuilder:
@@ -232,7 +232,7 @@ def test_auto_says_what_it_cannot_build_and_does_not_try_it_again(
     hooks = BuildHooks(notes.append)
     for _ in range(2):
         file = fastest_engine(request_for(coarse), ["bf16", "fp32"], hooks)
-        assert read_sidecar(file).identity.precision == "fp32"
+        assert read_record(file).identity.precision == "fp32"
     assert len(notes) == 2
     reason = "the process that builds the engine died: it ran out of memory" if dies_at else "no such layer"
     assert notes[1].startswith(f"bf16 is left out: {reason}")
@@ -296,16 +296,16 @@ def test_an_engine_file_settles_what_else_could_be_stated(coarse: TinyModel, bui
 
 
 def test_an_engine_for_a_range_of_sizes_says_so(coarse: TinyModel, built: Path) -> None:
-    recipe, sidecar = load_recipe(coarse.recipe), read_sidecar(built)
+    recipe, sidecar = load_recipe(coarse.recipe), read_record(built)
     fixed = replace(sidecar, identity=replace(sidecar.identity, backend="tensorrt"))
     found = [runtime(recipe, built, record).info for record in (sidecar, fixed)]
     assert [(info.largest, info.max_batch) for info in found] == [(None, 1), ((70, 90), 2)]
 
 
 def test_a_model_whose_recipe_is_gone_is_known_by_name(copied: Path) -> None:
-    sidecar = read_sidecar(copied)
+    sidecar = read_record(copied)
     assert model_of(copied) == sidecar.model_source
-    write_sidecar(copied, replace(sidecar, model_source="/gone.toml"))
+    write_record(copied, replace(sidecar, model_source="/gone.toml"))
     assert model_of(copied) == sidecar.identity.model
 
 
@@ -322,7 +322,7 @@ def test_torch_runs_what_cannot_be_built_or_entered(
     monkeypatch.undo()
     broken = tmp_path / "broken.engine"
     broken.write_bytes(bytes(100))
-    write_sidecar(broken, replace(read_sidecar(built), file_sha256=file_sha256(broken), file_bytes=100))
+    write_record(broken, replace(read_record(built), file_sha256=file_sha256(broken), file_bytes=100))
     monkeypatch.setattr("fcnseg.engine.deploy.fastest_engine", lambda *_: broken)
     notes.clear()
     with open_engine(options, BuildHooks(notes.append)) as engine:
@@ -350,7 +350,7 @@ def test_the_fastest_engine_can_be_put_anywhere(
     monkeypatch.setattr("fcnseg.engine.deploy.fastest_engine", lambda *_, **__: built)
     file, sidecar = build_engine(EngineOptions(str(coarse.recipe), coarse.weights), out=tmp_path / "new" / "my.engine")
     assert (file, sidecar.file) == (tmp_path / "new" / "my.engine", "my.engine")
-    assert trusted(file).file_sha256 == read_sidecar(built).file_sha256
+    assert trusted(file).file_sha256 == read_record(built).file_sha256
 
 
 def test_a_new_comparison_is_recorded_and_counts(
@@ -358,13 +358,13 @@ def test_a_new_comparison_is_recorded_and_counts(
 ) -> None:
     copied = tmp_path / "copy.engine"
     cache.copy_engine(built, copied)
-    sidecar = read_sidecar(copied)
+    sidecar = read_record(copied)
     assert sidecar.verification
-    write_sidecar(copied, replace(sidecar, verification=replace(sidecar.verification, images="none")))
+    write_record(copied, replace(sidecar, verification=replace(sidecar.verification, images="none")))
     found = verify_engine(copied).verification
     assert found
     assert found.images.endswith("of the example photographs")
-    assert read_sidecar(copied).verification == found
+    assert read_record(copied).verification == found
     other = make_tiny(tmp_path, stride=32, seed=2)
     monkeypatch.setattr(
         "fcnseg.engine.runtimes.pytorch.TorchEngine",
@@ -373,17 +373,17 @@ def test_a_new_comparison_is_recorded_and_counts(
     with pytest.raises(EngineError, match="it does not give the network's labels"):
         verify_engine(copied)
     refused(coarse, copied, "does not give the network's labels, worst at")
-    assert open_built(load_recipe(coarse.recipe), copied, proved=False)
+    assert load_engine(load_recipe(coarse.recipe), copied, proved=False)
 
 
 def test_what_no_device_here_runs_is_not_called_wrong(copied: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    sidecar = read_sidecar(copied)
-    write_sidecar(copied, replace(sidecar, identity=replace(sidecar.identity, backend="tensorrt")))
+    sidecar = read_record(copied)
+    write_record(copied, replace(sidecar, identity=replace(sidecar.identity, backend="tensorrt")))
     found = verify_engine(copied)
     assert (found.verification, found.note) == (None, "not verifiable here: tensorrt needs an NVIDIA GPU")
-    assert read_sidecar(copied).verification == sidecar.verification
+    assert read_record(copied).verification == sidecar.verification
 
 
 # ---------------------------------------------------------------------- what is refused
@@ -394,14 +394,14 @@ def copied(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A copy of the engine with its record; the library must not see it."""
     file = tmp_path / "copy.engine"
     file.write_bytes(built.read_bytes())
-    write_sidecar(file, read_sidecar(built))
+    write_record(file, read_record(built))
     monkeypatch.setattr("fcnseg.engine.runtimes.openvino._core", lambda: pytest.fail("the library was handed the file"))
     return file
 
 
 def refused(coarse: TinyModel, file: Path, says: str) -> None:
     with pytest.raises(EngineError, match=says) as caught:
-        open_built(load_recipe(coarse.recipe), file).__enter__()
+        load_engine(load_recipe(coarse.recipe), file).__enter__()
     assert "\n" not in str(caught.value)
     assert "fcnseg build-engine" in str(caught.value)
 
@@ -421,11 +421,11 @@ def test_unrecorded_and_foreign_engines_are_refused(
 ) -> None:
     request.getfixturevalue("own_home")  # another machine's: another key
     refused(coarse, copied, "not written on this machine")
-    sidecar_path(copied).write_text("{}")
+    record_path(copied).write_text("{}")
     refused(coarse, copied, "is no engine record")
-    sidecar_path(copied).write_text("no json")
+    record_path(copied).write_text("no json")
     refused(coarse, copied, "cannot be read")
-    sidecar_path(copied).unlink()
+    record_path(copied).unlink()
     refused(coarse, copied, "is not trusted")
 
 
@@ -442,13 +442,13 @@ def test_unrecorded_and_foreign_engines_are_refused(
 def test_engines_for_something_else_are_refused(
     coarse: TinyModel, copied: Path, change: dict[str, str], says: str
 ) -> None:
-    sidecar = read_sidecar(copied)
-    write_sidecar(copied, replace(sidecar, identity=replace(sidecar.identity, **change)))
+    sidecar = read_record(copied)
+    write_record(copied, replace(sidecar, identity=replace(sidecar.identity, **change)))
     refused(coarse, copied, says)
 
 
 def test_an_edited_record_is_refused(coarse: TinyModel, copied: Path) -> None:
-    path = sidecar_path(copied)
+    path = record_path(copied)
     path.write_text(path.read_text().replace('"fp32"', '"bf16"'))
     refused(coarse, copied, "or was edited")
 
@@ -479,7 +479,7 @@ def test_an_engine_below_the_floor_is_not_published_and_remembered(
     with pytest.raises(EngineError, match=r"worst at \d+ x \d+, batch .* instead of"):
         build_here(coarse, "fp32", target, floor=0.9999)
     assert not target.exists()
-    assert not sidecar_path(target).exists()
+    assert not record_path(target).exists()
     found = cache.rejected(identity)
     assert found
     assert found.agreement < 0.9999

@@ -44,7 +44,7 @@ def compare(engine: Altered, floor: float = 0.99, recipe: Recipe = RECIPE) -> Ve
 
 def test_equal_engines_agree_at_every_corner() -> None:
     found = compare(Altered(lambda labels: labels))
-    assert (found.held, found.agreement, found.max_probability_difference) == (True, 1.0, 0.0)
+    assert (found.passed, found.agreement, found.max_probability_difference) == (True, 1.0, 0.0)
     assert found.cases == tuple(f"{size}, batch {n}" for size in ("1 x 1", "50 x 40", "80 x 60") for n in (1, 3))
     assert found.typical_seconds > 0
 
@@ -57,7 +57,7 @@ def test_the_worst_place_and_the_confusion_are_named() -> None:
         return labels
 
     found = compare(Altered(sky_is_car))
-    assert not found.held
+    assert not found.passed
     assert found.worst.startswith("80 x 60, batch 3: 9")
     assert "pixels that differ are 'car' instead of 'sky'" in found.worst
     assert compare(Altered(sky_is_car), floor=0.8).held
@@ -91,7 +91,7 @@ def test_a_size_that_memory_does_not_hold_is_said_and_not_counted() -> None:
         return labels
 
     found = compare(Altered(small_only))
-    assert found.held
+    assert found.passed
     assert found.cases[-1] == "80 x 60, batch 3: not compared, no memory"
 
     def never(labels: Labels) -> Labels:  # noqa: ARG001

@@ -1,4 +1,4 @@
-"""OpenVINO on CPUs: compiling the graph to a file, and running such a file.
+"""OpenVINO on CPUs: compile the graph to a file, and run such a file.
 
 Precisions are always stated and read back: OpenVINO takes bfloat16 wherever the processor has it unless told
 otherwise, when it compiles and again when it loads.
@@ -19,20 +19,20 @@ from typing import Any, Self
 
 import numpy as np
 
+from fcnseg.engine.options import check_precision
 from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, output_names, too_large
 from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 
-PRECISIONS = ("fp32", "bf16", "int8")
-TRUNK = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
+TRUNK_TYPES = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
 """The types that most convolutions of an engine of each precision compute in."""
 
 LATENCY = {"PERFORMANCE_HINT": "LATENCY"}  # two streams were not faster than one (ENGINES, two cores)
 
 
 def _library() -> Any:
-    """The openvino module. Raises EngineError if it is not installed or does not load."""
+    """Return the openvino module. Raises EngineError if it is not installed or does not load."""
     try:
         with _signals_held():
             import openvino
@@ -43,7 +43,7 @@ def _library() -> Any:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Ctrl-C and its kin wait for the end of the block: inside the module's C++ initialisation they would pass for an
+    """Postpone Ctrl-C and its kin to the end of the block: inside the module's C++ initialisation they would pass for an
     ImportError. Blocking them would not do, as other threads (of the numeric libraries) take them then."""
     held: list[int] = []
     before: dict[signal.Signals, Any] = {}
@@ -63,17 +63,17 @@ def _signals_held() -> Iterator[None]:
 
 @cache
 def _core() -> Any:
-    """One Core serves the whole process: it holds the plugin."""
+    """Return the Core that serves the whole process: it holds the plugin."""
     return _library().Core()
 
 
 def processor_has(precision: str) -> bool:
-    """Whether this processor computes in that precision ("fp32", "bf16", "int8") natively."""
+    """Tell whether this processor computes in that precision ("fp32", "bf16", "int8") natively."""
     return precision.upper() in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _hint(precision: str) -> Any:
-    """The arithmetic of all that is not quantised: int8 engines leave the rest in float32."""
+    """Return the type of all that is not quantised: int8 engines leave the rest in float32."""
     types = _library().Type
     return types.bf16 if precision == "bf16" else types.f32
 
@@ -93,8 +93,7 @@ def compile_graph(
     preprocessing, scores and upsampling stay float32. Raises EngineError with OpenVINO's reason, or if what was
     compiled is not what was asked for.
     """
-    if precision not in PRECISIONS:
-        raise SettingsError(f"precision {precision!r} is unknown to OpenVINO; use {', '.join(PRECISIONS)}")
+    check_precision(precision, "openvino")
     if precision == "bf16" and not processor_has("bf16"):
         raise EngineError("this processor has no bfloat16 arithmetic; use --precision fp32 or int8")
     with _translated(f"OpenVINO cannot compile {onnx_file.name}"):
@@ -113,7 +112,7 @@ def compile_graph(
 
 
 def _quantize(model: Any, calibration: Sequence[Mapping[str, Pixels]]) -> Any:
-    """Post-training quantisation of the trunk by NNCF."""
+    """Quantise the trunk after training, by NNCF."""
     if not calibration:
         raise SettingsError("int8 needs images to calibrate on; name a folder of typical ones with --calibrate DIR")
     os.environ.setdefault("NNCF_CI", "1")  # its word for: no telemetry
@@ -145,7 +144,7 @@ def _is_trunk_convolution(op: Any) -> bool:
 
 @contextlib.contextmanager
 def _output_hidden() -> Iterator[None]:
-    """NNCF draws its progress on standard output, which is for results: send it nowhere."""
+    """Hide the progress that NNCF draws on standard output, which is for results."""
     with (
         Path(os.devnull).open("w") as nowhere,
         contextlib.redirect_stdout(nowhere),
@@ -162,11 +161,11 @@ def _check_precision(compiled: Any, precision: str) -> None:
         for op in compiled.get_runtime_model().get_ops()
         if op.get_rt_info()["layerType"].astype(str) == "Convolution"
     ]
-    right = sum(t in TRUNK[precision] for t in types)
+    right = sum(t in TRUNK_TYPES[precision] for t in types)
     if hint != _hint(precision) or 2 * right <= len(types):
         raise EngineError(
             f"OpenVINO compiled {precision} as {hint.to_string()} with {right} of {len(types)} convolutions in "
-            f"{' or '.join(sorted(TRUNK[precision]))}; use --precision fp32"
+            f"{' or '.join(sorted(TRUNK_TYPES[precision]))}; use --precision fp32"
         )
 
 
@@ -176,8 +175,8 @@ def _check_precision(compiled: Any, precision: str) -> None:
 class OpenVINOEngine(Closing):
     """A compiled file on this processor; see `types.Engine`.
 
-    `info` is what the file's sidecar says of it; the caller has checked the file. Images of a batch run one at a
-    time: kernels differ by batch size, and labels must not depend on company. Several threads may call `infer`; they
+    `info` is from the file's record; the caller has checked the file. Images of a batch run one at a time: kernels
+    differ by batch size, and labels must not depend on batch composition. Several threads may call `infer`; they
     take turns.
     """
 
@@ -239,7 +238,7 @@ class OpenVINOEngine(Closing):
 
 @contextlib.contextmanager
 def _translated(what: str) -> Iterator[None]:
-    """OpenVINO raises RuntimeError for everything: one line of ours with its reason."""
+    """Turn RuntimeError, which OpenVINO raises for everything, into an EngineError of one line with its reason."""
     try:
         yield
     except RuntimeError as error:
@@ -247,7 +246,7 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The last line that says something: the first ones name OpenVINO's source files."""
+    """Return the last line that says something: the first ones name OpenVINO's source files."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception from")]
     return said[-1] if said else str(error)

@@ -1,4 +1,4 @@
-"""The PyTorch engine: the reference, on any device torch knows."""
+"""The PyTorch engine: the reference for all others, on any device that torch knows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 import fcnseg
 from fcnseg.engine.graph import LabelGraph, labels_of
-from fcnseg.engine.precision import HALVES, half
+from fcnseg.engine.options import check_precision
+from fcnseg.engine.precision import cast_trunk, torch_dtype
 from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, engine_info, too_large
 from fcnseg.errors import EngineError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
@@ -26,7 +27,7 @@ class TorchEngine(Closing):
 
     `precision` is that of the trunk; scores, sums, deconvolutions and the softmax are always float32. Images of a
     batch run one at a time: libraries choose other kernels for other batch sizes, and the last bits of a score (so
-    now and then a label) would depend on the image's company.
+    now and then a label) would depend on batch composition.
     """
 
     def __init__(
@@ -37,12 +38,10 @@ class TorchEngine(Closing):
         precision: str = "fp32",
         choice: str = "as asked",
     ) -> None:
-        if precision not in HALVES:
-            raise SettingsError(f"precision {precision!r} is unknown to the torch backend; use {', '.join(HALVES)}")
+        check_precision(precision, "torch")
         self.recipe, self.weights, self.precision, self.choice = recipe, weights, precision, choice
         self.device = find_device(device)
-        if precision == "fp16" and self.device.type == "cpu":
-            raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
+        check_precision(precision, "torch", on_processor=self.device.type == "cpu")
         self._graph: LabelGraph | None = None
 
     def __enter__(self) -> Self:
@@ -51,7 +50,7 @@ class TorchEngine(Closing):
             torch.backends.cudnn.allow_tf32 = False
         try:
             network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
-            half(network, self.precision)
+            cast_trunk(network, self.precision)
             self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
         except RuntimeError as error:
             reason = " ".join(str(error).partition("\n")[0].split())
@@ -80,7 +79,7 @@ class TorchEngine(Closing):
         rows = check_inputs(self.recipe, inputs)
         if self.device.type == "cpu":
             height, width = next(iter(inputs.values())).shape[1:3]
-            check_memory(self.recipe, height, width, HALVES[self.precision].itemsize)
+            check_memory(self.recipe, height, width, torch_dtype(self.precision).itemsize)
         images = [torch.from_numpy(np.require(inputs[m], requirements=("C", "W"))) for m in self.recipe.modalities]
         results = [self._infer_one([image[i : i + 1] for image in images], probabilities) for i in range(rows)]
         names = [head.name for head in self.recipe.heads]
@@ -96,16 +95,16 @@ class TorchEngine(Closing):
         try:
             scores = self._graph.scores(*(image.to(self.device) for image in images))
             labels = [labels_of(s)[0].cpu().numpy() for s in scores]
-            found = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
+            probable = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise TooLargeError(too_large(*images[0].shape[1:3])) from error
-        return labels, found
+        return labels, probable
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, else MPS, else the CPU. Raises EngineError if it is not there."""
+    """Return the device of that name; "auto" takes CUDA, else MPS, else the CPU. Raises EngineError if there is none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -1,0 +1,262 @@
+"""Build engines: network, graph, compiled file, loaded again from disk, verified, published. Runs in a subprocess."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+import fcnseg
+from fcnseg import errors
+from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
+from fcnseg.engine.calibration import SampleImages, sample_images
+from fcnseg.engine.export import export_onnx
+from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.identity import EngineIdentity, runs_here
+from fcnseg.engine.load import instantiate, load_engine
+from fcnseg.engine.precision import cast_trunk, measure_ranges, quantize
+from fcnseg.engine.record import EngineRecord, file_sha256, record_path, write_record
+from fcnseg.engine.request import EngineRequest
+from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.openvino import compile_graph
+from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.engine.runtimes.tensorrt.plan import build_plan
+from fcnseg.engine.verify import OnProgress, ReferenceNetwork, verify
+from fcnseg.errors import EngineError, FcnsegError
+from fcnseg.models.fcn import FCN
+from fcnseg.recipes import Recipe
+from fcnseg.types import Pixels, Verification
+from fcnseg.weights.loading import load_whole_network
+from fcnseg.weights.store import find_weights
+from fcnseg.workers_json import Tell, begin
+
+
+def main() -> None:
+    """Do one job of `build`: tell progress, the outcome of each precision, or the first error that is no EngineError."""
+    job, tell = begin()
+    try:
+        _build_all(job, tell)
+    except FcnsegError as error:
+        name = next(c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__)
+        tell({"error": name, "message": str(error)})
+
+
+def _build_all(job: dict[str, Any], tell: Tell) -> None:
+    requests = [EngineRequest.from_json(entry) for entry in job["requests"]]
+    out, first = job["out"] and Path(job["out"]), requests[0]
+    number = 0
+
+    def on_progress(phase: str, fraction: float) -> None:
+        name = f"{phase} {requests[number].precision}" if len(requests) > 1 else phase
+        tell({"phase": name, "fraction": (number + fraction) / len(requests)})
+
+    images = sample_images(first.recipe, first.calibration)
+    with Builder(first.recipe, first.weights, images, Path(job["work"]), on_progress) as builder:
+        for number, request in enumerate(requests):  # noqa: B007 - `on_progress` reads it
+            outcome = ""
+            try:
+                builder.build(request, out, keep_rejected=job["keep_rejected"])
+            except EngineError as error:
+                outcome = str(error)
+            tell({"precision": request.precision, "outcome": outcome})
+
+
+class Builder:
+    """Builds engines of one recipe and its weights; whatever several of them need is made once.
+
+    Engines are verified on some of the `images`, int8 is calibrated on all of them. `work` is a folder for unfinished
+    files, on the file system that the engines go to; the caller removes it.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        weights: Path | None,
+        images: SampleImages,
+        work: Path,
+        on_progress: OnProgress = lambda phase, fraction: None,
+    ) -> None:
+        self.recipe, self.weights, self.images, self.work, self.on_progress = recipe, weights, images, work, on_progress
+        self._opened = ExitStack()
+        self._reference: ReferenceNetwork | None = None
+        self._exported: Path | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def build(self, request: EngineRequest, out: Path | None = None, *, keep_rejected: bool = False) -> EngineRecord:
+        """Build the engine of a request into the cache, or as `out`; returns its record.
+
+        Raises EngineError, and publishes nothing, if it cannot be built or does not agree with the network on the
+        required share of the pixels; a rejection from the cache is remembered, and `keep_rejected` keeps the engine
+        with its record, where only measurements look for it.
+        """
+        start = time.monotonic()
+        identity = request.identity
+        target = out or engine_path(identity)
+        verifiable = runs_here(identity.backend)
+        with writing(target):
+            engine = self.work / identity.key
+            twin = engine if identity.probabilities else engine.with_name(f"{engine.name}-twin")
+            labels, everything = output_names(self.recipe), output_names(self.recipe, True)
+            outputs = {engine: everything if identity.probabilities else labels}
+            if verifiable:  # probabilities are compared too: those of a twin where the engine gives labels alone
+                outputs[twin] = everything
+            graph = COMPILERS[identity.backend](self, identity, outputs)
+            record = self._record(identity, graph, engine)
+            if verifiable:
+                verification = self._verify(engine, twin, record, request.required_agreement)
+                record = replace(record, verification=verification)
+            record = replace(record, build_seconds=round(time.monotonic() - start, 1), file=target.name)
+            _publish(engine, target, record, keep_rejected)
+            twin.unlink(missing_ok=True)
+        return record
+
+    def graph_file(self, identity: EngineIdentity) -> Path:
+        """Return the exported fp32 graph with probabilities; exported once."""
+        if self._exported is None:
+            self._exported = self.export(load_whole_network(self.recipe, self.weights).network, "graph", identity)
+        return self._exported
+
+    def export(self, network: FCN, name: str, identity: EngineIdentity, *, skip_margins: bool = True) -> Path:
+        """Export a network's graph with probabilities to a file in the folder for unfinished ones."""
+        self.on_progress("exporting the graph", 0.05)
+        file = self.work / f"{name}.onnx"
+        graph = LabelGraph(network, self.recipe, "float32", skip_margins=skip_margins).eval()
+        export_onnx(graph, file, weights_sha256=identity.weights, separate_weights=True)
+        return file
+
+    def calibration(self) -> list[Mapping[str, Pixels]]:
+        """Return the images as batches of one, N x H x W x C by modality."""
+        return [{m: pixels[None] for m, pixels in inputs.items()} for inputs in self.images.inputs]
+
+    def _record(self, identity: EngineIdentity, graph: Path, engine: Path) -> EngineRecord:
+        record = EngineRecord(
+            identity,
+            file=engine.name,
+            file_sha256=file_sha256(engine),
+            file_bytes=engine.stat().st_size,
+            graph_sha256=file_sha256(graph),
+            verification=None,
+            versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "library": identity.library},
+            built=datetime.now(UTC).isoformat(),
+            build_seconds=0.0,
+            model_source=str(self.recipe.path.resolve()),
+            weights_source=str(find_weights(self.recipe, self.weights).resolve()),
+            note="" if runs_here(identity.backend) else f"not verified: no GPU here runs what {identity.library} built",
+        )
+        write_record(engine, record)
+        return record
+
+    def _verify(self, engine: Path, twin: Path, record: EngineRecord, min_agreement: float) -> Verification:
+        """Load the engine from disk and compare it with the network; `twin` gives the same engine's probabilities."""
+        identity = record.identity
+        if self._reference is None:
+            self.on_progress("loading the network", 0.4)
+            device = "cpu" if identity.backend == "openvino" else "cuda"
+            network = self._opened.enter_context(TorchEngine(self.recipe, self.weights, device))
+            self._reference = ReferenceNetwork(network, self.recipe, self.images.inputs)
+        with ExitStack() as stack:
+            built = probable = stack.enter_context(load_engine(self.recipe, engine))
+            if twin != engine:
+                with_probabilities = replace(record, identity=replace(identity, probabilities=True))
+                probable = stack.enter_context(instantiate(self.recipe, twin, with_probabilities))
+            return verify(
+                built,
+                self._reference,
+                identity.shapes,
+                min_agreement=min_agreement,
+                images=self.images.name,
+                probabilities=probable,
+                on_progress=lambda phase, fraction: self.on_progress(phase, 0.45 + 0.55 * fraction),
+            )
+
+
+# ---------------------------------------------------------------------- backends
+
+
+def _compile_openvino(builder: Builder, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Path:
+    graph = builder.graph_file(identity)
+    builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
+    compile_graph(graph, outputs, identity.precision, builder.calibration())
+    return graph
+
+
+def _compile_tensorrt(builder: Builder, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Path:
+    """Compile by TensorRT, where each precision has a graph of its own."""
+    graph = _typed_graph(builder, identity)
+    for number, (file, names) in enumerate(outputs.items()):
+        begin, share = 0.15 + 0.25 * number / len(outputs), 0.25 / len(outputs)
+        plan = build_plan(
+            graph,
+            identity.backend,
+            identity.shapes,
+            outputs=names,
+            on_progress=lambda phase, fraction: builder.on_progress(phase.lower(), begin + share * fraction),  # noqa: B023
+        )
+        file.write_bytes(plan)
+    return graph
+
+
+def _typed_graph(builder: Builder, identity: EngineIdentity) -> Path:
+    if identity.precision == "fp32":
+        return builder.graph_file(identity)
+    if identity.precision == "int8":
+        return _quantized_graph(builder, identity)
+    network = load_whole_network(builder.recipe, builder.weights).network
+    cast_trunk(network, identity.precision)
+    return builder.export(network, identity.precision, identity)
+
+
+def _quantized_graph(builder: Builder, identity: EngineIdentity) -> Path:
+    import onnx
+
+    network = load_whole_network(builder.recipe, builder.weights).network
+    builder.on_progress("calibrating", 0.1)
+    ranges = measure_ranges(LabelGraph(network, builder.recipe).eval(), builder.calibration())
+    file = builder.work / "int8.onnx"
+    plain = builder.export(network, "plain", identity, skip_margins=False)  # whose layers the ranges were measured at
+    onnx.save(quantize(onnx.load(plain), ranges), file, save_as_external_data=True)
+    return file
+
+
+COMPILERS: dict[str, Callable[[Builder, EngineIdentity, Mapping[Path, Sequence[str]]], Path]] = {
+    "openvino": _compile_openvino,
+    "tensorrt": _compile_tensorrt,
+    "tensorrt-rtx": _compile_tensorrt,
+}
+"""The compiler of each backend: writes files with the outputs named for each, and returns the graph of them."""
+
+
+def _publish(engine: Path, target: Path, record: EngineRecord, keep_rejected: bool) -> None:
+    """Move engine and record to their place, or raise EngineError if the verification did not pass."""
+    verification = record.verification
+    rejected = engine_path(record.identity, REJECTED) if target == engine_path(record.identity) else None
+    if verification is not None and not verification.passed:
+        if rejected:
+            remove(rejected)
+            if keep_rejected:
+                os.replace(engine, rejected)
+            write_record(rejected, record)
+        raise EngineError(
+            f"this {record.identity.precision} engine does not give the network's labels on "
+            f"{verification.min_agreement:.2%} of the pixels, worst at {verification.worst}; use a higher precision"
+        )
+    record_path(target).unlink(missing_ok=True)  # an engine without a record is not trusted: never a wrong pair
+    os.replace(engine, target)
+    write_record(target, record)
+    if rejected:
+        remove(rejected)

@@ -1,0 +1,132 @@
+"""Open an engine: choose a backend, find or build the engine, and fall back to torch where it cannot start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from fcnseg.engine.build import ensure_engine, fastest_engine
+from fcnseg.engine.load import check_engine_file, load_engine
+from fcnseg.engine.options import BuildHooks, EngineOptions
+from fcnseg.engine.request import backend_for, refuse_settled_options, request_engine
+from fcnseg.engine.select import candidate_precisions
+from fcnseg.errors import EngineError, FcnsegError, OutputError, SettingsError
+from fcnseg.recipes import DEFAULT_MODEL, Recipe, find_recipe
+from fcnseg.types import Engine
+
+
+def open_engine(
+    model: str = DEFAULT_MODEL,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    engine: str | os.PathLike[str] | None = None,
+    calibrate: str | os.PathLike[str] | None = None,
+    companions: Mapping[str, str | os.PathLike[str]] | None = None,
+    probabilities: bool = False,
+    hooks: BuildHooks | None = None,
+) -> Engine:
+    """Return an engine that runs a model, built and verified first if need be; it acquires nothing until entered.
+
+    `engine` is a file that `build_engine` wrote, in place of all that chooses one. `probabilities`: the engine shall be
+    able to give class probabilities. For the others see `build_engine`.
+
+        with fcnseg.open_engine("street-fcn8s", backend="torch") as engine:
+            labels, _ = engine.infer({"color": images})    # uint8 N x H x W x 3 in, uint8 N x H x W by head out
+
+    Raises SettingsError for unknown choices, EngineError for what cannot be had here, WeightsError without weights.
+    """
+    paths = (None if path is None else Path(path) for path in (weights, engine, calibrate))
+    weights_file, engine_file, calibration = paths
+    options = EngineOptions(model, weights_file, backend, device, precision, engine_file, calibration)
+    folders = {name: Path(folder) for name, folder in (companions or {}).items()}
+    return engine_from(options, hooks, probabilities=probabilities, companions=folders)
+
+
+def engine_from(
+    options: EngineOptions,
+    hooks: BuildHooks | None = None,
+    *,
+    probabilities: bool = False,
+    companions: Mapping[str, Path] | None = None,
+    require_verified: bool = True,
+) -> Engine:
+    """Return the engine of those options, as `open_engine` does.
+
+    Unless `require_verified`, for measurements, an engine of a stated precision may differ from the network on more
+    pixels than it should.
+    """
+    hooks = hooks or BuildHooks()
+    recipe = find_recipe(options.model)
+    if options.engine:
+        file = check_engine_file(options.engine)
+        refuse_settled_options(options)
+        return _check_probabilities(load_engine(recipe, file), probabilities)
+    backend, reason = backend_for(options)
+    if backend == "torch":
+        return _torch_engine(recipe, options, reason)
+    request = request_engine(options, backend, probabilities=probabilities, companions=companions)
+    may_fall_back = options.backend == "auto" and options.precision in ("auto", "fp32")
+
+    def torch_instead(error: FcnsegError) -> Engine:
+        hooks.on_note(f"{backend} cannot be used: {error}; torch runs the model")
+        return _torch_engine(recipe, options, f"{backend} cannot be used")
+
+    try:
+        if options.precision != "auto":
+            file = ensure_engine(request, hooks, require_verified=require_verified)
+        else:
+            candidates = candidate_precisions(backend, calibrate=options.calibrate is not None, on_note=hooks.on_note)
+            file = fastest_engine(request, candidates, hooks)
+            reason += ", the fastest precision that gives the network's labels"
+        engine = load_engine(recipe, file, reason, require_verified=require_verified)
+    except (EngineError, OutputError) as error:
+        if not may_fall_back:
+            raise
+        return torch_instead(error)
+    return cast(Engine, FallbackEngine(engine, torch_instead)) if may_fall_back else engine
+
+
+class FallbackEngine:
+    """An engine, or what `fallback` makes of its EngineError if it cannot be entered; all else is delegated."""
+
+    def __init__(self, engine: Engine, fallback: Callable[[EngineError], Engine]) -> None:
+        self._engine, self._fallback = engine, fallback
+
+    def __enter__(self) -> Self:
+        try:
+            self._engine.__enter__()
+        except EngineError as error:
+            self._engine.close()
+            self._engine = self._fallback(error)
+            self._engine.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._engine.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+def _torch_engine(recipe: Recipe, options: EngineOptions, choice: str) -> Engine:
+    from fcnseg.engine.runtimes.pytorch import TorchEngine
+
+    precision = "fp32" if options.precision == "auto" else options.precision
+    return TorchEngine(recipe, options.weights, options.device, precision, choice=choice)
+
+
+def _check_probabilities(engine: Engine, wanted: bool) -> Engine:
+    if wanted and not getattr(engine, "probabilities", True):
+        raise SettingsError(
+            "this engine gives labels alone; build one with `fcnseg build-engine --with-probabilities`, "
+            "or leave out --save-probabilities"
+        )
+    return engine

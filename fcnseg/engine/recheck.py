@@ -1,0 +1,57 @@
+"""Verify a built engine again, as `fcnseg engines verify` does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fcnseg.engine.cache import writing
+from fcnseg.engine.calibration import sample_images
+from fcnseg.engine.identity import runs_here, weights_hash
+from fcnseg.engine.load import load_engine, model_of
+from fcnseg.engine.options import PRECISIONS, BuildHooks
+from fcnseg.engine.record import EngineRecord, read_trusted_record, write_record
+from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.engine.verify import ReferenceNetwork, verify
+from fcnseg.errors import EngineError
+from fcnseg.recipes import find_recipe
+
+
+def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
+    """Check an engine's file, compare it again with the network it was built from, and record the result.
+
+    Returns the new record, whose `verification` is None (and `note` says why) where no device here runs the engine.
+
+        fcnseg.verify_engine(fcnseg.build_engine("street-fcn8s").path).verification.agreement
+
+    Raises EngineError if anything is wrong, and the errors of reading the recipe and the weights.
+    """
+    hooks = hooks or BuildHooks()
+    record = read_trusted_record(file)
+    identity, before = record.identity, record.verification
+    if not runs_here(identity.backend):
+        return replace(record, verification=None, note=f"not verifiable here: {identity.backend} needs an NVIDIA GPU")
+    recipe, weights = find_recipe(model_of(file)), Path(record.weights_source)
+    if weights_hash(weights) != identity.weights:
+        raise EngineError(f"the weights it was built from have changed since ({weights}); build it again")
+    images = sample_images(recipe)
+    device = "cpu" if identity.backend == "openvino" else "cuda"
+    with TorchEngine(recipe, weights, device) as network, load_engine(recipe, file, require_verified=False) as engine:
+        verification = verify(
+            engine,
+            ReferenceNetwork(network, recipe, images.inputs),
+            identity.shapes,
+            min_agreement=before.min_agreement if before else PRECISIONS[identity.precision].min_agreement,
+            images=images.name,
+            probabilities=engine if identity.probabilities else None,
+            on_progress=hooks.on_progress,
+        )
+    record = replace(record, verification=verification)
+    with writing(file):
+        write_record(file, record)
+    if not verification.passed:
+        raise EngineError(
+            f"it does not give the network's labels on {verification.min_agreement:.2%} of the pixels: "
+            f"{verification.worst}"
+        )
+    return record
