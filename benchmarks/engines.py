@@ -50,10 +50,11 @@ FCNSEG = "from fcnseg.cli import main; main()"
 LOAD = """
 import sys, time
 import openvino  # the library itself is not part of loading an engine
-from fcnseg.engine.deploy import EngineOptions, open_engine
+from fcnseg.engine.open import engine_from
+from fcnseg.engine.options import EngineOptions
 from pathlib import Path
 start = time.perf_counter()
-with open_engine(EngineOptions(sys.argv[1], engine=Path(sys.argv[2]))):
+with engine_from(EngineOptions(sys.argv[1], engine=Path(sys.argv[2]))):
     print(time.perf_counter() - start)
 """
 

@@ -28,8 +28,9 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from fcnseg.engine.deploy import EngineOptions, open_engine
 from fcnseg.engine.hardware import cpu_name, usable_cores
+from fcnseg.engine.open import engine_from
+from fcnseg.engine.options import EngineOptions
 from fcnseg.io.sources import open_source
 from fcnseg.recipes import find_recipe
 from fcnseg.running.ledger import Ledger
@@ -113,7 +114,7 @@ def overhead(photos: Path, folder: Path) -> None:
     source = linked(photos, folder / "photos", OVERHEAD_IMAGES)
     opened = open_source(source)
     frames = [opened.load(r) for r in opened if isinstance(r, Reference)]
-    with open_engine(EngineOptions(RECIPE.name)) as engine:
+    with engine_from(EngineOptions(RECIPE.name)) as engine:
         engine.infer({"color": frames[0].inputs["color"][None]})
         bare, whole = [], []
         for round_ in range(OVERHEAD_ROUNDS):

@@ -14,15 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnseg.engine.building import BuildHooks
-    from fcnseg.engine.deploy import (
-        EngineOptions,
-        ProfileOptions,
-        build_engine,
-        export_model,
-        open_engine,
-        verify_engine,
-    )
+    from fcnseg.engine.build import BuiltEngine, build_engine
+    from fcnseg.engine.export import export_model
+    from fcnseg.engine.open import open_engine
+    from fcnseg.engine.options import BuildHooks, EngineOptions
+    from fcnseg.engine.recheck import verify_engine
     from fcnseg.errors import FcnsegError
     from fcnseg.labels import LabelSpace
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
@@ -40,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BuildHooks",
+    "BuiltEngine",
     "Diff",
     "EngineOptions",
     "Failure",
@@ -48,7 +45,6 @@ __all__ = [
     "Hooks",
     "LabelSpace",
     "Prediction",
-    "ProfileOptions",
     "Recipe",
     "RunOptions",
     "Score",
@@ -72,15 +68,11 @@ __all__ = [
 
 _HOMES = {
     "fcnseg.running.segmenter": ("Segmenter", "load"),
-    "fcnseg.engine.building": ("BuildHooks",),
-    "fcnseg.engine.deploy": (
-        "EngineOptions",
-        "ProfileOptions",
-        "build_engine",
-        "export_model",
-        "open_engine",
-        "verify_engine",
-    ),
+    "fcnseg.engine.build": ("BuiltEngine", "build_engine"),
+    "fcnseg.engine.export": ("export_model",),
+    "fcnseg.engine.open": ("open_engine",),
+    "fcnseg.engine.options": ("BuildHooks", "EngineOptions"),
+    "fcnseg.engine.recheck": ("verify_engine",),
     "fcnseg.errors": ("FcnsegError",),
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),

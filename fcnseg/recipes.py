@@ -20,6 +20,9 @@ from fcnseg.toml_table import TomlTable
 DEFAULT_MODEL = "street-fcn8s"
 """The model of every command that is not told one: the bundled one."""
 
+DEFAULT_MODEL = "street-fcn8s"
+"""The model that commands and functions take unless another is named: it comes with the package."""
+
 MODALITIES = {"color": 3, "depth": 1, "hha": 3}
 """What an input may be, and its channels: RGB photographs, a depth map, an HHA encoding."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.labels import LabelSpace
+
+AnyPath = str | os.PathLike[str]
+"""A path as callers give it."""
+
+
+def optional_path(path: AnyPath | None) -> Path | None:
+    """Return a path that may be left out as a Path."""
+    return None if path is None else Path(path)
+
 
 Pixels = NDArray[Any]
 """uint8 H x W x 3 for color (RGB) and hha (as stored); float32 H x W x 1 for depth (in the file's own unit)."""
@@ -88,9 +98,9 @@ class Output:
 class Verification:
     """The comparison of a built engine with the fp32 network on real images.
 
-    `passed`: every case had the labels of the network on at least `min_agreement` of its pixels. `agreement` is that share
-    over all cases, `worst` says where it was lowest and what was confused there. `max_probability_difference` is None
-    where it was not measured, `typical_seconds` the median time of one image of the typical size.
+    `passed`: every case had the labels of the network on at least `min_agreement` of its pixels. `agreement` is that
+    share over all cases, `worst` says where it was lowest and what was confused there. `max_probability_difference`
+    is None where it was not measured, `typical_seconds` the median time of one image of the typical size.
     """
 
     passed: bool

@@ -82,11 +82,11 @@ def bench(
     """
     from fcnseg.engine.bench import BenchOptions
     from fcnseg.engine.bench_worker import Workload
-    from fcnseg.engine.deploy import size_of
+    from fcnseg.engine.sizes import parse_size
     from fcnseg.recipes import find_recipe
 
     recipe = find_recipe(model)
-    height_width = size_of(size)
+    height_width = parse_size(size)
     if plot:
         _check_plot(plot)
     companions = companions_of(depth, hha)
@@ -120,12 +120,13 @@ def open_candidate(
         from fcnseg.engine.opencv import OpenCvEngine
 
         return OpenCvEngine(find_recipe(model), weights, candidate.precision)
-    from fcnseg.engine.deploy import EngineOptions, open_engine
+    from fcnseg.engine.open import engine_from
+    from fcnseg.engine.options import EngineOptions
 
     if candidate.backend == "openvino":
         device = "auto"  # it has the processor alone, also where torch is given a GPU
     options = EngineOptions(model, weights, candidate.backend, device, candidate.precision, calibrate=calibrate)
-    return open_engine(options, companions=companions, proved=False)
+    return engine_from(options, companions=companions, require_verified=False)
 
 
 def _candidates(engines: str | None, recipe: Recipe, device: str, *, calibrated: bool) -> list[Candidate]:

@@ -72,37 +72,43 @@ def build_engine(
     """
     from dataclasses import asdict
 
-    from fcnseg.engine.deploy import EngineOptions, ProfileOptions
-    from fcnseg.engine.deploy import build_engine as build
+    from fcnseg.engine.build import build_engine as build
 
-    options = EngineOptions(model, weights, backend, device, precision, calibrate=calibrate)
-    profile = ProfileOptions(min_shape, opt_shape, max_shape, max_batch, profile_from)
     with build_display(quiet) as hooks:
-        file, sidecar = build(
-            options,
-            hooks,
-            out=out,
-            profile=profile,
+        file, record = build(
+            model,
+            weights=weights,
+            backend=backend,
+            device=device,
+            precision=precision,
+            calibrate=calibrate,
             companions=companions_of(depth, hha),
+            min_shape=min_shape,
+            opt_shape=opt_shape,
+            max_shape=max_shape,
+            max_batch=max_batch,
+            profile_from=profile_from,
             probabilities=with_probabilities,
             min_agreement=min_agreement,
+            out=out,
             force=force,
+            hooks=hooks,
         )
     if as_json:
-        console.out().print_json(json.dumps({"path": file, **asdict(sidecar)}, default=str), ensure_ascii=True)
+        console.out().print_json(json.dumps({"path": file, **asdict(record)}, default=str), ensure_ascii=True)
         return
     console.out().print(console.shown(str(file)), markup=False)
     if not quiet:
-        console.err().print(verdict(sidecar), markup=False)
+        console.err().print(verdict(record), markup=False)
 
 
-def verdict(sidecar: EngineRecord) -> str:
+def verdict(record: EngineRecord) -> str:
     """How an engine's comparison with the network went, in a line."""
     from fcnseg.engine.verify import NOT_COMPARED
 
-    found = sidecar.verification
+    found = record.verification
     if found is None:
-        return sidecar.note
+        return record.note
     difference = found.max_probability_difference
     largest = "" if difference is None else f", largest probability difference {difference:.2g}"
     skipped = sum(NOT_COMPARED in case for case in found.cases)

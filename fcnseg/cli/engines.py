@@ -24,10 +24,10 @@ def list_(as_json: AsJson = False) -> None:
     """List the engines in the cache, newest last: their model, device, precision and how they were verified."""
     from dataclasses import asdict
 
-    from fcnseg.engine.cache import entries
+    from fcnseg.engine.cache import cached_engines
     from fcnseg.io.user_folders import engine_folder
 
-    found = entries()
+    found = cached_engines()
     if as_json:
         rows = [{"name": s.identity.key, "path": path, **asdict(s)} for path, s in found]
         out().print_json(json.dumps(rows, default=str), ensure_ascii=True)
@@ -35,23 +35,23 @@ def list_(as_json: AsJson = False) -> None:
     from rich.table import Table
 
     table = Table("engine", "model", "backend", "precision", "MiB", "agreement", "built", box=None, header_style="bold")
-    for path, sidecar in found:
-        identity = sidecar.identity
+    for path, record in found:
+        identity = record.identity
         table.add_row(
             identity.key,
             identity.model,
             identity.backend + (" + probabilities" if identity.probabilities else ""),
             identity.precision,
-            f"{sidecar.file_bytes / 2**20:.1f}" if path.is_file() else "-",
-            _agreement(sidecar),
-            sidecar.built[:16].replace("T", " "),
+            f"{record.file_bytes / 2**20:.1f}" if path.is_file() else "-",
+            _agreement(record),
+            record.built[:16].replace("T", " "),
         )
     out().print(table)
     err().print(f"{len(found)} in {engine_folder()}", markup=False)
 
 
-def _agreement(sidecar: EngineRecord) -> str:
-    found = sidecar.verification
+def _agreement(record: EngineRecord) -> str:
+    found = record.verification
     if found is None:
         return "not verified"
     return f"{found.agreement:.2%}" + ("" if found.passed else ", rejected")
@@ -65,12 +65,12 @@ def rm(
     ] = False,
 ) -> None:
     """Remove engines from the cache; they are built again when needed."""
-    from fcnseg.engine.cache import entries, remove, strays
+    from fcnseg.engine.cache import cached_engines, remove, strays
     from fcnseg.errors import SettingsError
 
     if not names and not everything:
         raise SettingsError("no engine is named; give names from `fcnseg engines list`, a model, or --all")
-    kept = entries()
+    kept = cached_engines()
     chosen = [path for path, s in kept if everything or {s.identity.key, s.identity.model} & set(names or ())]
     unknown = set(names or ()) - {n for _, s in kept for n in (s.identity.key, s.identity.model)}
     if unknown:
@@ -89,11 +89,11 @@ def verify(
     The comparison goes into the engine's record: one that no longer gives the network's labels is not run any more.
     The exit code is 1 if any engine failed.
     """
-    from fcnseg.engine.cache import SUFFIX, entries
+    from fcnseg.engine.cache import SUFFIX, cached_engines
     from fcnseg.engine.recheck import verify_engine
     from fcnseg.errors import EngineError, FcnsegError, SettingsError
 
-    kept = {s.identity.key: path for path, s in entries() if path.suffix == SUFFIX}
+    kept = {s.identity.key: path for path, s in cached_engines() if path.suffix == SUFFIX}
     files = [kept.get(name, Path(name)) for name in names] if names else list(kept.values())
     if missing := [str(f) for f in files if not f.is_file()]:
         raise SettingsError(f"there is no engine {', '.join(missing)}; `fcnseg engines list` shows them")
@@ -101,11 +101,11 @@ def verify(
     for file in files:
         try:
             with build_display(quiet) as hooks:
-                sidecar = verify_engine(file, hooks)
+                record = verify_engine(file, hooks)
         except FcnsegError as error:
             failed += 1
             err().print(f"fcnseg: failed: {file.name}: {error}", markup=False)
         else:
-            out().print(f"{shown(file.name)}: {verdict(sidecar)}", markup=False)
+            out().print(f"{shown(file.name)}: {verdict(record)}", markup=False)
     if failed:
         raise EngineError(f"{failed} of {len(files)} engines failed; `fcnseg engines rm` removes them")

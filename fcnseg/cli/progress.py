@@ -13,7 +13,7 @@ from fcnseg.cli.console import Errors, err
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from fcnseg.engine.building import BuildHooks
+    from fcnseg.engine.options import BuildHooks
     from fcnseg.types import EngineInfo
 
 
@@ -43,7 +43,7 @@ def interruptible(line: str = "the same command starts again") -> Iterator[None]
 def build_display(quiet: bool) -> Iterator[BuildHooks]:
     """Hooks that draw a progress bar on standard error from the first step of a build until the block ends. An
     interruption is one line."""
-    from fcnseg.engine.building import BuildHooks
+    from fcnseg.engine.options import BuildHooks
 
     bar: Progress | None = None
     begun = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fcnseg.cli.console import err, shown
 from fcnseg.cli.progress import described, say_interrupted
-from fcnseg.engine.building import BuildHooks
+from fcnseg.engine.options import BuildHooks
 from fcnseg.running.run import Hooks
 
 if TYPE_CHECKING:

@@ -141,9 +141,10 @@ def run(
       fcnseg run data.h5::/images --out masks.h5
       find . -name '*.jpg' | fcnseg run - --out masks/
     """
-    from fcnseg.engine.deploy import EngineOptions
     from fcnseg.engine.load import model_of
+    from fcnseg.engine.options import EngineOptions
     from fcnseg.errors import SettingsError
+    from fcnseg.recipes import DEFAULT_MODEL
     from fcnseg.running.run import RunOptions
 
     Errors.as_json = json_logs

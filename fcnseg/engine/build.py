@@ -6,7 +6,6 @@ that, starts fast when the engine is cached, and can end a build at any moment b
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from fcnseg.engine.sizes import measured_shapes, shapes_of
 from fcnseg.errors import EngineError, OutputError, SettingsError
 from fcnseg.io.atomic import PART
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
+from fcnseg.types import AnyPath, optional_path
 from fcnseg.workers_json import work_elsewhere
 
 
@@ -37,20 +37,20 @@ class BuiltEngine(NamedTuple):
 def build_engine(
     model: str = DEFAULT_MODEL,
     *,
-    weights: str | os.PathLike[str] | None = None,
+    weights: AnyPath | None = None,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
-    calibrate: str | os.PathLike[str] | None = None,
-    companions: Mapping[str, str | os.PathLike[str]] | None = None,
+    calibrate: AnyPath | None = None,
+    companions: Mapping[str, AnyPath] | None = None,
     min_shape: str | None = None,
     opt_shape: str | None = None,
     max_shape: str | None = None,
     max_batch: int | None = None,
-    profile_from: str | os.PathLike[str] | None = None,
+    profile_from: AnyPath | None = None,
     probabilities: bool = False,
     min_agreement: float | None = None,
-    out: str | os.PathLike[str] | None = None,
+    out: AnyPath | None = None,
     force: bool = False,
     hooks: BuildHooks | None = None,
 ) -> BuiltEngine:
@@ -69,9 +69,9 @@ def build_engine(
     fp32 network on too many pixels, WeightsError if there are no weights.
     """
     hooks = hooks or BuildHooks()
-    target = Path(out) if out is not None else None
+    target = optional_path(out)
     options = EngineOptions(
-        model, weights and Path(weights), backend, device, precision, calibrate=calibrate and Path(calibrate)
+        model, optional_path(weights), backend, device, precision, calibrate=optional_path(calibrate)
     )
     if target and target.is_dir():
         raise SettingsError(f"--out {target} is a folder; name the engine's file")

@@ -40,7 +40,7 @@ from fcnseg.workers_json import Tell, begin
 
 
 def main() -> None:
-    """Do one job of `build`: tell progress, the outcome of each precision, or the first error that is no EngineError."""
+    """Do one job of `build`: tell progress, the outcome of each precision, or an error that is no EngineError."""
     job, tell = begin()
     try:
         _build_all(job, tell)

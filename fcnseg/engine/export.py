@@ -20,6 +20,7 @@ from fcnseg.engine.runtimes.common import output_names
 from fcnseg.errors import EngineError, OutputError, SettingsError
 from fcnseg.io.atomic import PART
 from fcnseg.recipes import MODALITIES, find_recipe
+from fcnseg.types import AnyPath, optional_path
 from fcnseg.weights.loading import load_whole_network
 
 OPSET = 20
@@ -35,9 +36,9 @@ SINGLE_FILE_BYTES = 2**31 - 2**20
 
 def export_model(
     model: str,
-    out: str | os.PathLike[str],
+    out: AnyPath,
     *,
-    weights: str | os.PathLike[str] | None = None,
+    weights: AnyPath | None = None,
     probabilities: str | None = None,
 ) -> list[str]:
     """Write a model's graph as ONNX (see `export_onnx`); returns a line for each input and output.
@@ -51,7 +52,7 @@ def export_model(
     if probabilities not in (None, "float32", "float16"):
         raise SettingsError(f"probabilities of type {probabilities!r} are unknown; use float32 or float16")
     recipe = find_recipe(model)
-    loaded = load_whole_network(recipe, weights and Path(weights))
+    loaded = load_whole_network(recipe, optional_path(weights))
     graph = LabelGraph(loaded.network, recipe, probabilities, skip_margins=True).eval()
     export_onnx(graph, Path(out), weights_sha256=loaded.weights_sha256)
     inputs = [f"{m}: {'float32' if m == 'depth' else 'uint8'}, N x H x W x {MODALITIES[m]}" for m in recipe.modalities]

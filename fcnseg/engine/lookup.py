@@ -62,7 +62,7 @@ def recorded_failure(identity: EngineIdentity) -> str:
 
 
 def record_failure(identity: EngineIdentity, reason: str) -> None:
-    """Record why an engine could not be built, until one is (a convenience: a cache that cannot be written has none)."""
+    """Record why an engine could not be built, until one is; a cache that cannot be written keeps none."""
     with suppress(OSError), whole_file(engine_path(identity, FAILED)) as file:
         file.write(reason.encode("utf-8", "replace"))
 
@@ -93,7 +93,7 @@ def reason_to_build(identity: EngineIdentity) -> str:
 
 
 def _fitting(request: EngineRequest) -> Iterator[tuple[Path, EngineRecord]]:
-    """The engine of exactly that identity, then those for other sizes or calibrations where any will do, newest first."""
+    """List the engine of that identity, then those for other sizes or calibrations where any will do, newest first."""
     identity = request.identity
     exact = engine_path(identity)
     with suppress(EngineError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,19 +14,19 @@ from fcnseg.engine.request import backend_for, refuse_settled_options, request_e
 from fcnseg.engine.select import candidate_precisions
 from fcnseg.errors import EngineError, FcnsegError, OutputError, SettingsError
 from fcnseg.recipes import DEFAULT_MODEL, Recipe, find_recipe
-from fcnseg.types import Engine
+from fcnseg.types import AnyPath, Engine, optional_path
 
 
 def open_engine(
     model: str = DEFAULT_MODEL,
     *,
-    weights: str | os.PathLike[str] | None = None,
+    weights: AnyPath | None = None,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
-    engine: str | os.PathLike[str] | None = None,
-    calibrate: str | os.PathLike[str] | None = None,
-    companions: Mapping[str, str | os.PathLike[str]] | None = None,
+    engine: AnyPath | None = None,
+    calibrate: AnyPath | None = None,
+    companions: Mapping[str, AnyPath] | None = None,
     probabilities: bool = False,
     hooks: BuildHooks | None = None,
 ) -> Engine:
@@ -41,9 +40,8 @@ def open_engine(
 
     Raises SettingsError for unknown choices, EngineError for what cannot be had here, WeightsError without weights.
     """
-    paths = (None if path is None else Path(path) for path in (weights, engine, calibrate))
-    weights_file, engine_file, calibration = paths
-    options = EngineOptions(model, weights_file, backend, device, precision, engine_file, calibration)
+    weights, engine, calibrate = map(optional_path, (weights, engine, calibrate))
+    options = EngineOptions(model, weights, backend, device, precision, engine, calibrate)
     folders = {name: Path(folder) for name, folder in (companions or {}).items()}
     return engine_from(options, hooks, probabilities=probabilities, companions=folders)
 

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 import fcnseg
-from fcnseg.engine.runtimes.common import Closing, check_inputs, engine_info
+from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, engine_info
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.models.backbones import Conv, Layer, LocalResponseNorm, MaxPool
 from fcnseg.recipes import Recipe
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 INPUT = "data"
 
 
-class OpenCvEngine(Closing):
+class OpenCvEngine(ClosesOnExit):
     """A recipe's network in OpenCV's DNN module, on the CPU in fp32; for models that take one colour image.
 
     Images are prepared by `cv2.dnn.blobFromImage`, labels are the arg-max of its scores. The first image of a size

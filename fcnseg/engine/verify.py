@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -14,7 +14,7 @@ from fcnseg.errors import EngineError, ImageError
 from fcnseg.recipes import Recipe, Shapes
 from fcnseg.types import Engine, Labels, Pixels, Verification
 
-IMAGES_COMPARED = 8
+COMPARED = 8
 """Images that an engine is compared with the network on at most, evenly spaced; two at the largest size, where the
 network takes seconds for each."""
 
@@ -52,7 +52,11 @@ def cases_of(shapes: Sequence[Shapes], photographs: int) -> list[Case]:
     """
     cases = {}
     for profile in shapes:
-        for name, alone, together in (("smallest", 1, IMAGES_COMPARED), ("largest", 1, 2), ("typical", IMAGES_COMPARED, IMAGES_COMPARED)):
+        for name, alone, together in (
+            ("smallest", 1, COMPARED),
+            ("largest", 1, 2),
+            ("typical", COMPARED, COMPARED),
+        ):
             height, width = getattr(profile, name)
             for batch, images in ((profile.max_batch, min(together, profile.max_batch)), (1, alone)):
                 cases[height, width, batch] = Case(height, width, batch, min(images, photographs))

@@ -13,7 +13,7 @@ from fcnseg.errors import SourceError
 
 
 class Seekable:
-    """An open file whose readers do not disturb one another. Closing it ends them."""
+    """An open file whose readers do not disturb one another. ClosesOnExit it ends them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcnseg.engine.building import BuildHooks
-from fcnseg.engine.deploy import EngineOptions
+from fcnseg.engine.options import BuildHooks, EngineOptions
 from fcnseg.errors import SettingsError
 from fcnseg.io.suffixes import HDF5, has_suffix
 from fcnseg.types import EngineInfo, Failure, StageTimes

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcnseg.engine.deploy import open_engine
+from fcnseg.engine.open import engine_from
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.finish import finish
 from fcnseg.running.options import Hooks, RunOptions
@@ -55,7 +55,7 @@ def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
 
 def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
     """The engine of a run, not entered yet."""
-    return open_engine(
+    return engine_from(
         options.engine,
         hooks.build,
         probabilities=options.probabilities is not None,

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fcnseg.engine.deploy import EngineOptions, open_engine
+from fcnseg.engine.open import engine_from
+from fcnseg.engine.options import EngineOptions
 from fcnseg.errors import SettingsError
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
 from fcnseg.types import Engine, EngineInfo, Frame, Prediction
@@ -35,7 +36,7 @@ class Segmenter:
             labels_only = self._engines.get(False)
             if labels_only and labels_only.info.backend == "torch":
                 return labels_only
-            self._engines[probabilities] = open_engine(self._options, probabilities=probabilities).__enter__()
+            self._engines[probabilities] = engine_from(self._options, probabilities=probabilities).__enter__()
         return self._engines[probabilities]
 
     @property

@@ -118,24 +118,6 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
     assert not list(tmp_path.rglob("*.engine"))
 
 
-def test_sizes_are_measured_in_the_users_folder(tmp_path: Path) -> None:
-    from fcnseg.engine.deploy import ProfileOptions, profile_of
-    from fcnseg.recipes import find_recipe
-
-    for i, (width, height) in enumerate([(40, 30), (40, 30), (90, 20), (50, 60)]):
-        photograph(tmp_path / f"{i}.png", width, height)
-    turned = Image.new("RGB", (10, 99))
-    exif = turned.getexif()
-    exif[0x0112] = 6
-    turned.save(tmp_path / "turned.jpg", exif=exif)
-    (profile,) = profile_of(find_recipe("street-fcn8s"), ProfileOptions(measure=tmp_path))
-    assert (profile.smallest, profile.typical, profile.largest) == ((10, 40), (30, 40), (60, 99))
-    (profile,) = profile_of(
-        find_recipe("street-fcn8s"), ProfileOptions(largest="200x100", max_batch=3, measure=tmp_path)
-    )
-    assert (profile.largest, profile.max_batch) == ((100, 200), 3)
-
-
 def test_export_gives_a_file_that_another_runtime_runs(fcnseg: Command, small: TinyModel, tmp_path: Path) -> None:
     done = fcnseg("export", small.recipe, "--weights", small.weights, "--out", tmp_path / "m.onnx")
     assert done.code == 0, done.err

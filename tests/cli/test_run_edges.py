@@ -12,7 +12,7 @@ import pytest
 
 from fcnseg.cli import console
 from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter
-from fcnseg.engine.building import BuildHooks
+from fcnseg.engine.options import BuildHooks
 from fcnseg.running import pipeline
 from fcnseg.running.dry_run import Estimate
 from fcnseg.types import EngineInfo, Failure

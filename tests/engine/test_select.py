@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fcnseg.engine import select as choice
-from fcnseg.engine.select import choose_backend, choose_precisions
+from fcnseg.engine import select
+from fcnseg.engine.select import candidate_precisions, choose_backend
 from fcnseg.errors import EngineError, SettingsError
 
 
@@ -25,9 +25,9 @@ from fcnseg.errors import EngineError, SettingsError
 def test_auto_follows_what_is_here(
     monkeypatch: pytest.MonkeyPatch, gpus: int, installed: set[str], device: str, precision: str, backend: str
 ) -> None:
-    monkeypatch.setattr(choice, "nvidia_gpus", lambda: gpus)
+    monkeypatch.setattr(select, "nvidia_gpus", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(choice, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.setattr(select, "find_spec", lambda name: name if name in installed else None)
     found, why = choose_backend("auto", device, precision)
     assert found == backend
     assert why
@@ -36,7 +36,7 @@ def test_auto_follows_what_is_here(
 
 
 def test_a_gpu_that_torch_cannot_use_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "nvidia_gpus", lambda: 1)
+    monkeypatch.setattr(select, "nvidia_gpus", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = "an NVIDIA GPU is here, but this torch cannot use it"
     assert choose_backend("auto", "auto", "auto") == ("openvino", said)
@@ -61,27 +61,27 @@ def test_what_cannot_be_is_refused(backend: str, device: str, says: str) -> None
 
 
 def test_half_floats_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "nvidia_gpus", lambda: 0)
+    monkeypatch.setattr(select, "nvidia_gpus", lambda: 0)
     with pytest.raises(SettingsError, match="fp16 is for GPUs"):
         choose_backend("auto", "auto", "fp16")
 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "nvidia_gpus", lambda: 0)
+    monkeypatch.setattr(select, "nvidia_gpus", lambda: 0)
     with pytest.raises(EngineError, match="no NVIDIA GPU"):
         choose_backend("auto", "cuda", "auto")
 
 
 @pytest.mark.parametrize(("bf16", "found"), [(True, ["fp16", "bf16", "fp32"]), (False, ["fp16", "fp32"])])
 def test_bf16_is_tried_on_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch, bf16: bool, found: list[str]) -> None:
-    monkeypatch.setattr(choice, "has_bf16", lambda device: bf16)
-    assert choose_precisions("tensorrt", calibrated=False) == found
-    assert choose_precisions("tensorrt", calibrated=True) == ["int8", *found]
+    monkeypatch.setattr(select, "has_bf16", lambda device: bf16)
+    assert candidate_precisions("tensorrt", calibrate=False) == found
+    assert candidate_precisions("tensorrt", calibrate=True) == ["int8", *found]
 
 
 def test_int8_is_tried_only_when_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "int8" not in choose_precisions("openvino", calibrated=False)
-    assert choose_precisions("openvino", calibrated=True)[0] == "int8"
-    assert "fp32" in choose_precisions("openvino", calibrated=False)
-    monkeypatch.setattr(choice, "find_spec", lambda name: None if name == "nncf" else name)
-    assert "int8" not in choose_precisions("openvino", calibrated=True)
+    assert "int8" not in candidate_precisions("openvino", calibrate=False)
+    assert candidate_precisions("openvino", calibrate=True)[0] == "int8"
+    assert "fp32" in candidate_precisions("openvino", calibrate=False)
+    monkeypatch.setattr(select, "find_spec", lambda name: None if name == "nncf" else name)
+    assert "int8" not in candidate_precisions("openvino", calibrate=True)

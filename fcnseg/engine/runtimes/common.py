@@ -1,4 +1,4 @@
-"""What all engines share: the types and sizes of what they take and give, what they say of themselves, their end.
+"""Inputs, outputs, information and memory estimates that all runtimes share.
 
 Nothing here needs torch: an engine loaded from a file starts without it.
 """
@@ -14,11 +14,11 @@ import psutil
 
 from fcnseg.errors import ImageError, TooLargeError
 from fcnseg.models.backbones import Conv, Geometry, backbone_layers
-from fcnseg.recipes import MODALITIES, Recipe
+from fcnseg.recipes import MODALITIES, HeadRecipe, Recipe
 from fcnseg.types import EngineInfo, Pixels
 
 
-class Closing:
+class ClosesOnExit:
     """An engine that closes when its `with` block ends; `info` is known once it is entered."""
 
     info: EngineInfo
@@ -34,21 +34,26 @@ class Closing:
 
 
 def engine_info(recipe: Recipe, **known: Any) -> EngineInfo:
-    """What an engine of that recipe is; `known` are the fields that the recipe does not tell."""
+    """Return the information of an engine of a recipe; `known` are the fields that do not follow from the recipe."""
     heads = {head.name: head.labels for head in recipe.heads}
     return EngineInfo(model=recipe.name, heads=heads, modalities=recipe.modalities, **known)
 
 
 def output_names(recipe: Recipe, probabilities: bool = False) -> tuple[str, ...]:
-    """The graph's outputs: one a head, called like it ("labels" in models with one), then "probabilities" (or
+    """Name the graph's outputs: one a head, called like it ("labels" in models with one), then "probabilities" (or
     "<head>_probabilities") where asked for."""
     heads = [head.name for head in recipe.heads]
     named = ["probabilities"] if len(heads) == 1 else [f"{head}_probabilities" for head in heads]
     return tuple(heads + (named if probabilities else []))
 
 
+def labels_dtype(head: HeadRecipe) -> type[np.unsignedinteger[Any]]:
+    """Return the type of a head's label maps: uint8, or uint16 above 256 classes."""
+    return np.uint8 if head.labels.classes <= 256 else np.uint16
+
+
 def check_inputs(recipe: Recipe, inputs: Mapping[str, Pixels]) -> int:
-    """The number of images N, of inputs N x H x W x C; raises ImageError where they are not what the recipe takes."""
+    """Return the number of images N in inputs N x H x W x C; raises ImageError for what the recipe does not take."""
     sizes = {modality: pixels.shape[:-1] for modality, pixels in inputs.items()}
     if set(inputs) != set(recipe.modalities) or len(set(sizes.values())) != 1:
         raise ImageError(f"{recipe.name} takes {', '.join(recipe.modalities)} of one size; got {sizes}", "predict")
@@ -64,7 +69,7 @@ def check_inputs(recipe: Recipe, inputs: Mapping[str, Pixels]) -> int:
 
 
 def check_memory(recipe: Recipe, height: int, width: int, element_bytes: int) -> None:
-    """Refuse, with a TooLargeError, what would not fit before the system's out-of-memory killer ends the whole run."""
+    """Raise TooLargeError for an image that will not fit, before the out-of-memory killer ends the whole run."""
     needed = working_bytes(recipe, height, width, element_bytes)
     free = psutil.virtual_memory().available
     if needed > free:
@@ -74,12 +79,12 @@ def check_memory(recipe: Recipe, height: int, width: int, element_bytes: int) ->
 
 
 def too_large(height: int, width: int) -> str:
-    """What to say of an image that memory does not hold."""
+    """Return the message for an image that memory does not hold."""
     return f"{width} x {height} pixels need more memory than there is"
 
 
 def working_bytes(recipe: Recipe, height: int, width: int, element_bytes: int) -> int:
-    """An estimate of the memory one image takes: the first block's two widest maps, and the scores with their
+    """Estimate the memory that one image takes: the first block's two widest maps, and the scores with their
     arg-max."""
     first = backbone_layers(recipe.architecture.backbone, cast(Geometry, recipe.architecture.geometry))[0]
     assert isinstance(first, Conv)  # in every backbone

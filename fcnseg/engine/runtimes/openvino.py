@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from fcnseg.engine.options import check_precision
-from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, output_names, too_large
+from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, check_memory, output_names, too_large
 from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
@@ -43,8 +43,11 @@ def _library() -> Any:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Postpone Ctrl-C and its kin to the end of the block: inside the module's C++ initialisation they would pass for an
-    ImportError. Blocking them would not do, as other threads (of the numeric libraries) take them then."""
+    """Postpone Ctrl-C and its kin to the end of the block.
+
+    Inside the module's C++ initialisation they would pass for an ImportError. Blocking them would not do, as other
+    threads (of the numeric libraries) take them then.
+    """
     held: list[int] = []
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread() and "openvino" not in sys.modules:
@@ -172,7 +175,7 @@ def _check_precision(compiled: Any, precision: str) -> None:
 # ---------------------------------------------------------------------- running
 
 
-class OpenVINOEngine(Closing):
+class OpenVINOEngine(ClosesOnExit):
     """A compiled file on this processor; see `types.Engine`.
 
     `info` is from the file's record; the caller has checked the file. Images of a batch run one at a time: kernels

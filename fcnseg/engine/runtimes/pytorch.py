@@ -15,14 +15,14 @@ import fcnseg
 from fcnseg.engine.graph import LabelGraph, labels_of
 from fcnseg.engine.options import check_precision
 from fcnseg.engine.precision import cast_trunk, torch_dtype
-from fcnseg.engine.runtimes.common import Closing, check_inputs, check_memory, engine_info, too_large
+from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, check_memory, engine_info, too_large
 from fcnseg.errors import EngineError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
 
 
-class TorchEngine(Closing):
+class TorchEngine(ClosesOnExit):
     """A recipe's network on a torch device.
 
     `precision` is that of the trunk; scores, sums, deconvolutions and the softmax are always float32. Images of a
@@ -104,7 +104,7 @@ class TorchEngine(Closing):
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" takes CUDA, else MPS, else the CPU. Raises EngineError if there is none."""
+    """Return the device of that name ("auto": CUDA, else MPS, else the CPU). Raises EngineError if it is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

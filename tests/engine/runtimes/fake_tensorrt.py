@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcnseg.engine.runtimes.tensorrt.plan import Library
+from fcnseg.engine.runtimes.tensorrt.plan import TensorRTLibrary
 
 KINDS = {"UINT8": np.uint8, "FLOAT": np.float32, "INT32": np.int32}
 
@@ -147,7 +147,7 @@ class FakePlan:
         self.num_optimization_profiles, self.num_io_tensors = len(self.profiles), len(self.types)
         self.context = FakeContext(self)
 
-    def library(self) -> Library:
+    def library(self) -> TensorRTLibrary:
         def deserialize(plan: bytes) -> FakePlan | None:
             if not self.loads or plan != b"plan":
                 self.errors.append("Serialization assertion stdVersionRead failed")
@@ -155,7 +155,7 @@ class FakePlan:
             return self
 
         self.runtime = SimpleNamespace(deserialize_cuda_engine=deserialize, engine_host_code_allowed=False)
-        return Library("TensorRT", SimpleNamespace(Runtime=lambda logger: self.runtime), None, self.errors)
+        return TensorRTLibrary("TensorRT", SimpleNamespace(Runtime=lambda logger: self.runtime), None, self.errors)
 
     def create_execution_context(self) -> FakeContext | None:
         return self.context

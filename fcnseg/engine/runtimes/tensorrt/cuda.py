@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,14 +50,3 @@ class CudaStream:
     def synchronize(self) -> None:
         """Wait for all that is on the stream."""
         self._stream.synchronize()
-
-    @contextmanager
-    def between(self, tensors: Iterable[Tensor]) -> Iterator[None]:
-        """Work inside comes after all that the caller's current stream has now, and before what it gets later;
-        `tensors` of the caller's are in use here until then."""
-        caller = torch.cuda.current_stream(self.device)
-        self._stream.wait_stream(caller)
-        yield
-        for tensor in tensors:
-            tensor.record_stream(self._stream)
-        caller.wait_stream(self._stream)

@@ -1,4 +1,4 @@
-"""Running a TensorRT plan: `TensorRTEngine`, on a stream of its own, with two batches in flight."""
+"""Run a TensorRT plan, on a stream of its own, with two batches in flight."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcnseg.engine.runtimes.common import Closing, check_inputs, output_names, too_large
+from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, labels_dtype, output_names, too_large
 from fcnseg.engine.runtimes.pytorch import find_device
 from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
-from fcnseg.engine.runtimes.tensorrt.plan import Library, load_library
+from fcnseg.engine.runtimes.tensorrt.plan import TensorRTLibrary, load_library
 from fcnseg.engine.runtimes.tensorrt.session import Session
 from fcnseg.errors import EngineError, ImageError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
@@ -27,19 +27,13 @@ from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 SLOTS = 2
 """Batches in flight: one computes while the next is staged and the last is read."""
 
-ALIGNMENT_BYTES = 256
-"""What TensorRT asks of every tensor's address (IExecutionContext::setTensorAddress)."""
-
-NUMPY = {torch.uint8: np.uint8, torch.float32: np.float32}
-"""What inputs may be made of."""
-
-Found = tuple[dict[str, Labels], dict[str, Probabilities] | None]
+Results = tuple[dict[str, Labels], dict[str, Probabilities] | None]
 
 
-class TensorRTEngine(Closing):
+class TensorRTEngine(ClosesOnExit):
     """A plan file on a CUDA device; see `types.Engine`.
 
-    `info` is what the file's record says of it (`backend` names the library, "tensorrt" or "tensorrt-rtx"); the
+    `info` is from the file's record (its `backend` names the library, "tensorrt" or "tensorrt-rtx"); the
     caller has checked the file, `probabilities` says whether it gives them. `device` is "cuda" or "cuda:N". Batches
     larger than the plan's run in parts. Several threads may call `infer`; they take turns.
     """
@@ -82,23 +76,21 @@ class TensorRTEngine(Closing):
                 self._session = None
                 self._slots = []
 
-    # ------------------------------------------------------------------ arrays
-
-    def infer(self, inputs: Mapping[str, Pixels], probabilities: bool = False) -> Found:
+    def infer(self, inputs: Mapping[str, Pixels], probabilities: bool = False) -> Results:
         """Labels N x H x W of each head and, if asked, probabilities N x K x H x W (float32, or float16 if the plan
         gives those). See `types.Engine`; ImageError, with the ranges, for a size the plan was not built for."""
         session = self._open_session(probabilities)
         rows = check_inputs(self.recipe, inputs)
-        most = session.profile_for(*next(iter(inputs.values())).shape[1:3]).largest[0]
-        parts = ({m: pixels[i : i + most] for m, pixels in inputs.items()} for i in range(0, max(1, rows), most))
-        found = list(self.infer_many(parts, probabilities))
-        labels = {head: np.concatenate([f[0][head] for f in found]) for head in found[0][0]}
+        largest = session.profile_for(*next(iter(inputs.values())).shape[1:3]).largest[0]
+        parts = ({m: pixels[i : i + largest] for m, pixels in inputs.items()} for i in range(0, max(1, rows), largest))
+        results = list(self.infer_many(parts, probabilities))
+        labels = {head: np.concatenate([r[0][head] for r in results]) for head in results[0][0]}
         if not probabilities:
             return labels, None
-        return labels, {head: np.concatenate([f[1][head] for f in found if f[1]]) for head in labels}
+        return labels, {head: np.concatenate([r[1][head] for r in results if r[1]]) for head in labels}
 
-    def infer_many(self, batches: Iterable[Mapping[str, Pixels]], probabilities: bool = False) -> Iterator[Found]:
-        """What `infer` gives of each batch, in order, while the next is taken and computed.
+    def infer_many(self, batches: Iterable[Mapping[str, Pixels]], probabilities: bool = False) -> Iterator[Results]:
+        """Infer each batch, in order, while the next is taken and computed.
 
         A batch may be no larger than the plan's. The engine is busy until the iterator ends or is closed: other
         threads wait for that, and this one may not call it in between (EngineError).
@@ -163,59 +155,17 @@ class TensorRTEngine(Closing):
             raise TooLargeError(told) if rows > high else ImageError(told, "predict")
         return session.shape(profile, shapes)
 
-    def _collect(self, slot: _Slot, probabilities: bool) -> Found:
+    def _collect(self, slot: _Slot, probabilities: bool) -> Results:
         """Wait for a slot's results and copy them out: its memory is used again."""
         with _translated(self._library):
             slot.done.synchronize()
         arrays = {name: result.numpy().copy() for name, result in slot.results.items()}
-        return self._by_head(arrays, probabilities, lambda labels: labels.astype(np.uint16, copy=False))
-
-    def _by_head(self, arrays: dict[str, Any], probabilities: bool, narrow: Any) -> tuple[dict[str, Any], Any]:
-        """Outputs by name as labels and probabilities by head; `narrow` takes labels of more than 256 classes."""
-        heads = [head.name for head in self.recipe.heads]
-        labels = {
-            h.name: arrays[h.name] if h.labels.classes <= 256 else narrow(arrays[h.name]) for h in self.recipe.heads
-        }
+        heads = self.recipe.heads
+        labels = {h.name: arrays[h.name].astype(labels_dtype(h), copy=False) for h in heads}  # uint16 comes as int32
         if not probabilities:
             return labels, None
         names = output_names(self.recipe, True)[len(heads) :]
-        return labels, {head: arrays[name] for head, name in zip(heads, names, strict=True)}
-
-    # ------------------------------------------------------------------ tensors
-
-    def infer_tensors(
-        self, inputs: Mapping[str, Tensor], probabilities: bool = False
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """`infer` without copies: of contiguous tensors N x H x W x C on the engine's device, giving new ones there.
-
-        Runs after all that the caller's current stream holds now and before what it is given later; returns without
-        waiting. Labels are uint8, or int32 for more than 256 classes. A batch may be no larger than the plan's.
-        """
-        session = self._open_session(probabilities)
-        self._check_tensors(inputs)
-        shapes = {modality: tuple(inputs[modality].shape) for modality in self.recipe.modalities}
-        with self._lock, self._stream.current(), _translated(self._library, shapes):
-            outputs = {
-                name: torch.empty(shape, dtype=session.types[name], device=self._stream.device)
-                for name, shape in self._shape(session, shapes).items()
-            }
-            tensors = {**inputs, **outputs}
-            with self._stream.between(tensors.values()):
-                session.run({name: tensor.data_ptr() for name, tensor in tensors.items()})
-        return self._by_head(outputs, probabilities, lambda labels: labels)
-
-    def _check_tensors(self, inputs: Mapping[str, Tensor]) -> None:
-        """What `check_inputs` asks of arrays, and that the library can read them where they are."""
-        for modality, tensor in inputs.items():
-            placed = tensor.device == self._stream.device and tensor.data_ptr() % ALIGNMENT_BYTES == 0
-            if tensor.dtype not in NUMPY or not tensor.is_contiguous() or not placed:
-                raise ImageError(
-                    f"{modality} is {tensor.dtype} on {tensor.device}; give a contiguous uint8 or float32 tensor on "
-                    f"{self._stream.device} that begins at a multiple of {ALIGNMENT_BYTES} bytes (clone a slice)",
-                    "predict",
-                )
-        stand_ins = {m: np.broadcast_to(np.zeros(1, NUMPY[t.dtype]), t.shape) for m, t in inputs.items()}
-        check_inputs(self.recipe, stand_ins)
+        return labels, {head.name: arrays[name] for head, name in zip(heads, names, strict=True)}
 
 
 class _Slot:
@@ -248,7 +198,7 @@ def _view(
 
 
 @contextmanager
-def _translated(library: Library, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Iterator[None]:
+def _translated(library: TensorRTLibrary, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Iterator[None]:
     """CUDA errors from torch as ours; `shapes` are those of the images it happens with."""
     try:
         yield

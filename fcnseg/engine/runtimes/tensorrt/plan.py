@@ -1,7 +1,7 @@
-"""Building TensorRT plans: TensorRT 10 and 11 and TensorRT-RTX, from one code path.
+"""Build TensorRT plans: TensorRT 10 and 11 and TensorRT-RTX, from one code path.
 
 Almost nothing in these libraries raises: every status is checked here, and what the library logged goes into the
-error. Running plans is in `tensorrt_runtime`.
+error. `engine` runs plans.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +26,11 @@ MODULES = {"tensorrt": ("tensorrt", "TensorRT"), "tensorrt-rtx": ("tensorrt_rtx"
 """Each library's module and its name in messages."""
 
 REASON_CHARACTERS = 500
-"""How much of a library's messages an error repeats."""
+"""The most that an error repeats of a library's messages."""
 
 
 @dataclass(frozen=True)
-class Library:
+class TensorRTLibrary:
     """A loaded library: its module, and the one logger that it takes in a process."""
 
     title: str
@@ -39,18 +39,18 @@ class Library:
     errors: deque[str] = field(default_factory=lambda: deque(maxlen=4))
 
     def reason(self) -> str:
-        """The library's last error messages on one line, oldest first; they are forgotten."""
-        said = "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
+        """Return the library's last error messages on one line, oldest first, and forget them."""
+        text = "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
         self.errors.clear()
-        return said if len(said) <= REASON_CHARACTERS else f"{said[:REASON_CHARACTERS]}..."
+        return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]}..."
 
 
-_loaded: dict[str, Library] = {}
+_loaded: dict[str, TensorRTLibrary] = {}
 _loading = threading.Lock()
 
 
-def load_library(name: str) -> Library:
-    """The library "tensorrt" or "tensorrt-rtx", imported when first asked for.
+def load_library(name: str) -> TensorRTLibrary:
+    """Return the library "tensorrt" or "tensorrt-rtx", imported when first asked for.
 
     Raises EngineError, naming the extra that brings it, if it is not installed or does not load.
     """
@@ -64,7 +64,7 @@ def load_library(name: str) -> Library:
                     f"{title} cannot be loaded ({error}); `pip install 'fcnseg[{name}]'` installs it"
                 ) from error
             errors: deque[str] = deque(maxlen=4)
-            _loaded[name] = Library(title, module, _logger(module, errors), errors)
+            _loaded[name] = TensorRTLibrary(title, module, _logger(module, errors), errors)
         return _loaded[name]
 
 
@@ -93,34 +93,32 @@ def build_plan(
     profiles: Sequence[Shapes],
     *,
     outputs: Collection[str] | None = None,
-    workspace_bytes: int | None = None,
     on_progress: OnProgress = lambda phase, part: None,
-    cancelled: Callable[[], bool] = lambda: False,
 ) -> memoryview:
     """Build an exported graph into a plan for the current CUDA device; returns its bytes.
 
     One optimisation profile a `Shapes`: batches of 1 to `max_batch`, tuned for full ones of the typical size; every
     modality has the same N, H and W. The graph's own types are the plan's (strongly typed), and TF32 is off.
-    `outputs` names those the plan keeps (default: all). `on_progress` gets the library's phase and the part done,
-    0..1; it and `cancelled` are called from this thread while another builds, and an exception of theirs, like
-    Ctrl-C, ends the build and surfaces here. Raises EngineError, with the library's own reason, for a graph or
-    profiles it cannot build, too little workspace, a missing library, or a cancelled build.
+    `outputs` names those the plan keeps (default: all). `on_progress` gets the library's phase and the fraction done,
+    0..1; it is called from this thread while another builds, and an exception of its own, like Ctrl-C, ends the build
+    and surfaces here. Raises EngineError, with the library's own reason, for a graph or profiles it cannot build or a
+    missing library.
     """
-    found = load_library(library)
+    loaded = load_library(library)
     _check_profiles(profiles)
-    found.errors.clear()
-    builder = found.module.Builder(found.logger)
-    strongly_typed = 1 << int(found.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    loaded.errors.clear()
+    builder = loaded.module.Builder(loaded.logger)
+    strongly_typed = 1 << int(loaded.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
-    parser = found.module.OnnxParser(network, found.logger)  # owns the weights until the plan is built
+    parser = loaded.module.OnnxParser(network, loaded.logger)  # owns the weights until the plan is built
     parsed = parser.parse(_prepared(onnx_file, outputs), path=str(onnx_file))
-    _check_parsed(found, parser, network, parsed, onnx_file)
-    config = _configured(found, builder, network, profiles, workspace_bytes)
-    monitor = progress_monitor(found.module)
+    _check_parsed(loaded, parser, network, parsed, onnx_file)
+    config = _configured(loaded, builder, network, profiles)
+    monitor = progress_monitor(loaded.module)
     config.progress_monitor = monitor
-    plan = watched(lambda: builder.build_serialized_network(network, config), monitor, on_progress, cancelled)
+    plan = watched(lambda: builder.build_serialized_network(network, config), monitor, on_progress)
     if plan is None:
-        raise EngineError(f"{found.title} cannot build {onnx_file.name}: {found.reason()}; try --backend torch")
+        raise EngineError(f"{loaded.title} cannot build {onnx_file.name}: {loaded.reason()}; try --backend torch")
     return memoryview(plan).cast("B")
 
 
@@ -140,8 +138,8 @@ def _size(size: tuple[int, int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 
-def _check_parsed(library: Library, parser: Any, network: Any, parsed: bool, onnx_file: Path) -> None:
-    """The graph arrived whole, and takes and gives what fcnseg's graphs do."""
+def _check_parsed(library: TensorRTLibrary, parser: Any, network: Any, parsed: bool, onnx_file: Path) -> None:
+    """Check that the graph arrived whole, with the inputs of fcnseg's graphs."""
     if not parsed:
         faults = [parser.get_error(i) for i in range(parser.num_errors)]
         said = "; ".join(" ".join(f"{e.node_operator()} {e.node_name()} {e.desc()}".split()) for e in faults)
@@ -166,10 +164,8 @@ def _input_type(modality: str) -> str:
     return "FLOAT" if modality == "depth" else "UINT8"
 
 
-def _configured(
-    library: Library, builder: Any, network: Any, profiles: Sequence[Shapes], workspace_bytes: int | None
-) -> Any:
-    """The builder's configuration: exact float32, the profiles, the workspace."""
+def _configured(library: TensorRTLibrary, builder: Any, network: Any, profiles: Sequence[Shapes]) -> Any:
+    """Return the builder's configuration: exact float32, and the profiles."""
     config = builder.create_builder_config()
     config.clear_flag(library.module.BuilderFlag.TF32)
     for shapes in profiles:
@@ -189,13 +185,6 @@ def _configured(
                 f"{library.title} does not take sizes {_size(shapes.smallest)} to {_size(shapes.largest)} for this "
                 f"graph: {library.reason()}; give a range that the graph allows"
             )
-    if workspace_bytes is not None:
-        pool = library.module.MemoryPoolType.WORKSPACE
-        config.set_memory_pool_limit(pool, workspace_bytes)
-        if config.get_memory_pool_limit(pool) != workspace_bytes:
-            raise EngineError(
-                f"{library.title} does not take a workspace of {workspace_bytes} bytes: {library.reason()}; give less"
-            )
     return config
 
 
@@ -203,7 +192,7 @@ def _configured(
 
 
 def _prepared(onnx_file: Path, outputs: Collection[str] | None) -> bytes:
-    """The graph as bytes, with the types TensorRT takes; weights of a separate file stay there.
+    """Return the graph as bytes, with the types TensorRT takes; weights of a separate file stay there.
 
     uint8 may only be cast: inputs become float32 before anything else reads them, labels go through float32 on their
     way to uint8, and where they are uint16, which TensorRT does not have, they become int32.

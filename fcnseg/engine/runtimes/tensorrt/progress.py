@@ -1,4 +1,4 @@
-"""Watching a TensorRT build: its progress, cancelling it, and Ctrl-C while it runs.
+"""Watch a TensorRT build: its progress, and Ctrl-C while it runs.
 
 TensorRT swallows what its callbacks raise. So they only note what they are told; the thread that asked for the build
 calls the user's functions, and what those raise goes where exceptions go.
@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from fcnseg.errors import EngineError
-
 OnProgress = Callable[[str, float], None]
-"""Called with the name of the phase and the part of the whole that is done, 0..1."""
+"""Called with the name of the phase and the fraction of the whole that is done, 0..1."""
 
 POLL_SECONDS = 0.1
-"""How often a build that reports nothing asks whether it was cancelled."""
+"""The time between two looks at a build that reports nothing, so that Ctrl-C is noticed."""
 
 
 @dataclass
@@ -31,11 +29,11 @@ class Phase:
     done: int = 0
 
 
-class Progress:
-    """How far a build is, from the phases that the library reports. Never goes back."""
+class BuildProgress:
+    """The progress of a build, from the phases that the library reports. Never goes back."""
 
     def __init__(self) -> None:
-        self.name, self.part = "", 0.0
+        self.name, self.fraction = "", 0.0
         self._open: dict[str, Phase] = {}
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
@@ -58,10 +56,10 @@ class Progress:
             del self._open[name]
 
     def _update(self) -> None:
-        self.part = max(self.part, self._within(None))
+        self.fraction = max(self.fraction, self._within(None))
 
     def _within(self, parent: str | None) -> float:
-        """The part of a step of `parent` that its inner phases have done."""
+        """Return the fraction of a step of `parent` that its inner phases have done."""
         inner = [(name, phase) for name, phase in self._open.items() if phase.parent == parent]
         return max((min(1.0, (p.done + self._within(name)) / p.steps) for name, p in inner), default=0.0)
 
@@ -88,11 +86,10 @@ def progress_monitor(module: Any) -> Any:
     return Monitor()
 
 
-def watched(build: Callable[[], Any], monitor: Any, on_progress: OnProgress, cancelled: Callable[[], bool]) -> Any:
-    """What `build` returns; it runs in a thread, on the calling thread's CUDA device, and reports to `monitor`.
+def watched(build: Callable[[], Any], monitor: Any, on_progress: OnProgress) -> Any:
+    """Run `build` in a thread, on the calling thread's CUDA device, while it reports to `monitor`; returns its result.
 
-    `on_progress` and `cancelled` are called here. Whatever ends this early (an exception of theirs, Ctrl-C) stops the
-    build first. Raises EngineError if it was cancelled.
+    `on_progress` is called here. Whatever ends this early (an exception of its own, Ctrl-C) stops the build first.
     """
     result: Future[Any] = Future()
     device = _cuda_device()
@@ -109,30 +106,28 @@ def watched(build: Callable[[], Any], monitor: Any, on_progress: OnProgress, can
     thread = threading.Thread(target=work, name="tensorrt-build", daemon=True)
     thread.start()
     try:
-        _follow(monitor.events, on_progress, cancelled)
+        _follow(monitor.events, on_progress)
     finally:
         monitor.stop.set()
         thread.join()
     return result.result()
 
 
-def _follow(events: SimpleQueue[Any], on_progress: OnProgress, cancelled: Callable[[], bool]) -> None:
+def _follow(events: SimpleQueue[Any], on_progress: OnProgress) -> None:
     """Report until the build ends."""
-    progress, running = Progress(), True
+    progress, running = BuildProgress(), True
     while running:
         news = _news(events)
         running = None not in news
         for event in news:
             if event is not None:
                 getattr(progress, event[0])(*event[1:])
-        if cancelled():
-            raise EngineError("the build was cancelled; nothing was written, start it again when you want the engine")
         if any(news):
-            on_progress(progress.name, progress.part)
+            on_progress(progress.name, progress.fraction)
 
 
 def _news(events: SimpleQueue[Any]) -> list[Any]:
-    """All that was reported since, after a short wait if that is nothing."""
+    """Return all that was reported since, after a short wait if that is nothing."""
     news = []
     try:
         news.append(events.get(timeout=POLL_SECONDS))
@@ -149,7 +144,7 @@ def _cuda_device() -> int | None:
 
 
 def _use(device: int | None) -> None:
-    """A new thread starts on device 0: build for the one that the caller chose."""
+    """Make this thread, which starts on device 0, build for the device that the caller chose."""
     if device is not None:
         import torch
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.tensorrt.plan import Library
+from fcnseg.engine.runtimes.tensorrt.plan import TensorRTLibrary
 from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import MODALITIES, Recipe
 
@@ -42,7 +42,9 @@ class Session:
     Raises EngineError if the library refuses the plan or it is not one of this recipe's.
     """
 
-    def __init__(self, library: Library, plan: bytes, recipe: Recipe, probabilities: bool, stream_handle: int) -> None:
+    def __init__(
+        self, library: TensorRTLibrary, plan: bytes, recipe: Recipe, probabilities: bool, stream_handle: int
+    ) -> None:
         self.library, self._stream_handle = library, stream_handle
         library.errors.clear()
         self._runtime = library.module.Runtime(library.logger)  # host code in plans stays forbidden, its default

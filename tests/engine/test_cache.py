@@ -1,0 +1,23 @@
+"""The cache of engines and its locks."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from fcnseg.engine import cache
+from tests.conftest import TinyModel
+from tests.engine.tiny_engines import request_for, wait_for
+
+
+@pytest.mark.usefixtures("own_home")
+def test_who_waits_for_another_process_is_told(coarse: TinyModel) -> None:
+    identity = request_for(coarse).identity
+    notes: list[str] = []
+    waiting = threading.Thread(target=lambda: cache.building([identity], notes.append).__enter__())
+    with cache.building([identity], notes.append):
+        waiting.start()
+        wait_for(lambda: notes)
+    waiting.join()
+    assert notes == ["another process builds this engine; waiting for it"]
