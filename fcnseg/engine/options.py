@@ -43,12 +43,12 @@ def check_precision(precision: str, backend: str = "auto", *, on_processor: bool
     """Raise SettingsError for a precision that no backend has, or not this backend, or not on a processor."""
     if precision == "auto":
         return
-    if precision not in PRECISIONS:
+    if backend == "auto" and precision not in PRECISIONS:
         raise SettingsError(f"precision {precision!r} is unknown; use auto, {', '.join(PRECISIONS)}")
-    if precision == "fp16" and on_processor and backend in ("auto", "torch"):
+    if backend != "auto" and precision not in precisions_of(backend):
+        raise SettingsError(f"precision {precision!r} is unknown to {backend}; use {', '.join(precisions_of(backend))}")
+    if precision == "fp16" and on_processor:
         raise SettingsError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
-    if backend != "auto" and backend not in PRECISIONS[precision].backends:
-        raise SettingsError(f"precision {precision} is unknown to {backend}; use {', '.join(precisions_of(backend))}")
 
 
 @dataclass(frozen=True)

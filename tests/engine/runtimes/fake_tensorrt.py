@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import prod
 from types import SimpleNamespace
@@ -59,11 +59,6 @@ class FakeStream:
     def synchronize(self) -> None:
         while self.waiting:
             self.waiting.popleft()()
-
-    @contextmanager
-    def between(self, _tensors: Any) -> Iterator[None]:
-        yield
-        self.synchronize()
 
 
 def aligned(size_bytes: int, offset: int = 0) -> torch.Tensor:

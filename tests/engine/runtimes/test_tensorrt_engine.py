@@ -15,7 +15,7 @@ from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import find_recipe
 from fcnseg.types import EngineInfo
 from tests.conftest import make_tiny
-from tests.engine.runtimes.fake_tensorrt import LARGE, SMALL, WITH_PROBABILITIES, FakePlan, FakeStream, aligned
+from tests.engine.runtimes.fake_tensorrt import LARGE, SMALL, WITH_PROBABILITIES, FakePlan, FakeStream
 
 RNG = np.random.default_rng(0)
 
@@ -215,32 +215,3 @@ def test_an_error_among_the_batches_leaves_nothing_in_flight(opened: Callable[..
         with pytest.raises(ImageError, match="outside"):
             list(engine.infer_many([image(1, 9, 9), image(1, 9, 9), image(1, 99, 99)]))
         assert not FakeStream.last.waiting
-
-
-def test_tensors_are_used_where_they_are(opened: Callable[..., TensorRTEngine]) -> None:
-    plan = FakePlan([SMALL], WITH_PROBABILITIES)
-    tensor = aligned(2 * 20 * 30 * 3).view(2, 20, 30, 3).random_(0, 256)
-    with opened(plan, True) as engine:
-        labels, probabilities = engine.infer_tensors({"color": tensor}, probabilities=True)
-        assert plan.context.addresses["color"] == tensor.data_ptr()  # type: ignore[union-attr]
-    assert torch.equal(labels["labels"], tensor[..., 0] % 5)
-    assert probabilities is not None
-    assert torch.equal(probabilities["labels"].argmax(1), labels["labels"].long())
-
-
-@pytest.mark.parametrize(
-    ("tensor", "said"),
-    [
-        (aligned(9 * 9 * 3, 3).view(1, 9, 9, 3), "multiple of 256 bytes"),
-        (aligned(9 * 18 * 3).view(1, 9, 18, 3)[:, :, ::2], "contiguous"),
-        (torch.zeros(1, 9, 9, 3, dtype=torch.int64), "color is torch.int64"),
-        (torch.zeros(1, 9, 9, 3, dtype=torch.uint8, device="meta"), "on meta"),
-        (aligned(4 * 9 * 9 * 3).view(torch.float32).view(1, 9, 9, 3), "must be uint8 N x H x W x 3"),
-    ],
-    ids=["unaligned", "strided", "int64", "elsewhere", "float32"],
-)
-def test_tensors_that_cannot_be_read_in_place(
-    opened: Callable[..., TensorRTEngine], tensor: torch.Tensor, said: str
-) -> None:
-    with opened(FakePlan([SMALL])) as engine, pytest.raises(ImageError, match=said):
-        engine.infer_tensors({"color": tensor})
