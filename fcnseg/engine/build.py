@@ -24,7 +24,7 @@ from fcnseg.errors import EngineError, OutputError, SettingsError
 from fcnseg.io.atomic import PART
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
 from fcnseg.types import AnyPath, optional_path
-from fcnseg.workers_json import work_elsewhere
+from fcnseg.workers.json_job import run_job
 
 
 class BuiltEngine(NamedTuple):
@@ -205,9 +205,7 @@ def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTa
                 "keep_rejected": target.keep_rejected,
             }
             hooks.on_progress("starting the builder", 0.0)
-            death = work_elsewhere(
-                "fcnseg.engine.builder", job, lambda message: _take_message(message, hooks, outcomes)
-            )
+            death = run_job("fcnseg.engine.builder", job, lambda message: _take_message(message, hooks, outcomes))
         if culprit := next((request.precision for request in left if request.precision not in outcomes), None):
             outcomes[culprit] = (
                 f"the process that builds the engine died: {death or 'it said nothing'}; free some memory or use "

@@ -23,7 +23,7 @@ from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.identity import EngineIdentity, runs_here
 from fcnseg.engine.load import instantiate, load_engine
 from fcnseg.engine.precision import cast_trunk, measure_ranges, quantize
-from fcnseg.engine.record import EngineRecord, file_sha256, record_path, write_record
+from fcnseg.engine.record import EngineRecord, record_path, write_record
 from fcnseg.engine.request import EngineRequest
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.engine.runtimes.openvino import compile_graph
@@ -31,17 +31,18 @@ from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.engine.verify import OnProgress, ReferenceNetwork, verify
 from fcnseg.errors import EngineError, FcnsegError
+from fcnseg.io.hashing import file_sha256
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.types import Pixels, Verification
 from fcnseg.weights.loading import load_whole_network
 from fcnseg.weights.store import find_weights
-from fcnseg.workers_json import Tell, begin
+from fcnseg.workers.json_job import Tell, begin_job
 
 
 def main() -> None:
     """Do one job of `build`: tell progress, the outcome of each precision, or an error that is no EngineError."""
-    job, tell = begin()
+    job, tell = begin_job()
     try:
         _build_all(job, tell)
     except FcnsegError as error:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,10 +15,8 @@ import fcnseg
 from fcnseg.engine.calibration import ImageFiles
 from fcnseg.engine.hardware import cpu_name
 from fcnseg.errors import EngineError
-from fcnseg.io.atomic import whole_file
-from fcnseg.io.user_folders import engine_folder
 from fcnseg.recipes import Recipe, Shapes
-from fcnseg.weights.reading import sha256_of
+from fcnseg.weights.hashing import weights_sha256
 from fcnseg.weights.store import find_weights
 
 PACKAGES = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
@@ -97,7 +93,7 @@ def identify(
     return EngineIdentity(
         model=recipe.name,
         recipe=recipe_hash(recipe),
-        weights=weights_hash(find_weights(recipe, weights)),
+        weights=weights_sha256(find_weights(recipe, weights)),
         backend=backend,
         precision=precision,
         device=device_name(backend),
@@ -162,26 +158,6 @@ def code_hash() -> str:
     for file in sorted(file for pattern in GRAPH_SOURCES for file in package.glob(pattern)):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def weights_hash(path: Path) -> str:
-    """The SHA-256 of a weight file, remembered by its size and times: released files take half a second to read."""
-    memory = engine_folder() / "weights.json"
-    try:
-        found = path.stat()
-    except OSError:
-        return sha256_of(path)  # raises WeightsError
-    stamp = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-    known = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(memory.read_text())
-    entry = known.get(os.path.realpath(path)) if isinstance(known, dict) else None
-    if isinstance(entry, list) and entry[:4] == stamp:
-        return str(entry[4])
-    digest = sha256_of(path)
-    with suppress(OSError), whole_file(memory) as file:  # a convenience: a cache that cannot be written is none
-        file.write(json.dumps({**known, os.path.realpath(path): [*stamp, digest]}).encode())
-    return digest
 
 
 def _short(value: Any) -> str:

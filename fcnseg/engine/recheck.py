@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fcnseg.engine.cache import writing
 from fcnseg.engine.calibration import sample_images
-from fcnseg.engine.identity import runs_here, weights_hash
+from fcnseg.engine.identity import runs_here
 from fcnseg.engine.load import load_engine, model_of
 from fcnseg.engine.options import PRECISIONS, BuildHooks
 from fcnseg.engine.record import EngineRecord, read_trusted_record, write_record
@@ -15,6 +15,7 @@ from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.verify import ReferenceNetwork, verify
 from fcnseg.errors import EngineError
 from fcnseg.recipes import find_recipe
+from fcnseg.weights.hashing import weights_sha256
 
 
 def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
@@ -32,7 +33,7 @@ def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
     if not runs_here(identity.backend):
         return replace(record, verification=None, note=f"not verifiable here: {identity.backend} needs an NVIDIA GPU")
     recipe, weights = find_recipe(model_of(file)), Path(record.weights_source)
-    if weights_hash(weights) != identity.weights:
+    if weights_sha256(weights) != identity.weights:
         raise EngineError(f"the weights it was built from have changed since ({weights}); build it again")
     images = sample_images(recipe)
     device = "cpu" if identity.backend == "openvino" else "cuda"

@@ -22,6 +22,7 @@ from typing import Any
 from fcnseg.engine.identity import EngineIdentity
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.io.atomic import PART, whole_file
+from fcnseg.io.hashing import file_sha256
 from fcnseg.io.user_folders import data_folder
 from fcnseg.types import Verification
 
@@ -94,30 +95,12 @@ def read_trusted_record(engine: Path) -> EngineRecord:
         size = engine.stat().st_size
         if size != record.file_bytes:
             raise EngineError(f"{engine} has {size} bytes instead of the recorded {record.file_bytes}; {rebuild}")
-        found = _remembered_sha256(engine)
+        digest = file_sha256(engine)
     except OSError as error:
         raise EngineError(f"{engine} cannot be read: {error.strerror}; {rebuild}") from error
-    if found != record.file_sha256:
+    if digest != record.file_sha256:
         raise EngineError(f"{engine} was changed since it was built; {rebuild}")
     return record
-
-
-def _remembered_sha256(path: Path) -> str:
-    """Return the hash of a file, computed once in this process as long as nothing touches the file."""
-    found = path.stat()
-    stamp = (os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-    if stamp not in _hashes:
-        _hashes[stamp] = file_sha256(path)
-    return _hashes[stamp]
-
-
-_hashes: dict[tuple[str, int, int, int, int], str] = {}
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parse(body: dict[str, Any]) -> EngineRecord:

@@ -98,7 +98,7 @@ def test_auto_says_what_it_cannot_build_and_does_not_try_it_again(
     coarse: TinyModel, monkeypatch: pytest.MonkeyPatch, dies_at: str
 ) -> None:
     builder = FakeBuilder(coarse, {"bf16": "no such layer"}, dies_at)
-    monkeypatch.setattr(build, "work_elsewhere", builder)
+    monkeypatch.setattr(build, "run_job", builder)
     notes: list[str] = []
     hooks = BuildHooks(notes.append)
     for _ in range(2):
@@ -117,7 +117,7 @@ def test_auto_says_what_it_cannot_build_and_does_not_try_it_again(
 @pytest.mark.usefixtures("own_home")
 def test_auto_without_any_engine_gives_every_reason(coarse: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = FakeBuilder(coarse, {"bf16": "no such layer", "fp32": "no such type"})
-    monkeypatch.setattr(build, "work_elsewhere", builder)
+    monkeypatch.setattr(build, "run_job", builder)
     for _ in range(2):
         with pytest.raises(EngineError, match=r"bf16: no such layer; fp32: no such type.*--force"):
             fastest_engine(request_for(coarse), ["bf16", "fp32"], BuildHooks())

@@ -12,8 +12,9 @@ from fcnseg.engine import open as open_module
 from fcnseg.engine.load import model_of
 from fcnseg.engine.open import engine_from
 from fcnseg.engine.options import BuildHooks, EngineOptions
-from fcnseg.engine.record import file_sha256, read_record, write_record
+from fcnseg.engine.record import read_record, write_record
 from fcnseg.errors import EngineError, SettingsError
+from fcnseg.io.hashing import file_sha256
 from tests.conftest import TinyModel
 
 

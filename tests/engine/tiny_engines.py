@@ -14,10 +14,11 @@ from fcnseg.engine.builder import Builder
 from fcnseg.engine.calibration import calibration_files, sample_images
 from fcnseg.engine.identity import EngineIdentity
 from fcnseg.engine.load import load_engine
-from fcnseg.engine.record import EngineRecord, file_sha256, write_record
+from fcnseg.engine.record import EngineRecord, write_record
 from fcnseg.engine.request import EngineRequest
 from fcnseg.errors import EngineError
 from fcnseg.io.atomic import PART
+from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import Shapes, load_recipe
 from fcnseg.types import Verification
 from tests.conftest import TinyModel
