@@ -1,7 +1,7 @@
-"""Recipes: one TOML file says what a model is. `load_recipe` reads one and reports all its faults at once.
+"""Recipes: one TOML file defines a model. They are read here, with all their faults at once, and written here.
 
-A recipe is data. It names an architecture, its inputs with their means and channel order, its heads with their
-classes, where weights come from, and the range of image sizes an engine is built for.
+A recipe names an architecture, its inputs with their means and channel order, its heads with their classes, the
+sources of its weights, and the range of image sizes an engine is built for.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.toml_table import TomlTable
 
 DEFAULT_MODEL = "street-fcn8s"
-"""The model of every command that is not told one: the bundled one."""
+"""The model of commands that are given none: its weights are bundled."""
 
 DEFAULT_MODEL = "street-fcn8s"
 """The model that commands and functions take unless another is named: it comes with the package."""
 
 MODALITIES = {"color": 3, "depth": 1, "hha": 3}
-"""What an input may be, and its channels: RGB photographs, a depth map, an HHA encoding."""
+"""The kinds of input, and their channels: RGB photographs, depth maps, HHA encodings."""
 
 ORDERS = {"color": ("bgr", "rgb"), "hha": ("as-stored",), "depth": ("log",)}
-"""How each modality may reach the network: channel order, or for depth its natural logarithm."""
+"""The forms in which each modality may reach the network: channel order, or for depth its natural logarithm."""
 
 DATA_SETS = ("voc", "pascalcontext", "nyud", "siftflow", "camvid")
 """Data sets whose conventions the classes of a recipe may follow: see `fcnseg.io.conventions`."""
@@ -44,7 +44,7 @@ class Input:
 
 @dataclass(frozen=True)
 class StreamRecipe:
-    """One trunk: the inputs that are stacked into it, its layers' suffix and its first layer's name if special."""
+    """One trunk: the inputs stacked into it, its layers' suffix, and its first layer's name if that differs."""
 
     inputs: tuple[Input, ...]
     suffix: str = ""
@@ -52,13 +52,13 @@ class StreamRecipe:
 
     @property
     def channels(self) -> int:
-        """Channels of the stacked inputs."""
+        """The number of channels of the stacked inputs."""
         return sum(MODALITIES[i.modality] for i in self.inputs)
 
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """One label map that the model gives."""
+    """One label map of the model's output."""
 
     name: str
     labels: LabelSpace
@@ -79,7 +79,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class WeightSource:
-    """A file that holds this model's weights: its name, address, size in MiB (rounded) and hash where known."""
+    """A file of this model's weights: its name, and where known its URL, size (rounded) and hashes."""
 
     file: str
     url: str | None = None
@@ -100,7 +100,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a model is. `path` is the file it was read from; `score` the published figure, with its source.
+    """A model's definition. `path` is the file it was read from, `score` the published figure with its source.
 
     `dataset` is one of DATA_SETS, whose conventions (exclusions, training schedule) the classes follow; "" if none.
     """
@@ -119,7 +119,7 @@ class Recipe:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The inputs the model needs, e.g. ("color",) or ("color", "depth")."""
+        """The modalities of the model's inputs, e.g. ("color",) or ("color", "depth")."""
         return tuple(dict.fromkeys(i.modality for s in self.streams for i in s.inputs))
 
 
@@ -127,18 +127,18 @@ class Recipe:
 
 
 def recipe_folder() -> Path:
-    """Where the shipped recipes lie: inside the wheel, or at the root of a source tree."""
+    """Return the folder of the shipped recipes: inside the wheel, or at the root of a source tree."""
     inside = Path(__file__).parent / "engines"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "engines"
 
 
 def recipe_names() -> list[str]:
-    """The names of the shipped recipes, sorted."""
+    """Return the names of the shipped recipes, sorted."""
     return sorted(path.stem for path in recipe_folder().glob("*.toml"))
 
 
 def find_recipe(model: str | Path) -> Recipe:
-    """The shipped recipe of that name, or the user's own file: a path that ends in `.toml`.
+    """Return the shipped recipe of that name, or read the user's own file: a path that ends in `.toml`.
 
     Raises UnknownModelError (with the nearest name) or RecipeError.
     """

@@ -1,56 +1,122 @@
-"""Who may import whom."""
+"""Who may import whom, in any form; and the rules that every file keeps."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "fcnseg"
+from tests.imports import cycles, own_modules
+from tests.imports import modules as modules_of
+
 FOUNDATION = {"errors", "labels", "recipes", "toml_table", "types"}
+COMPUTING = FOUNDATION | {"io", "models", "weights", "workers"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     "io": FOUNDATION | {"io"},
     "workers": FOUNDATION | {"workers"},
-    "models": FOUNDATION | {"io", "models"},
+    "models": FOUNDATION | {"models"},
     "weights": FOUNDATION | {"io", "models", "weights"},
-    "engine": FOUNDATION | {"io", "models", "weights", "workers", "engine"},
-    "running": FOUNDATION | {"io", "models", "weights", "engine", "running"},
+    "engine": COMPUTING | {"engine"},
+    "running": COMPUTING | {"engine", "running"},
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
-    "training": FOUNDATION | {"io", "models", "weights", "engine", "scoring", "workers", "training"},
+    "training": COMPUTING | {"scoring", "training", "engine.graph", "engine.hardware", "engine.runtimes.pytorch"},
     "hha": FOUNDATION | {"io", "hha"},
     "__main__": {"cli"},
 }
+"""What the modules of each layer may import: layers, or single modules of them."""
+
 ALLOWED["cli"] = set(ALLOWED) | {"cli"}
 
-
-def imported(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fcnseg."):
-            found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("fcnseg.")}
-    return found
+MODULES = {name: path for name, path in modules_of().items() if name != "fcnseg"}  # its names come when first used
+IMPORTS = {name: own_modules(path) for name, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_each_layer_imports_only_what_lies_below(path: Path) -> None:
-    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    if layer == "__init__":
-        pytest.skip("the package's own names come from everywhere, when first used")
-    assert imported(path) <= ALLOWED[layer], f"{path} imports {imported(path) - ALLOWED[layer]}"
+@pytest.mark.parametrize("module", MODULES)
+def test_each_layer_imports_only_what_lies_below(module: str) -> None:
+    allowed = ALLOWED[module.split(".")[1]]
+    foreign = [name for name in IMPORTS[module] if not _is_in(name.removeprefix("fcnseg."), allowed)]
+    assert not foreign
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_only_the_command_line_prints_or_exits(path: Path) -> None:
-    if path.relative_to(ROOT).parts[0] == "cli" or "__main__" in path.read_text():
+def _is_in(module: str, allowed: set[str]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in allowed)
+
+
+def test_no_modules_import_each_other() -> None:
+    remaining = [["fcnseg.training.datasets.classes", "fcnseg.training.datasets.hdf5"]]
+    assert [cycle for cycle in cycles(IMPORTS) if cycle not in remaining] == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "module"),
+    [
+        ("import fcnseg.io.png", "fcnseg.io.png"),
+        ("import fcnseg.io.png as png", "fcnseg.io.png"),
+        ("from fcnseg import errors", "fcnseg.errors"),
+        ("from fcnseg.io import png", "fcnseg.io.png"),
+        ("from fcnseg.io.png import *", "fcnseg.io.png"),
+        ("from . import sibling", "fcnseg.models.sibling"),
+        ("from .sibling import name", "fcnseg.models.sibling"),
+        ("from .. import errors", "fcnseg.errors"),
+        ("from ..io.png import name", "fcnseg.io.png"),
+        ("def f():\n    from fcnseg.io.png import name", "fcnseg.io.png"),
+        ("if TYPE_CHECKING:\n    from fcnseg.io.png import name", "fcnseg.io.png"),
+        ("importlib.import_module('fcnseg.io.png')", "fcnseg.io.png"),
+        ("import_module('fcnseg.io.png')", "fcnseg.io.png"),
+        ("from fcnseg import verb", "fcnseg.io.png"),
+        ("import fcnseg\nfcnseg.verb()", "fcnseg.io.png"),
+    ],
+)
+def test_every_form_of_import_is_seen(statement: str, module: str, tmp_path: Path) -> None:
+    root = tmp_path / "fcnseg"
+    for name in ("__init__", "errors", "io/__init__", "io/png", "models/__init__", "models/sibling"):
+        (root / f"{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.py").write_text("")
+    (root / "__init__.py").write_text("if TYPE_CHECKING:\n    from fcnseg.io.png import verb")
+    file = root / "models" / "one.py"
+    file.write_text(statement)
+    assert own_modules(file, root) == {module}
+
+
+def test_cycles_are_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a"}}) == [["b", "c"]]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_command_line_prints_or_exits(module: str) -> None:
+    text = MODULES[module].read_text()
+    if module.startswith("fcnseg.cli") or "__main__" in text:
         pytest.skip("a command line")
-    calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
-    names = {c.id for c in calls if isinstance(c, ast.Name)}
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    names = {call.id for call in calls if isinstance(call, ast.Name)}
     assert not names & {"print", "exit", "quit"}
-    assert not {"typer", "rich"} & set(path.read_text().replace(".", " ").split())
+    assert not {"typer", "rich"} & set(text.replace(".", " ").split())
+
+
+def test_no_two_classes_have_one_name() -> None:
+    homes = defaultdict(list)
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(module)
+    remaining = {"Reference", "Sample", "Machine", "Progress", "_SizeKnown", "Entry", "Case", "Library"}
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1 and name not in remaining} == {}
+
+
+TRANSLATED = ("errors", "labels", "models", "recipes", "toml_table")
+"""Layers whose docstrings have been rewritten."""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[1] in TRANSLATED])
+def test_docstrings_begin_with_a_noun_or_an_imperative(module: str) -> None:
+    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    tree = ast.parse(MODULES[module].read_text())
+    docstrings = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, nodes)]
+    assert [text for text in docstrings if re.match(r"(What|Whether|How|Where)\b", text)] == []
 
 
 @pytest.mark.parametrize("statement", ["import fcnseg", "from fcnseg.cli import main"])
