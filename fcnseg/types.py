@@ -137,7 +137,7 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input without output: the stage that failed ("list", "load", "predict" or "write") and the reason, one line."""
+    """Input without output: the stage that failed ("list", "load", "predict" or "write") and a reason, one line."""
 
     key: str
     stage: str
