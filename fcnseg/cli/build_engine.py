@@ -57,11 +57,11 @@ def build_engine(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build the engine of MODEL for this machine, and prove it.
+    """Build the engine of MODEL for this machine, and verify it.
 
     The engine is loaded back from disk and compared with the fp32 network on real images, at the smallest, typical
     and largest size, alone and in full batches. If their labels differ on too many pixels the build fails. `fcnseg
-    run` finds the engine by itself; a second build is a look into the cache.
+    run` finds the engine in the cache by itself; a second build does nothing.
 
     \b
     Examples:
@@ -103,18 +103,17 @@ def build_engine(
 
 
 def verdict(record: EngineRecord) -> str:
-    """How an engine's comparison with the network went, in a line."""
+    """Describe the verification of an engine in a line."""
     from fcnseg.engine.verify import NOT_COMPARED
 
-    found = record.verification
-    if found is None:
+    verification = record.verification
+    if verification is None:
         return record.note
-    difference = found.max_probability_difference
+    difference = verification.max_probability_difference
     largest = "" if difference is None else f", largest probability difference {difference:.2g}"
-    skipped = sum(NOT_COMPARED in case for case in found.cases)
+    skipped = sum(NOT_COMPARED in case for case in verification.cases)
+    cases = f"{len(verification.cases) - skipped} cases on {verification.images}"
     more = f", {skipped} more that memory does not hold" if skipped else ""
-    return (
-        f"verified: {found.agreement:.3%} of pixels labelled as by the fp32 network{largest} "
-        f"({len(found.cases) - skipped} cases on {found.images}{more}; {1 / found.typical_seconds:.1f} images/s at the "
-        "typical size)"
-    )
+    speed = f"{1 / verification.typical_seconds:.1f} images/s at the typical size"
+    agreement = f"{verification.agreement:.3%} of pixels labelled as by the fp32 network{largest}"
+    return f"verified: {agreement} ({cases}{more}; {speed})"

@@ -1,4 +1,4 @@
-"""`fcnseg doctor`: what this machine has, what it can run, and what is missing."""
+"""`fcnseg doctor`: the hardware and libraries of this machine, the engines it can run, and what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = {"tensorrt_rtx": "tensorrt-rtx", "cv2": "opencv"}
 
 
 @dataclass(frozen=True)
-class Folder:
+class DiskUse:
     """A folder that may not exist yet, the bytes in it, and those left on its disk."""
 
     path: Path
@@ -31,7 +31,7 @@ class Folder:
 
 @interruptible()
 def doctor(as_json: AsJson = False) -> None:
-    """Say what this machine has: processor, memory, GPUs, libraries, and which engines can run here.
+    """Show processor, memory, GPUs and libraries of this machine, and the engines that can run here.
 
     What is missing is named with the one command that installs it. `runs` are the precisions a backend runs here,
     `builds` those it can only build, for another machine. OpenCV is no backend of `fcnseg run`: `fcnseg bench`
@@ -49,14 +49,14 @@ def doctor(as_json: AsJson = False) -> None:
     from fcnseg.weights.store import store_folder
 
     machine = inspect_machine()
-    found = backends(machine)
+    listed = backends(machine)
     backend, why = choose_backend("auto", "auto", "auto")
     folders = {"engines": inspect_folder(engine_folder()), "weights": inspect_folder(store_folder())}
     if as_json:
         document = {
             "fcnseg": fcnseg.__version__,
             "machine": asdict(machine),
-            "backends": [asdict(b) for b in found],
+            "backends": [asdict(b) for b in listed],
             "auto": {"backend": backend, "why": why},
             "folders": {name: asdict(folder) for name, folder in folders.items()},
         }
@@ -65,14 +65,14 @@ def doctor(as_json: AsJson = False) -> None:
     _say("fcnseg", [("version", fcnseg.__version__), ("python", machine.python), ("system", machine.system)])
     _say("machine", _machine(machine))
     _say("libraries", [(NAMES.get(name, name), _library(lib)) for name, lib in machine.libraries.items()])
-    _say("engines", [*((b.name, _backend(b)) for b in found), ("auto picks", f"{backend}: {why}")])
+    _say("engines", [*((b.name, _backend(b)) for b in listed), ("auto picks", f"{backend}: {why}")])
     _say("folders", [(name, _folder(folder)) for name, folder in folders.items()])
-    missing = [(b.name, f"{b.install}  ({b.missing})") for b in found if b.install]
+    missing = [(b.name, f"{b.install}  ({b.missing})") for b in listed if b.install]
     _say("to install what is missing", missing or [("nothing", "everything is here")])
 
 
-def inspect_folder(path: Path) -> Folder:
-    """The size of a folder's files and the free space where it is or would be; what cannot be read counts as none."""
+def inspect_folder(path: Path) -> DiskUse:
+    """Measure a folder's files, and the free space where it is or would be; what cannot be read counts as none."""
     size = free = 0
     for folder, _, files in os.walk(path):
         for file in files:
@@ -80,14 +80,14 @@ def inspect_folder(path: Path) -> Folder:
                 size += os.lstat(Path(folder, file)).st_size
     with suppress(OSError, StopIteration):
         free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.is_dir())).free
-    return Folder(path, size, free)
+    return DiskUse(path, size, free)
 
 
 # ---------------------------------------------------------------------- what is shown
 
 
 def _say(title: str, lines: list[tuple[str, str]]) -> None:
-    """A section: its title, then name and value in two columns."""
+    """Print a section: its title, then names and values in two columns."""
     width = max(len(name) for name, _ in lines)
     out().print(title, style="bold", markup=False)
     for name, value in lines:
@@ -128,7 +128,7 @@ def _backend(backend: Backend) -> str:
     return "; ".join(parts)
 
 
-def _folder(folder: Folder) -> str:
+def _folder(folder: DiskUse) -> str:
     return f"{shown(str(folder.path))}: {_bytes(folder.size_bytes)} used, {_bytes(folder.free_bytes)} free"
 
 

@@ -1,4 +1,4 @@
-"""`fcnseg engines`: the engines kept on this machine."""
+"""`fcnseg engines`: the cache of engines on this machine."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def list_(as_json: AsJson = False) -> None:
     from fcnseg.engine.cache import cached_engines
     from fcnseg.io.user_folders import engine_folder
 
-    found = cached_engines()
+    engines = cached_engines()
     if as_json:
-        rows = [{"name": s.identity.key, "path": path, **asdict(s)} for path, s in found]
+        rows = [{"name": s.identity.key, "path": path, **asdict(s)} for path, s in engines]
         out().print_json(json.dumps(rows, default=str), ensure_ascii=True)
         return
     from rich.table import Table
 
     table = Table("engine", "model", "backend", "precision", "MiB", "agreement", "built", box=None, header_style="bold")
-    for path, record in found:
+    for path, record in engines:
         identity = record.identity
         table.add_row(
             identity.key,
@@ -47,14 +47,14 @@ def list_(as_json: AsJson = False) -> None:
             record.built[:16].replace("T", " "),
         )
     out().print(table)
-    err().print(f"{len(found)} in {engine_folder()}", markup=False)
+    err().print(f"{len(engines)} in {engine_folder()}", markup=False)
 
 
 def _agreement(record: EngineRecord) -> str:
-    found = record.verification
-    if found is None:
+    verification = record.verification
+    if verification is None:
         return "not verified"
-    return f"{found.agreement:.2%}" + ("" if found.passed else ", rejected")
+    return f"{verification.agreement:.2%}" + ("" if verification.passed else ", rejected")
 
 
 @app.command("rm")
@@ -84,7 +84,7 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Engines by their name in the list, or files.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare engines with their fp32 network again, and check their files; without NAMES every kept one.
+    """Compare engines with their fp32 network again, and check their files; without NAMES every one in the cache.
 
     The comparison goes into the engine's record: one that no longer gives the network's labels is not run any more.
     The exit code is 1 if any engine failed.

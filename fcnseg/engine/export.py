@@ -98,7 +98,7 @@ def export_onnx(graph: LabelGraph, path: Path, *, weights_sha256: str = "", sepa
 
 
 def _translate(graph: LabelGraph) -> Any:
-    """The torch.onnx program of a graph."""
+    """Return the torch.onnx program of a graph."""
     recipe = graph.recipe
     batch, height, width = TRACED
     images = tuple(
@@ -134,7 +134,7 @@ def _translate(graph: LabelGraph) -> Any:
 
 
 def _pad_instead_of_rounding_up(graph: Any) -> None:
-    """Pooling that rounds its output up becomes pooling that rounds down over a map with `stride - 1` more cells at
+    """Turn pooling that rounds its output up into pooling that rounds down over a map with `stride - 1` more cells at
     the end: the same windows, and OpenVINO takes it for maps smaller than a window too."""
     import onnx_ir
 
@@ -147,7 +147,7 @@ def _pad_instead_of_rounding_up(graph: Any) -> None:
 
 
 def _named_axes(shape: Any) -> Any:
-    """N x H x W x C or N x K x H x W or N x H x W, the dynamic axes by name."""
+    """Name the dynamic axes of N x H x W x C, N x K x H x W or N x H x W."""
     names = iter("NHW")
     return type(shape)([size if isinstance(size, int) else next(names) for size in shape])
 
@@ -158,7 +158,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and log lines of the exporter: what goes wrong is raised."""
+    """Silence the exporter: what goes wrong is raised."""
     levels = {name: logging.getLogger(name).level for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The deployed graph: from what a decoder gives to label maps, preprocessing and arg-max inside.
+"""The deployed graph: from decoded images to label maps, with preprocessing and arg-max inside.
 
 One graph serves every runtime, so that no backend can disagree about the mean, the channel order or the padding.
 """
@@ -14,7 +14,9 @@ from fcnseg.recipes import Input, Recipe
 
 
 class LabelGraph(nn.Module):
-    """Takes one tensor a modality, N x H x W x C in the recipe's order of modalities: uint8 RGB for color, uint8 as
+    """A network with its preprocessing and arg-max, as every runtime executes it.
+
+    Takes one tensor a modality, N x H x W x C in the recipe's order of modalities: uint8 RGB for color, uint8 as
     stored for hha, float32 (N x H x W x 1) for depth. Returns the label map of every head and, where
     `probabilities` names their type ("float32" or "float16"), the class probabilities of every head after them.
 
@@ -37,7 +39,7 @@ class LabelGraph(nn.Module):
                 self.register_buffer(f"mean_{s}_{i}", mean, persistent=False)
 
     def scores(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """Float32 scores of each head, N x K x H x W, before the softmax."""
+        """Compute float32 scores of each head, N x K x H x W, before the softmax."""
         by_modality = dict(zip(self.recipe.modalities, images, strict=True))
         streams = []
         for s, stream in enumerate(self.recipe.streams):
@@ -52,7 +54,7 @@ class LabelGraph(nn.Module):
         return tuple(self.network.fuse(head, taps, streams[0].shape[-2:]) for head in self.network.spec.heads)
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """The outputs that `output_names` names: labels uint8 N x H x W (uint16 above 256 classes), then
+        """Compute the outputs that `output_names` names: labels uint8 N x H x W (uint16 above 256 classes), then
         probabilities N x K x H x W."""
         scores = self.scores(*images)
         labels = tuple(labels_of(s) for s in scores)
@@ -63,7 +65,7 @@ class LabelGraph(nn.Module):
 
 
 def prepare(source: Input, image: Tensor, mean: Tensor) -> Tensor:
-    """The network's float32 input N x C x H x W: the recipe's channel order, minus its mean.
+    """Make the network's float32 input N x C x H x W: the recipe's channel order, minus its mean.
 
     Depth is the natural logarithm of the stored value; a depth of zero or less means "not measured" and becomes the
     mean, as does one that is not finite.
@@ -78,5 +80,5 @@ def prepare(source: Input, image: Tensor, mean: Tensor) -> Tensor:
 
 
 def labels_of(scores: Tensor) -> Tensor:
-    """The class with the highest score, uint8 N x H x W (uint16 above 256 classes)."""
+    """Return the class with the highest score, uint8 N x H x W (uint16 above 256 classes)."""
     return scores.argmax(1).to(torch.uint8 if scores.shape[1] <= 256 else torch.uint16)

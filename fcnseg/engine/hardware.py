@@ -1,4 +1,4 @@
-"""What this machine has: processor, memory, GPUs, libraries, and so which backends and precisions it can run."""
+"""The hardware and libraries of this machine, and the backends and precisions that they can run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from fcnseg.engine.options import precisions_of
+
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -26,7 +28,7 @@ CPU_FEATURES = {
     "int8 dot products": ("avx512_vnni", "avx_vnni", "asimddp", "FEAT_DotProd"),
     "amx": ("amx_tile",),
 }
-"""What matters to the engines, and the flags of /proc/cpuinfo (x86, Arm) or macOS that tell it."""
+"""Arithmetic that matters to engines, and the flags of /proc/cpuinfo (x86, Arm) or macOS that announce it."""
 
 PACKAGES = {
     "torch": ("torch",),
@@ -56,7 +58,7 @@ class Library:
 
     @property
     def works(self) -> bool:
-        """Whether it is installed and, if that was tried, imports."""
+        """True if it is installed and, if that was tried, imports."""
         return self.version is not None and self.problem is None
 
 
@@ -73,7 +75,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine. `cores` are those this process may use, `features` keys of CPU_FEATURES; memory is in bytes, within
+    """A computer. `cores` are those this process may use, `features` keys of CPU_FEATURES; memory is in bytes, within
     the limits of a container. `driver` tells whether an NVIDIA driver is loaded, whatever torch can do with it."""
 
     system: str
@@ -114,13 +116,13 @@ def inspect_machine() -> Machine:
 
 @cache
 def cpu_name() -> str:
-    """The processor's own name, e.g. "AMD EPYC 9R14"; the architecture where the system tells no more."""
+    """Return the processor's own name, e.g. "AMD EPYC 9R14"; the architecture where the system tells no more."""
     name = _cpuinfo().get("model name") or _sysctl("machdep.cpu.brand_string")
     return " ".join((name or platform.processor() or platform.machine() or "unknown processor").split())
 
 
 def usable_cores() -> int:
-    """The cores this process may use: its affinity, and a container's share rounded up."""
+    """Count the cores this process may use: its affinity, and a container's share rounded up."""
     known = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
     share = _cpu_share()
@@ -128,7 +130,7 @@ def usable_cores() -> int:
 
 
 def _cpu_share() -> float | None:
-    """A container's limit in cores (cgroup v2, then v1); None without one."""
+    """Return a container's limit in cores (cgroup v2, then v1); None without one."""
     with suppress(OSError, ValueError):
         quota, period = (CGROUP / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
@@ -139,7 +141,7 @@ def _cpu_share() -> float | None:
 
 
 def _memory_limit_bytes() -> int:
-    """A container's memory limit, or more than any machine has."""
+    """Return a container's memory limit, or more than any machine has."""
     for file in ("memory.max", "memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # "max" is no number
             return int((CGROUP / file).read_text())
@@ -148,7 +150,7 @@ def _memory_limit_bytes() -> int:
 
 @cache
 def cpu_features() -> tuple[str, ...]:
-    """The keys of CPU_FEATURES that this processor has; empty where the system does not tell."""
+    """List the keys of CPU_FEATURES that this processor has; empty where the system does not tell."""
     known = _cpuinfo()
     flags = set((known.get("flags") or known.get("features") or "").split())
     flags |= {flag for flag in ("FEAT_BF16", "FEAT_DotProd") if _sysctl(f"hw.optional.arm.{flag}") == "1"}
@@ -156,7 +158,7 @@ def cpu_features() -> tuple[str, ...]:
 
 
 def has_bf16(device: str = "cpu") -> bool:
-    """Whether a device ("cpu", "cuda", "cuda:N", "mps") computes bfloat16 natively; torch emulates it elsewhere,
+    """Tell whether a device ("cpu", "cuda", "cuda:N", "mps") computes bfloat16 natively; torch emulates it elsewhere,
     slower than float32."""
     if device.startswith("cpu"):
         return "bf16" in cpu_features()
@@ -164,7 +166,7 @@ def has_bf16(device: str = "cpu") -> bool:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines in /proc/cpuinfo, keys in lower case; empty off Linux."""
+    """Read the first processor's lines in /proc/cpuinfo, keys in lower case; empty off Linux."""
     try:
         first = CPUINFO.read_text(errors="replace").strip().partition("\n\n")[0]
     except OSError:
@@ -175,7 +177,7 @@ def _cpuinfo() -> dict[str, str]:
 
 @cache
 def _sysctl(name: str) -> str:
-    """A value of macOS's sysctl; "" elsewhere."""
+    """Return a value of macOS's sysctl; "" elsewhere."""
     if platform.system() != "Darwin":
         return ""
     with suppress(OSError, subprocess.SubprocessError):
@@ -186,22 +188,24 @@ def _sysctl(name: str) -> str:
 def _gpus() -> tuple[Gpu, ...]:
     import torch
 
-    found = []
+    gpus = []
     for index in range(torch.cuda.device_count()):
         known = torch.cuda.get_device_properties(index)
         capability, bf16 = f"{known.major}.{known.minor}", known.major >= 8
-        found.append(Gpu(f"cuda:{index}", known.name, known.total_memory, capability, bf16))
+        gpus.append(Gpu(f"cuda:{index}", known.name, known.total_memory, capability, bf16))
     if torch.backends.mps.is_available():
-        found.append(Gpu("mps", f"{cpu_name()} GPU", torch.mps.recommended_max_memory(), "", True))
-    return tuple(found)
+        gpus.append(Gpu("mps", f"{cpu_name()} GPU", torch.mps.recommended_max_memory(), "", True))
+    return tuple(gpus)
 
 
 # ---------------------------------------------------------------------- libraries
 
 
 def library_version(name: str) -> str | None:
-    """The installed version of a library by its import name or its package's; None if it is not installed. Nothing
-    is imported."""
+    """Return the installed version of a library by the name of its module or package, None if it is not installed.
+
+    Nothing is imported.
+    """
     for package in PACKAGES.get(name, (name,)):
         with suppress(PackageNotFoundError):
             return version(package)
@@ -209,15 +213,15 @@ def library_version(name: str) -> str | None:
 
 
 def inspect_library(name: str) -> Library:
-    """A library's version and, for one of RUNTIMES, whether it imports: a broken one raises all sorts of errors."""
-    found, problem = library_version(name), None
-    if found is not None and name in RUNTIMES:
+    """Return a library's version and, for one of RUNTIMES, the reason why it does not import, if it does not."""
+    installed, problem = library_version(name), None
+    if installed is not None and name in RUNTIMES:
         try:
             import_module(name)
-        except Exception as error:
+        except Exception as error:  # a broken library raises all sorts of errors
             lines = str(error).strip().splitlines() or [type(error).__name__]
             problem = " ".join(lines[0].split())
-    return Library(name, found, problem)
+    return Library(name, installed, problem)
 
 
 # ---------------------------------------------------------------------- what can run
@@ -225,7 +229,7 @@ def inspect_library(name: str) -> Library:
 
 @dataclass(frozen=True)
 class Backend:
-    """What a backend can do here: the precisions it `runs`, those it `builds` only (engines for another machine),
+    """A backend on this machine: the precisions it `runs`, those it `builds` only (engines for another machine),
     `missing` in words, and the one command that `install`s it; both "" where nothing is missing."""
 
     name: str
@@ -236,7 +240,7 @@ class Backend:
 
 
 def backends(machine: Machine) -> tuple[Backend, ...]:
-    """Every backend on that machine, the fastest kind first; OpenCV is the peer of `fcnseg bench` alone."""
+    """List every backend on that machine, the fastest kind first; OpenCV is the peer of `fcnseg bench` alone."""
     return (
         _tensorrt(machine, "tensorrt", "tensorrt", builds_without_gpu=False),
         _tensorrt(machine, "tensorrt-rtx", "tensorrt_rtx", builds_without_gpu=True),
@@ -247,13 +251,18 @@ def backends(machine: Machine) -> tuple[Backend, ...]:
 
 
 def runnable(device: str = "auto") -> dict[str, tuple[str, ...]]:
-    """The precisions of each backend that run on a device of this machine ("auto": on any)."""
-    found = {backend.name: backend.runs for backend in backends(inspect_machine())}
+    """Return the precisions of each backend that run on a device of this machine ("auto": on any)."""
+    precisions = {backend.name: backend.runs for backend in backends(inspect_machine())}
     if device == "cpu":
         slow = () if has_bf16() else ("bf16",)
-        found["torch"] = tuple(p for p in found["torch"] if p not in ("fp16", *slow))
-        found["tensorrt"] = found["tensorrt-rtx"] = ()
-    return {name: runs for name, runs in found.items() if runs}
+        precisions["torch"] = tuple(p for p in precisions["torch"] if p not in ("fp16", *slow))
+        precisions["tensorrt"] = precisions["tensorrt-rtx"] = ()
+    return {name: runs for name, runs in precisions.items() if runs}
+
+
+def _precisions(backend: str, *, bf16: bool, fp16: bool = True, int8: bool = True) -> tuple[str, ...]:
+    lacking = {name for name, there in (("bf16", bf16), ("fp16", fp16), ("int8", int8)) if not there}
+    return tuple(precision for precision in precisions_of(backend) if precision not in lacking)
 
 
 def _torch(machine: Machine) -> Backend:
@@ -261,7 +270,7 @@ def _torch(machine: Machine) -> Backend:
     if not library.works:
         return Backend("torch", (), (), _lack(library), again)
     bf16 = any(gpu.bf16 for gpu in machine.gpus) or "bf16" in machine.features
-    runs = ("fp32", *(("bf16",) if bf16 else ()), *(("fp16",) if machine.gpus else ()))
+    runs = _precisions("torch", bf16=bf16, fp16=bool(machine.gpus))
     if machine.driver and not machine.gpus:
         return Backend("torch", runs, (), "an NVIDIA driver is loaded, but this torch cannot use it", again)
     return Backend("torch", runs, (), "" if bf16 else "the processor has no bf16 arithmetic")
@@ -273,10 +282,11 @@ def _openvino(machine: Machine) -> Backend:
         return Backend("openvino", (), (), _lack(library), "pip install openvino onnx onnxscript")
     if lacking := [name for name in ("onnx", "onnxscript") if not machine.libraries[name].works]:
         return Backend("openvino", (), (), f"building needs {lacking[0]}", f"pip install {' '.join(lacking)}")
-    runs = ("fp32", *(("bf16",) if "bf16" in machine.features else ()))
-    if not machine.libraries["nncf"].works:
+    calibrates = machine.libraries["nncf"].works
+    runs = _precisions("openvino", bf16="bf16" in machine.features, int8=calibrates)
+    if not calibrates:
         return Backend("openvino", runs, (), "int8 needs nncf", "pip install 'fcnseg[int8]'")
-    return Backend("openvino", (*runs, "int8"))
+    return Backend("openvino", runs)
 
 
 def _tensorrt(machine: Machine, name: str, module: str, *, builds_without_gpu: bool) -> Backend:
@@ -284,7 +294,7 @@ def _tensorrt(machine: Machine, name: str, module: str, *, builds_without_gpu: b
     if not library.works:
         return Backend(name, (), (), _lack(library), f"pip install 'fcnseg[{name}]'")
     gpus = [gpu for gpu in machine.gpus if gpu.device.startswith("cuda")]
-    precisions = ("fp32", "fp16", *(("bf16",) if not gpus or gpus[0].bf16 else ()), "int8")
+    precisions = _precisions(name, bf16=not gpus or gpus[0].bf16)
     if gpus:
         return Backend(name, precisions)
     return Backend(name, (), precisions if builds_without_gpu else (), "running needs an NVIDIA GPU")

@@ -108,10 +108,10 @@ def measure_ranges(graph: LabelGraph, images: Iterable[Mapping[str, Pixels]]) ->
     """The largest magnitude that each trunk convolution's input reaches on `images` (inputs N x H x W x C by
     modality): the calibration that `quantize` takes, by the layer's name. A layer that only ever sees zeros (dead
     channels before it) has no range and stays float."""
-    found: dict[str, float] = {}
+    ranges: dict[str, float] = {}
 
     def note(name: str, inputs: tuple[torch.Tensor, ...]) -> None:
-        found[name] = max(found.get(name, 0.0), float(inputs[0].abs().max()))
+        ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].abs().max()))
 
     handles = [
         module.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs))
@@ -125,7 +125,7 @@ def measure_ranges(graph: LabelGraph, images: Iterable[Mapping[str, Pixels]]) ->
     finally:
         for handle in handles:
             handle.remove()
-    return {name: largest for name, largest in found.items() if largest > 0}
+    return {name: largest for name, largest in ranges.items() if largest > 0}
 
 
 def quantize(model: onnx.ModelProto, input_ranges: Mapping[str, float]) -> onnx.ModelProto:
@@ -222,8 +222,8 @@ class _Quantizer:
 
 def _trunk_convolutions(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     """The trunk's Conv nodes by the name of their layer."""
-    found = ((_layer(node), node) for node in graph.node if node.op_type == "Conv")
-    return {layer: node for layer, node in found if not layer.startswith(EXACT)}
+    convolutions = ((_layer(node), node) for node in graph.node if node.op_type == "Conv")
+    return {layer: node for layer, node in convolutions if not layer.startswith(EXACT)}
 
 
 def _layer(node: onnx.NodeProto) -> str:

@@ -125,7 +125,7 @@ def summary(given: Machine) -> dict[str, tuple[str, str, str]]:
 def test_everything_on_a_processor() -> None:
     assert summary(machine()) == {
         "tensorrt": ("", "", ""),
-        "tensorrt-rtx": ("", "fp32 fp16 bf16 int8", ""),
+        "tensorrt-rtx": ("", "fp32 bf16 fp16 int8", ""),
         "openvino": ("fp32 bf16 int8", "", ""),
         "torch": ("fp32 bf16", "", ""),
         "opencv": ("fp32", "", ""),
@@ -150,7 +150,7 @@ def test_what_is_missing_is_named_with_the_command() -> None:
 
 def test_a_gpu() -> None:
     found = summary(machine(gpus=(H100,), driver=True))
-    assert found["tensorrt"] == ("fp32 fp16 bf16 int8", "", "")
+    assert found["tensorrt"] == ("fp32 bf16 fp16 int8", "", "")
     assert found["torch"] == ("fp32 bf16 fp16", "", "")
 
 

@@ -215,18 +215,18 @@ class OpenVINOEngine(ClosesOnExit):
             raise EngineError("this engine gives labels alone; open one with probabilities")
         rows = check_inputs(self.recipe, inputs)
         names = output_names(self.recipe, probabilities)
-        found: dict[str, list[Any]] = {name: [] for name in names}
+        outputs: dict[str, list[Any]] = {name: [] for name in names}
         with self._lock:
             for row in range(rows):
-                self._infer_one({m: pixels[row : row + 1] for m, pixels in inputs.items()}, found)
-        stacked = {name: np.concatenate(parts) for name, parts in found.items()}
+                self._infer_one({m: pixels[row : row + 1] for m, pixels in inputs.items()}, outputs)
+        stacked = {name: np.concatenate(parts) for name, parts in outputs.items()}
         heads = [head.name for head in self.recipe.heads]
         labels = {head: stacked[head] for head in heads}
         if not probabilities:
             return labels, None
         return labels, dict(zip(heads, (stacked[name] for name in names[len(heads) :]), strict=True))
 
-    def _infer_one(self, inputs: dict[str, Pixels], found: dict[str, list[Any]]) -> None:
+    def _infer_one(self, inputs: dict[str, Pixels], outputs: dict[str, list[Any]]) -> None:
         height, width = next(iter(inputs.values())).shape[1:3]
         check_memory(self.recipe, height, width, 2 if self.info.precision == "bf16" else 4)
         try:
@@ -235,7 +235,7 @@ class OpenVINOEngine(ClosesOnExit):
             if is_out_of_memory(error):
                 raise TooLargeError(too_large(height, width)) from error
             raise ImageError(f"OpenVINO cannot run {width} x {height} pixels: {_reason(error)}", "predict") from error
-        for name, parts in found.items():
+        for name, parts in outputs.items():
             parts.append(self._request.get_output_tensor(self._outputs[name]).data.copy())  # overwritten by the next
 
 

@@ -28,12 +28,12 @@ class CudaStream:
             yield
 
     def allocate(self, size_bytes: int) -> Tensor:
-        """Device memory as a uint8 tensor; torch gives it back to this stream's pool."""
+        """Allocate device memory as a uint8 tensor; torch gives it back to this stream's pool."""
         with torch.cuda.stream(self._stream):
             return torch.empty(size_bytes, dtype=torch.uint8, device=self.device)
 
     def pin(self, size_bytes: int) -> Tensor:
-        """Page-locked host memory as a uint8 tensor: what asynchronous copies need."""
+        """Allocate page-locked host memory as a uint8 tensor: what asynchronous copies need."""
         return torch.empty(size_bytes, dtype=torch.uint8, pin_memory=True)
 
     def copy(self, target: Tensor, source: Tensor) -> None:
@@ -42,7 +42,7 @@ class CudaStream:
             target.copy_(source, non_blocking=True)
 
     def mark(self) -> Any:
-        """An event after all that is on the stream; `synchronize()` sleeps until it is reached."""
+        """Record an event after all that is on the stream; `synchronize()` sleeps until it is reached."""
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
         return event

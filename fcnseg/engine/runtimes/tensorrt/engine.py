@@ -146,13 +146,13 @@ class TensorRTEngine(ClosesOnExit):
             slot.done = self._stream.mark()
 
     def _shape(self, session: Session, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """The outputs' shapes for inputs of these; ImageError if no profile takes them."""
+        """Return the outputs' shapes for inputs of these shapes; raises ImageError if no profile takes them."""
         rows, height, width = next(iter(shapes.values()))[:3]
         profile = session.profile_for(height, width)
         low, high = profile.smallest[0], profile.largest[0]
         if not low <= rows <= high:
-            told = f"a batch of {rows} is outside this engine's ({low} to {high} images)"
-            raise TooLargeError(told) if rows > high else ImageError(told, "predict")
+            message = f"a batch of {rows} is outside this engine's ({low} to {high} images)"
+            raise TooLargeError(message) if rows > high else ImageError(message, "predict")
         return session.shape(profile, shapes)
 
     def _collect(self, slot: _Slot, probabilities: bool) -> Results:
@@ -179,27 +179,27 @@ class _Slot:
         self._pinned: dict[str, Tensor] = {}
 
     def device(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Device memory for a tensor of the network."""
+        """Return device memory for a tensor of the network."""
         return _view(self._device, self._stream.allocate, name, shape, dtype)
 
     def pinned(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Page-locked memory for a tensor of the network."""
+        """Return page-locked memory for a tensor of the network."""
         return _view(self._pinned, self._stream.pin, name, shape, dtype)
 
 
 def _view(
-    held: dict[str, Tensor], allocate: Callable[[int], Tensor], name: str, shape: Sequence[int], dtype: torch.dtype
+    buffers: dict[str, Tensor], allocate: Callable[[int], Tensor], name: str, shape: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
     size_bytes = prod(shape) * dtype.itemsize
-    if name not in held or held[name].numel() < size_bytes:
-        held.pop(name, None)  # first give back the smaller one
-        held[name] = allocate(size_bytes)
-    return held[name][:size_bytes].view(dtype).view(*shape)
+    if name not in buffers or buffers[name].numel() < size_bytes:
+        buffers.pop(name, None)  # first give back the smaller one
+        buffers[name] = allocate(size_bytes)
+    return buffers[name][:size_bytes].view(dtype).view(*shape)
 
 
 @contextmanager
 def _translated(library: TensorRTLibrary, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Iterator[None]:
-    """CUDA errors from torch as ours; `shapes` are those of the images it happens with."""
+    """Turn CUDA errors from torch into ours; `shapes` are those of the images at the time."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""One TensorRT execution context: what its plan takes and gives, its profiles, and running it. Every status checked."""
+"""One TensorRT execution context: the tensors and profiles of its plan, and its execution. Every status is checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Profile:
     largest: tuple[int, int, int]
 
     def takes(self, height: int, width: int) -> bool:
-        """Whether images of that size, px, are in its range."""
+        """Tell whether images of that size, px, are in its range."""
         low, high = self.smallest, self.largest
         return low[1] <= height <= high[1] and low[2] <= width <= high[2]
 
@@ -70,17 +70,17 @@ class Session:
         self._runtime = None
 
     def profile_for(self, height: int, width: int) -> Profile:
-        """The profile with the least room that takes such images. Raises TooLargeError, with the
+        """Return the smallest profile that takes such images. Raises TooLargeError, with the
         ranges, if none is that large, ImageError if it is too small."""
         fitting = [profile for profile in self.profiles if profile.takes(height, width)]
         if not fitting:
-            told = (
+            message = (
                 f"{width} x {height} pixels are outside what this engine was built for "
                 f"({', or '.join(map(str, self.profiles))}); build one with --min-shape and --max-shape"
             )
             if any(height <= profile.largest[1] and width <= profile.largest[2] for profile in self.profiles):
-                raise ImageError(told, "predict")
-            raise TooLargeError(told)
+                raise ImageError(message, "predict")
+            raise TooLargeError(message)
         return min(fitting, key=lambda profile: profile.largest[1] * profile.largest[2])
 
     def shape(self, profile: Profile, inputs: Mapping[str, Size]) -> dict[str, Size]:
@@ -117,7 +117,7 @@ class Session:
             )
 
     def _check_tensors(self, recipe: Recipe, probabilities: bool) -> dict[str, torch.dtype]:
-        """The type of every input and output, which are those of the recipe."""
+        """Return the type of every input and output; raises EngineError if they are not those of the recipe."""
         engine = self._engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         types = {name: engine.get_tensor_dtype(name).name for name in names}
@@ -137,7 +137,7 @@ class Session:
         return {name: TYPES[kind] for name, kind in types.items()}
 
     def _profile(self, index: int, recipe: Recipe) -> Profile:
-        """The range that every modality shares."""
+        """Return the range that every modality shares."""
         ranges = [self._engine.get_tensor_profile_shape(modality, index) for modality in recipe.modalities]
         smallest, _, largest = ([tuple(shape)[:3] for shape in shapes] for shapes in zip(*ranges, strict=True))
         low, high = smallest[0], largest[0]
