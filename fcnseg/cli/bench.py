@@ -257,7 +257,7 @@ def _check_plot(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise SettingsError(f"--plot writes PNG, not {path.name!r}; give it a name that ends in .png")
     if find_spec("matplotlib") is None:
-        raise EngineError("--plot needs matplotlib; `pip install 'fcnseg[plot]'` installs it")
+        raise EngineError("--plot needs matplotlib; `pip install matplotlib` installs it")
 
 
 def _draw(result: BenchResult, path: Path) -> None:

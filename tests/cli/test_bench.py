@@ -157,4 +157,4 @@ def test_a_plot_without_matplotlib_is_refused_before_measuring(
     fcnseg: Command, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'fcnseg[plot]'" in fcnseg("bench", *model(tiny), "--plot", "x.png").error_line
+    assert "pip install matplotlib" in fcnseg("bench", *model(tiny), "--plot", "x.png").error_line
