@@ -1,4 +1,4 @@
-"""Members of archives as inputs."""
+"""Members of archives as inputs, by their names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from fcnseg.io.suffixes import IMAGES, has_suffix
 from fcnseg.types import Failure, Reference
 
 
-def wanted(name: str) -> bool:
-    """Whether a member of that name is an image, and not a hidden one or what macOS adds."""
+def is_image_member(name: str) -> bool:
+    """Tell whether a member is an image, and neither hidden nor metadata that macOS adds."""
     hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))
     return has_suffix(name, IMAGES) and not hidden
 
 
-def reference(name: str, fault: str, fingerprint: str, place: Any) -> Reference | Failure:
-    """A member by its name; a failure if there is a `fault`, or if the name leads outside the output folder."""
+def member_reference(name: str, fault: str, fingerprint: str, location: Any) -> Reference | Failure:
+    """Return the reference of a member; a failure if there is a `fault`, or the name leads outside the archive."""
     key = safe_key(name)
     if key is None:
         return Failure(name, "list", "the member's name leads outside the archive")
-    return Failure(key, "list", fault) if fault else Reference(key, stem_of(key), fingerprint, place)
+    return Failure(key, "list", fault) if fault else Reference(key, stem_of(key), fingerprint, location)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.archive_names import reference, wanted
+from fcnseg.io.archive_names import is_image_member, member_reference
 from fcnseg.io.images import READERS, OnSize, check_bytes
 from fcnseg.io.seekable import Seekable, open_regular
 from fcnseg.io.suffixes import BZIP2_TAR, GZIP_TAR, XZ_TAR, ZIP, has_suffix
@@ -32,12 +32,12 @@ DECOMPRESSORS: dict[tuple[str, ...], Callable[[BinaryIO], Any]] = {
 
 
 def open_archive(path: str) -> ZipImages | TarImages:
-    """The images of an archive. Raises SourceError if it is none."""
+    """Open the images of an archive. Raises SourceError if it is none."""
     return ZipImages(path) if has_suffix(path, ZIP) else TarImages(path)
 
 
 class TarImages:
-    """The images in a tar archive. The fingerprint is a member's time, place and size."""
+    """The images in a tar archive. A fingerprint is a member's time, offset and size."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -55,17 +55,18 @@ class TarImages:
             with tarfile.open(fileobj=self._bytes.reader(), mode="r:") as archive:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # they would pile up
-                    if wanted(member.name) and not member.isdir():
+                    if is_image_member(member.name) and not member.isdir():
                         plain = member.isreg() and not member.issparse()
                         fault = "" if plain else "a link, a device or a sparse file, not a plain file"
-                        place = member.offset_data, member.size
-                        yield reference(member.name, fault, f"{member.mtime}-{member.offset_data}-{member.size}", place)
+                        location = member.offset_data, member.size
+                        fingerprint = f"{member.mtime}-{member.offset_data}-{member.size}"
+                        yield member_reference(member.name, fault, fingerprint, location)
         except (tarfile.TarError, ValueError) as error:
             yield Failure(Path(self.path).name, "list", f"the archive is damaged or cut short: {error}")
 
-    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+    def read(self, location: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Decode one member."""
-        offset, size = place
+        offset, size = location
         check_bytes(size, max_pixels)
         content = self._bytes.read_at(offset, size)
         if len(content) < size:

@@ -14,17 +14,17 @@ from typing import BinaryIO
 from fcnseg.types import Output
 
 PART = ".fcnseg-part-"
-"""How the names of unfinished files begin."""
+"""The start of the names of unfinished files."""
 
 PROCESS = secrets.token_hex(8)
-"""This process, in the names of its unfinished files."""
+"""The name of this process in those of its unfinished files."""
 
 _numbers = count()
 
 
 @contextmanager
 def whole_path(path: Path) -> Iterator[Path]:
-    """A name to write a file under, that becomes `path` when the block ends well. The folder must be there."""
+    """Give a temporary name for a file that becomes `path` when the block ends well. The folder must exist."""
     partial = path.with_name(f"{PART}{PROCESS}-{os.getpid()}-{next(_numbers)}")
     try:
         yield partial
@@ -36,7 +36,7 @@ def whole_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only when the block ends well; folders are made as needed."""
+    """Open a binary file that appears under `path` only when the block ends well; folders are made as needed."""
     with whole_path(path) as partial:
         try:
             file = open(partial, "wb")  # noqa: PTH123, SIM115 - written for every image: a Path's open costs more
@@ -50,7 +50,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> Output:
-    """A file of those bytes that appears whole or not at all, and what was written."""
+    """Write a file of these bytes, whole or not at all; return its size and checksum."""
     digest, size = new_digest(), 0
     with whole_file(path) as file:
         for chunk in chunks:
@@ -61,11 +61,11 @@ def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> Output:
 
 
 def checksum(path: Path) -> str:
-    """The checksum of a file, as `write_whole` gives it."""
+    """Return the checksum of a file, as `write_whole` does."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, new_digest).hexdigest()
 
 
 def new_digest() -> hashlib.blake2b:
-    """BLAKE2b-128: the checksum of outputs."""
+    """Return a new BLAKE2b-128, the checksum of outputs."""
     return hashlib.blake2b(digest_size=16)

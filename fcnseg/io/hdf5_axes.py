@@ -1,4 +1,4 @@
-"""What a dataset of an HDF5 file holds: which axis is which, or encoded files.
+"""The axes of image datasets in HDF5 files, or the encoded files in them.
 
 | dataset | images |
 |---|---|
@@ -23,16 +23,16 @@ from fcnseg.io.hdf5_damage import check_value
 from fcnseg.types import Pixels
 
 CHANNELS = {"color": (3, 1), "hha": (3,), "depth": (1,)}
-"""How many channels images of each modality may have, the usual number first."""
+"""The numbers of channels that images of each modality may have, the usual one first."""
 
 CACHE_BYTES = 256 << 20
-"""The most memory that chunks of several images are kept in between reads."""
+"""The largest cache of chunks of several images between reads."""
 
 CACHE_SLOTS = 12_421
 """Slots of the chunk cache's hash table: a prime, many more than there are chunks in it."""
 
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"P5", b"P6")
-"""How encoded images begin."""
+"""The first bytes of encoded images."""
 
 
 class AmbiguousAxesError(ImageError):
@@ -41,7 +41,7 @@ class AmbiguousAxesError(ImageError):
 
 @dataclass(frozen=True)
 class ExpectedImages:
-    """What images are looked for: `layout` is auto, NHWC or NCHW; `matlab`: all axes are in reverse order."""
+    """The images that a file is expected to hold: `layout` is auto, NHWC or NCHW; `matlab`: all axes are reversed."""
 
     modality: str
     layout: str
@@ -49,20 +49,20 @@ class ExpectedImages:
 
     @property
     def reversed(self) -> bool:
-        """Whether planes are W x H; a layout that is given says how the axes are, whoever wrote the file."""
+        """True if planes are W x H; a layout that is given holds whoever wrote the file."""
         return self.matlab and self.layout == "auto"
 
 
 @dataclass(frozen=True)
 class DatasetKind:
-    """What a dataset holds: `axes` are letters (N, H, W, C) in its order, empty for encoded files."""
+    """The content of a dataset: `axes` are letters (N, H, W, C) in its order, empty for encoded files."""
 
     axes: str
     many: bool
 
 
-def kind_of(node: h5py.Dataset, wanted: ExpectedImages, *, single: bool = False) -> DatasetKind:
-    """What a dataset holds; `single`: it is one image of a group. Raises ImageError with the reason if no images."""
+def kind_of(node: h5py.Dataset, expected: ExpectedImages, *, single: bool = False) -> DatasetKind:
+    """Return the content of a dataset; `single`: it is one image of a group. Raises ImageError if it is no images."""
     if node.shape is None:
         raise ImageError("it is empty")
     rank, dtype = len(node.shape), node.dtype
@@ -78,9 +78,9 @@ def kind_of(node: h5py.Dataset, wanted: ExpectedImages, *, single: bool = False)
         return DatasetKind("", many=False)
     if not 2 <= rank <= (3 if single else 4):
         raise ImageError(f"its rank is {rank} (shape {shape_text(node.shape)}), which images do not have")
-    if wanted.modality != "depth" and dtype != np.uint8:
-        raise ImageError(f"its values are {dtype}, and {wanted.modality} images are uint8")
-    axes = _axes(node.shape, wanted, single)
+    if expected.modality != "depth" and dtype != np.uint8:
+        raise ImageError(f"its values are {dtype}, and {expected.modality} images are uint8")
+    axes = _axes(node.shape, expected, single)
     return DatasetKind(axes, "N" in axes)
 
 
@@ -89,39 +89,39 @@ def _is_encoded(dtype: np.dtype) -> bool:
     return opaque or h5py.check_string_dtype(dtype) is not None or h5py.check_vlen_dtype(dtype) == np.uint8
 
 
-def _axes(shape: tuple[int, ...], wanted: ExpectedImages, single: bool) -> str:
-    """The letters of the axes of numbers."""
-    channels = CHANNELS[wanted.modality]
-    plane = "WH" if wanted.reversed else "HW"
+def _axes(shape: tuple[int, ...], expected: ExpectedImages, single: bool) -> str:
+    """Return the letters of the axes of numbers."""
+    channels = CHANNELS[expected.modality]
+    plane = "WH" if expected.reversed else "HW"
     if len(shape) == 2:
         if 1 not in channels:
-            raise ImageError(f"its shape {shape_text(shape)} has no channels, {wanted.modality} images have three")
+            raise ImageError(f"its shape {shape_text(shape)} has no channels, {expected.modality} images have three")
         return plane
     first, last = "C" + plane, plane + "C"
     if len(shape) == 3 and not single and 1 in channels:
-        return _stack_or_image(shape, wanted, plane)
+        return _stack_or_image(shape, expected, plane)
     many = "N" * (len(shape) - 3)
-    if wanted.layout != "auto":
-        axes = last if wanted.layout == "NHWC" else first
+    if expected.layout != "auto":
+        axes = last if expected.layout == "NHWC" else first
         if shape[-3:][axes.index("C")] not in channels:
-            raise ImageError(f"its shape {shape_text(shape)} is not {wanted.layout}")
+            raise ImageError(f"its shape {shape_text(shape)} is not {expected.layout}")
         return many + axes
     for count in channels:
         fitting = [axes for axes in (first, last) if shape[-3:][axes.index("C")] == count]
-        if len(fitting) == 2 and not wanted.reversed:
+        if len(fitting) == 2 and not expected.reversed:
             raise _ambiguous(shape, "NHWC or NCHW")
         if fitting:
             return many + fitting[0]
     raise ImageError(f"no axis of its shape {shape_text(shape)} has {' or '.join(map(str, channels))} channels")
 
 
-def _stack_or_image(shape: tuple[int, ...], wanted: ExpectedImages, plane: str) -> str:
-    """Of three axes without a group around: many images of one channel, or one image."""
-    if not wanted.reversed and shape[-1] in CHANNELS[wanted.modality]:
+def _stack_or_image(shape: tuple[int, ...], expected: ExpectedImages, plane: str) -> str:
+    """Return the letters of three axes without a group around: many images of one channel, or one image."""
+    if not expected.reversed and shape[-1] in CHANNELS[expected.modality]:
         return plane + "C"
-    if shape[0] != 3 or wanted.modality == "depth" or wanted.layout == "NHWC":
+    if shape[0] != 3 or expected.modality == "depth" or expected.layout == "NHWC":
         return "N" + plane
-    if wanted.reversed or wanted.layout == "NCHW":
+    if expected.reversed or expected.layout == "NCHW":
         return "C" + plane
     raise _ambiguous(shape, "one image (NCHW) or three grey ones (NHWC)")
 
@@ -131,7 +131,7 @@ def _ambiguous(shape: tuple[int, ...], ways: str) -> AmbiguousAxesError:
 
 
 def looks_encoded(node: h5py.Dataset) -> bool:
-    """Whether the first value of a dataset of encoded files begins as images do: strings may be anything."""
+    """Tell whether the first value of a dataset of encoded files begins as images do: strings may be anything."""
     if not node.size:
         return False
     start = node[:4].tobytes() if node.dtype == np.uint8 else encoded(node, 0 if node.shape else None)
@@ -139,7 +139,7 @@ def looks_encoded(node: h5py.Dataset) -> bool:
 
 
 def encoded(node: h5py.Dataset, index: int | None) -> bytes:
-    """One encoded file."""
+    """Read one encoded file."""
     if node.dtype.hasobject:
         check_value(node, index)
     content = node[() if index is None else index]
@@ -149,7 +149,7 @@ def encoded(node: h5py.Dataset, index: int | None) -> bytes:
 
 
 def ordered(pixels: Pixels, axes: str, modality: str) -> Pixels:
-    """H x W x C, contiguous: three channels of uint8, or one of float32 for depth."""
+    """Return pixels as H x W x C, contiguous: three channels of uint8, or one of float32 for depth."""
     if "C" not in axes:
         pixels, axes = pixels[..., None], axes + "C"
     pixels = pixels.transpose([axes.index(letter) for letter in "HWC"])
@@ -159,8 +159,8 @@ def ordered(pixels: Pixels, axes: str, modality: str) -> Pixels:
 
 
 def cache_bytes(node: h5py.Dataset) -> int:
-    """How large a cache must be to hold the chunks of the images at hand, where a chunk holds several: else each would
-    be unpacked once for each of its images. 0 where none is needed."""
+    """Return the size of a cache for the chunks of the images at hand, where a chunk holds several: without it each
+    would be unpacked once for each of its images. 0 where none is needed."""
     if not node.chunks or node.chunks[0] == 1:
         return 0
     padded = [-(-side // chunk) * chunk for side, chunk in zip(node.shape[1:], node.chunks[1:], strict=True)]
@@ -168,12 +168,12 @@ def cache_bytes(node: h5py.Dataset) -> int:
 
 
 def open_with_cache(file: h5py.File, name: str, nbytes: int) -> h5py.Dataset:
-    """A dataset with such a cache, for which it must not be open elsewhere."""
+    """Open a dataset with a cache of that size, which must not be open elsewhere."""
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     access.set_chunk_cache(CACHE_SLOTS, nbytes, 0.75)
     return h5py.Dataset(h5py.h5d.open(file.id, name.encode("utf-8", "surrogateescape"), access))
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape as it is written in messages."""
+    """Return a shape as it is written in messages."""
     return " x ".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Damage to HDF5 files that the library does not see (as of 2.0), looked for before it reads: it would go round for
+"""Damage to HDF5 files that the library does not check (as of 2.0), looked for before it reads: it would loop for
 ever, which neither an exception nor Ctrl-C ends, fill gigabytes, or crash.
 
 Values of variable length lie in collections of objects, each with a header that says how long it is (HDF5 File Format
@@ -38,7 +38,7 @@ CHECKSUM_BYTES = 4
 """Of a chunk, behind it (Fletcher-32)."""
 
 SIZES = (8, 8)
-"""How many bytes addresses and lengths take in the files that are looked at: all but exotic ones."""
+"""The bytes of addresses and lengths in the files that are looked at: all but exotic ones."""
 
 
 def check_chunks(node: h5py.Dataset, index: int | None) -> None:
@@ -79,24 +79,24 @@ def check_value(node: h5py.Dataset, index: int | None) -> None:
 
 
 def _collection(handle: int, start: int) -> dict[int, int]:
-    """The bytes of each object of the collection there, by number. Raises OSError if it is damaged."""
+    """Return the size of each object of the collection there, by number. Raises OSError if it is damaged."""
     left = os.fstat(handle).st_size - start
     magic, _, size = HEADER.unpack(os.pread(handle, HEADER.size, start)) if left >= HEADER.size else (b"", 0, 0)
     if magic != b"GCOL" or size > left:
         raise OSError("its value is damaged: there is no heap where it says")
-    content, at, found = os.pread(handle, size, start), HEADER.size, {}
+    content, at, sizes = os.pread(handle, size, start), HEADER.size, {}
     while at + OBJECT.size <= size:
         number, length = OBJECT.unpack_from(content, at)
         step = OBJECT.size + -(-length // ALIGNMENT) * ALIGNMENT if number else length
         if not 0 < step <= size - at:
             raise OSError("its value is damaged: so is the heap it lies in")
-        found[number] = length
+        sizes[number] = length
         at += step
-    return found
+    return sizes
 
 
 def _stored(node: h5py.Dataset, index: int) -> bytes | None:
-    """A value as it is in the file, and what follows, as far as it is there; None if that cannot be told."""
+    """Return a value as it is in the file, and what follows, as far as it is there; None if that cannot be told."""
     handle = node.file.id.get_vfd_handle()
     if node.chunks is None:
         offset = node.id.get_offset()

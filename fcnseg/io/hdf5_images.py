@@ -1,4 +1,5 @@
-"""Images in HDF5 files, MATLAB's v7.3 files among them: one dataset of many (see `datasets`) or a group of single ones.
+"""Images in HDF5 files, MATLAB's v7.3 files among them: one dataset of many (see `hdf5_axes`) or a group of single
+ones.
 
 The HDF5 library reads for one thread at a time; encoded files are decoded in parallel.
 """
@@ -34,13 +35,13 @@ from fcnseg.types import Failure, Pixels, Reference
 LAYOUTS = ("auto", "NHWC", "NCHW")
 
 DIGITS = 6
-"""To how many digits the indices in keys are filled up at least."""
+"""The least number of digits of the numbers in keys."""
 
 CANDIDATES_SHOWN = 8
 
 
 class Hdf5Location(NamedTuple):
-    """Where an image is: the path of its dataset, and its number if that holds many."""
+    """The location of an image: the path of its dataset, and its number if that holds many."""
 
     dataset: str
     number: int | None = None
@@ -49,7 +50,7 @@ class Hdf5Location(NamedTuple):
 class Hdf5Images:
     """The images of one dataset or group of a file, `data.h5::/images`; without a name, of the only one it holds.
 
-    Keys are `images/000123`, or the path of the dataset of a single image. The fingerprint is the file's size and time.
+    Keys are `images/000123`, or the path of the dataset of a single image. Fingerprints are the file's size and time.
     `layout` (auto, NHWC, NCHW) says how the axes of a dataset are. Raises SourceError for a file that is damaged or
     holds no such images, SettingsError for an unknown layout.
     """
@@ -62,8 +63,8 @@ class Hdf5Images:
         self._file = _opened(self.path)
         try:
             with self._source_errors():
-                self.wanted = ExpectedImages(modality, layout, _is_matlab(self._file))
-                self._root = self._found(name or self._only_candidate())
+                self.expected = ExpectedImages(modality, layout, _is_matlab(self._file))
+                self._root = self._node(name or self._only_candidate())
                 status = Path(self.path).stat()
         except BaseException:
             self._file.close()
@@ -80,14 +81,14 @@ class Hdf5Images:
 
     # ------------------------------------------------------------------ opening
 
-    def _found(self, name: str) -> h5py.Dataset | h5py.Group:
+    def _node(self, name: str) -> h5py.Dataset | h5py.Group:
         node = node_at(self._file, f"/{name.strip('/')}")
         if isinstance(node, h5py.Group):
             return node
         if not isinstance(node, h5py.Dataset):
             raise SourceError(f"there is no dataset {name} in {self.path}; {self._held()}")
         try:
-            self._kind = kind_of(node, self.wanted)
+            self._kind = kind_of(node, self.expected)
         except ImageError as error:
             raise SourceError(f"{name} in {self.path} is no {self.modality} images: {error}") from error
         path, needed = name_of(node), cache_bytes(node) if self._kind.many else 0
@@ -108,7 +109,7 @@ class Hdf5Images:
         return f"it holds {', '.join(names[:CANDIDATES_SHOWN]) or f'no {self.modality} images'}{more}"
 
     def _candidates(self) -> list[str]:
-        """The datasets or groups that look most like the images."""
+        """Return the datasets or groups that look most like the images."""
         ranked: dict[int, dict[str, None]] = {}
 
         def visit(name: str | bytes, node: Any) -> None:
@@ -121,9 +122,10 @@ class Hdf5Images:
         return list(ranked[min(ranked)]) if ranked else []
 
     def _rank(self, node: h5py.Dataset) -> tuple[int, str]:
-        """How little a dataset looks like the images: many with channels, encoded files, a group, many grey ones."""
+        """Rank a dataset by how much it looks like the images: many with channels, encoded files, a group, many grey
+        ones. Returns the rank, from 0, and the name of the dataset or its group."""
         try:
-            kind = kind_of(node, self.wanted)
+            kind = kind_of(node, self.expected)
         except AmbiguousAxesError:
             return 0, name_of(node)
         except ImageError:
@@ -149,14 +151,14 @@ class Hdf5Images:
         for number in range(len(self._root)):
             yield self._reference(f"{path[1:]}/{number:0{digits}}", Hdf5Location(path, number))
 
-    def _reference(self, name: str, place: Hdf5Location) -> Reference | Failure:
+    def _reference(self, name: str, location: Hdf5Location) -> Reference | Failure:
         key = safe_key(name)
         if key is None:
             return Failure(name, "list", "the name leads outside the output folder")
-        return Reference(key, stem_of(key), self._fingerprint, place)
+        return Reference(key, stem_of(key), self._fingerprint, location)
 
     def _members(self, group: h5py.Group, above: str, seen: set[int]) -> Iterator[Reference | Failure]:
-        """The datasets below a group, each group once, whatever the links."""
+        """Yield the datasets below a group, each group once, whatever the links."""
         with self._source_errors():
             seen.add(h5py.h5o.get_info(group.id).addr)
             names = list(group)
@@ -178,8 +180,8 @@ class Hdf5Images:
                 yield from self._members(below, path, seen)
 
     def find(self, reference: Reference) -> Hdf5Location:
-        """The place of the image that goes with one of another source: of the same number, or in a group of the same
-        name. Raises ImageError if there is none."""
+        """Return the location of the image that goes with one of another source: that of the same number, or of the same
+        name in a group. Raises ImageError if there is none."""
         if isinstance(self._root, h5py.Dataset):
             number = reference.location.number if isinstance(reference.location, Hdf5Location) else None
             if self._kind.many and number is None:
@@ -194,14 +196,14 @@ class Hdf5Images:
                     return Hdf5Location(f"{name_of(self._root).rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
-    def read(self, place: Hdf5Location, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
-        """One image: decoded, or its axes brought into order."""
+    def read(self, location: Hdf5Location, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+        """Read one image: decode it, or bring its axes into order."""
         with _image_errors():
-            node, kind = self._dataset(place)
+            node, kind = self._dataset(location)
             content = b""
             if not kind.axes:
-                check_bytes(node.size * node.dtype.itemsize if place.number is None else 1, max_pixels)
-                content = encoded(node, place.number)
+                check_bytes(node.size * node.dtype.itemsize if location.number is None else 1, max_pixels)
+                content = encoded(node, location.number)
         if not kind.axes:
             return READERS[modality](content, max_pixels, on_size)
         axes = kind.axes.removeprefix("N")
@@ -212,17 +214,17 @@ class Hdf5Images:
             raise ImageError("it has no pixels")
         on_size(height, width)
         with _image_errors():
-            pixels = read_values(node, place.number)
+            pixels = read_values(node, location.number)
         return ordered(pixels, axes, modality)
 
-    def _dataset(self, place: Hdf5Location) -> tuple[h5py.Dataset, DatasetKind]:
+    def _dataset(self, location: Hdf5Location) -> tuple[h5py.Dataset, DatasetKind]:
         if isinstance(self._root, h5py.Dataset):
             return self._root, self._kind
-        node = self._file[os.fsencode(place.dataset)]
-        return node, kind_of(node, self.wanted, single=True)
+        node = self._file[os.fsencode(location.dataset)]
+        return node, kind_of(node, self.expected, single=True)
 
-    def fingerprint(self, place: Any) -> str:  # noqa: ARG002 - of the whole file
-        """A text that changes when the file does."""
+    def fingerprint(self, location: Any) -> str:  # noqa: ARG002 - of the whole file
+        """Return a text that changes when the file does."""
         return self._fingerprint
 
     def close(self) -> None:
@@ -244,7 +246,7 @@ def _opened(path: str) -> h5py.File:
 
 
 def _is_matlab(file: h5py.File) -> bool:
-    """Whether MATLAB, or what writes its format, stored the file, and so reversed the order of all axes."""
+    """Tell whether MATLAB, or what writes its format, stored the file, and so reversed the order of all axes."""
     marked = ("MATLAB_class" in node.attrs for node in file.values() if node is not None)  # None: a link to nowhere
     return starts_with(file.filename, b"MATLAB 7.3") or any(marked)
 

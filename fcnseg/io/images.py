@@ -39,7 +39,6 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 MAX_PIXELS = 178_956_970
 """The most pixels an image may have by default, against decompression bombs: Pillow's own limit."""
 
-
 OnSize = Callable[[int, int], None]
 """Called with the upright height and width, px, when they are known and before memory is taken; may raise."""
 
@@ -68,34 +67,34 @@ class Reader(Protocol):
     def __call__(
         self, source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None, /
     ) -> Pixels:
-        """The pixels; raises ImageError with the reason if it is no such image."""
+        """Return the pixels. Raises ImageError with the reason if it is no such image."""
 
 
 def read_color(
     source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
 ) -> Pixels:
-    """uint8 H x W x 3, RGB, upright. Raises ImageError with the reason if the file is no such image."""
+    """Decode to uint8 H x W x 3, RGB, upright. Raises ImageError with the reason if the file is no such image."""
     return _read(source, max_pixels, on_size, _color)
 
 
 def read_hha(
     source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
 ) -> Pixels:
-    """uint8 H x W x 3: horizontal disparity, height above ground, angle with gravity, as stored."""
+    """Decode to uint8 H x W x 3: horizontal disparity, height above ground, angle with gravity, as stored."""
     return _read(source, max_pixels, on_size, _three_channels)
 
 
 def read_depth(
     source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
 ) -> Pixels:
-    """float32 H x W x 1: the stored depth in its own unit. Raises ImageError for anything but one channel."""
+    """Decode to float32 H x W x 1: the stored depth in its own unit. Raises ImageError for anything but one channel."""
     return _read(source, max_pixels, on_size, _depth)
 
 
 READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": read_depth}
 
 SPARE_BYTES = 1 << 20
-"""How much a file may hold besides pixels, at least."""
+"""The least size that a file may have besides its pixels."""
 
 PNG_SIGNATURE_BYTES = 8
 
@@ -105,11 +104,11 @@ BAND_PIXELS = 1 << 24
 """Images of more pixels are converted in bands of so many and turned as they are read: without copies of the whole."""
 
 BYTES_PER_PIXEL = {"color": 3, "hha": 3, "depth": 4}
-"""What the pixels of each modality take once decoded."""
+"""The memory of decoded pixels by modality."""
 
 
 def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Callable[[Image.Image], Pixels]) -> Pixels:
-    """Open, check, say the size, convert."""
+    """Open, check, announce the size, convert."""
     with _image_errors(source):
         image = _opened(source, max_pixels)
     with image:
@@ -122,7 +121,7 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Calla
 
 
 def _opened(source: Path | bytes, max_pixels: int) -> Image.Image:
-    """An image whose header was read, and holds nothing against decoding it."""
+    """Open an image and check its header. Raises ImageError if it must not be decoded."""
     if isinstance(source, Path):
         status = source.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -156,7 +155,7 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
 
 
 def _png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """The type and length of each chunk of a PNG, with the file at its data; afterwards it is where it was."""
+    """Yield the type and length of each chunk of a PNG, the file at its data; afterwards it is where it was."""
     start, position = file.tell(), PNG_SIGNATURE_BYTES
     while len(head := file.read(8) if file.seek(position) else b"") == 8:
         length, kind = struct.unpack(">I4s", head)
@@ -181,14 +180,14 @@ def _check_png(file: IO[bytes]) -> None:
 def check_bytes(size: int, max_pixels: int) -> None:
     """Raise ImageError for an encoded file larger than any image of allowed size (8 bytes a pixel), before it is read
     or unpacked."""
-    most = 8 * max_pixels + SPARE_BYTES
-    if size > most:
-        raise ImageError(f"{size} bytes is more than an image of {max_pixels} pixels takes ({most}); see --max-pixels")
+    limit = 8 * max_pixels + SPARE_BYTES
+    if size > limit:
+        raise ImageError(f"{size} bytes is more than an image of {max_pixels} pixels takes ({limit}); see --max-pixels")
 
 
 @contextmanager
 def _image_errors(source: Path | bytes) -> Iterator[None]:
-    """Pillow's decoders raise exceptions of every type on broken files: all mean one thing."""
+    """Turn whatever Pillow's decoders raise on broken files, which is of every type, into an ImageError."""
     try:
         yield
     except ImageError:
@@ -206,12 +205,12 @@ def _image_errors(source: Path | bytes) -> Iterator[None]:
 
 
 def _disguise(source: Path | bytes) -> str:
-    """What a file that is no image looks like, if that helps."""
+    """Return what a file that is no image looks like, if it is known."""
     if isinstance(source, Path):
         with source.open("rb") as file:
             source = file.read(512)
     start = source[:512].lstrip().lower()
-    known = {
+    names = {
         b"<!doctype html": "HTML",
         b"<html": "HTML",
         b"<svg": "SVG",
@@ -219,12 +218,12 @@ def _disguise(source: Path | bytes) -> str:
         b"%pdf": "PDF",
         b"pk\x03\x04": "a zip archive",
     }
-    return next((f" (it is {name})" for magic, name in known.items() if start.startswith(magic)), "")
+    return next((f" (it is {name})" for magic, name in names.items() if start.startswith(magic)), "")
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as in EXIF data, 1 for TIFFs, which Pillow turns itself; of a PNG without decoding it, which its own
-    `getexif` would."""
+    """Return the orientation, 1 to 8 as in EXIF data; 1 for TIFFs, which Pillow turns itself. PNGs are not decoded, as
+    their own `getexif` would."""
     if isinstance(image, TiffImageFile):
         return 1
     try:
@@ -246,11 +245,11 @@ UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
     8: np.rot90,
 }
-"""What turns pixels of each orientation upright (EXIF 2.3, table 6)."""
+"""The turn that makes pixels of each orientation upright (EXIF 2.3, table 6)."""
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Pixels as they should be seen; contiguous unless they are many."""
+    """Turn pixels upright; the result is contiguous unless it is large."""
     if orientation not in UPRIGHT:
         return pixels
     turned = UPRIGHT[orientation](pixels)
@@ -258,14 +257,14 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _color(image: Image.Image) -> Pixels:
-    """The pixels of a just opened image."""
+    """Decode an image that was just opened."""
     pixels = _plain_jpeg(image)
     return _rgb(image) if pixels is None else pixels
 
 
 def _plain_jpeg(image: Image.Image) -> Pixels | None:
-    """A sound RGB or grey JPEG decoded to Pillow's very pixels in three quarters (480 x 360) to a fifth (12 megapixels)
-    of its time (benchmarks/decoding.py); None for whatever else, which is Pillow's to decode or to refuse."""
+    """Decode a sound RGB or grey JPEG to exactly Pillow's pixels, in three quarters (480 x 360) to a fifth (12
+    megapixels) of its time (benchmarks/decoding.py); None for all others, which Pillow decodes or refuses."""
     if not isinstance(image, JpegImageFile) or image.fp is None:
         return None
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
@@ -317,7 +316,7 @@ def _depth(image: Image.Image) -> Pixels:
 
 
 def pixels_of(image: Any) -> Pixels:
-    """uint8 H x W x 3 RGB of a path, a Pillow image (taken upright) or an array of that very form."""
+    """Return uint8 H x W x 3 RGB of a path, a Pillow image (taken upright) or an array of that very form."""
     if isinstance(image, str | os.PathLike):
         return read_color(Path(image))
     if isinstance(image, Image.Image):

@@ -51,6 +51,7 @@ def _read_top_k(file: str) -> RawMap:
 
 
 def _checked(raw: RawMap) -> RawMap:
+    """Return a map in one of the forms of `RawMap`. Raises LabelsError, without naming the file, if it has none."""
     values = raw.values
     if values.dtype == bool:
         values = values.astype(np.uint8)
@@ -75,11 +76,3 @@ def _checked(raw: RawMap) -> RawMap:
     if values.dtype == np.uint64 and values.max() > np.iinfo(np.int64).max:
         raise LabelsError(f"holds the value {values.max()}; labels must fit 63 bits")
     return replace(raw, values=values)
-
-
-def _from_top_k(file: str) -> RawMap:
-    """What `fcnseg run --top-k` writes: `classes` and `probabilities`, k x H x W, the most probable first."""
-    with np.load(file, allow_pickle=False) as found:
-        if set(found) != {"classes", "probabilities"} or found["classes"].shape != found["probabilities"].shape:
-            raise LabelsError(f"holds {', '.join(found)}; expected classes and probabilities, k x H x W")
-        return RawMap(found["classes"][0], confidence=found["probabilities"][0])

@@ -1,41 +1,42 @@
-"""Which names are images, and what the outputs of an image are called."""
+"""Keys, stems and names: how an input is identified, and how its outputs are called."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fcnseg.io.suffixes import HDF5, IMAGE_HDF5, IMAGES, LABEL_MAPS, has_suffix
+from fcnseg.types import Sink
 
-if TYPE_CHECKING:
-    from fcnseg.types import Sink
 NAMES_SHOWN = 3
 """How many names a message lists."""
 
 
 class OutputName(NamedTuple):
-    """What stands before and behind the stem of an image in the name of one of its outputs."""
+    """The parts of an output's name before and after the stem of its image."""
 
     before: str
     after: str
 
     def of(self, stem: str) -> str:
-        """The name of the output of that image."""
+        """Return the name of the output of the image with this stem."""
         return f"{self.before}{stem}{self.after}"
 
 
 def output_names(sinks: Iterable[Sink], shown: Callable[[Path], str] = str) -> tuple[OutputName, ...]:
-    """The outputs of any image: sinks mirror the tree of the stems, so that one tells how all are called. `shown`
-    makes names of paths."""
+    """Return the names of the outputs of any image; `shown` makes names of paths.
+
+    Sinks mirror the tree of the stems, so that the names for one stem tell those for all.
+    """
     stem = "\x1a"
     split = (shown(path).rpartition(stem) for sink in sinks for path in sink.names(stem))
     return tuple(OutputName(before, after) for before, _, after in split)
 
 
 def stem_of(key: str) -> str:
-    """A key without its image suffix: `a/b.c.jpg` gives `a/b.c`, `images/000.1` stays."""
+    """Return a key without its image suffix: `a/b.c.jpg` gives `a/b.c`, `images/000.1` stays."""
     stem, _, suffix = key.rpartition(".")
     if stem[-1:] in "/.":  # nothing, or dots, before the last one: not always a suffix
         stem, suffix = os.path.splitext(key)
@@ -49,7 +50,7 @@ def without_map_suffix(name: str) -> str:
 
 
 def safe_key(name: str) -> str | None:
-    """The key of an archive's member by its name, `./a//b.jpg` as `a/b.jpg`; None for a name that leads outside."""
+    """Return the key of a name in an archive or HDF5 file, `./a//b.jpg` as `a/b.jpg`; None if it leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return None if name.startswith("/") or ".." in parts or not parts else "/".join(parts)
 
@@ -67,7 +68,7 @@ def is_hdf5_name(source: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """Text that databases and HDF5 can keep: bytes of file names that are no UTF-8 are escaped."""
+    """Return text that databases and HDF5 can keep: bytes of file names that are no UTF-8 are escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -1,28 +1,25 @@
-"""Label maps drawn over their images, and the legend that says which colour is which class."""
+"""Label maps drawn over their images, and the legend of the classes' colours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from fcnseg.labels import LabelSpace
+from fcnseg.types import Labels
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from fcnseg.types import Labels
-
-LEGEND_ROW_PX = 22
+LEGEND_ROW_PX, LEGEND_ROWS = 22, 20
+"""The height of a row, and the most rows of a column."""
 
 
 def overlay(pixels: NDArray[np.uint8], labels: Labels, space: LabelSpace, opacity: float = 0.5) -> NDArray[np.uint8]:
-    """The image with each pixel mixed with the colour of its class.
+    """Mix each pixel of an image with the colour of its class.
 
     `pixels` is uint8 H x W x 3, RGB; `labels` H x W, any unsigned type; `opacity` from 0 (the image) to 1 (the
-    colours). Void, and every other value that is no class, stays as the image. Gives uint8 H x W x 3, RGB. Raises
+    colours). Void, and every other value that is no class, stays as the image. Returns uint8 H x W x 3, RGB. Raises
     ValueError where the sizes differ or the opacity is out of range.
     """
     if pixels.shape != (*labels.shape, 3):
@@ -45,23 +42,18 @@ def overlay(pixels: NDArray[np.uint8], labels: Labels, space: LabelSpace, opacit
     return mixed
 
 
-def legend(space: LabelSpace, only: Sequence[int] | None = None) -> Image:
-    """The classes (or those of the labels in `only`) in their colours, with label and name, in columns of up to 20.
-
-    Gives an RGB Pillow image.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
+def legend(space: LabelSpace, only: Sequence[int] | None = None) -> Image.Image:
+    """Draw the classes (or those of the labels in `only`) in their colours, with label and name, as an RGB image."""
     shown = range(space.classes) if only is None else only
     titles = [f"{index} {space.names[index]}" for index in shown]
     font = ImageFont.load_default(13)
-    row, columns = LEGEND_ROW_PX, -(-len(shown) // 20)
+    row, columns = LEGEND_ROW_PX, -(-len(shown) // LEGEND_ROWS)
     per_column = -(-len(shown) // columns)
     width = round(max(map(font.getlength, titles))) + 2 * row
     image = Image.new("RGB", (width * columns, row * per_column + row // 2), "white")
     draw = ImageDraw.Draw(image)
-    for place, (index, title) in enumerate(zip(shown, titles, strict=True)):
-        left, top = place // per_column * width + row // 4, place % per_column * row + row // 4
+    for number, (index, title) in enumerate(zip(shown, titles, strict=True)):
+        left, top = number // per_column * width + row // 4, number % per_column * row + row // 4
         draw.rectangle((left, top, left + row, top + row - 5), fill=space.colors[index], outline="black")
         draw.text((left + row + 6, top), title, fill="black", font=font)
     return image

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which ground truth, and what is left over."""
+"""Predictions paired with ground truth by name; what is left over is named."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fcnseg.io.names import some, without_map_suffix
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, LABEL_MAPS, has_suffix
 
-Found = dict[str, list[MapLocation]]
-"""Where the maps of each name are: more than one is a fault."""
+MapsByName = dict[str, list[MapLocation]]
+"""The locations of the maps of each name: more than one is a fault."""
 
 MODES = ("auto", "path", "stem")
 
@@ -30,7 +30,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Pairs in the order of their keys, and what has no partner. `mode` says what names were compared."""
+    """Pairs in the order of their keys, and what has no partner. `mode` says which names were compared."""
 
     pairs: tuple[Pair, ...]
     missing: tuple[str, ...]
@@ -41,50 +41,50 @@ class Pairing:
 
 @dataclass(frozen=True)
 class PairingOptions:
-    """How files are found and named.
+    """Options of searching for files and joining them by name.
 
     `mode` is "path" (relative path without suffix), "stem" (file name without suffix) or "auto": path, or stem where
-    no path matches. `wanted` are the images to score, all if None. Patterns select files and give their names:
-    `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`. `what` the sides are called.
-    `in_part` selects names: all others are neither paired nor reported.
+    no path matches. `names` are the images to compare, all if None. Patterns select files and give their names:
+    `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`. `sides` are what messages call
+    the two sources. `in_part` selects names: all others are neither paired nor reported.
     """
 
     mode: str = "auto"
-    wanted: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
     truth_pattern: str | None = None
     prediction_pattern: str | None = None
     excluded: frozenset[str] = frozenset()
     allow_missing: bool = False
     allow_extra: bool = False
-    what: tuple[str, str] = ("prediction", "ground truth")
+    sides: tuple[str, str] = ("prediction", "ground truth")
     in_part: Callable[[str], bool] = lambda name: True
 
 
-def find_maps(source: str, pattern: str | None = None) -> Found:
-    """The label maps of a folder (searched through), an HDF5 file or `FILE.h5::/name`, or one file, by their names.
+def find_maps(source: str, pattern: str | None = None) -> MapsByName:
+    """Find the label maps of a folder (searched through), an HDF5 file or `FILE.h5::/name`, or one file, by name.
 
     Names are relative paths without suffix. Raises LabelsError if there are none.
     """
-    path, separator, inside = source.partition("::")
+    path, separator, dataset = source.partition("::")
     if separator or (has_suffix(path, HDF5) and not Path(path).is_dir()):
         from fcnseg.io.label_maps_hdf5 import locate_in_hdf5  # h5py takes a tenth of a second
 
-        places = locate_in_hdf5(path, inside)
+        locations = locate_in_hdf5(path, dataset)
     elif Path(source).is_dir():
-        places = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _map_files(source)}
+        locations = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _map_files(source)}
     elif is_single(source):
-        places = {Path(source).name: MapLocation(source)}
+        locations = {Path(source).name: MapLocation(source)}
     else:
         raise LabelsError(f"there is no {source}; check the path")
-    found = _named(places, pattern)
-    if not found:
+    maps = _named(locations, pattern)
+    if not maps:
         matching = f" that match {pattern}" if pattern else ""
         raise LabelsError(f"{source} holds no label maps{matching}; expected .png, .tif, .npy or .mat files")
-    return found
+    return maps
 
 
 def is_single(source: str) -> bool:
-    """Whether a source is one file with one map."""
+    """Tell whether a source is one file with one map."""
     return not has_suffix(source, HDF5) and Path(source).is_file()
 
 
@@ -98,18 +98,18 @@ def _map_files(folder: str) -> Iterator[str]:
         raise LabelsError(str(error)) from error
 
 
-def _named(places: Mapping[str, MapLocation], pattern: str | None) -> Found:
-    found: Found = {}
+def _named(locations: Mapping[str, MapLocation], pattern: str | None) -> MapsByName:
+    maps: MapsByName = {}
     expression = _expression(pattern) if pattern else None
-    for name, place in places.items():
-        key = without_map_suffix(name)
+    for path, location in locations.items():
+        name = without_map_suffix(path)
         if expression:
-            match = expression.fullmatch(name)
+            match = expression.fullmatch(path)
             if not match:
                 continue
-            key = match["stem"]
-        found.setdefault(key, []).append(place)
-    return found
+            name = match["stem"]
+        maps.setdefault(name, []).append(location)
+    return maps
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -131,7 +131,7 @@ def pair_sources(predictions: str, truth: str, options: PairingOptions) -> Pairi
     return pair_up(ours, theirs, options)
 
 
-def pair_up(predictions: Found, truths: Found, options: PairingOptions) -> Pairing:
+def pair_up(predictions: MapsByName, truths: MapsByName, options: PairingOptions) -> Pairing:
     """Join predictions and ground truth by name.
 
     Raises LabelsError that lists what is missing, left over (unless allowed) or there twice.
@@ -141,13 +141,13 @@ def pair_up(predictions: Found, truths: Found, options: PairingOptions) -> Pairi
         raise SettingsError(f"pairing by {options.mode!r} is unknown; use {', '.join(MODES)}")
     for mode in modes:
         ours, theirs = _rekeyed(predictions, mode), _rekeyed(truths, mode)
-        wanted = None if options.wanted is None else {_key(name, mode) for name in options.wanted}
-        if ours.keys() & theirs.keys() & (ours.keys() if wanted is None else wanted):
-            return _joined(ours, theirs, wanted, options, mode)
+        listed = None if options.names is None else {_key(name, mode) for name in options.names}
+        if ours.keys() & theirs.keys() & (ours.keys() if listed is None else listed):
+            return _joined(ours, theirs, listed, options, mode)
     ours_name, theirs_name = next(iter(predictions)), next(iter(truths))
-    among = " of the list" if options.wanted is not None else ""
+    among = " of the list" if options.names is not None else ""
     raise LabelsError(
-        f"no {options.what[0]} has the name of a {options.what[1]}{among}: the ones are like {ours_name!r}, "
+        f"no {options.sides[0]} has the name of a {options.sides[1]}{among}: the ones are like {ours_name!r}, "
         f"the others like {theirs_name!r}; name them alike, or say how they differ with --gt-pattern and "
         "--pred-pattern"
     )
@@ -157,30 +157,32 @@ def _key(name: str, mode: str) -> str:
     return name if mode == "path" else name.rpartition("/")[2]
 
 
-def _rekeyed(found: Found, mode: str) -> Found:
-    keyed: Found = {}
-    for name, places in found.items():
-        keyed.setdefault(_key(name, mode), []).extend(places)
+def _rekeyed(maps: MapsByName, mode: str) -> MapsByName:
+    keyed: MapsByName = {}
+    for name, locations in maps.items():
+        keyed.setdefault(_key(name, mode), []).extend(locations)
     return keyed
 
 
-def _joined(ours: Found, theirs: Found, wanted: set[str] | None, options: PairingOptions, mode: str) -> Pairing:
-    ours_name, theirs_name = options.what
-    scope = set(filter(options.in_part, theirs.keys() | ours.keys() if wanted is None else wanted))
+def _joined(
+    ours: MapsByName, theirs: MapsByName, listed: set[str] | None, options: PairingOptions, mode: str
+) -> Pairing:
+    ours_name, theirs_name = options.sides
+    scope = set(filter(options.in_part, theirs.keys() | ours.keys() if listed is None else listed))
     excluded = {key for key in scope if key.rpartition("/")[2] in options.excluded}
     scope = scope - excluded
     missing = sorted(key for key in scope if key not in ours)
     extra = sorted(key for key in scope if key in ours and key not in theirs)
     faults = [
-        f"{len(places)} candidates for {key}: {some([str(p) for p in places])}"
-        for found in (ours, theirs)
-        for key, places in sorted(found.items())
-        if key in scope and len(places) > 1
+        f"{len(locations)} candidates for {key}: {some(map(str, locations))}"
+        for maps in (ours, theirs)
+        for key, locations in sorted(maps.items())
+        if key in scope and len(locations) > 1
     ]
     if missing and not options.allow_missing:
         faults.append(f"{len(missing)} without a {ours_name}: {some(missing)} (--allow-missing leaves them out)")
     if extra and not options.allow_extra:
-        allow = "extra" if options.what == PairingOptions.what else "missing"
+        allow = "extra" if options.sides == PairingOptions.sides else "missing"
         faults.append(f"{len(extra)} without a {theirs_name}: {some(extra)} (--allow-{allow} leaves them out)")
     if faults:
         raise LabelsError("the names do not match: " + "; ".join(faults))

@@ -28,13 +28,13 @@ OTHER_PICTURES = b"tRNS", b"acTL"
 """Chunks of transparent and of animated pictures."""
 
 STRIP_BYTES = 1 << 20
-"""How much is filtered and deflated at once, about."""
+"""About how much is filtered and deflated at once."""
 
 RUN_LENGTHS = (1, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
 
 
 def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[bytes]:
-    """The bytes of a PNG of a label map H x W: indexed with the `palette` (RGB triples) for uint8, grey for uint16.
+    """Encode a label map H x W: indexed with the `palette` (RGB triples) for uint8, grey for uint16.
 
     `text` becomes text chunks. The same input always gives the same bytes.
     """
@@ -57,7 +57,7 @@ def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[
 
 
 def _filtered(labels: Labels) -> Iterator[Pixels]:
-    """Strips of rows, uint8, each row's bytes less those of the one above and after the number of that filter."""
+    """Yield strips of rows, uint8: the number of the filter, then the row's bytes less those of the row above."""
     rows = max(1, STRIP_BYTES // (labels.shape[1] * labels.itemsize))
     above: Pixels | int = 0
     for top in range(0, len(labels), rows):
@@ -77,7 +77,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _text(keyword: str, value: str) -> bytes:
-    """A text chunk; an international one where Latin-1 does not do."""
+    """Return a text chunk; an international one where Latin-1 does not do."""
     try:
         return _chunk(b"tEXt", keyword.encode("latin-1") + b"\0" + value.encode("latin-1"))
     except UnicodeEncodeError:
@@ -85,9 +85,9 @@ def _text(keyword: str, value: str) -> bytes:
 
 
 def read_unfiltered(data: bytes) -> tuple[NDArray[np.uint8], bytes] | None:
-    """The values H x W of a PNG of 8 bits, grey or indexed, and its palette (R, G, B after each other; empty if grey).
+    """Read the values H x W of a PNG of 8 bits, grey or indexed, and its palette (R, G, B, R, G, B ...; empty if grey).
 
-    None for all others, and for damaged ones: these take Pillow, which also says what is wrong.
+    Returns None for all others, and for damaged ones: these are left to Pillow, which also says what is wrong.
     """
     try:
         width, height, depth, kind, *methods = struct.unpack_from(">IIBBBBB", data, 16)

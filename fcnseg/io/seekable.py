@@ -1,4 +1,4 @@
-"""A file that can be read from its start any number of times, at once too: as it is, or a copy of what only streams."""
+"""Files read at any offset by several threads at once; what can only be read in order is copied to one first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Seekable:
 
     @classmethod
     def copy(cls, stream: BinaryIO) -> Seekable:
-        """All that is left in a stream, in a temporary file that is gone when it is closed."""
+        """Copy the rest of a stream to a temporary file, which is gone when it is closed."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` ends it
         try:
             shutil.copyfileobj(stream, file, 1 << 20)
@@ -32,11 +32,11 @@ class Seekable:
         return cls(file)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`."""
+        """Read up to `size` bytes from `offset`."""
         return os.pread(self._file.fileno(), size, offset)
 
     def reader(self) -> io.BufferedReader:
-        """A file object of its own position."""
+        """Return a file object with a position of its own."""
         return io.BufferedReader(_Reader(self), 1 << 16)
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class _Reader(io.RawIOBase):
 
 
 def open_regular(path: str, what: str) -> BinaryIO:
-    """A regular file, for reading. Raises SourceError for anything else, which could make one wait for ever."""
+    """Open a regular file for reading. Raises SourceError for anything else, which could block for ever."""
     try:
         if not Path(path).is_file():
             Path(path).stat()

@@ -1,4 +1,4 @@
-"""Where images come from: folders, single files, lists of paths, archives and HDF5 files; with further modalities."""
+"""Sources of images: folders, single files, lists of paths, archives and HDF5 files, with further modalities."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from fcnseg.types import Failure, Frame, Pixels, Reference, Reserve
 
 
 class ImageCollection(Protocol):
-    """Images of one modality: listed any number of times, read by a reference's place, from any thread."""
+    """Images of one modality: listed any number of times, read by a reference's location, from any thread."""
 
     def __iter__(self) -> Iterator[Reference | Failure]: ...
 
-    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+    def read(self, location: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Decode one image, calling `on_size` once when its size is known. Raises ImageError."""
 
     def close(self) -> None:
@@ -36,13 +36,13 @@ class CompanionCollection(Protocol):
     """Images of a further modality, found by the reference of the first."""
 
     def find(self, reference: Reference) -> Any:
-        """The place of the one image that goes with it. Raises ImageError if there is none."""
+        """Return the location of the one image that goes with it. Raises ImageError if there is none."""
 
-    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+    def read(self, location: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """As ImageCollection.read."""
 
-    def fingerprint(self, place: Any) -> str:
-        """A text that changes when the image does."""
+    def fingerprint(self, location: Any) -> str:
+        """Return a text that changes when the image does."""
 
     def close(self) -> None:
         """As ImageCollection.close."""
@@ -51,7 +51,7 @@ class CompanionCollection(Protocol):
 class ImageSource:
     """The `Source` of every kind of input: images of the first modality and their companions.
 
-    `name` says what it is, as the user gave it. A reference's place is the path of a file, or whatever finds an image
+    `name` is the source as the user gave it. A reference's location is the path of a file, or whatever finds an image
     within an archive or HDF5 file.
     """
 
@@ -71,40 +71,41 @@ class ImageSource:
     def __iter__(self) -> Iterator[Reference | Failure]:
         """List the images. Raises SourceError at the end if there was none."""
         empty = True
-        for found in self._images:
-            if self._matches is None or self._is_chosen(found):
+        for entry in self._images:
+            if self._matches is None or self._is_chosen(entry):
                 empty = False
-                yield found
+                yield entry
         if empty:
-            what = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
-            raise SourceError(f"{what} {self.name}; images are files that end in {' '.join(sorted(IMAGES))}")
+            fault = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
+            raise SourceError(f"{fault} {self.name}; images are files that end in {' '.join(sorted(IMAGES))}")
 
-    def _is_chosen(self, found: Reference | Failure) -> bool:
-        """Whether the pattern matches the key or its last part; a folder that cannot be listed may hold matches."""
+    def _is_chosen(self, entry: Reference | Failure) -> bool:
+        """Tell whether the pattern matches the key or its last part; an unlisted folder may hold matches."""
         assert self._matches
-        key = found.key
+        key = entry.key
         return bool(key.endswith("/") or self._matches(key) or self._matches(key.rpartition("/")[2]))
 
     @property
     def root(self) -> str | None:
-        """The deepest folder of all the files of a list, once it was listed; None for other sources."""
+        """The deepest folder above all files of a list, once it was listed; None for other sources."""
         return getattr(self._images, "common", None)
 
-    def places(self, reference: Reference) -> dict[str, Any]:
-        """Where each modality's image is. Raises ImageError if a companion is missing or not the only one."""
-        found = {name: companions.find(reference) for name, companions in self._companions.items()}
-        return {self.modality: reference.location, **found}
+    def locations(self, reference: Reference) -> dict[str, Any]:
+        """Return the location of each modality's image. Raises ImageError if a companion is missing or not the only
+        one."""
+        others = {name: companions.find(reference) for name, companions in self._companions.items()}
+        return {self.modality: reference.location, **others}
 
     def files(self, reference: Reference) -> dict[str, Path]:
-        """The file of each modality's image. Raises SettingsError if they lie in an archive or HDF5 file, ImageError
-        as `places`."""
-        places = self.places(reference)
-        if not all(isinstance(place, str) for place in places.values()):
+        """Return the file of each modality's image. Raises SettingsError if they lie in an archive or HDF5 file,
+        ImageError as `locations`."""
+        locations = self.locations(reference)
+        if not all(isinstance(location, str) for location in locations.values()):
             raise SettingsError(f"the images of {self.name} are no files of their own; give a folder of images")
-        return {name: Path(place) for name, place in places.items()}
+        return {name: Path(location) for name, location in locations.items()}
 
     def fingerprint(self, reference: Reference) -> str:
-        """A text that changes when the image or one of its companions does."""
+        """Return a text that changes when the image or one of its companions does."""
         fingerprints = [reference.fingerprint or file_fingerprint(reference.location)]
         for companions in self._companions.values():
             try:
@@ -116,25 +117,27 @@ class ImageSource:
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
         """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first
         one's size is known. Raises ImageError if any is missing, broken or of another size."""
-        places = self.places(reference)
+        locations = self.locations(reference)
         sizes: dict[str, tuple[int, int]] = {}
 
         def announce(modality: str, height: int, width: int) -> None:
             if not sizes:
-                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in places))
+                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in locations))
             sizes[modality] = height, width
             if len(set(sizes.values())) > 1:
                 shown = ", ".join(f"{name} is {w} x {h}" for name, (h, w) in sizes.items())
                 raise ImageError(f"{shown}; they must be of one size")
 
         inputs = {
-            name: self._companions.get(name, self._images).read(place, name, self.max_pixels, partial(announce, name))
-            for name, place in places.items()
+            name: self._companions.get(name, self._images).read(
+                location, name, self.max_pixels, partial(announce, name)
+            )
+            for name, location in locations.items()
         }
         return Frame(reference.key, reference.stem, inputs)
 
     def size(self, reference: Reference) -> tuple[int, int] | None:
-        """Height and width, px, of the upright image of the first modality by its header; None if it is no image."""
+        """Return the upright height and width, px, of the first modality by the image's header; None if it is none."""
         try:
             return announced_size(partial(self._images.read, reference.location, self.modality, self.max_pixels))
         except ImageError:
@@ -168,8 +171,8 @@ def open_source(
     layout: str = "auto",
     stdin: BinaryIO | None = None,
 ) -> ImageSource:
-    """The images of a folder (recursive), an image file, a `.txt` list of paths or one on standard input (`-`), a zip
-    or tar archive, or an HDF5 or MATLAB v7.3 file (`data.h5::/images`).
+    """Open the images of a folder (recursive), an image file, a `.txt` list of paths or one on standard input (`-`), a
+    zip or tar archive, or an HDF5 or MATLAB v7.3 file (`data.h5::/images`).
 
     `modalities` are what the model takes: the first comes from `source`, each further one from its folder or HDF5 file
     in `companions`. `pattern` keeps the keys it matches, `exclude` names folders that are not entered, `layout` (auto,
@@ -184,12 +187,11 @@ def open_source(
     for name in companions:
         if name not in others:
             raise SettingsError(f"this model takes {' and '.join(modalities)} images only; leave out --{name}")
-    hdf5 = [place for place in (source, *companions.values()) if is_hdf5_name(os.fspath(place))]
-    if layout != "auto" and not hdf5:
+    if layout != "auto" and not any(is_hdf5_name(os.fspath(path)) for path in (source, *companions.values())):
         raise SettingsError("--layout is for the axes of HDF5 datasets; leave it out")
-    found = {name: _open_companions(os.fspath(place), name, layout) for name, place in companions.items()}
+    opened = {name: _open_companions(os.fspath(path), name, layout) for name, path in companions.items()}
     images = _open_images(os.fspath(source), main, exclude, layout, stdin)
-    return ImageSource(getattr(images, "name", os.fspath(source)), images, main, found, pattern, max_pixels)
+    return ImageSource(getattr(images, "name", os.fspath(source)), images, main, opened, pattern, max_pixels)
 
 
 def _open_images(
@@ -200,7 +202,7 @@ def _open_images(
     if Path(path).is_dir():
         return ImageFolder(path, exclude)
     if is_hdf5_name(path):
-        from fcnseg.io.hdf5_images import Hdf5Images
+        from fcnseg.io.hdf5_images import Hdf5Images  # h5py takes a tenth of a second
 
         return Hdf5Images(path, modality, layout)
     if not os.path.lexists(path):
@@ -212,7 +214,7 @@ def _open_images(
 
 def _open_companions(path: str, modality: str, layout: str) -> CompanionCollection:
     if not Path(path).is_dir() and is_hdf5_name(path):
-        from fcnseg.io.hdf5_images import Hdf5Images
+        from fcnseg.io.hdf5_images import Hdf5Images  # h5py takes a tenth of a second
 
         return Hdf5Images(path, modality, layout)
     return CompanionFolder(path, modality)

@@ -1,4 +1,8 @@
-"""Images in zip archives. Python's own reader keeps 0.6 kB of every member; here nothing is kept of any."""
+"""Images in zip archives, in constant memory.
+
+Python's own reader keeps 0.6 kB of every member, 600 MB of a million, and cannot list without: so the directory is
+parsed here. Members are unpacked by Python.
+"""
 
 from __future__ import annotations
 
@@ -13,43 +17,43 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.archive_names import reference, wanted
+from fcnseg.io.archive_names import is_image_member, member_reference
 from fcnseg.io.images import READERS, OnSize, check_bytes
 from fcnseg.io.seekable import Seekable, open_regular
 from fcnseg.types import Failure, Pixels, Reference
 
 RECORD = struct.Struct("<4s6H3L5H2L")
-"""A zip's directory has such a record of each member, its name, further values and a comment behind. From APPNOTE.TXT
+"""The record of a member in a zip's directory; its name, further values and a comment follow. From APPNOTE.TXT
 4.3.12: magic, versions, flags (3), method, time, date, CRC (7), packed (8) and unpacked (9) bytes, the lengths of what
 follows (10 to 12), disk, attributes (15: Unix mode in its upper half), and the offset of the member (16)."""
 
 OFFSET_AT = 42
-"""Where the offset is in a record."""
+"""The position of the offset in a record."""
 
 LOCAL_HEADER = struct.Struct("<26x2H")
-"""What stands before a packed member (4.3.7); the lengths of its name and further values, which follow."""
+"""The header of a packed member (4.3.7): the lengths of its name and further values, which follow."""
 
 DIRECTORY_END = struct.Struct("<4s4H2LH")
-"""What a zip ends with (4.3.16): magic, numbers of disks and members, the directory's bytes and offset, the length of
-the comment that follows."""
+"""The end of a zip (4.3.16): magic, numbers of disks and members, the directory's bytes and offset, the length of the
+comment that follows."""
 
 LONGEST_COMMENT = 0xFFFF
 
 LOCATOR_BYTES = 20
 
 LARGE_END = struct.Struct(f"<4s8x4x8x2Q2Q{LOCATOR_BYTES}x")
-"""What stands before it if that has too few digits (4.3.14), and says where this is (4.3.15)."""
+"""The record before it if it has too few digits (4.3.14), with the locator of this record (4.3.15)."""
 
 ENCRYPTED, UTF8 = 1, 1 << 11
 """Flags of a member."""
 
 TOO_LARGE = 0xFFFFFFFF
-"""A number that stands among the further values, in 64 bits."""
+"""The mark of a number that stands among the further values, in 64 bits."""
 
 
 class Member(NamedTuple):
-    """Where a zip's member is: its record in the archive's directory, the offset of what is packed, with a header of
-    its own, and its bytes, packed and unpacked."""
+    """The location of a member: its record in the archive's directory, the offset of its packed bytes and their header,
+    and its sizes, packed and unpacked."""
 
     record: bytes
     offset: int
@@ -58,7 +62,7 @@ class Member(NamedTuple):
 
 
 class ZipImages:
-    """The images in a zip archive. The fingerprint is a member's CRC and size.
+    """The images in a zip archive. A fingerprint is a member's CRC and size.
 
     The directory of members is read anew each time they are listed, so that none of it is kept.
     """
@@ -73,13 +77,13 @@ class ZipImages:
             raise SourceError(f"{path} is not a zip archive, or it is damaged; check that it is whole") from error
 
     def _directory(self) -> tuple[int, int, int]:
-        """Where the directory starts and ends, and how far everything lies behind where the archive says: something
-        may stand before it. Raises ValueError or struct.error if there is none."""
+        """Return the start and end of the directory, and by how much all offsets are too small: something may have been
+        put before the archive. Raises ValueError or struct.error if there is no directory."""
         base = max(0, self._bytes.size - DIRECTORY_END.size - LONGEST_COMMENT)
         tail = self._bytes.read_at(base, self._bytes.size - base)
-        found = tail.rindex(b"PK\5\6")
-        end = base + found
-        *_, size, offset, _ = DIRECTORY_END.unpack_from(tail, found)
+        position = tail.rindex(b"PK\5\6")
+        end = base + position
+        *_, size, offset, _ = DIRECTORY_END.unpack_from(tail, position)
         large = self._bytes.read_at(max(0, end - LARGE_END.size), LARGE_END.size)
         if large.startswith(b"PK\6\6") and large[-LOCATOR_BYTES:].startswith(b"PK\6\7"):
             *_, size, offset = LARGE_END.unpack(large)
@@ -97,7 +101,7 @@ class ZipImages:
                 record, fields = _record(reader)
                 left -= len(record)
                 name = _member_name(record, fields)
-                if wanted(name):
+                if is_image_member(name):
                     yield self._listed(name, record, fields)
             except (struct.error, ValueError):
                 yield Failure(Path(self.path).name, "list", "the archive's directory is damaged or cut short")
@@ -109,13 +113,13 @@ class ZipImages:
         fault = "encrypted; unpack it first" if flags & ENCRYPTED else ""
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             fault = "a link or a device, not a file"
-        return reference(name, fault, f"{crc:08x}-{size}", Member(record, offset + self._shift, packed, size))
+        return member_reference(name, fault, f"{crc:08x}-{size}", Member(record, offset + self._shift, packed, size))
 
-    def read(self, place: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
+    def read(self, member: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Unpack and decode one member."""
-        check_bytes(max(place.packed, place.size), max_pixels)
+        check_bytes(max(member.packed, member.size), max_pixels)
         try:
-            with zipfile.ZipFile(io.BytesIO(self._alone(place))) as archive:
+            with zipfile.ZipFile(io.BytesIO(self._alone(member))) as archive:
                 content = archive.read(archive.infolist()[0])
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, struct.error) as error:
             raise ImageError(f"the archive is damaged here: {error}") from error
@@ -123,11 +127,11 @@ class ZipImages:
             raise ImageError(f"cannot be unpacked: {error}") from error
         return READERS[modality](content, max_pixels, on_size)
 
-    def _alone(self, place: Member) -> bytes:
-        """An archive of that member alone."""
-        header = self._bytes.read_at(place.offset, LOCAL_HEADER.size)
-        packed = self._bytes.read_at(place.offset, len(header) + sum(LOCAL_HEADER.unpack(header)) + place.packed)
-        record = place.record[:OFFSET_AT] + bytes(4) + place.record[OFFSET_AT + 4 :]
+    def _alone(self, member: Member) -> bytes:
+        """Return an archive of that member alone."""
+        header = self._bytes.read_at(member.offset, LOCAL_HEADER.size)
+        packed = self._bytes.read_at(member.offset, len(header) + sum(LOCAL_HEADER.unpack(header)) + member.packed)
+        record = member.record[:OFFSET_AT] + bytes(4) + member.record[OFFSET_AT + 4 :]
         return packed + record + DIRECTORY_END.pack(b"PK\5\6", 0, 0, 1, 1, len(record), len(packed), 0)
 
     def close(self) -> None:
@@ -136,7 +140,7 @@ class ZipImages:
 
 
 def _record(reader: io.BufferedReader) -> tuple[bytes, tuple[Any, ...]]:
-    """The next record of a zip's directory, whole, and its fields. Raises ValueError or struct.error if it is none."""
+    """Read the next record of a zip's directory and its fields. Raises ValueError or struct.error if it is none."""
     head = reader.read(RECORD.size)
     fields = RECORD.unpack(head)
     length = sum(fields[10:13])
@@ -147,14 +151,14 @@ def _record(reader: io.BufferedReader) -> tuple[bytes, tuple[Any, ...]]:
 
 
 def _member_name(record: bytes, fields: tuple[Any, ...]) -> str:
-    """A member's name; one that says it is UTF-8 and is not keeps its bytes."""
+    """Return a member's name; one that is declared as UTF-8 and is not keeps its bytes."""
     name = record[RECORD.size : RECORD.size + fields[10]]
     text = name.decode("utf-8", "surrogateescape") if fields[3] & UTF8 else name.decode("cp437")
     return text.partition("\0")[0]
 
 
 def _large_numbers(record: bytes, fields: tuple[Any, ...]) -> tuple[int, int, int]:
-    """A member's packed and unpacked bytes and its offset, wherever they stand."""
+    """Return a member's packed and unpacked bytes and its offset, wherever they stand."""
     numbers = {9: fields[9], 8: fields[8], 16: fields[16]}  # in the order in which they are among the further values
     if TOO_LARGE in numbers.values():
         extra = record[RECORD.size + fields[10] : RECORD.size + fields[10] + fields[11]]

@@ -96,7 +96,7 @@ def check_space(source: ImageSource, outputs: Outputs, sample: Sample, inputs: i
 def files_of(source: ImageSource, reference: Reference) -> list[Path]:
     """The files of an input and its companions, as far as they are files that are there."""
     try:
-        places = [Path(place) for place in source.places(reference).values() if isinstance(place, str)]
+        places = [Path(place) for place in source.locations(reference).values() if isinstance(place, str)]
     except ImageError:
         return []
     return [place for place in places if place.exists()]

@@ -139,7 +139,7 @@ def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:
     if not options.pred_label_map:
         for run, recorded in ((before, ours), (after, theirs)):
             check_classes(run, recorded.get(head.name, []), head.labels, labelling.colored)
-    sides = options.pairing(what=SIDES, allow_extra=options.allow_missing)
+    sides = options.pairing(sides=SIDES, allow_extra=options.allow_missing)
     pairing = pair_sources(first, second, replace(sides, truth_pattern=options.pred_pattern))
     images = [Versions(pair.key, pair.prediction, pair.truth) for pair in pairing.pairs]
     if options.truth is not None:

@@ -100,8 +100,8 @@ def _images(data: Path, name: str, modality: str) -> dict[str, MapLocation]:
     """Where each image of a dataset or group is, by its number or its path in there."""
     source = Hdf5Images(f"{data}::{name}", modality)
     try:
-        if source.wanted.matlab != has_suffix(data, MATLAB):
-            wrong = "by MATLAB, but not" if source.wanted.matlab else "not by MATLAB, but"
+        if source.expected.matlab != has_suffix(data, MATLAB):
+            wrong = "by MATLAB, but not" if source.expected.matlab else "not by MATLAB, but"
             raise SourceError(f"{data} was written {wrong} called .mat: the order of its axes is unclear; rename it")
         found = {}
         for image in source:
