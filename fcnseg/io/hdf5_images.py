@@ -180,8 +180,8 @@ class Hdf5Images:
                 yield from self._members(below, path, seen)
 
     def find(self, reference: Reference) -> Hdf5Location:
-        """Return the location of the image that goes with one of another source: that of the same number, or of the same
-        name in a group. Raises ImageError if there is none."""
+        """Return the location of the image that goes with one of another source: of its number, or of its name
+        in a group. Raises ImageError if there is none."""
         if isinstance(self._root, h5py.Dataset):
             number = reference.location.number if isinstance(reference.location, Hdf5Location) else None
             if self._kind.many and number is None:
