@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from fcnseg.scoring.diff_result import Diff
     from fcnseg.scoring.result import Score
     from fcnseg.scoring.score import score
-    from fcnseg.training.stages import Trained, TrainHooks
-    from fcnseg.training.train import TrainOptions, train
+    from fcnseg.training.plan import TrainHooks, TrainResult
+    from fcnseg.training.train import train
     from fcnseg.types import Failure, Frame, Prediction, Summary
 
 __version__ = "0.1.0"
@@ -51,8 +51,7 @@ __all__ = [
     "Segmenter",
     "Summary",
     "TrainHooks",
-    "TrainOptions",
-    "Trained",
+    "TrainResult",
     "build_engine",
     "diff",
     "export_model",
@@ -81,8 +80,8 @@ _HOMES = {
     "fcnseg.scoring.diff_result": ("Diff",),
     "fcnseg.scoring.result": ("Score",),
     "fcnseg.scoring.score": ("score",),
-    "fcnseg.training.train": ("TrainOptions", "train"),
-    "fcnseg.training.stages": ("TrainHooks", "Trained"),
+    "fcnseg.training.plan": ("TrainHooks", "TrainResult"),
+    "fcnseg.training.train": ("train",),
     "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),
 }
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +9,10 @@ import typer
 
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import Config, Quiet
-from fcnseg.cli.progress import progress_bar
+from fcnseg.errors import SettingsError
 
 if TYPE_CHECKING:
-    from fcnseg.training.loop import Progress as Progressed
-    from fcnseg.training.stages import StageBegun, Trained, TrainHooks
+    from fcnseg.training.plan import TrainResult
 
 
 def train(
@@ -37,7 +31,7 @@ def train(
     out_: Annotated[
         Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run: model, log, checkpoint.")
     ],
-    regime: Annotated[
+    preset: Annotated[
         str,
         typer.Option(
             metavar="modern|paper|heavy|FILE.toml", help="How to train; the options below change single values."
@@ -80,7 +74,7 @@ def train(
     micro_batch: Annotated[
         int, typer.Option(min=1, help="Images at once; the gradients of a step's images are summed.")
     ] = 8,
-    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     crop: Annotated[str | None, typer.Option(metavar="WxH|off", help="Train on random views of this size.")] = None,
     staged: Annotated[
         bool | None, typer.Option("--staged/--at-once", help="32s, 16s, 8s one after the other, or the last at once.")
@@ -109,8 +103,8 @@ def train(
     torchrun --nproc-per-node N -m fcnseg train ...
 
     \b
-    Regimes:
-      modern  own data, small or large: at once, random views, AdamW, averaged weights
+    Presets:
+      modern  own data, small or large: at once, random crops, AdamW, averaged weights
       paper   Long, Shelhamer & Darrell 2015: staged, batch 20, momentum 0.9
       heavy   the authors' release: staged, batch 1, momentum 0.99, unnormalised loss
 
@@ -118,27 +112,28 @@ def train(
     Examples:
       fcnseg train street-fcn8s --data mine/ --out runs/mine
       fcnseg run photos/ --model runs/mine/model.toml --out masks/
-      fcnseg train voc-fcn8s --data VOCdevkit/ --regime heavy --weights VGG_ILSVRC_16_layers.caffemodel --out runs/voc
+      fcnseg train voc-fcn8s --data VOCdevkit/ --preset heavy --weights VGG_ILSVRC_16_layers.caffemodel --out runs/voc
       fcnseg train street-fcn8s --data mine/ --out runs/mine2 --scratch --crop 352x288 --epochs 120
     """
-    from fcnseg.training.train import TrainOptions
-    from fcnseg.training.train import train as train_with
+    from fcnseg.cli.train_progress import stop_requests, train_progress
+    from fcnseg.training.preparation import TrainOptions
+    from fcnseg.training.train import train_with
 
-    changes = {
+    overrides = {
         "epochs": epochs,
         "steps": steps,
-        "batch": batch_size,
-        "rate": rate,
+        "batch_size": batch_size,
+        "lr": lr,
         "crop": _crop(crop),
         "staged": staged,
         "precision": precision,
     }
     options = TrainOptions(
-        recipe=recipe,
         data=data,
         out=out_,
-        regime=regime,
-        changes={name: value for name, value in changes.items() if value is not None},
+        model=recipe,
+        preset=preset,
+        overrides={name: value for name, value in overrides.items() if value is not None},
         weights=tuple(weights or ()),
         scratch=scratch,
         expand_classes=expand_classes,
@@ -156,17 +151,15 @@ def train(
         micro_batch=micro_batch,
         overwrite=overwrite,
     )
-    with _stopping() as stop, _display(quiet, stop) as hooks:
-        trained = train_with(options, hooks)
-    if trained.first:
-        _conclude(out_, trained)
-    if trained.stopped_at:
+    with stop_requests() as stop, train_progress(quiet, stop) as hooks:
+        result = train_with(options, hooks)
+    if result.is_first:
+        _print_result(out_, result)
+    if result.stopped_at:
         raise typer.Exit(130)
 
 
 def _crop(text: str | None) -> list[int] | None:
-    from fcnseg.errors import SettingsError
-
     if text is None:
         return None
     if text == "off":
@@ -177,118 +170,17 @@ def _crop(text: str | None) -> list[int] | None:
     return [int(height), int(width)]
 
 
-@dataclass
-class _Stop:
-    """Whether the user asked to stop, and how to say that it was heard."""
-
-    asked: bool = False
-    say: Callable[[], None] = lambda: None
-
-
-@contextmanager
-def _stopping() -> Iterator[_Stop]:
-    """The first Ctrl-C (or SIGTERM) ends the training after its step; a second one ends it at once.
-
-    What comes within a second of the first is the same one: the terminal and torchrun both pass it on."""
-    stop, first = _Stop(), 0.0
-
-    def ask(*_: object) -> None:
-        nonlocal first
-        if not stop.asked:
-            stop.asked, first = True, time.monotonic()
-            stop.say()
-        elif time.monotonic() > first + 1:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _display(quiet: bool, stop: _Stop) -> Iterator[TrainHooks]:
-    """A bar of the stage's steps with the remaining time, and a line a validation; only the lines where standard error
-    is no terminal."""
-    from fcnseg.training.stages import TrainHooks
-
-    console = err()
-    bar = progress_bar(
-        "{task.description}",
-        "bar",
-        "{task.completed}/{task.total} {task.fields[what]}",
-        "{task.fields[images]}",
-        "elapsed",
-        "remaining",
-        disable=quiet or not console.is_terminal,
-    )
-    task = bar.add_task("", total=None, images="", what="steps", visible=False)
-    between = bar.add_task("", total=None, images="", what="images", visible=False)
-    stop.say = lambda: bar.update(task, description="stopping after this step (Ctrl-C again: at once)")
-    stage: StageBegun | None = None
-    begun, last, passing = 0.0, 0, False
-
-    def on_stage(now: StageBegun) -> None:
-        nonlocal stage, begun
-        stage, begun = now, time.monotonic()
-        stride = f"{now.stride}s"
-        bar.reset(task, total=now.steps, completed=now.step, description=stride, visible=True, what="steps", images="")
-        if quiet:
-            return
-        how = f"goes on after step {now.step}" if now.step else f"begins with {now.source}"
-        console.print(f"stage {now.stride}s {how}: {now.steps} steps over {now.images} images", markup=False)
-        if now.started and now.started.anew:
-            console.print(f"  begun anew: {', '.join(n for n in now.started.anew if n.endswith('.weight'))}")
-
-    def on_step(progress: Progressed) -> None:
-        nonlocal last
-        last = progress.step
-        assert stage is not None
-        speed = (last - stage.step) * stage.batch / max(time.monotonic() - begun, 1e-9)
-        bar.update(task, completed=last, images=f"{speed:.1f} images/s  loss {progress.loss:.4g}")
-
-    def on_pass(what: str, done: int, images: int) -> None:
-        nonlocal passing
-        if stage is None and stop.asked:
-            raise KeyboardInterrupt  # nothing is trained yet
-        if not passing:
-            passing = True
-            bar.reset(between, total=images, description=what, what="images", images="")
-            if stage is None and not quiet:
-                console.print(f"{what}: {images}")
-        passing = done < images
-        bar.update(between, completed=done, visible=passing)
-
-    def on_figures(figures: Mapping[str, dict[str, float]], best: bool) -> None:
-        if quiet or stage is None:
-            return
-        for head, values in figures.items():
-            of = f" of {head}" if len(figures) > 1 else ""
-            left = (time.monotonic() - begun) / max(last - stage.step, 1) * (stage.steps - last) / 60
-            eta = "" if console.is_terminal else f"  step {last} of {stage.steps}, {left:.1f} min left"
-            console.print(
-                f"{stage.stride}s epoch {last * stage.batch / stage.images:6.1f}{of}: "
-                f"mean IU {100 * values['mean_iu']:5.2f} %, pixel accuracy {100 * values['pixel_accuracy']:5.2f} %"
-                f"{'  (best)' if best else ''}{eta}"
-            )
-
-    with bar:
-        yield TrainHooks(on_stage, on_step, on_pass, on_figures, lambda: stop.asked)
-
-
-def _conclude(folder: Path, trained: Trained) -> None:
-    if trained.stopped_at:
-        err().print(f"fcnseg: interrupted after {trained.stopped_at}; the same command goes on from there")
+def _print_result(folder: Path, result: TrainResult) -> None:
+    if result.stopped_at:
+        err().print(f"fcnseg: interrupted after {result.stopped_at}; the same command goes on from there")
         return
-    for head, values in trained.figures.items():
-        name = f"{head}: " if len(trained.figures) > 1 else ""
+    for head, values in result.figures.items():
+        name = f"{head}: " if len(result.figures) > 1 else ""
         out().print(
             f"{name}pixel accuracy {100 * values['pixel_accuracy']:.2f} %, "
             f"mean accuracy {100 * values['mean_accuracy']:.2f} %, mean IU {100 * values['mean_iu']:.2f} %, "
             f"frequency-weighted IU {100 * values['frequency_weighted_iu']:.2f} %"
         )
-    if trained.best > next(iter(trained.figures.values()))["mean_iu"]:
-        out().print(f"the best validation, mean IU {100 * trained.best:.2f} %: {shown(str(folder / 'best.toml'))}")
+    if result.best > next(iter(result.figures.values()))["mean_iu"]:
+        out().print(f"the best validation, mean IU {100 * result.best:.2f} %: {shown(str(folder / 'best.toml'))}")
     out().print(f"the model: fcnseg run IMAGES --model {shown(str(folder / 'model.toml'))} --out DIR", markup=False)

@@ -1,4 +1,4 @@
-"""Which images each step sees, in which process, and how they are put together."""
+"""Batches: the images of each step, shared by ranks, read ahead by worker processes, collated by size."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fcnseg.errors import FcnsegError, TrainingError
-from fcnseg.training.augmentation import View, Views, Visit
-from fcnseg.training.distributed import Processes
-from fcnseg.training.presets import Regime
+from fcnseg.training.augmentation import AugmentedSamples, View, Visit
+from fcnseg.training.distributed import Ranks
+from fcnseg.training.presets import Preset
 from fcnseg.training.samples import Samples
 from fcnseg.workers.process import ignore_interrupts, starting_by_multiprocessing
 
 
 @dataclass(frozen=True)
-class Batch:
+class LabelledBatch:
     """Views of one size: `inputs` by modality N x H x W x C, `labels` by head int64 N x H x W."""
 
     names: tuple[str, ...]
@@ -31,75 +31,84 @@ class Batch:
 
 
 Item = TypeVar("Item")
-Step = list[Batch]
-"""All that one process sees in a step, in as many batches as sizes and memory ask for; gradients are summed."""
+MicroBatches = list[LabelledBatch]
+"""One rank's images of a step, in as many batches as sizes and memory require; their gradients are summed."""
 
 
-class Visits(Sampler[list[Visit]]):
-    """The images of each step from `start` to `end`, as this process sees them.
+class VisitSampler(Sampler[list[Visit]]):
+    """Sample the rank's visits of each step from `start` to `end`.
 
-    The images of an epoch come in an order of their own, epoch after epoch, and steps are cut from that row without
-    regard to where epochs end: no image is left out, and every step is full. What a step sees follows from its number.
+    Every epoch is a new permutation; steps are cut from the concatenated epochs, across their ends: no image is left
+    out, and every step is full. The visits of a step follow from its number alone.
     """
 
-    def __init__(self, images: int, batch: int, seed: Sequence[int], start: int, end: int, mine: Processes) -> None:
-        self.images, self.batch, self.seed, self.mine = images, batch, tuple(seed), mine
+    def __init__(self, images: int, batch_size: int, seed: Sequence[int], start: int, end: int, ranks: Ranks) -> None:
+        self.images, self.batch_size, self.seed, self.ranks = images, batch_size, tuple(seed), ranks
         self.start, self.end = start, end
-        self._order = lru_cache(2)(self._epoch)
+        self._order = lru_cache(2)(self._permutation)
 
     def __len__(self) -> int:
         return self.end - self.start
 
     def __iter__(self) -> Iterator[list[Visit]]:
         for step in range(self.start, self.end):
-            numbers = range(step * self.batch, (step + 1) * self.batch)[self.mine.rank :: self.mine.count]
-            yield [(int(self._order(n // self.images)[n % self.images]), n) for n in numbers]
+            step_visits = range(step * self.batch_size, (step + 1) * self.batch_size)
+            own = step_visits[self.ranks.rank :: self.ranks.world_size]
+            yield [(int(self._order(n // self.images)[n % self.images]), n) for n in own]
 
-    def _epoch(self, epoch: int) -> np.ndarray:
+    def _permutation(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((*self.seed, epoch)).permutation(self.images)
 
 
-def together(views: Sequence[View], most: int) -> Step:
-    """Views as batches of equal sizes, of at most so many images."""
-    step = []
+def collate(views: Sequence[View], micro_batch: int) -> MicroBatches:
+    """Stack consecutive views of equal size into batches of at most `micro_batch` images."""
+    batches = []
     for _, group in groupby(views, lambda view: next(iter(view.labels.values())).shape):
-        alike = list(group)
-        for first in range(0, len(alike), most):
-            part = alike[first : first + most]
+        same_size = list(group)
+        for first in range(0, len(same_size), micro_batch):
+            part = same_size[first : first + micro_batch]
             inputs = {k: torch.stack([view.inputs[k] for view in part]) for k in part[0].inputs}
             labels = {k: torch.stack([view.labels[k] for view in part]) for k in part[0].labels}
-            step.append(Batch(tuple(view.name for view in part), inputs, labels))
-    return step
+            batches.append(LabelledBatch(tuple(view.name for view in part), inputs, labels))
+    return batches
 
 
-def steps(
+def read_steps(
     samples: Samples,
-    regime: Regime,
+    preset: Preset,
     seed: Sequence[int],
     start: int,
     end: int,
-    mine: Processes,
+    ranks: Ranks,
     workers: int,
-    most: int,
-) -> Iterator[Step]:
-    """The steps of a stage from number `start`, read ahead by `workers` processes (0: by this one)."""
-    visits = Visits(len(samples), regime.batch, seed, start, end, mine)
-    yield from read_ahead(Views(samples, regime, seed), visits, workers, partial(together, most=most))
+    micro_batch: int,
+) -> Iterator[MicroBatches]:
+    """Yield the batches of each step from number `start`, read ahead by `workers` processes (0: by this one)."""
+    visits = VisitSampler(len(samples), preset.batch_size, seed, start, end, ranks)
+    yield from read_ahead(
+        AugmentedSamples(samples, preset, seed), visits, workers, partial(collate, micro_batch=micro_batch)
+    )
 
 
 def read_ahead(
-    data: Dataset[Item], row: Iterable[Any], workers: int, collate: Callable[[list[Item]], Any] | None = None
+    data: Dataset[Item],
+    indices: Iterable[Any],
+    workers: int,
+    collate: Callable[[list[Item]], Any] | None = None,
 ) -> Iterator[Any]:
-    """The items of a data set at the places in a row, read ahead by `workers` processes (0: by this one); with
-    `collate`, the row holds lists of places, and it makes one of their items. Raises what reading raises."""
-    places = {"batch_sampler": row} if collate else {"sampler": row, "batch_size": None}
+    """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one).
+
+    With `collate`, each index is a list, whose items it joins. Raises the FcnsegError of an item, and TrainingError if
+    a worker dies.
+    """
+    sampling = {"batch_sampler": indices} if collate else {"sampler": indices, "batch_size": None}
     loader: DataLoader[Item] = DataLoader(
-        _Told(data),
+        ErrorsAsItems(data),
         num_workers=workers,
-        collate_fn=_Collate(collate),
+        collate_fn=_FirstErrorOr(collate),
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=ignore_interrupts,
-        **places,
+        **sampling,
     )
     with starting_by_multiprocessing():
         items = iter(loader)
@@ -114,22 +123,22 @@ def read_ahead(
         raise TrainingError("a process that reads images died; try fewer --workers, which take less memory") from error
 
 
-class _Told(Dataset[Any]):
-    """A data set whose errors are items: a worker would wrap them into tracebacks."""
+class ErrorsAsItems(Dataset[Any]):
+    """Return FcnsegError instead of raising it: a DataLoader worker would wrap it into a traceback."""
 
     def __init__(self, data: Dataset[Any]) -> None:
         self.data = data
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         try:
-            return self.data[place]
+            return self.data[index]
         except FcnsegError as error:
             return error
 
 
 @dataclass(frozen=True)
-class _Collate:
-    """The first error among items, else what `collate` makes of them."""
+class _FirstErrorOr:
+    """Return the first error among items, else the items as `collate` joins them."""
 
     collate: Callable[[list[Any]], Any] | None
 

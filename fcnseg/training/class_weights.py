@@ -1,4 +1,4 @@
-"""How often classes occur, and class weights: classes that few pixels show count more."""
+"""Class frequencies, and class weights by median-frequency balancing."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from torch.utils.data import Dataset
 
 from fcnseg.recipes import Recipe
 from fcnseg.training.batches import read_ahead
-from fcnseg.training.distributed import Processes
+from fcnseg.training.distributed import Ranks
 from fcnseg.training.samples import Samples
 
-MOST = 20_000
-"""Of larger data sets so many images are read, evenly spaced."""
+MAX_IMAGES = 20_000
+"""Of larger data sets only this many images are read, evenly spaced."""
 
 
-def class_pixels(
+def count_class_pixels(
     samples: Samples,
     recipe: Recipe,
-    mine: Processes,
+    ranks: Ranks,
     workers: int = 0,
-    each: Callable[[int, int], None] = lambda done, images: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Tensor]:
-    """How many pixels each class has, int64 K by head. Reads all samples, shared by the processes; `each` is told how
-    many of how many are done. Raises what reading raises."""
-    count = min(len(samples), MOST)
-    chosen = [index * len(samples) // count for index in range(mine.rank, count, mine.count)]
+    """Return the number of pixels of each class, int64 K by head, over all samples; the ranks share the reading.
+
+    `on_progress` is called with the images done and their total. Raises the errors of reading a sample.
+    """
+    count = min(len(samples), MAX_IMAGES)
+    indices = [index * len(samples) // count for index in range(ranks.rank, count, ranks.world_size)]
     pixels = {head.name: torch.zeros(head.labels.classes, dtype=torch.int64) for head in recipe.heads}
-    for done, counts in enumerate(read_ahead(_ClassPixels(samples, recipe), chosen, workers), 1):
-        for head, found in counts.items():
-            pixels[head] += found
-        each(min(done * mine.count, count), count)
-    return {head: mine.total(found).cpu() for head, found in pixels.items()}
+    for done, counts in enumerate(read_ahead(_ClassPixels(samples, recipe), indices, workers), 1):
+        for head, image_pixels in counts.items():
+            pixels[head] += image_pixels
+        on_progress(min(done * ranks.world_size, count), count)
+    return {head: ranks.total(own).cpu() for head, own in pixels.items()}
 
 
 class _ClassPixels(Dataset[Mapping[str, Tensor]]):
-    """How many pixels of each class an image has: int64 K by head."""
+    """The number of pixels of each class in an image: int64 K by head."""
 
     def __init__(self, samples: Samples, recipe: Recipe) -> None:
         self.samples = samples
@@ -53,10 +55,13 @@ class _ClassPixels(Dataset[Mapping[str, Tensor]]):
 
 
 def balanced_weights(pixels: Tensor, power: float) -> Tensor:
-    """Class weights K of class pixels K: (median share of the labelled pixels / own share) to `power`, within 1/2 and
-    3; 1 for classes that do not occur."""
-    shares = (pixels / pixels.sum().clamp_min(1)).float()
-    present = shares > 0
-    weights = torch.ones(len(shares))
-    weights[present] = (shares[present].median() / shares[present]).pow(power).clamp(0.5, 3.0)
+    """Return class weights K for numbers of pixels K: (median frequency / own frequency) to `power`, clipped to 1/2
+    and 3; 1 for classes that do not occur.
+
+    After Eigen & Fergus 2015 (arXiv 1411.4734), who take frequencies over the images that show a class only.
+    """
+    frequency = (pixels / pixels.sum().clamp_min(1)).float()
+    present = frequency > 0
+    weights = torch.ones(len(frequency))
+    weights[present] = (frequency[present].median() / frequency[present]).pow(power).clamp(0.5, 3.0)
     return weights

@@ -1,4 +1,4 @@
-"""Several processes that train one network together: what `torchrun` started, or this one alone."""
+"""Data-parallel training: the ranks that `torchrun` started, or a single process."""
 
 from __future__ import annotations
 
@@ -16,62 +16,64 @@ from torch import Tensor
 from fcnseg.engine.runtimes.pytorch import find_device
 
 CPU = torch.device("cpu")
-PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: longer than any validation or checkpoint takes."""
+TIMEOUT = timedelta(hours=2)
+"""How long a rank waits for the others: longer than any validation or checkpoint takes."""
 
 
 @dataclass(frozen=True)
-class Processes:
-    """One of the processes that train together; the first one writes and speaks. They meet on `device`."""
+class Ranks:
+    """The rank of this process among all that train together, and the device on which they exchange tensors."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     device: torch.device = CPU
 
     @property
-    def first(self) -> bool:
-        """Whether this process writes files and shows progress."""
+    def is_first(self) -> bool:
+        """True for rank 0, which writes files and shows progress."""
         return self.rank == 0
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum of every process's value, on the device where they meet; alone, the value itself."""
-        if self.count > 1:
+        """Return the sum of all ranks' values, on their device; the value itself in a single process."""
+        if self.world_size > 1:
             value = value.to(self.device, copy=True)
             dist.all_reduce(value)
         return value
 
     def wait(self) -> None:
-        """Until every process is here."""
-        if self.count > 1:
+        """Block until every rank has come here."""
+        if self.world_size > 1:
             dist.barrier()
 
-    def agreed(self, flag: bool) -> bool:
-        """Whether any process says so: all then do the same."""
+    def any_rank(self, flag: bool) -> bool:
+        """Return True in all ranks if the flag is set in one of them."""
         return bool(self.total(torch.tensor(float(flag))).item())
 
 
-ALONE = Processes()
+SINGLE = Ranks()
+"""A single process."""
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that `torchrun` started (its environment says so), else be alone."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        yield Processes()
+def joined_ranks(device: torch.device) -> Iterator[Ranks]:
+    """Join the process group that `torchrun` describes in the environment, if it started this process."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield Ranks()
         return
-    options: dict[str, Any] = {"backend": "nccl" if device.type == "cuda" else "gloo", "timeout": PATIENCE}
+    options: dict[str, Any] = {"backend": "nccl" if device.type == "cuda" else "gloo", "timeout": TIMEOUT}
     dist.init_process_group(**options)
     try:
-        yield Processes(dist.get_rank(), count, device if device.type == "cuda" else CPU)
+        yield Ranks(dist.get_rank(), world_size, device if device.type == "cuda" else CPU)
     finally:
         dist.destroy_process_group()
 
 
-def own_device(name: str) -> torch.device:
-    """The device of that name; of several processes each takes the GPU of its local rank, where there are GPUs.
+def device_of_rank(name: str) -> torch.device:
+    """Return the device of that name; on GPUs, several ranks take the one of their local rank each.
 
-    Raises SettingsError or EngineError for one that is not there."""
+    Raises SettingsError or EngineError for a device that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = find_device(name)

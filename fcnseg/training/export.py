@@ -1,9 +1,10 @@
-"""A trained network as files that every command takes: weights, and a recipe that names them."""
+"""Trained networks as files that every command takes: weights, and a recipe that names them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +13,53 @@ import fcnseg
 from fcnseg.io.atomic import whole_file, write_whole
 from fcnseg.models.fcn import FCN, fold_batch_norm
 from fcnseg.recipes import Recipe, recipe_toml
+from fcnseg.training.plan import Figures, TrainPlan
+from fcnseg.training.trainer import Trainer
 from fcnseg.weights import safetensors_file
 from fcnseg.weights.fit import separated
 from fcnseg.weights.tensors import Array
 
 
 def weights_of(network: FCN) -> dict[str, Array]:
-    """The state dict that a recipe's network takes, float32: normalisation folded in, deconvolutions that mix no
-    classes as one kernel a class."""
+    """Return the state dict that a recipe's network takes, float32.
+
+    Batch normalisation is folded in; deconvolutions that mix no classes become one kernel a class.
+    """
     plain = fold_batch_norm(network) if network.spec.batch_norm else network
     state = {name: value.detach().cpu().numpy().astype(np.float32) for name, value in plain.state_dict().items()}
     return {name: separated(value, name) for name, value in state.items()}
 
 
-def write_weights(path: Path, network: FCN, recipe: Recipe, record: Mapping[str, str]) -> None:
-    """The network as safetensors, whole or not at all; `record` says how it came about."""
-    metadata = {"recipe": recipe.name, "fcnseg": fcnseg.__version__, "initialised": "", "convention": "caffe", **record}
-    with whole_file(path) as file:
-        safetensors_file.write(file, weights_of(network), metadata)
+def write_model(plan: TrainPlan, trainer: Trainer, name: str, figures: Mapping[str, Figures]) -> None:
+    """Write the network as it stands: `NAME.safetensors`, and `NAME.toml`, a recipe that every command takes."""
+    write_weights(plan, trainer, name)
+    mean_iu = next(iter(figures.values()))["mean_iu"]
+    score = f"{100 * mean_iu:.1f} mean IU, validation"
+    write_recipe(plan.out / f"{name}.toml", trainer.recipe, f"{name}.safetensors", score)
+
+
+def write_weights(plan: TrainPlan, trainer: Trainer, name: str) -> None:
+    """Write the network's weights as `NAME.safetensors`, with their origin in its metadata."""
+    metadata = {
+        "recipe": trainer.recipe.name,
+        "fcnseg": fcnseg.__version__,
+        "initialised": "",
+        "convention": "caffe",
+        "preset": plan.preset.name,
+        "seed": str(plan.seed),
+        "source": plan.initial.source,
+    }
+    with whole_file(plan.out / f"{name}.safetensors") as file:
+        safetensors_file.write(file, weights_of(trainer.result), metadata)
+
+
+def write_figures(plan: TrainPlan, figures: Mapping[str, Figures]) -> None:
+    """Write the last validation's figures with the preset that gave them, as `figures.json`."""
+    values = {"heads": figures, "preset": asdict(plan.preset)}
+    write_whole(plan.out / "figures.json", [json.dumps(values, indent=2).encode()])
 
 
 def write_recipe(path: Path, recipe: Recipe, weights: str, score: str) -> None:
-    """Write the recipe as TOML, whole or not at all, with `weights` (a file beside it) as its own."""
+    """Write a recipe as TOML, whole or not at all, with `weights` (a file beside it) as its own."""
     own = replace(recipe, bundled=path.parent / weights, weights=(), score=score)
     write_whole(path, [recipe_toml(own).encode()])

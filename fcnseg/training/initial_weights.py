@@ -1,8 +1,8 @@
-"""What a training begins with: an ImageNet classifier, a coarser net, one of other classes, two nets, or nothing."""
+"""Initial weights: an ImageNet classifier, a coarser net, one of other classes, two nets, or random ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,98 +12,105 @@ from torch import Tensor
 
 from fcnseg.errors import SettingsError, WeightsError, WeightsMismatchError
 from fcnseg.recipes import Recipe
-from fcnseg.training.weight_surgery import at_stride, late_fusion, with_depth
+from fcnseg.training.weight_surgery import at_stride, early_fusion, late_fusion, without_upsampling
 from fcnseg.weights.fit import fit
 from fcnseg.weights.hashing import weights_sha256
 from fcnseg.weights.reading import read_weights
-from fcnseg.weights.tensors import Array
 
 COLOR_LAYER = "conv1_1"
-"""The first layer of a net that sees colour alone, where early fusion has another name for it."""
+"""The first layer of a net of colour images, where the one of early fusion has another name."""
 
 
 @dataclass(frozen=True)
-class Start:
-    """The tensors to begin with (None: random ones), the stride they were trained to (None: a trunk without scores),
-    and whether their scores are of the classes wanted. `source`: the files' names and hashes."""
+class InitialWeights:
+    """The tensors that a training begins with, by layer name."""
 
     state: dict[str, Tensor] | None = None
+    """None: random weights."""
     stride: int | None = None
+    """Stride of the net they are from; None: a trunk without score layers."""
     keep_scores: bool = False
+    """True if their score layers are of the recipe's classes."""
     source: str = "random weights"
+    """Names and hashes of their files."""
 
 
-def find_start(recipe: Recipe, files: Sequence[Path], *, expand: bool = False) -> Start:
-    """The start that weight files make for a recipe: one file, or one for each stream of a late fusion, in order.
+def find_initial_weights(recipe: Recipe, files: Sequence[Path], *, expand: bool = False) -> InitialWeights:
+    """Read initial weights for a recipe from one file, or from one for each stream of a late fusion, in order.
 
     ILSVRC classifiers (Caffe's, torchvision's) are transplanted, fully connected layers to convolutions; a training's
-    `checkpoint.pt` keeps its normalisation layers. Scores of as many classes are kept; scores of others begin anew, or
-    with `expand` are joined by those of new classes. Raises SettingsError, WeightsError or WeightsMismatchError.
+    `checkpoint.pt` keeps its normalisation layers. Score layers of the same number of classes are kept; others are
+    reinitialised, or with `expand` extended by the new classes. Raises SettingsError, WeightsError or
+    WeightsMismatchError.
     """
     if not files:
-        return Start()
+        return InitialWeights()
     suffixes = [stream.suffix for stream in recipe.streams]
     if len(files) not in (1, len(suffixes)):
         raise SettingsError(f"{recipe.name} has {len(suffixes)} stream(s); give --weights once, or once for each")
     if len(files) == 1:
-        state = _tensors(recipe, files[0])
+        state = _read(recipe, files[0])
     else:
-        alone = [replace(recipe, streams=(replace(stream, suffix=""),)) for stream in recipe.streams]
-        state = late_fusion({s: _tensors(r, f) for s, r, f in zip(suffixes, alone, files, strict=True)})
-    scores = {name: len(value) for name, value in state.items() if name.startswith("score_") and name.endswith(".bias")}
+        single = [replace(recipe, streams=(replace(stream, suffix=""),)) for stream in recipe.streams]
+        state = late_fusion({s: _read(r, f) for s, r, f in zip(suffixes, single, files, strict=True)})
+    classes = {name: len(bias) for name, bias in state.items() if name.startswith("score_") and name.endswith(".bias")}
     source = ", ".join(f"{file.name} {weights_sha256(file)[:16]}" for file in files)
-    return Start(state, _stride(scores) if scores else None, _same_classes(recipe, scores, expand), source)
+    keep_scores = _same_classes(recipe, classes, expand)
+    return InitialWeights(state, _stride(classes) if classes else None, keep_scores, source)
 
 
-def _tensors(recipe: Recipe, path: Path) -> dict[str, Tensor]:
-    """The trunk and the scores of a file, by the recipe's names."""
+def _read(recipe: Recipe, path: Path) -> dict[str, Tensor]:
+    """Read the trunk and the score layers of a file, by the recipe's names."""
     if path.name == "checkpoint.pt":
-        return _of_checkpoint(path)
+        return _read_checkpoint(path)
     file = read_weights(path)
-    fused = recipe.streams[0].first_layer
+    fused_layer = recipe.streams[0].first_layer
     tensors = file.tensors
     if not any(name.startswith("score_") for name in tensors):
         plain = recipe
-        if fused:
+        if fused_layer:
             stream = recipe.streams[0]
             color = tuple(i for i in stream.inputs if i.modality == "color")
             plain = replace(recipe, streams=(replace(stream, inputs=color, first_layer=None),))
         fitted = fit(file, at_stride(plain, 32), transplant=True)
         tensors = {name: array for name, array in fitted.tensors.items() if name not in fitted.initialised}
-    state = {name: _float(array) for name, array in tensors.items() if not name.startswith(("upscore", "scale_"))}
-    if fused and f"{fused}.weight" not in state and f"{COLOR_LAYER}.weight" in state:
-        return with_depth(state, COLOR_LAYER, fused)
+    state = {
+        name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in without_upsampling(tensors).items()
+    }
+    if fused_layer and f"{fused_layer}.weight" not in state and f"{COLOR_LAYER}.weight" in state:
+        return early_fusion(state, COLOR_LAYER, fused_layer)
     return state
 
 
-def _of_checkpoint(path: Path) -> dict[str, Tensor]:
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
-        kept = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever pickle and zip do
         raise WeightsError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if kept.get("trainer") is not None or kept.get("network") is None:
+    if checkpoint.get("trainer") is not None or checkpoint.get("network") is None:
         raise WeightsError(f"{path} is of a training that has not ended; finish it, or use its best.safetensors")
-    return {k: v for k, v in kept["network"].items() if not k.startswith(("upscore", "scale_"))}
+    return without_upsampling(checkpoint["network"])
 
 
-def _float(array: Array) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32))
+def _stride(score_layers: Mapping[str, int]) -> int:
+    """Return the stride of a net by the names of its score layers: `score_pool3.bias` is of stride 8."""
+    taps = (name.removeprefix("score_")[:5] for name in score_layers)
+    return min({"pool3": 8, "pool4": 16}.get(tap, 32) for tap in taps)
 
 
-def _stride(scores: dict[str, int]) -> int:
-    finest = (name[6:11] for name in scores)
-    return min({"pool3": 8, "pool4": 16}.get(tap, 32) for tap in finest)
+def _same_classes(recipe: Recipe, score_layers: Mapping[str, int], expand: bool) -> bool:
+    """Return True if score layers of these numbers of classes are of use for the recipe.
 
-
-def _same_classes(recipe: Recipe, scores: dict[str, int], expand: bool) -> bool:
-    """Whether the scores of a start are of use. Raises WeightsMismatchError where expanding cannot make them so."""
-    if not scores:
+    Raises WeightsMismatchError where they have too many classes to be expanded.
+    """
+    if not score_layers:
         return False
     for head in recipe.heads:
-        found = {n for name, n in scores.items() if name.removesuffix(".bias").endswith(head.suffix)}
-        wanted = head.labels.classes
-        if expand and max(found, default=0) > wanted:
-            raise WeightsMismatchError(f"the start has {max(found)} classes, more than the {wanted} of {head.name}")
-        if not expand and found != {wanted}:
+        given = {n for name, n in score_layers.items() if name.removesuffix(".bias").endswith(head.suffix)}
+        expected = head.labels.classes
+        if expand and max(given, default=0) > expected:
+            reason = f"the weights have {max(given)} classes, more than the {expected} of {head.name}"
+            raise WeightsMismatchError(f"{reason}; leave out --expand-classes, or give others")
+        if not expand and given != {expected}:
             return False
     return True

@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""Training losses: softmax cross-entropy per pixel, and the soft Jaccard (IoU) loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def pixel_loss(scores: Tensor, labels: Tensor, ignore: int, weights: Tensor | None = None) -> Tensor:
-    """Softmax cross-entropy summed over the pixels whose label is not `ignore`, each times its class's weight.
+    """Return the softmax cross-entropy summed over pixels whose label is not `ignore`, each times its class's weight.
 
     Scores N x K x H x W, labels int64 N x H x W, weights K (all 1 if None). Zero where everything is void.
     Source: Long, Shelhamer & Darrell 2015, section 3.
@@ -16,24 +16,24 @@ def pixel_loss(scores: Tensor, labels: Tensor, ignore: int, weights: Tensor | No
     return F.cross_entropy(scores.float(), labels, weights, ignore_index=ignore, reduction="sum")
 
 
-def counted(labels: Tensor, ignore: int, weights: Tensor | None = None) -> Tensor:
-    """The weight of all pixels that `pixel_loss` counts: their number, where all classes weigh 1. float64."""
-    kept = labels[labels != ignore]
-    return (torch.ones(()).expand(len(kept)) if weights is None else weights.cpu()[kept.cpu()]).double().sum()
+def labelled_weight(labels: Tensor, ignore: int, weights: Tensor | None = None) -> Tensor:
+    """Return the total weight of the pixels in `pixel_loss`: their number if all classes weigh 1. float64."""
+    labelled = labels[labels != ignore]
+    return (torch.ones(()).expand(len(labelled)) if weights is None else weights.cpu()[labelled.cpu()]).double().sum()
 
 
 def jaccard_loss(scores: Tensor, labels: Tensor, ignore: int) -> Tensor:
-    """1 - intersection over union of the probabilities and the labels over all images given, mean over the classes
-    that occur in the labels; 0 where all is void. Shapes as in `pixel_loss`.
+    """Return 1 - IoU of probabilities and labels over all images given, averaged over the classes in the labels.
 
+    Shapes as in `pixel_loss`; 0 where everything is void.
     Source: Rahman & Wang 2016 (Optimizing intersection-over-union in deep neural networks).
     """
-    kept = labels != ignore
-    truth = labels[kept]
-    shares = scores.float().softmax(1).movedim(1, -1)[kept]
+    valid = labels != ignore
+    truth = labels[valid]
+    probabilities = scores.float().softmax(1).movedim(1, -1)[valid]
     pixels = torch.bincount(truth, minlength=scores.shape[1])
-    right = shares.gather(1, truth[:, None])[:, 0]
-    common = shares.new_zeros(scores.shape[1]).index_add(0, truth, right)
-    union = shares.sum(0) + pixels - common
-    losses = (1 - common / union.clamp_min(1e-6))[pixels > 0]
+    true_probability = probabilities.gather(1, truth[:, None])[:, 0]
+    intersection = probabilities.new_zeros(scores.shape[1]).index_add(0, truth, true_probability)
+    union = probabilities.sum(0) + pixels - intersection
+    losses = (1 - intersection / union.clamp_min(1e-6))[pixels > 0]
     return losses.mean() if len(losses) else scores.sum() * 0

@@ -1,4 +1,4 @@
-"""What a training leaves behind as it goes: its settings, checkpoints, the loss curve."""
+"""The folder of a training: settings, checkpoints, curves of loss and figures."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from tensorboardX import SummaryWriter
 
 from fcnseg.errors import SettingsError, TrainingError
 from fcnseg.io.atomic import PART, whole_file, write_whole
+from fcnseg.training.plan import MEASURES
 
 COLUMNS = (
     "stage",
     "step",
     "epoch",
-    "rate",
+    "lr",
     "loss",
-    "pixel_accuracy",
-    "mean_accuracy",
-    "mean_iu",
-    "frequency_weighted_iu",
+    *MEASURES,
 )
-"""Columns of `log.csv`; figures are shares of 1, and empty where there was no validation."""
+"""Columns of `log.csv`; measures are shares of 1, and empty where there was no validation."""
 
-PLACES = ("data", "validation")
-"""Settings that may differ between parts of a run: data may move, as long as its images are the same by name."""
+PATHS = ("data", "validation")
+"""Settings that may differ when a training is resumed: data may move, as long as the names of its images agree."""
 
-WRITTEN = (
+FILES = (
     "train.json",
     "checkpoint.pt",
     "log.csv",
@@ -45,11 +44,15 @@ WRITTEN = (
 
 
 class RunFolder:
-    """The folder of a training.
+    """The folder of a training, locked until `close`.
 
-    `train.json` its settings, `checkpoint.pt` all that going on takes, `log.csv` and `tensorboard/` the loss and the
-    figures, `model.toml` with `model.safetensors` (the end) and `best.toml` with `best.safetensors` (the best
-    validation so far) what it gives. One training at a time holds it, until `close`.
+    | file | content |
+    |---|---|
+    | `train.json` | settings |
+    | `checkpoint.pt` | all that resuming takes |
+    | `log.csv`, `tensorboard/` | loss and figures |
+    | `model.toml`, `model.safetensors` | the model at the end |
+    | `best.toml`, `best.safetensors` | the model of the best validation so far |
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,8 +63,11 @@ class RunFolder:
         self._lock = FileLock(path / ".lock")
 
     def begin(self, settings: Mapping[str, Any], overwrite: bool) -> None:
-        """Make the folder, or see that it was made by the same settings. Raises SettingsError that names what differs,
-        or for a folder that holds something else, or in which another training is at work."""
+        """Lock the folder and write its settings, or compare them with those written before.
+
+        Raises SettingsError that names the settings that differ, or for a folder that holds something else or is
+        locked by another training.
+        """
         file = self.path / "train.json"
         if self.path.is_dir() and any(self.path.iterdir()) and not overwrite and not file.exists():
             raise SettingsError(f"{self.path} holds something else; give an empty or a new --out")
@@ -70,10 +76,10 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise SettingsError(f"another training is at work in {self.path}; give another --out") from error
-        for name in WRITTEN if overwrite else ():
+        for name in FILES if overwrite else ():
             (self.path / name).unlink(missing_ok=True)
-        for left in [*self.path.glob(f"{PART}*"), *(self.path.glob("tensorboard/events.*") if overwrite else ())]:
-            left.unlink()
+        for leftover in [*self.path.glob(f"{PART}*"), *(self.path.glob("tensorboard/events.*") if overwrite else ())]:
+            leftover.unlink()
         if file.exists():
             self._compare(file, settings)
         else:
@@ -85,14 +91,17 @@ class RunFolder:
         except ValueError as error:
             raise SettingsError(f"{file} is damaged ({error}); begin anew with --overwrite") from error
         now = json.loads(json.dumps(settings))
-        names = (before.keys() | now.keys()) - set(PLACES)
+        if "regime" in before:
+            reason = f"{self.path} was begun by an earlier version of fcnseg"
+            raise SettingsError(f"{reason}; give another --out, or --overwrite")
+        names = (before.keys() | now.keys()) - set(PATHS)
         differ = [name for name in sorted(names) if before.get(name) != now.get(name)]
         if differ:
             changes = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in differ[:4])
             raise SettingsError(f"{self.path} was begun otherwise ({changes}); give the same, or --overwrite")
 
     def load(self) -> dict[str, Any] | None:
-        """The checkpoint, None if there is none yet. Raises TrainingError for a damaged one."""
+        """Return the checkpoint, None if there is none yet. Raises TrainingError for a damaged one."""
         if not self.checkpoint.exists():
             return None
         try:
@@ -103,39 +112,37 @@ class RunFolder:
         return dict(state)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint, whole or not at all."""
+        """Replace the checkpoint atomically."""
         try:
             with whole_file(self.checkpoint) as file:
                 torch.save(dict(state), file)
-        except RuntimeError as error:  # torch ends its archive whatever happened, and fails once more
+        except RuntimeError as error:  # torch closes its archive even after a failed write, which fails again
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     def open_log(self, stage: int, step: int) -> None:
-        """Go on with the curves after a step; what lies beyond was not kept, and will be written again."""
+        """Open the curves after a step; rows beyond it, which no checkpoint holds, are dropped."""
         rows = []
         if self.log.exists():
-            whole, _, _ = self.log.read_text().rpartition("\n")  # of a full disk, the last row may be cut
+            whole, _, _ = self.log.read_text().rpartition("\n")  # the last row may be cut, by a full disk or a kill
             rows = [r for r in csv.DictReader(whole.split("\n")) if (int(r["stage"]), int(r["step"])) <= (stage, step)]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
         write_whole(self.log, [text.getvalue().encode()])
-        from tensorboardX import SummaryWriter
-
         self._close_tensorboard()
         last = int(rows[-1]["step"]) if rows else 0
         self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=last + 1 if rows else None)
 
     def write(self, stage: int, step: int, values: Mapping[str, float]) -> None:
-        """One row of the curves: some of COLUMNS."""
+        """Append a row to the curves: values of some of COLUMNS."""
         with self.log.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow({"stage": stage, "step": step, **values})
         for name, value in values.items():
             self._tensorboard.add_scalar(f"stage{stage}/{name}", value, step)
 
     def close(self) -> None:
-        """Write what is held back, and let others have the folder."""
+        """Flush the curves and unlock the folder."""
         self._close_tensorboard()
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A labelled image, and what every data set gives of them."""
+"""Labelled samples, and the data sets that give them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fcnseg.types import Labels, Pixels
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabelledSample:
     """One labelled image. `inputs` maps each modality of the recipe to its pixels, as `fcnseg.types.Frame` holds them;
     `labels` maps each head of the recipe to its label map, of the same H x W. Void pixels hold the head's `ignore`.
     """
@@ -23,13 +23,13 @@ class Sample:
 class Samples(Protocol):
     """A data set: a map-style `torch.utils.data.Dataset` that can be pickled to worker processes.
 
-    Reading one raises a FcnsegError that names the file and its fault.
+    Reading a sample raises a FcnsegError that names the file and its fault.
     """
 
     @property
     def names(self) -> Sequence[str]:
-        """One for each sample, in their order."""
+        """Names of the samples, in their order."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Sample: ...
+    def __getitem__(self, index: int) -> LabelledSample: ...

@@ -123,7 +123,7 @@ def test_a_staged_chain_from_an_imagenet_like_trunk(fcnseg: Run, data: Path, tmp
     trunk = {name: value for name, value in load_file(tiny.weights).items() if name.startswith(("conv", "fc"))}
     torch.save(trunk, tmp_path / "trunk.pth")
     words = ["train", tiny.recipe, "--data", data, "--out", tmp_path / "run", "--weights", tmp_path / "trunk.pth"]
-    done = fcnseg(*words, "--regime", "heavy", "--steps", 2)
+    done = fcnseg(*words, "--preset", "heavy", "--steps", 2)
     assert done.code == 0, done.err
     for stage in ("stage 32s begins with trunk.pth", "stage 16s", "stage 8s"):
         assert stage in done.err
@@ -145,11 +145,11 @@ def test_torchrun_trains_in_two_processes(tiny: TinyModel, data: Path, tmp_path:
     [
         (("--scratch",), "--scratch and --weights contradict"),
         (("--staged",), "no stages left"),
-        (("--regime", "fast"), "there is no regime 'fast'"),
+        (("--preset", "fast"), "there is no preset 'fast'"),
         (("--crop", "big"), "--crop is 'big'"),
         (("--split", "nothing"), "nothing"),
         (("--val-split", "train"), "for training and for validation"),
-        (("--rate", "-1"), "numbers above 0"),
+        (("--lr", "-1"), "numbers above 0"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(
@@ -166,8 +166,8 @@ def test_help_names_every_kind_of_data_set(fcnseg: Run) -> None:
     assert all(f"{kind}," in said or f"{kind} " in said or f"{kind}." in said for kind in KINDS)
 
 
-def test_published_regimes_ask_for_their_start(fcnseg: Run, data: Path, tmp_path: Path) -> None:
-    done = fcnseg("train", "street-fcn8s", "--data", data, "--out", tmp_path / "run", "--regime", "heavy")
+def test_published_presets_ask_for_their_start(fcnseg: Run, data: Path, tmp_path: Path) -> None:
+    done = fcnseg("train", "street-fcn8s", "--data", data, "--out", tmp_path / "run", "--preset", "heavy")
     assert done.code == 2
     assert "--weights" in done.error_line
 
@@ -186,7 +186,7 @@ def test_a_damaged_image_stops_it_with_one_line(
 ) -> None:
     photo = data / part
     photo.write_bytes(photo.read_bytes()[:400])
-    done = fcnseg(*command(tiny, data, tmp_path / "run", "--workers", workers, "--rate", 0.001))
+    done = fcnseg(*command(tiny, data, tmp_path / "run", "--workers", workers, "--lr", 0.001))
     assert done.code == 1
     assert photo.name in done.error_line
     assert "stage" not in done.err  # before the first step

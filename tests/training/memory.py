@@ -11,21 +11,21 @@ import numpy as np
 import torch
 
 from fcnseg.recipes import HeadRecipe, Recipe, load_recipe
-from fcnseg.training.initial_weights import Start
-from fcnseg.training.loop import Machine
-from fcnseg.training.presets import Regime, find_regime
-from fcnseg.training.samples import Sample
-from fcnseg.training.stages import Plan
+from fcnseg.training.initial_weights import InitialWeights
+from fcnseg.training.plan import TrainPlan
+from fcnseg.training.presets import Preset, find_preset
+from fcnseg.training.samples import LabelledSample
+from fcnseg.training.trainer import Execution
 from tests.conftest import make_tiny
 
-CPU = Machine(torch.device("cpu"), most=2)
+CPU = Execution(torch.device("cpu"), micro_batch=2)
 
 
 @dataclass(frozen=True)
 class InMemory:
     """Samples that are there already."""
 
-    samples: tuple[Sample, ...]
+    samples: tuple[LabelledSample, ...]
 
     @property
     def names(self) -> Sequence[str]:
@@ -34,7 +34,7 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> LabelledSample:
         return self.samples[index]
 
 
@@ -44,7 +44,7 @@ def blocks(recipe: Recipe, sizes: Sequence[tuple[int, int]], seed: int = 0, void
     return InMemory(tuple(_sample(recipe, size, rng, void, f"image {n}") for n, size in enumerate(sizes)))
 
 
-def _sample(recipe: Recipe, size: tuple[int, int], rng: np.random.Generator, void: float, name: str) -> Sample:
+def _sample(recipe: Recipe, size: tuple[int, int], rng: np.random.Generator, void: float, name: str) -> LabelledSample:
     height, width = size
     coarse = rng.random((height // 8 + 1, width // 8 + 1))
     field = coarse.repeat(8, 0).repeat(8, 1)[:height, :width]
@@ -59,7 +59,7 @@ def _sample(recipe: Recipe, size: tuple[int, int], rng: np.random.Generator, voi
         values = (field * head.labels.classes).astype(np.uint16)
         values[rng.random(size) < void] = head.labels.ignore
         labels[head.name] = values if head.labels.ignore > 255 else values.astype(np.uint8)
-    return Sample(name, inputs, labels)
+    return LabelledSample(name, inputs, labels)
 
 
 def tiny_recipe(folder: Path, **what: Any) -> Recipe:
@@ -74,11 +74,12 @@ def with_classes(recipe: Recipe, classes: int) -> Recipe:
     return replace(recipe, heads=(HeadRecipe(head.name, labels, head.suffix),))
 
 
-def regime(name: str, recipe: Recipe, **values: Any) -> Regime:
-    """A regime with other values, of whole images."""
-    return replace(find_regime(name, recipe), crop=(0, 0), **values)
+def preset(name: str, recipe: Recipe, **values: Any) -> Preset:
+    """A preset with other values, of whole images."""
+    return replace(find_preset(name, recipe), crop=(0, 0), **values)
 
 
-def plan(recipe: Recipe, how: Regime, samples: InMemory, out: Path, **values: Any) -> Plan:
+def plan(recipe: Recipe, how: Preset, samples: InMemory, out: Path, **values: Any) -> TrainPlan:
     """A plan that validates on what it trains on."""
-    return Plan(recipe, how, values.pop("start", Start()), samples, samples, out, **{"log_every": 1, **values})
+    initial = values.pop("initial", InitialWeights())
+    return TrainPlan(recipe, how, initial, samples, samples, out, **{"log_every": 1, **values})

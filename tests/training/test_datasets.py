@@ -24,7 +24,7 @@ from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import find_recipe
 from fcnseg.training.datasets import KINDS, check_apart, open_samples, own_labels
 from fcnseg.training.datasets.splits import HELD_OUT, held_out
-from fcnseg.training.train import with_labels
+from fcnseg.training.preparation import with_labels
 from tests.training.data_sets import (
     CATEGORIES,
     COPIES,

@@ -8,8 +8,7 @@ from pathlib import Path
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe, find_recipe, load_recipe
 from fcnseg.training.export import write_recipe
-from fcnseg.training.presets import find_regime
-from fcnseg.training.train import with_labels
+from fcnseg.training.preparation import with_labels
 
 VOC = find_recipe("voc-fcn8s")
 
@@ -32,8 +31,3 @@ def test_a_trained_model_of_other_classes_follows_none(tmp_path: Path) -> None:
     assert trained(with_labels(VOC, same, tmp_path), tmp_path).dataset == "voc"
     other = LabelSpace(("a", "b"), ((1, 2, 3),) * 2)
     assert trained(with_labels(VOC, other, tmp_path), tmp_path).dataset == ""
-
-
-def test_the_schedule_follows_the_data_set_and_not_the_name() -> None:
-    assert find_regime("heavy", replace(VOC, name="mine")).steps == (100_000,)
-    assert find_regime("heavy", replace(VOC, dataset="")).steps == (300_000,)

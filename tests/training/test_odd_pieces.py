@@ -17,9 +17,9 @@ from fcnseg.errors import FcnsegError, SettingsError, SourceError
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.training.datasets import open_samples, own_labels
-from fcnseg.training.joint import Joint
+from fcnseg.training.datasets.images import JoinedImages
+from fcnseg.training.preparation import with_labels
 from fcnseg.training.samples import Samples
-from fcnseg.training.train import with_labels
 from tests.training.data_sets import (
     CATEGORIES,
     SIZE,
@@ -313,7 +313,7 @@ def test_each_data_set_is_read_by_its_own_colours(tmp_path: Path) -> None:
 
 def test_joint_data_sets_are_counted_through(tmp_path: Path) -> None:
     one, other = (open_samples(write(tmp_path / write.__name__).data, VOC, "train") for write in (pairs, pairs_listed))
-    both = Joint([one, other])
+    both = JoinedImages([one, other])
     assert [both[i].name for i in range(len(both))] == [*one.names, *other.names] == list(both.names)
     assert both[-1].name == other.names[-1]
     with pytest.raises(IndexError):

@@ -15,11 +15,11 @@ from tests.conftest import Outcome
 ROOT = Path(__file__).parents[2]
 
 BY_HEART = """
-mirror = false
-color = 0.0
+hflip = false
+color_jitter = 0.0
 crop = [0, 0]
-balance = 0.0
-average = 0.95
+class_balance_power = 0.0
+ema_decay = 0.95
 """
 
 
@@ -31,7 +31,7 @@ def test_a_small_net_learns_eight_scenes_by_heart(fcnseg: Callable[..., Outcome]
     subprocess.run([*render, data / "val", "--count", "1", "--seed", "50"], check=True, capture_output=True)
     (tmp_path / "by_heart.toml").write_text(BY_HEART)
     run = tmp_path / "run"
-    options = ["--scratch", "--regime", tmp_path / "by_heart.toml", "--epochs", 160, "-b", 2, "--validate-every", 160]
+    options = ["--scratch", "--preset", tmp_path / "by_heart.toml", "--epochs", 160, "-b", 2, "--validate-every", 160]
     trained = fcnseg("train", "street-fcn8s", "--data", data, "--out", run, *options)
     assert trained.code == 0, trained.err
     images, labels = data / "train" / "images", data / "train" / "labels"

@@ -17,13 +17,13 @@ from fcnseg.errors import TrainingError
 from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe, find_recipe
-from fcnseg.training.augmentation import Views
-from fcnseg.training.batches import Visits, together
-from fcnseg.training.distributed import Processes
-from fcnseg.training.loop import Trainer
-from fcnseg.training.losses import counted, jaccard_loss, pixel_loss
-from fcnseg.training.weight_surgery import learn_deconvolutions, new_network
-from tests.training.memory import CPU, InMemory, blocks, regime, tiny_recipe
+from fcnseg.training.augmentation import AugmentedSamples
+from fcnseg.training.batches import VisitSampler, collate
+from fcnseg.training.distributed import Ranks
+from fcnseg.training.losses import jaccard_loss, labelled_weight, pixel_loss
+from fcnseg.training.trainer import Trainer
+from fcnseg.training.weight_surgery import new_network, set_trainable
+from tests.training.memory import CPU, InMemory, blocks, preset, tiny_recipe
 
 SIZES = [(24, 40), (24, 40), (33, 17), (24, 40), (9, 11), (16, 16)]
 
@@ -31,7 +31,7 @@ SIZES = [(24, 40), (24, 40), (33, 17), (24, 40), (9, 11), (16, 16)]
 def network_of(recipe: Recipe, seed: int = 3) -> FCN:
     torch.manual_seed(seed)
     network = new_network(network_spec(recipe), random_scores=True)
-    learn_deconvolutions(network, "last-fixed")
+    set_trainable(network, "last-fixed")
     return network
 
 
@@ -65,25 +65,25 @@ def test_the_loss_is_the_sum_over_labelled_pixels(seed: int, void: float) -> Non
     total, pixels = written_out(scores, labels, 255)
     found = pixel_loss(torch.from_numpy(scores), torch.from_numpy(labels), 255)
     assert float(found) == pytest.approx(total, rel=1e-6, abs=1e-6)
-    assert int(counted(torch.from_numpy(labels), 255)) == pixels
+    assert int(labelled_weight(torch.from_numpy(labels), 255)) == pixels
 
 
 def test_weights_of_classes_count_in_the_loss_and_in_what_divides_it() -> None:
     labels = torch.tensor([[[0, 1, 255, 1]]])
     weights = torch.tensor([2.0, 0.5])
-    assert float(counted(labels, 255, weights)) == 3.0
+    assert float(labelled_weight(labels, 255, weights)) == 3.0
     assert float(pixel_loss(torch.zeros(1, 2, 1, 4), labels, 255, weights)) == pytest.approx(3 * np.log(2))
 
 
 @pytest.mark.parametrize("size", [(32, 64), (40, 20), (65, 70)])
 def test_small_images_have_the_same_gradients_every_time(size: tuple[int, int]) -> None:
     recipe = find_recipe("street-fcn8s")  # narrower ones take other kernels
-    how = regime("modern", recipe, batch=2, steps=(1,), precision="bf16")
+    how = preset("modern", recipe, batch_size=2, steps=(1,), precision="bf16")
     found = []
     for _ in range(4):
         junk = [torch.full((n,), float("nan")) for n in (256 * 128 * 49, 256 * 128 * 49 + 10)]
         del junk  # its memory is what is left unset elsewhere
-        trainer = Trainer(network_of(recipe), recipe, how, blocks(recipe, [size, size]), machine=CPU)
+        trainer = Trainer(network_of(recipe), recipe, how, blocks(recipe, [size, size]), execution=CPU)
         assert len(list(trainer.run())) == 1
         found.append({name: p.grad for name, p in trainer.network.named_parameters() if p.grad is not None})
     for name, gradient in found[0].items():
@@ -115,15 +115,15 @@ def caffe_steps(network: FCN, recipe: Recipe, samples: InMemory, name: str, coun
     """The parameters after so many steps by Caffe's rule, V = mu V + rate (gradient + decay W), W = W - V, with the
     gradient of the loss written out, in float64; views, dropout and mean as the trainer has them."""
     rate, momentum, size = {"paper": (1e-4, 0.9, 4), "heavy": (1e-10, 0.99, 1)}[name]
-    how = regime(name, recipe, batch=size)
-    visits = list(Visits(len(samples), size, (0, 0), 0, count, Processes()))
-    views = Views(samples, how, (0, 0))
+    how = preset(name, recipe, batch_size=size)
+    visits = list(VisitSampler(len(samples), size, (0, 0), 0, count, Ranks()))
+    views = AugmentedSamples(samples, how, (0, 0))
     history: dict[str, torch.Tensor] = {}
     learn = {n: p for n, p in network.named_parameters() if p.requires_grad}
     for step, seen in enumerate(visits):
         torch.manual_seed(int(np.random.SeedSequence((0, 0, step, 0)).generate_state(1)[0]))
         loss, pixels = torch.zeros((), dtype=torch.float64), 0
-        for batch in together([views[v] for v in seen], CPU.most):
+        for batch in collate([views[v] for v in seen], CPU.micro_batch):
             source = recipe.streams[0].inputs[0]
             x = prepare(source, batch.inputs["color"], torch.tensor(source.mean)[:, None, None])
             (scores,) = network(x)
@@ -147,25 +147,25 @@ def caffe_steps(network: FCN, recipe: Recipe, samples: InMemory, name: str, coun
 
 @pytest.mark.parametrize("name", ["paper", "heavy"])
 @pytest.mark.parametrize("geometry", ["caffe", "same"])
-def test_steps_of_the_published_regimes_are_caffes(tmp_path: Path, name: str, geometry: str) -> None:
+def test_steps_of_the_published_presets_are_caffes(tmp_path: Path, name: str, geometry: str) -> None:
     recipe = tiny_recipe(tmp_path, stride=8, geometry=geometry)
     samples = blocks(recipe, SIZES)
     ours, theirs = network_of(recipe), network_of(recipe)
     begun = {key: p.clone() for key, p in ours.named_parameters()}
-    how = regime(name, recipe, batch=4 if name == "paper" else 1, steps=(3,))
-    trainer = Trainer(ours, recipe, how, samples, machine=CPU)
+    how = preset(name, recipe, batch_size=4 if name == "paper" else 1, steps=(3,))
+    trainer = Trainer(ours, recipe, how, samples, execution=CPU)
     losses = [progress.loss for progress in trainer.run()]
     theirs.train()
     history = caffe_steps(theirs, recipe, samples, name, 3)
     assert len(losses) == 3
     assert min(losses) > 0
-    state = trainer.optimiser.state
+    state = trainer.optimizer.state
     for key, p in ours.named_parameters():
         reference = dict(theirs.named_parameters())[key]
         if not p.requires_grad:
             assert torch.equal(p, begun[key])
             continue
-        rate = how.rate * (2 if p.ndim == 1 else 1)
+        rate = how.lr * (2 if p.ndim == 1 else 1)
         momentum = state[p]["momentum_buffer"].double() * rate  # torch keeps it before the rate
         scale = float(history[key].abs().max())
         assert scale > 0
@@ -178,11 +178,11 @@ def test_steps_of_the_published_regimes_are_caffes(tmp_path: Path, name: str, ge
 def test_how_many_images_go_through_at_once_changes_no_gradient(tmp_path: Path, name: str) -> None:
     recipe = tiny_recipe(tmp_path)
     samples = blocks(recipe, [(24, 24)] * 4)
-    how = regime(name, recipe, batch=4, steps=(1,), batch_norm=False, jaccard=0.0, precision="fp32")
+    how = preset(name, recipe, batch_size=4, steps=(1,), batch_norm=False, jaccard_weight=0.0, precision="fp32")
     found = []
     for most in (1, 4):
         network = network_of(recipe).eval()
-        trainer = Trainer(network, recipe, how, samples, machine=replace(CPU, most=most))
+        trainer = Trainer(network, recipe, how, samples, execution=replace(CPU, micro_batch=most))
         without_dropout(trainer)
         assert len(list(trainer.run())) == 1
         found.append({key: p.grad for key, p in network.named_parameters() if p.grad is not None})
@@ -196,8 +196,8 @@ def test_several_inputs_and_several_heads_are_trained(tmp_path: Path, streams: s
     recipe = tiny_recipe(tmp_path, streams=streams, heads=heads, stride=16)
     network = network_of(recipe)
     begun = {key: p.clone() for key, p in network.named_parameters()}
-    how = regime("modern", recipe, batch=2, steps=(2,), batch_norm=False)
-    trainer = Trainer(network, recipe, how, blocks(recipe, [(32, 40)] * 3), machine=CPU)
+    how = preset("modern", recipe, batch_size=2, steps=(2,), batch_norm=False)
+    trainer = Trainer(network, recipe, how, blocks(recipe, [(32, 40)] * 3), execution=CPU)
     assert all(np.isfinite(progress.loss) for progress in trainer.run())
     still = [key for key, p in network.named_parameters() if p.requires_grad and torch.equal(p, begun[key])]
     assert not [key for key in still if not key.startswith(("conv", "fc"))]  # narrow trunks hold dead channels
@@ -209,16 +209,16 @@ def test_several_inputs_and_several_heads_are_trained(tmp_path: Path, streams: s
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 40))
 def test_every_image_is_seen_once_an_epoch_from_wherever_one_begins(images: int, batch: int, start: int) -> None:
-    whole = [v for step in Visits(images, batch, (7, 0), 0, start + images, Processes()) for v in step]
+    whole = [v for step in VisitSampler(images, batch, (7, 0), 0, start + images, Ranks()) for v in step]
     for epoch in range(len(whole) // images):
         assert sorted(i for i, _ in whole[epoch * images : (epoch + 1) * images]) == list(range(images))
-    later = [v for step in Visits(images, batch, (7, 0), start, start + images, Processes()) for v in step]
+    later = [v for step in VisitSampler(images, batch, (7, 0), start, start + images, Ranks()) for v in step]
     assert later == whole[start * batch :]
 
 
 def test_processes_share_every_batch() -> None:
-    alone = list(Visits(7, 6, (0, 1), 0, 5, Processes()))
-    shared = [list(Visits(7, 6, (0, 1), 0, 5, Processes(rank, 3))) for rank in range(3)]
+    alone = list(VisitSampler(7, 6, (0, 1), 0, 5, Ranks()))
+    shared = [list(VisitSampler(7, 6, (0, 1), 0, 5, Ranks(rank, 3))) for rank in range(3)]
     for step, visits in enumerate(alone):
         assert sorted(visits) == sorted(v for rank in shared for v in rank[step])
 
@@ -226,8 +226,8 @@ def test_processes_share_every_batch() -> None:
 def test_views_are_of_the_cropped_size_and_keep_labels_with_their_pixels(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     samples = blocks(recipe, [(50, 70)], void=0.0)
-    how = replace(regime("modern", recipe, color=0.0), crop=(32, 40))
-    views = Views(samples, how, (0, 0))
+    how = replace(preset("modern", recipe, color_jitter=0.0), crop=(32, 40))
+    views = AugmentedSamples(samples, how, (0, 0))
     for visit in range(20):
         view = views[0, visit]
         pixels, labels = view.inputs["color"], view.labels["labels"]
@@ -244,7 +244,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_and_its_images(tmp_path: P
     network = network_of(recipe)
     with torch.no_grad():
         network.score_fr.bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
-    how = regime("modern", recipe, batch=2, steps=(2,), batch_norm=False)
-    trainer = Trainer(network, recipe, how, blocks(recipe, [(20, 20)] * 2), machine=CPU)
+    how = preset("modern", recipe, batch_size=2, steps=(2,), batch_norm=False)
+    trainer = Trainer(network, recipe, how, blocks(recipe, [(20, 20)] * 2), execution=CPU)
     with pytest.raises(TrainingError, match=r"loss is nan at step 1 of stage 8s \(image"):
         list(trainer.run())

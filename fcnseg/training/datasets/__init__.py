@@ -19,7 +19,6 @@ from fcnseg.training.datasets.pascal_context import is_context, open_context
 from fcnseg.training.datasets.siftflow import is_siftflow, open_siftflow
 from fcnseg.training.datasets.splits import check_apart
 from fcnseg.training.datasets.voc import is_sbd, is_voc, open_sbd, open_voc
-from fcnseg.training.samples import Samples
 
 __all__ = ["KINDS", "check_apart", "open_samples", "own_labels"]
 
@@ -64,7 +63,7 @@ def _accessible() -> Iterator[None]:
 
 
 @_accessible()
-def open_samples(data: Path, recipe: Recipe, split: str, kind: str | None = None) -> Samples:
+def open_samples(data: Path, recipe: Recipe, split: str, kind: str | None = None) -> LabelledImages:
     """The images of a split ("train", "val" or another that the data set has), with the labels of all the recipe's
     heads, checked: all files are there, are images of matching sizes, and none is for training and validation.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io import hdf5_images as hdf5
@@ -26,7 +26,7 @@ from fcnseg.training.datasets.label_maps import (
     labels_size,
     read_labels,
 )
-from fcnseg.training.samples import Sample
+from fcnseg.training.samples import LabelledSample
 from fcnseg.types import Pixels
 
 
@@ -39,7 +39,7 @@ class Item:
     labels: Mapping[str, MapLocation]
 
 
-class LabelledImages(Dataset[Sample]):
+class LabelledImages(Dataset[LabelledSample]):
     """Images and label maps in files, read as `fcnseg run` and `fcnseg score` read them.
 
     `meanings` say how the label maps of each head are read. Only HDF5 files stay open between reads, in each process.
@@ -52,14 +52,14 @@ class LabelledImages(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> LabelledSample:
         """Read one. Raises SourceError or LabelsError that names the file and its fault."""
         item = self.items[index]
         inputs = {name: read_pixels(place, name) for name, place in item.inputs.items()}
         labels = {head: read_labels(place, self.meanings[head]) for head, place in item.labels.items()}
         sizes = {str(item.inputs[name]): pixels.shape[:2] for name, pixels in inputs.items()}
         check_sizes(sizes | {str(item.labels[head]): values.shape for head, values in labels.items()})
-        return Sample(item.name, inputs, labels)
+        return LabelledSample(item.name, inputs, labels)
 
     def draw_void(self, color: Color) -> None:
         """Take a colour of label maps for void, unless a class has it too."""
@@ -92,6 +92,14 @@ class LabelledImages(Dataset[Sample]):
         """Raise LabelsError for masks of 0 and 255 (see there); reads label maps until that is known."""
         for head, meaning in self.meanings.items():
             check_masks([item.labels[head] for item in self.items], meaning)
+
+
+class JoinedImages(ConcatDataset[LabelledSample]):
+    """Several data sets, one after the other."""
+
+    def __init__(self, parts: Sequence[LabelledImages]) -> None:
+        super().__init__(parts)
+        self.names = tuple(name for part in parts for name in part.names)
 
 
 def ground_truth(

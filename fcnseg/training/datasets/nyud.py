@@ -25,7 +25,7 @@ from fcnseg.recipes import Recipe
 from fcnseg.scoring.meaning import VOID, Meaning, color_codes
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_head
 from fcnseg.training.datasets.splits import check_disjoint
-from fcnseg.training.samples import Sample
+from fcnseg.training.samples import LabelledSample
 
 LABELED = "nyu_depth_v2_labeled.mat"
 FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
@@ -95,11 +95,11 @@ def _numbers(data: Path, split: str) -> list[str]:
 class _Original(LabelledImages):
     """Images of the original file, their depth in millimetres."""
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> LabelledSample:
         sample = super().__getitem__(index)
         if "depth" not in sample.inputs:
             return sample
-        return Sample(
+        return LabelledSample(
             sample.name, {**sample.inputs, "depth": sample.inputs["depth"] * np.float32(MILLIMETRES)}, sample.labels
         )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from fcnseg.errors import SourceError
 from fcnseg.io.atomic import checksum
 from fcnseg.training.datasets.images import LabelledImages
-from fcnseg.training.samples import Samples
 
 HELD_OUT = 0.2
 """The share of a data set without splits that is held out for validation."""
@@ -37,11 +36,9 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
         )
 
 
-def check_apart(train: Samples, validation: Samples) -> None:
+def check_apart(train: LabelledImages, validation: LabelledImages) -> None:
     """Raises SourceError that names an image of training which is also one of validation: the same file, the same row
     of an HDF5 file, or a copy of a file under another name or in another data set."""
-    if not (isinstance(train, LabelledImages) and isinstance(validation, LabelledImages)):
-        return  # of no files that could be compared
     ours, theirs = ([next(iter(item.inputs.values())) for item in side.items] for side in (train, validation))
     same = set(ours) & set(theirs)
     if same:

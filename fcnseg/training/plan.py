@@ -1,0 +1,96 @@
+"""What a training does (its plan), the callbacks it invokes, and the result it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fcnseg.recipes import Recipe
+from fcnseg.training.initial_weights import InitialWeights
+from fcnseg.training.presets import STRIDES, Preset
+from fcnseg.training.samples import Samples
+from fcnseg.training.trainer import StepResult
+from fcnseg.training.weight_surgery import Transfer
+
+MEASURES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
+"""The paper's measures (Long, Shelhamer & Darrell 2015, section 5)."""
+
+Figures = Mapping[str, float]
+"""Values of the MEASURES, shares of 1."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Everything a training does. `recipe` is that of the finished model; its name is that of the output folder."""
+
+    recipe: Recipe
+    preset: Preset
+    initial: InitialWeights
+    train: Samples
+    validation: Samples
+    out: Path
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Written to `train.json`; a training is resumed with the same settings only."""
+    validate_every: float = 0.0
+    """Epochs between validations; 0: twenty validations a stage, but at most one an epoch."""
+    save_every: float = 600.0
+    """Seconds between checkpoints; they are also written at validations."""
+    log_every: int = 20
+    """Steps between rows of the log, which hold the mean loss of these steps."""
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the stages to train: those finer than the initial weights', or the recipe's alone."""
+        last = self.recipe.architecture.stride
+        if not self.preset.staged:
+            return (last,)
+        initial = self.initial.stride
+        return tuple(s for s in STRIDES if s >= last and (initial is None or s < initial)) or (last,)
+
+
+@dataclass(frozen=True)
+class StageStart:
+    """A stage that begins, or is resumed after `step`.
+
+    `source` describes its initial weights, `transfer` the layers copied from them (None in later stages and resumed
+    ones).
+    """
+
+    stride: int
+    step: int
+    steps: int
+    images: int
+    batch_size: int
+    source: str
+    transfer: Transfer | None
+
+
+@dataclass
+class TrainHooks:
+    """Callbacks, invoked on rank 0; `stop` on every rank."""
+
+    on_stage: Callable[[StageStart], None] = lambda stage: None
+    on_step: Callable[[StepResult], None] = lambda result: None
+    on_pass: Callable[[str, int, int], None] = lambda what, done, total: None
+    """Passes over images between steps: a description, the images done, their total."""
+    on_figures: Callable[[Mapping[str, Figures], bool], None] = lambda figures, best: None
+    """After each validation: the figures by head, and True if they are the best so far."""
+    stop: Callable[[], bool] = lambda: False
+    """Asked after every step; once one rank returns True, a checkpoint is written and the training ends."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended."""
+
+    stopped_at: str
+    """The step and stage after which it was stopped; "" if it was finished."""
+    figures: Mapping[str, Figures]
+    """Figures of the last validation by head."""
+    best: float
+    """Best mean IoU of the first head over all validations of the last stage, a share of 1."""
+    is_first: bool = True
+    """True on rank 0, which reports to the user."""
