@@ -77,7 +77,8 @@ def diff(
     """
     given = {**locals(), "list": list_, "truth": gt}
     from fcnseg.cli.score_table import show_diff, show_unmatched
-    from fcnseg.scoring.diff import DiffOptions, diff_with
+    from fcnseg.scoring.diff import diff_with
+    from fcnseg.scoring.options import DiffOptions
 
     check_outputs({"--json": json_file}, report, images)
     if gt is None and (gt_pattern or ignore or reduce_labels or label_map):

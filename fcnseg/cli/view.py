@@ -15,7 +15,7 @@ from fcnseg.cli.progress import interruptible
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fcnseg.scoring.view import Labelled
+    from fcnseg.scoring.view import LabelledMap
 
 
 @interruptible()
@@ -95,7 +95,7 @@ def _show(drawn: Image) -> None:
     out().print(Picture(drawn, width="auto"))
 
 
-def _list(labelled: Labelled) -> None:
+def _list(labelled: LabelledMap) -> None:
     names = labelled.space.names
     for index, share in labelled.shares.items():
         out().print(f"{100 * share:6.2f} % {index} {shown(names[index])}", markup=False)

@@ -18,7 +18,8 @@ Bins = NDArray[np.float64]
 def confidence_bins(confidence: NDArray[np.floating[Any]], predicted: Map, truth: Map) -> Bins:
     """Return the pixels, the right ones, and the sum of confidences in each bin of confidence, 3 x BINS.
 
-    All arguments are H x W: `confidence` is the probability of the `predicted` class, `truth` is negative where nothing counts.
+    All arguments are H x W: `confidence` is the probability of the `predicted` class; `truth` is negative where nothing
+    counts.
     """
     counted = truth >= 0
     confidence = confidence[counted].astype(np.float64)

@@ -1,4 +1,4 @@
-"""What a comparison of two runs found."""
+"""The difference of two runs: changed pixels by image and by class."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnseg.scoring.result import plain
+from fcnseg.scoring.result import json_value
 
 
 @dataclass(frozen=True)
 class ImageDiff:
-    """One image: its pixels, and how many changed; with ground truth also how many of those became right (`helped`)
-    or wrong (`hurt`), else None."""
+    """One image: its pixels, and those that changed. With ground truth, those that became right (`helped`) or wrong
+    (`hurt`), else None."""
 
     key: str
     pixels: int
@@ -25,14 +25,14 @@ class ImageDiff:
 
     @property
     def share(self) -> float:
-        """The share of its pixels that changed, 0..1."""
+        """Share of its pixels that changed, 0..1."""
         return self.changed / max(1, self.pixels)
 
 
 @dataclass(frozen=True)
 class ClassDiff:
-    """One class: its pixels before and after, how many it lost to others and gained from others, and the IU of before
-    and after. With ground truth, `iu_before` and `iu_after` are the IUs of either with the truth, else None."""
+    """One class: its pixels before and after, those it lost to and gained from other classes, and the IoU of before and
+    after. With ground truth, `iu_before` and `iu_after` are the IoU of either with the truth, else None."""
 
     index: int
     name: str
@@ -47,8 +47,8 @@ class ClassDiff:
 
 @dataclass(frozen=True)
 class TruthDiff:
-    """What ground truth says of the changes. Figures 0..1 are pairs, before and after; `neither` were wrong and are
-    wrong otherwise."""
+    """Changed pixels judged by ground truth: `helped` became right, `hurt` wrong, `neither` stayed wrong. Figures,
+    0..1, are pairs: before and after."""
 
     helped: int
     hurt: int
@@ -59,8 +59,8 @@ class TruthDiff:
 
 @dataclass(frozen=True)
 class Diff:
-    """What changed from one run to another. `transitions` is K x K, int64: rows before, columns after. `images` are
-    those that changed most first, `only_before` and `only_after` are in one run alone."""
+    """The difference of two runs. `transitions` is K x K, int64: rows before, columns after. `images` begin with those
+    that changed most; `only_before` and `only_after` are the keys of images that one run alone has."""
 
     pixels: int
     changed: int
@@ -80,6 +80,6 @@ class Diff:
         return 3 if self.only_before or self.only_after else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys of `--json`: this object's fields as numbers, texts, lists and dicts; NaN becomes None."""
-        values: dict[str, Any] = plain(self)
+        """Return the keys of `--json`: the fields as numbers, texts, lists and dicts; NaN becomes None."""
+        values: dict[str, Any] = json_value(self)
         return values

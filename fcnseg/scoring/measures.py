@@ -2,7 +2,8 @@
 
 Each takes a `Tally` and works on its last axis, so that many resamplings are measured at once. A class that occurs
 neither in the ground truth nor in the prediction has no figure (NaN) and is left out of the means, as in the authors'
-scorer. `iu` in names is intersection over union (IoU), as the paper calls it. Source of the first four: Long, Shelhamer & Darrell 2015, section 5.
+scorer. `iu` in names is intersection over union (IoU), as the paper calls it. Source of the first four: Long, Shelhamer
+& Darrell 2015, section 5.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `score` and `diff` are told alike: whose classes, how files pair, what values mean."""
+"""Options of `score` and `diff`: classes, pairing, label values, and what may be left out."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from fcnseg.io.conventions import one_based_variables
 from fcnseg.io.lists import read_names
 from fcnseg.io.pairing import PairingOptions
 from fcnseg.labels import Color, LabelSpace
-from fcnseg.scoring.labelling import Labelling, find_labelling, read_label_map, read_palette
-from fcnseg.scoring.meaning import Meaning, color_codes
+from fcnseg.scoring.intervals import RESAMPLINGS
+from fcnseg.scoring.label_encoding import LabelEncoding, color_codes
+from fcnseg.scoring.label_files import read_label_map, read_palette
+from fcnseg.scoring.labelling import Labelling, find_labelling
 
 StrPath = str | os.PathLike[str]
 
@@ -30,17 +32,18 @@ class ComparisonOptions:
     """How label maps are compared.
 
     Classes: of `model` (a shipped recipe's name or a TOML file), of `classes` (how many, or a file of names), or
-    background and foreground with `binary` (masks of 0 and 255); by default of the run that made the predictions.
+    background and foreground with `binary` (masks of 0 and 255); by default of the run that wrote the predictions.
     `head` chooses one of several heads.
 
     Pairs: `pair` is "path", "stem" or "auto"; `list` a file of the images to compare; `gt_pattern` and `pred_pattern`
-    tell how files are named, e.g. "{stem}_gtFine_labelIds.png". `allow_missing` leaves out images that one side lacks.
+    are patterns of file names, e.g. "{stem}_gtFine_labelIds.png". `allow_missing` leaves out images that one side
+    lacks.
 
     Values: `ignore` do not count in ground truth, besides the recipe's; `reduce_labels` takes 0 as void and counts
-    classes from 1; `label_map` and `pred_label_map` are files that say what values mean in ground truth and in
+    classes from 1; `label_map` and `pred_label_map` are files with the classes of label values in ground truth and in
     predictions, `palette` one for colours. `any_palette` does not compare palettes with the classes' colours.
 
-    `workers`: how many processes, as many as pay off if None.
+    `workers`: number of processes, as many as pay off if None.
     """
 
     model: str | None = None
@@ -72,7 +75,7 @@ class ComparisonOptions:
             raise SettingsError("; ".join(faults))
 
     def _checks(self) -> tuple[tuple[bool, str], ...]:
-        """What may be wrong with the options, and whether it is."""
+        """Return each possible fault, after whether the options have it."""
         return (
             (
                 self.reduce_labels + self.binary + (self.label_map is not None) > 1,
@@ -86,41 +89,77 @@ class ComparisonOptions:
         )
 
     def labelling(self, predictions: str) -> Labelling:
-        """Whose classes are meant. Raises SettingsError as `find_labelling`."""
+        """Return the classes to compare. Raises SettingsError as `find_labelling`."""
         return find_labelling(self.model, self.classes, self.binary, predictions)
 
     def pairing(self, **others: Any) -> PairingOptions:
-        """How files are found and named. Raises SettingsError for a list that cannot be read."""
-        wanted = read_names(self.list) if self.list else None
+        """Return how files are found and named. Raises SettingsError for a list that cannot be read."""
+        names = read_names(self.list) if self.list else None
         return PairingOptions(
-            self.pair, wanted, self.gt_pattern, self.pred_pattern, **{"allow_missing": self.allow_missing, **others}
+            self.pair, names, self.gt_pattern, self.pred_pattern, **{"allow_missing": self.allow_missing, **others}
         )
 
-    def meanings(self, space: LabelSpace, colored: bool) -> tuple[Meaning, Meaning]:
-        """What values mean in ground truth and in predictions; `colored`: whether the colours of classes are known.
+    def encodings(self, space: LabelSpace, colored: bool) -> tuple[LabelEncoding, LabelEncoding]:
+        """Return the encodings of ground truth and of predictions; `colored`: the colours of classes are known.
 
         Raises SettingsError for files that cannot be read, and for a value that is both ignored and a class.
         """
         colors = read_palette(self.palette, space) if self.palette else color_codes(space)
-        sides: dict[str, Any] = {
+        both: dict[str, Any] = {
             "binary": self.binary,
             "colors": colors | MASK_COLORS if self.binary else colors,
             "checked": colored and not self.any_palette,
         }
         table = read_label_map(self.label_map, space) if self.label_map else None
-        truth = Meaning(
+        truth = LabelEncoding(
             space,
             frozenset(self.ignore),
             table,
             self.reduce_labels,
             conventional=not (table or self.binary),
             one_based=one_based_variables(space),
-            **sides,
+            **both,
         )
-        if space.ignore in self.ignore and space.ignore in truth.scheme().class_values:
+        if space.ignore in self.ignore and space.ignore in truth.code_table().class_values:
             raise SettingsError(f"{space.ignore} is both a class and ignored in ground truth; leave one of them away")
         table = read_label_map(self.pred_label_map, space) if self.pred_label_map else None
-        return truth, Meaning(space, table=table, **sides)
+        return truth, LabelEncoding(space, table=table, **both)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(ComparisonOptions):
+    """How predictions are compared with ground truth, besides `ComparisonOptions`.
+
+    `num_parts` and `part_id`: only that part of the images, from 0. Parts are those of the run that wrote the
+    predictions, as long as its ledger is beside them; otherwise images are divided by the names of their pairs.
+    `counted` are JSON files of earlier scores of some of the pairs, whose counts are taken as they are. `boundary` also
+    measures boundary IoU and bands. `resamplings` are those of the confidence intervals, 0 for none. `allow_extra`,
+    `allow_invalid` and `allow_void` leave out what would be an error otherwise: predictions without ground truth, pairs
+    that cannot be compared, and ground truth that is all void.
+    """
+
+    num_parts: int = 1
+    part_id: int = 0
+    counted: tuple[Path, ...] = ()
+    boundary: bool = False
+    resamplings: int = RESAMPLINGS
+    allow_extra: bool = False
+    allow_invalid: bool = False
+    allow_void: bool = False
+
+    def _checks(self) -> tuple[tuple[bool, str], ...]:
+        return (
+            *super()._checks(),
+            (not 0 <= self.part_id < self.num_parts, f"part-id is {self.part_id}; it is from 0 to num-parts - 1"),
+            (self.resamplings < 0, f"resamplings is {self.resamplings}; it is 0 or more"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffOptions(ComparisonOptions):
+    """How two runs are compared, besides `ComparisonOptions`: `truth` is ground truth, which judges the changes."""
+
+    truth: str | None = None
 
 
 def _same(value: Any) -> Any:

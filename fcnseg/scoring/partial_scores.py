@@ -1,4 +1,4 @@
-"""Counts of earlier scores, from their JSON files: parts of a data set scored one by one, and then together."""
+"""Counts of earlier scores, read from their JSON files: a data set is scored in parts, and then as a whole."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Any
 import numpy as np
 
 from fcnseg.errors import SettingsError
-from fcnseg.scoring.counting import Comparison, Fault
-from fcnseg.scoring.scored import margins_of
-from fcnseg.scoring.totals import Totals
+from fcnseg.scoring.counting import Comparison, Fault, Totals
+from fcnseg.scoring.figures import margins_of
 
 FREE = frozenset({"num_parts", "part_id", "resamplings", "list"})
-"""Settings in which a part may differ from the whole, besides those that say what is left out."""
+"""Settings that may differ between a part and the whole, besides the `allow_` ones."""
 
 
-def counted_earlier(files: Sequence[Path], keys: set[str], how: Comparison, settings: Mapping[str, Any]) -> Totals:
-    """The sums of the pairs that earlier scores counted; folders stand for the `.json` files in them.
+def merge_partial_scores(files: Sequence[Path], keys: set[str], how: Comparison, settings: Mapping[str, Any]) -> Totals:
+    """Add the counts of earlier scores; a folder stands for the `.json` files in it.
 
-    Raises SettingsError for a file that cannot be read or was scored otherwise, and for pairs that are not among
-    `keys` or in two files.
+    Raises SettingsError for a file that cannot be read or was scored with other settings, and for pairs that are not
+    among `keys` or in two files.
     """
     totals = Totals(how.classes, how.bands)
-    for file in (found for path in files for found in _json_files(path)):
+    for file in (file for path in files for file in _json_files(path)):
         score = _read(file, str(settings["head"]))
         differing = [
             name
@@ -36,18 +35,20 @@ def counted_earlier(files: Sequence[Path], keys: set[str], how: Comparison, sett
             raise SettingsError(
                 f"{file} was scored with another {' and '.join(sorted(differing))}; score its images again"
             )
-        before = totals.names
         try:
-            found = _totals(score, how)
+            part = _totals(score, how)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise _foreign(file) from error
-        for names, fault in ((found.names & before, "in another file too"), (found.names - keys, "not to be scored")):
-            if names:
+            raise _not_a_score(file) from error
+        for wrong, fault in (
+            (part.keys & totals.keys, "in another file too"),
+            (part.keys - keys, "not to be scored"),
+        ):
+            if wrong:
                 raise SettingsError(
-                    f"{file} has {len(names)} images that are {fault}: {', '.join(sorted(names)[:3])}; "
+                    f"{file} has {len(wrong)} images that are {fault}: {', '.join(sorted(wrong)[:3])}; "
                     "give each part of this data set once"
                 )
-        _merge(totals, found)
+        totals.merge(part)
     return totals
 
 
@@ -63,17 +64,17 @@ def _json_files(path: Path) -> list[Path]:
 def _read(file: Path, head: str) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        found = values["heads"][head] if "heads" in values else values
-        if not isinstance(found["settings"], dict):
+        score = values["heads"][head] if "heads" in values else values
+        if not isinstance(score["settings"], dict):
             raise TypeError("settings")
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}; give the file that --json wrote") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise _foreign(file) from error
-    return dict(found)
+        raise _not_a_score(file) from error
+    return dict(score)
 
 
-def _foreign(file: Path) -> SettingsError:
+def _not_a_score(file: Path) -> SettingsError:
     return SettingsError(f"{file} is no score; give a file that `fcnseg score --json` wrote")
 
 
@@ -93,15 +94,3 @@ def _totals(score: Mapping[str, Any], how: Comparison) -> Totals:
         pixels, accuracy, confidence = np.array(bins, np.float64).T
         totals.add_bins(np.stack([pixels, np.rint(pixels * accuracy), pixels * confidence]))
     return totals
-
-
-def _merge(totals: Totals, found: Totals) -> None:
-    totals.counts += found.counts
-    totals.images |= found.images
-    totals.faults += found.faults
-    totals.void += found.void
-    totals.variables |= found.variables
-    totals.boundary += found.boundary
-    totals.bands += found.bands
-    if found.bins is not None:
-        totals.add_bins(found.bins)

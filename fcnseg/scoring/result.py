@@ -1,4 +1,4 @@
-"""What a comparison found: the figures, the table of classes, the confusion matrix, and what was left out."""
+"""A score: its figures, the table of classes, the confusion matrix, and the images that were left out."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fcnseg.scoring.counting import Fault
 class ClassScore:
     """The figures of one class, 0..1; NaN where they do not exist (the class does not occur).
 
-    `pixels` are in the ground truth, `predicted_pixels` in the prediction. `iu_interval` is the 95 % interval of the
-    IU. `included`: whether it enters the means where it occurs. `boundary_counts` are the pixels of its boundary that
-    are right, in the ground truth, and predicted.
+    `pixels` are in the ground truth, `predicted_pixels` in the prediction. `iu_interval` is the 95 % confidence
+    interval of the IoU. `included`: it enters the means where it occurs. `boundary_counts` are the pixels of its
+    boundary that are right, in the ground truth, and predicted.
     """
 
     index: int
@@ -37,7 +37,7 @@ class ClassScore:
 
 
 ClassCounts = tuple[tuple[int, int, int, int], ...]
-"""Classes that occur: the index, and how many pixels are right, in the ground truth, and predicted."""
+"""Of each class that occurs: its index, and its right, ground truth and predicted pixels."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Band:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Pixels whose confidence is above `low` and at most `high`: mean confidence, and the share that is right."""
+    """Pixels whose confidence is above `low` and at most `high`: their mean confidence, and the share that is right."""
 
     low: float
     high: float
@@ -64,7 +64,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidences are from accuracies: the expected calibration error, 0..1, and the reliability curve."""
+    """The expected calibration error, 0..1, and the bins of the reliability curve."""
 
     expected_error: float
     bins: tuple[ReliabilityBin, ...]
@@ -85,9 +85,9 @@ class ImageScore:
 class Score:
     """The figures of one head over all its images, 0..1 (`kappa` -1..1), NaN where they do not exist.
 
-    `intervals` maps figures to their 95 % interval; one image alone has none. `confusion` is K x K, int64: rows
-    ground truth, columns predicted. `absent` classes do not occur in the ground truth, `excluded_classes` are in no
-    mean. `missing` have no prediction, `extra` no ground truth, `invalid` could not be compared, `all_void` have
+    `intervals` maps figures to their 95 % confidence interval; one image alone has none. `confusion` is K x K, int64:
+    rows ground truth, columns predicted. `absent` classes do not occur in the ground truth, `excluded_classes` are in
+    no mean. `missing` have no prediction, `extra` no ground truth, `invalid` could not be compared, `all_void` have
     nothing that counts, `excluded_images` are left out by the data set's own evaluation. `image_scores` are in the
     order of their keys. `heads` holds the scores of all heads where there are several; this is then the first one's.
     """
@@ -126,7 +126,7 @@ class Score:
 
     @property
     def left_out(self) -> int:
-        """How many images are not counted although they were given."""
+        """Number of images that are not counted although they were given."""
         if self.heads:
             return sum(head.left_out for head in self.heads.values())
         return len(self.missing) + len(self.extra) + len(self.invalid) + len(self.all_void)
@@ -137,8 +137,8 @@ class Score:
         return 3 if self.left_out else 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys of `--json`: this object's fields as numbers, texts, lists and dicts; NaN becomes None."""
-        values: dict[str, Any] = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name != "heads"}
+        """Return the keys of `--json`: the fields as numbers, texts, lists and dicts; NaN becomes None."""
+        values: dict[str, Any] = {f.name: json_value(getattr(self, f.name)) for f in fields(self) if f.name != "heads"}
         if self.geometric_accuracy is not None:
             values["geometric_accuracy"] = self.geometric_accuracy
         if self.heads:
@@ -146,16 +146,16 @@ class Score:
         return values
 
 
-def plain(value: Any) -> Any:
-    """What JSON can hold of a value: dataclasses become dicts, arrays lists, NaN None."""
+def json_value(value: Any) -> Any:
+    """Return a value as JSON holds it: dataclasses become dicts, arrays lists, NaN None."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: json_value(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {key: plain(v) for key, v in value.items()}
+        return {key: json_value(v) for key, v in value.items()}
     if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
+        return [json_value(v) for v in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value

@@ -1,75 +1,25 @@
-"""Comparing a set of predictions with ground truth: what `fcnseg score` calls."""
+"""The score of predictions: label maps, or probabilities, compared with ground truth."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.io.conventions import convention_of
-from fcnseg.io.pairing import Pairing, pair_sources
-from fcnseg.io.parts import Part
-from fcnseg.io.run_records import key_lookup
-from fcnseg.recipes import HeadRecipe
+from fcnseg.errors import LabelsError
 from fcnseg.scoring.bands import BOUNDARY_RATIO
-from fcnseg.scoring.counting import Comparison, Fault, compare
-from fcnseg.scoring.heads import check_classes, heads_of
+from fcnseg.scoring.counting import Fault, Totals, compare
+from fcnseg.scoring.figures import LeftOut, score_from_totals
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
-from fcnseg.scoring.labelling import MOST_CLASSES, recorded_classes
-from fcnseg.scoring.options import ComparisonOptions, Progress, StrPath
-from fcnseg.scoring.partial_scores import counted_earlier
-from fcnseg.scoring.result import Score, plain
-from fcnseg.scoring.scored import LeftOut, score_of
-from fcnseg.scoring.totals import Totals
+from fcnseg.scoring.options import Progress, ScoreOptions, StrPath
+from fcnseg.scoring.partial_scores import merge_partial_scores
+from fcnseg.scoring.result import Score, json_value
+from fcnseg.scoring.tasks import Task, plan
 from fcnseg.workers.pool import map_in_processes
 
-BANDS = (1, 2, 3, 5, 10, 20, 40)
-"""The widths, px, at which the bands around boundaries are measured."""
-
 FAULTS_SHOWN = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreOptions(ComparisonOptions):
-    """How predictions are compared with ground truth; see `ComparisonOptions` for what is not said here.
-
-    `num_parts` and `part_id`: only that part of the images, from 0. Parts are those of the run that wrote the
-    predictions, as long as its ledger is beside them; otherwise images are divided by the names of their pairs.
-    `counted` are JSON files of earlier scores of some of the pairs, whose counts are taken as they are. `boundary` also
-    measures boundary IU and bands. `resamplings` are those of the intervals, 0 for none. `allow_*` leave out what would
-    be an error otherwise.
-    """
-
-    num_parts: int = 1
-    part_id: int = 0
-    counted: tuple[Path, ...] = ()
-    boundary: bool = False
-    resamplings: int = RESAMPLINGS
-    allow_extra: bool = False
-    allow_invalid: bool = False
-    allow_void: bool = False
-
-    def _checks(self) -> tuple[tuple[bool, str], ...]:
-        return (
-            *super()._checks(),
-            (not 0 <= self.part_id < self.num_parts, f"part-id is {self.part_id}; it is from 0 to num-parts - 1"),
-            (self.resamplings < 0, f"resamplings is {self.resamplings}; it is 0 or more"),
-        )
-
-
-@dataclass(frozen=True)
-class Task:
-    """One head to score: where its maps are, which pairs, and how they are compared."""
-
-    model: str
-    head: HeadRecipe
-    pairing: Pairing
-    comparison: Comparison
-    excluded_if_absent: frozenset[int]
 
 
 def score(
@@ -105,7 +55,7 @@ def score(
     """Compare label maps, or probabilities, with ground truth: pixel accuracy, IoU, Dice, calibration and others.
 
     `predictions` and `truth` are a folder, one file, an HDF5 file or `FILE.h5::/name`. The other arguments are the
-    options of `fcnseg score` and the fields of `fcnseg.scoring.score.ScoreOptions`, which explain them. Pixels are
+    options of `fcnseg score` and the fields of `fcnseg.scoring.options.ScoreOptions`, which explain them. Pixels are
     counted exactly, summed over all images, and divided once.
 
     Raises SettingsError for options, and LabelsError that names every file that cannot be paired or compared, unless an
@@ -124,71 +74,38 @@ def score_with(
 ) -> Score:
     """Do what `score` does, with the options as one value."""
     tasks = plan(predictions, truth, options)
-    earlier = [
-        counted_earlier(
+    merged = [
+        merge_partial_scores(
             options.counted, {pair.key for pair in task.pairing.pairs}, task.comparison, _settings(task, options)
         )
         for task in tasks
     ]
     total = sum(len(task.pairing.pairs) for task in tasks)
-    done = sum(len(totals.names) for totals in earlier)
+    done = sum(len(totals.keys) for totals in merged)
     scores = {}
-    for task, totals in zip(tasks, earlier, strict=True):
-        pairs = [pair for pair in task.pairing.pairs if pair.key not in totals.names]
-        for found in map_in_processes(partial(compare, how=task.comparison), pairs, options.workers):
-            totals.add(found)
+    for task, totals in zip(tasks, merged, strict=True):
+        known = totals.keys
+        pairs = [pair for pair in task.pairing.pairs if pair.key not in known]
+        for counts in map_in_processes(partial(compare, how=task.comparison), pairs, options.workers):
+            totals.add(counts)
             done += 1
             on_progress(done, total)
         totals.sort()
         _check(totals, task, options)
-        scores[task.head.name] = _scored(totals, task, options, predictions, truth)
+        scores[task.head.name] = _score(totals, task, options, predictions, truth)
     first = next(iter(scores.values()))
     return replace(first, heads=scores) if len(scores) > 1 else first
 
 
-def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...]:
-    """What is to be compared, head by head. Raises as `score`, before any map is read."""
-    labelling = options.labelling(predictions)
-    convention = convention_of(labelling.dataset)
-    recorded = recorded_classes(predictions)
-    tasks = []
-    for head, ours, theirs in heads_of(labelling, predictions, truth, options.head):
-        space = head.labels
-        if space.classes > MOST_CLASSES:
-            raise SettingsError(f"{head.name} has {space.classes} classes; at most {MOST_CLASSES} can be scored")
-        if not options.pred_label_map:
-            check_classes(predictions, recorded.get(head.name, []), space, labelling.colored)
-        chosen = options.pairing(
-            excluded=convention.excluded_images,
-            allow_extra=options.allow_extra,
-            in_part=_part_filter(ours, options),
-        )
-        pairing = pair_sources(ours, theirs, chosen)
-        if not pairing.pairs and options.num_parts > 1:
-            raise SettingsError(f"part {options.part_id} of {options.num_parts} has no pair; take fewer parts")
-        excluded = frozenset(i for i, name in enumerate(space.names) if name in convention.excluded_classes)
-        comparison = Comparison(*options.meanings(space, labelling.colored), BANDS if options.boundary else ())
-        tasks.append(Task(labelling.model, head, pairing, comparison, excluded))
-    return tuple(tasks)
-
-
-def _part_filter(predictions: str, options: ScoreOptions) -> Callable[[str], bool]:
-    """Return a function that says whether the image of a label map, by its name, is in the part to be scored."""
-    if options.num_parts == 1:
-        return lambda name: True
-    part, key_of = Part(options.part_id, options.num_parts), key_lookup(predictions, options.pred_pattern)
-    return lambda name: part.has(key_of(name))
-
-
 def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
-    """Refuse what was not allowed to be left out."""
+    """Raise LabelsError for pairs that may not be left out, or if nothing is left."""
     refused = [
         (fault, "--allow-void" if fault.all_void else "--allow-invalid")
         for fault in totals.faults
         if not (options.allow_void if fault.all_void else options.allow_invalid)
     ]
     if refused:
-        message = _faults([fault for fault, _ in refused], len(task.pairing.pairs), {o for _, o in refused})
+        message = _faults([fault for fault, _ in refused], len(task.pairing.pairs), {option for _, option in refused})
         guessed = not (options.model or options.classes or options.binary)
         raise LabelsError(message + (f"; classes are those of {task.model}, --model names others" if guessed else ""))
     if not totals.images:
@@ -199,15 +116,15 @@ def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
 
 
 def _faults(faults: list[Fault], pairs: int, options: set[str]) -> str:
-    shown = "; ".join(fault.reason for fault in faults[:FAULTS_SHOWN])
+    reasons = "; ".join(fault.reason for fault in faults[:FAULTS_SHOWN])
     more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
     counted = f"{len(faults)} of {pairs} pairs cannot be compared: " if pairs > 1 else ""
-    return f"{counted}{shown}{more} ({' and '.join(sorted(options))} would leave such out)"
+    return f"{counted}{reasons}{more} ({' and '.join(sorted(options))} would leave such out)"
 
 
 def _settings(task: Task, options: ScoreOptions) -> dict[str, Any]:
-    """How pairs are compared, for the record and to tell whether earlier counts are of the same kind."""
-    chosen = {name: plain(value) for name, value in asdict(options).items() if name not in ("workers", "counted")}
+    """Return how pairs are compared: for the record, and to tell if earlier counts are of the same kind."""
+    chosen = {name: json_value(value) for name, value in asdict(options).items() if name not in ("workers", "counted")}
     return {
         **chosen,
         "model": task.model,
@@ -221,10 +138,10 @@ def _settings(task: Task, options: ScoreOptions) -> dict[str, Any]:
     }
 
 
-def _scored(totals: Totals, task: Task, options: ScoreOptions, predictions: str, truth: str) -> Score:
+def _score(totals: Totals, task: Task, options: ScoreOptions, predictions: str, truth: str) -> Score:
     absent = {i for i in task.excluded_if_absent if not totals.counts[i].any()}
     uncounted = [task.comparison.truth.uncounted(variable) for variable in sorted(totals.variables)]
-    return score_of(
+    return score_from_totals(
         totals,
         task.head.labels,
         frozenset.intersection(*uncounted) | absent,

@@ -14,12 +14,12 @@ from fcnseg.scoring.result import ClassScore, ImageScore, Score
 
 
 def score_json(score: Score) -> str:
-    """`Score.as_dict` as text."""
+    """Return `Score.as_dict` as text."""
     return json.dumps(score.as_dict(), indent=1, allow_nan=False) + "\n"
 
 
 def classes_csv(score: Score) -> str:
-    """The table of classes, a row each; figures that do not exist are empty."""
+    """Return the table of classes, a row each; figures that do not exist are empty."""
     names = [f.name for f in fields(ClassScore) if f.name not in ("iu_interval", "boundary_counts")]
     rows = (
         [head.settings["head"], *(getattr(row, name) for name in names), *(row.iu_interval or (None, None))]
@@ -30,7 +30,7 @@ def classes_csv(score: Score) -> str:
 
 
 def images_csv(score: Score) -> str:
-    """The figures of the images, a row each."""
+    """Return the figures of the images, a row each."""
     names = [f.name for f in fields(ImageScore) if f.name != "class_counts"]
     rows = (
         [head.settings["head"], *(getattr(row, name) for name in names)]

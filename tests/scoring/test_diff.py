@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fcnseg.errors import LabelsError, SettingsError
-from fcnseg.scoring.diff import DiffOptions, diff, diff_with
+from fcnseg.scoring.diff import diff, diff_with
+from fcnseg.scoring.options import DiffOptions
 from fcnseg.scoring.report.diff_report import write_diff_report
 from tests.conftest import photograph
 from tests.scoring.browser import opened

@@ -14,9 +14,7 @@ import pytest
 
 import fcnseg
 from fcnseg.errors import SettingsError
-from fcnseg.scoring.diff import DiffOptions
-from fcnseg.scoring.options import ComparisonOptions
-from fcnseg.scoring.score import ScoreOptions
+from fcnseg.scoring.options import ComparisonOptions, DiffOptions, ScoreOptions
 from tests.scoring.maps import data_set
 
 VERBS = [(fcnseg.score, ScoreOptions), (fcnseg.diff, DiffOptions)]

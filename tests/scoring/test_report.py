@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from fcnseg.errors import SettingsError
+from fcnseg.scoring.options import ScoreOptions
 from fcnseg.scoring.report.score_report import page as pages
 from fcnseg.scoring.report.score_report import write_report
-from fcnseg.scoring.score import ScoreOptions, score_with
+from fcnseg.scoring.score import score_with
 from tests.conftest import photograph
 from tests.scoring.browser import opened
 from tests.scoring.maps import random_maps, save

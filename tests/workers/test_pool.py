@@ -14,7 +14,8 @@ import pytest
 
 from fcnseg.errors import FcnsegError
 from fcnseg.scoring.counting import PairCounts, compare
-from fcnseg.scoring.score import ScoreOptions, plan
+from fcnseg.scoring.options import ScoreOptions
+from fcnseg.scoring.tasks import plan
 from fcnseg.workers.pool import map_in_processes
 from tests.scoring.maps import data_set
 

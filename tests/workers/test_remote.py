@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from fcnseg.scoring.counting import PairCounts, compare
-from fcnseg.scoring.score import ScoreOptions, plan
+from fcnseg.scoring.options import ScoreOptions
+from fcnseg.scoring.tasks import plan
 from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
 from tests.scoring.maps import data_set
 

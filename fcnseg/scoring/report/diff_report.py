@@ -6,9 +6,10 @@ from pathlib import Path
 
 from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
-from fcnseg.scoring.counting import read_classes
-from fcnseg.scoring.diff import DiffOptions, DiffTask, plan_diff
+from fcnseg.scoring.coded_maps import read_classes
+from fcnseg.scoring.diff import DiffTask, plan_diff
 from fcnseg.scoring.diff_result import Diff, ImageDiff
+from fcnseg.scoring.options import DiffOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, histogram
 from fcnseg.scoring.report.page import Cell

@@ -9,13 +9,14 @@ from pathlib import Path
 from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
 from fcnseg.labels import LabelSpace
-from fcnseg.scoring.counting import read_classes
+from fcnseg.scoring.coded_maps import read_classes
+from fcnseg.scoring.options import ScoreOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, band_curve, histogram, reliability_curve
 from fcnseg.scoring.report.page import Cell, Heat
 from fcnseg.scoring.report.pictures import Case, draw_case
 from fcnseg.scoring.result import ImageScore, Score
-from fcnseg.scoring.score import ScoreOptions, Task, plan
+from fcnseg.scoring.tasks import Task, plan
 
 SHOWN_EACH = 3
 """How many of the worst, the median and the best images are shown."""

@@ -11,7 +11,7 @@ from typing import Any
 from fcnseg.errors import SettingsError
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.labels import Color, LabelSpace, voc_color
-from fcnseg.scoring.labelling import find_labelling
+from fcnseg.scoring.label_files import read_class_names
 
 VOID_NAMES = ("void", "ignore")
 
@@ -72,7 +72,7 @@ def classes_of(
 
 
 def _from_text(file: Path) -> Classes:
-    names = find_labelling(None, str(file), False, "").heads[0].labels.names
+    names = read_class_names(file)
     lines = [match for name in names if (match := COLORED.fullmatch(name))]
     if len(lines) < len(names):
         return classes_of(names, str(file))

@@ -17,7 +17,7 @@ from fcnseg.io.images import MAX_PIXELS, READERS, OnSize, announced_size
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.scoring.meaning import VOID, Meaning, color_codes
+from fcnseg.scoring.label_encoding import VOID, LabelEncoding, color_codes
 from fcnseg.training.datasets.label_maps import (
     Size,
     check_masks,
@@ -45,7 +45,7 @@ class LabelledImages(Dataset[LabelledSample]):
     `meanings` say how the label maps of each head are read. Only HDF5 files stay open between reads, in each process.
     """
 
-    def __init__(self, items: Sequence[Item], meanings: Mapping[str, Meaning]) -> None:
+    def __init__(self, items: Sequence[Item], meanings: Mapping[str, LabelEncoding]) -> None:
         self.items, self.meanings = tuple(items), dict(meanings)
         self.names = tuple(item.name for item in items)
 
@@ -104,12 +104,12 @@ class JoinedImages(ConcatDataset[LabelledSample]):
 
 def ground_truth(
     head: HeadRecipe, void: Iterable[int] = (), one_based: Mapping[str, tuple[int, ...]] | None = None
-) -> Meaning:
+) -> LabelEncoding:
     """How the label maps of a head are read: as `fcnseg score` does, palettes of indexed images apart. Values in
     `void` are void besides the head's `ignore`. With the `one_based` variables of a data set labels are its own,
     counted from 1, whatever classes the head has and whatever the variable is called instead."""
     space = head.labels
-    return Meaning(
+    return LabelEncoding(
         space,
         frozenset({space.ignore, *void}),
         reduced=bool(one_based),

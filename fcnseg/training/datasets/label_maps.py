@@ -16,8 +16,8 @@ from fcnseg.io.hdf5 import open_hdf5
 from fcnseg.io.label_maps import read_map
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGES, MATLAB, NUMPY, has_suffix
-from fcnseg.scoring.counting import read_codes
-from fcnseg.scoring.meaning import FOREIGN, Meaning
+from fcnseg.scoring.coded_maps import read_codes
+from fcnseg.scoring.label_encoding import FOREIGN, LabelEncoding
 from fcnseg.types import Labels
 
 ORIENTATION = 0x0112
@@ -27,7 +27,7 @@ Size = tuple[int, int]
 """Height and width, px."""
 
 
-def read_labels(place: MapLocation, meaning: Meaning) -> Labels:
+def read_labels(place: MapLocation, meaning: LabelEncoding) -> Labels:
     """A label map H x W of classes and `ignore`. Raises LabelsError that names the file, and a value of no class."""
     try:
         codes = read_codes(place, meaning)
@@ -43,7 +43,7 @@ def read_labels(place: MapLocation, meaning: Meaning) -> Labels:
     return np.where(codes < 0, ignore, codes).astype(np.uint8 if ignore < 256 else np.uint16)
 
 
-def check_masks(places: Iterable[MapLocation], meaning: Meaning) -> None:
+def check_masks(places: Iterable[MapLocation], meaning: LabelEncoding) -> None:
     """Of two classes, raise LabelsError if the second never occurs, but 255, which is void: masks of 0 and 255."""
     if (meaning.space.classes, meaning.space.ignore) != (2, 255):
         return
@@ -62,7 +62,7 @@ def check_masks(places: Iterable[MapLocation], meaning: Meaning) -> None:
         )
 
 
-def _foreign(place: MapLocation, codes: np.ndarray[Any, Any], meaning: Meaning) -> str:
+def _foreign(place: MapLocation, codes: np.ndarray[Any, Any], meaning: LabelEncoding) -> str:
     found, counts = np.unique(read_map(place).values[codes == FOREIGN], return_counts=True)
     more = f" (and {len(found) - 1} more values)" if len(found) > 1 else ""
     void = ", ".join(map(str, sorted(meaning.void)))

@@ -22,7 +22,7 @@ from fcnseg.io.hdf5 import DAMAGED, open_hdf5, reason
 from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
-from fcnseg.scoring.meaning import VOID, Meaning, color_codes
+from fcnseg.scoring.label_encoding import VOID, LabelEncoding, color_codes
 from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_head
 from fcnseg.training.datasets.splits import check_disjoint
 from fcnseg.training.samples import LabelledSample
@@ -136,7 +136,7 @@ def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
             f"{file.parent}/classMapping40.mat has the class {max(mapping, key=abs)}; mapClass holds 1 to {CLASSES}"
         )
     table = {0: VOID} | {label: number - 1 if number else VOID for label, number in enumerate(mapping, 1)}
-    return _Original(items, {head.name: Meaning(head.labels, table=table, colors=color_codes(head.labels))})
+    return _Original(items, {head.name: LabelEncoding(head.labels, table=table, colors=color_codes(head.labels))})
 
 
 def _place(file: Path, modality: str, index: int) -> MapLocation:

@@ -1,4 +1,4 @@
-"""What the values of a map mean: the class of each, void, or nothing that is known."""
+"""Encodings of label maps: the class of each label value or colour, or void."""
 
 from __future__ import annotations
 
@@ -18,48 +18,50 @@ from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.scoring.confusion import Counts, Map, strips
 
 VOID, FOREIGN = -1, -2
-"""Codes beside the classes 0 to K - 1: does not count; is no class."""
+"""Codes beside the classes 0 to K - 1: pixels that do not count, and values of no class."""
 
 
 @dataclass(frozen=True)
-class Scheme:
-    """The code (class or VOID) of each value that may occur; every other is FOREIGN. `expected` says in errors what
-    those values are, `plain` that they are the classes themselves."""
+class CodeTable:
+    """The code (class or VOID) of each value that may occur; all others are FOREIGN.
+
+    `expected` describes those values in errors; `plain`: they are the classes themselves.
+    """
 
     codes: Mapping[int, int]
     expected: str
     plain: bool = False
 
     def __call__(self, values: Map) -> Counts:
-        """The codes of values, an array of the same shape."""
+        """Return the codes of values, in the same shape."""
         keys, codes = self._sorted
-        places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
-        return np.where(keys[places] == values, codes[places], FOREIGN)
+        positions = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+        return np.where(keys[positions] == values, codes[positions], FOREIGN)
 
     @cached_property
     def _sorted(self) -> tuple[Counts, Counts]:
         keys = sorted(self.codes)
         return np.array(keys, np.int64), np.array([self.codes[key] for key in keys], np.int64)
 
-    def without(self, void: frozenset[int]) -> Scheme:
-        """The same with these values void."""
-        return Scheme({**self.codes, **dict.fromkeys(void, VOID)}, self.expected, self.plain)
+    def without(self, void: frozenset[int]) -> CodeTable:
+        """Return the same table with these values void."""
+        return CodeTable({**self.codes, **dict.fromkeys(void, VOID)}, self.expected, self.plain)
 
     @property
     def class_values(self) -> dict[int, int]:
-        """The values that are classes, and which."""
+        """The class of each value that is one."""
         return {value: code for value, code in self.codes.items() if code >= 0}
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """How the values of one side are read.
+class LabelEncoding:
+    """How the values of the label maps of one side are read.
 
-    `void` are values that do not count, besides the label space's own, which does not unless it is given a class.
-    `table` gives the class (or VOID) of each value that may occur; without it values are classes, or with `reduced`
-    classes counted from 1 (0 is void), or with `binary` 0 and 255 (or 1). `colors` gives the class (or VOID) of each
-    colour of RGB maps. `checked`: whether the palettes of indexed images must be those of the label space.
-    `conventional`: whether the variable of a `.mat` file may say how it is read; in `one_based` variables classes count
+    `void` are values that do not count, besides the label space's own, unless that is given a class. `table` gives the
+    class (or VOID) of each value that may occur. Without it values are classes, or with `reduced` classes counted from
+    1 (0 is void), or with `binary` 0 and 255 (or 1). `colors` gives the class (or VOID) of each
+    colour of RGB maps. `checked`: the palettes of indexed images must be those of the label space.
+    `conventional`: the variable of a `.mat` file may say how it is read; in `one_based` variables classes count
     from 1, and the given values are void.
     """
 
@@ -73,14 +75,14 @@ class Meaning:
     conventional: bool = False
     one_based: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def interpret(self, raw: RawMap) -> tuple[Map, Scheme]:
-        """The values of a map, H x W, and what they mean.
+    def interpret(self, raw: RawMap) -> tuple[Map, CodeTable]:
+        """Return the values of a map, H x W, and their codes.
 
         Raises LabelsError for colours that no class has, for probabilities of another number of classes, and for
-        probabilities where a table says what labels mean.
+        probabilities where `table` gives the classes of labels.
         """
         if raw.kind == "labels":
-            return raw.values, self.scheme(raw.variable)
+            return raw.values, self.code_table(raw.variable)
         if raw.kind == "colors":
             if self.table is not None or self.reduced:
                 raise LabelsError("has colours; --label-map and --reduce-labels are for labels, use --palette")
@@ -90,42 +92,42 @@ class Meaning:
         check_probabilities(raw.values, self.space.classes)
         return raw.values.argmax(0), self._classes_and_void
 
-    def scheme(self, variable: str = "") -> Scheme:
-        """What labels mean: those of that variable of a `.mat` file, if it has a convention."""
-        return self._schemes.get(variable, self._schemes[""])
+    def code_table(self, variable: str = "") -> CodeTable:
+        """Return the codes of labels: those of that variable of a `.mat` file, if it has a convention."""
+        return self._tables.get(variable, self._tables[""])
 
     def uncounted(self, variable: str = "") -> frozenset[int]:
-        """Classes that cannot occur because all their values were said to be void."""
-        before = self._given.get(variable, self._given[""])
-        return frozenset({*before.class_values.values()} - {*self.scheme(variable).class_values.values()})
+        """Return the classes that cannot occur because all their values are in `void`."""
+        before = self._before_void.get(variable, self._before_void[""])
+        return frozenset({*before.class_values.values()} - {*self.code_table(variable).class_values.values()})
 
     @cached_property
-    def _schemes(self) -> dict[str, Scheme]:
+    def _tables(self) -> dict[str, CodeTable]:
         void = self.void - {self.space.ignore}
-        return {variable: given.without(void) for variable, given in self._given.items()}
+        return {variable: table.without(void) for variable, table in self._before_void.items()}
 
     @cached_property
-    def _given(self) -> dict[str, Scheme]:
-        """The schemes by variable ("" for all others), before values were said to be void."""
+    def _before_void(self) -> dict[str, CodeTable]:
+        """The tables by variable ("" for all others), without the values in `void`."""
         classes, own = self.space.classes, {self.space.ignore: VOID}
         if self.table is not None:
-            scheme = Scheme({**own, **self.table}, "the label map has no class for it")
+            table = CodeTable({**own, **self.table}, "the label map has no class for it")
         elif self.reduced:
-            scheme = _one_based(own, classes)
+            table = _one_based(own, classes)
         elif self.binary:
-            scheme = Scheme({0: 0, 1: 1, 255: 1}, "masks hold 0 and 255 (or 1)")
+            table = CodeTable({0: 0, 1: 1, 255: 1}, "masks hold 0 and 255 (or 1)")
         else:
-            scheme = Scheme({**own, **{i: i for i in range(classes)}}, f"labels are 0 to {classes - 1}", plain=True)
-        schemes = {"": scheme}
+            table = CodeTable({**own, **{i: i for i in range(classes)}}, f"labels are 0 to {classes - 1}", plain=True)
+        tables = {"": table}
         if self.conventional:
             for variable, void in self.one_based.items():
-                schemes[variable] = _one_based(own | dict.fromkeys(void, VOID), classes)
+                tables[variable] = _one_based(own | dict.fromkeys(void, VOID), classes)
             if (context := self._context()) and not self.reduced:
-                schemes[CONTEXT] = Scheme(context, f"labels of PASCAL-Context are 0 to {CONTEXT_LABEL_COUNT}")
-        return schemes
+                tables[CONTEXT] = CodeTable(context, f"labels of PASCAL-Context are 0 to {CONTEXT_LABEL_COUNT}")
+        return tables
 
     def _context(self) -> dict[int, int] | None:
-        """PASCAL-Context's 459 labels as the classes of this space, if it has that data set's names."""
+        """Return the codes of PASCAL-Context's 459 labels, if the classes have that data set's names."""
         background, *names = self.space.names
         if background != "background" or not names or any(name not in CONTEXT_LABELS for name in names):
             return None
@@ -135,13 +137,13 @@ class Meaning:
     # ------------------------------------------------------------------ colours
 
     @cached_property
-    def _classes_and_void(self) -> Scheme:
+    def _classes_and_void(self) -> CodeTable:
         classes = self.space.classes
-        return Scheme({classes: VOID, **{i: i for i in range(classes)}}, "")
+        return CodeTable({classes: VOID, **{i: i for i in range(classes)}}, "")
 
     @cached_property
     def _color_table(self) -> Map:
-        """By the 24 bits of a colour: its class, K for void, K + 1 for none."""
+        """The class of each 24-bit colour, K for void, K + 1 for none."""
         classes = self.space.classes
         table: Map = np.full(1 << 24, classes + 1, np.uint8 if classes < 255 else np.uint16)
         for color, code in self.colors.items():
@@ -154,8 +156,8 @@ class Meaning:
         for rows in strips(labels):
             packed = _packed(pixels[rows].astype(np.uint32))
             labels[rows] = self._color_table[packed]
-            found, counts = np.unique(packed[labels[rows] > self.space.classes], return_counts=True)
-            foreign.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+            strays, counts = np.unique(packed[labels[rows] > self.space.classes], return_counts=True)
+            foreign.update(dict(zip(strays.tolist(), counts.tolist(), strict=True)))
         if foreign:
             color = _unpacked(max(foreign, key=lambda c: (foreign[c], -c)))
             grey = len(set(color)) == 1 and (pixels == pixels[..., :1]).all()
@@ -168,7 +170,7 @@ class Meaning:
         return labels
 
     def check_palette(self, palette: tuple[Color, ...], values: Counts) -> None:
-        """Whether an indexed image shows the labels it has in the colours of the classes; LabelsError if not."""
+        """Raise LabelsError if an indexed image shows a label in another colour than that of its class."""
         if not palette or not self.checked or self.table or self.reduced or self.binary:
             return
         used = np.unique(values[values < min(self.space.classes, len(palette))]).tolist()
@@ -185,7 +187,7 @@ class Meaning:
 
 
 def color_codes(space: LabelSpace) -> dict[Color, int]:
-    """The code of each colour that one class alone has; void has the VOC devkit's colour of its value."""
+    """Return the code of each colour that one class alone has; void has the VOC devkit's colour of its value."""
     codes = [(color, i) for i, color in enumerate(space.colors)]
     codes += [(voc_color(space.ignore), VOID)] if space.ignore < 256 else []
     times = Counter(color for color, _ in codes)
@@ -193,7 +195,7 @@ def color_codes(space: LabelSpace) -> dict[Color, int]:
 
 
 def check_probabilities(values: NDArray[Any], classes: int) -> None:
-    """Whether floats are probabilities K x H x W. Raises LabelsError that says what they are instead."""
+    """Raise LabelsError for floats that are not the probabilities of so many classes, K x H x W."""
     if len(values) != classes:
         raise LabelsError(f"holds probabilities of {len(values)} classes, expected {classes}")
     if not np.isfinite(values).all():
@@ -209,9 +211,9 @@ def _packed(colors: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return (red << np.uint32(16)) | (green << np.uint32(8)) | blue
 
 
-def _one_based(void: Mapping[int, int], classes: int) -> Scheme:
+def _one_based(void: Mapping[int, int], classes: int) -> CodeTable:
     codes = {0: VOID, **void, **{i + 1: i for i in range(classes)}}
-    return Scheme(codes, f"labels are 1 to {classes}, and 0 for void")
+    return CodeTable(codes, f"labels are 1 to {classes}, and 0 for void")
 
 
 def _unpacked(color: int) -> Color:

@@ -1,4 +1,4 @@
-"""From counts to a score."""
+"""Figures of a score, computed from the sums over all pairs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring import measures
 from fcnseg.scoring.calibration import BINS, calibration_error
+from fcnseg.scoring.counting import Totals
 from fcnseg.scoring.intervals import intervals
 from fcnseg.scoring.measures import FIGURES, Tally
 from fcnseg.scoring.result import Band, Calibration, ClassCounts, ClassScore, ImageScore, ReliabilityBin, Score
-from fcnseg.scoring.totals import Totals
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Names that were not counted; see `Score`."""
+    """Keys of the images that are not counted; see `Score`."""
 
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
 
 
-def score_of(
+def score_from_totals(
     totals: Totals,
     space: LabelSpace,
     excluded: frozenset[int],
@@ -35,13 +35,13 @@ def score_of(
     resamplings: int,
     settings: Mapping[str, Any],
 ) -> Score:
-    """The score of what was counted; `excluded` classes are in no mean."""
+    """Compute the score; `excluded` classes are in no mean."""
     included = np.array([i not in excluded for i in range(space.classes)])
     tally = Tally.of(totals.counts, included)
     images = np.stack([*totals.images.values()])
     figures = {name: float(measure(tally)) for name, measure in FIGURES.items()}
     ranges, class_ranges = intervals(images, included, resamplings) if resamplings and len(images) > 1 else ({}, None)
-    edges = Tally.of_margins(totals.boundary, included)
+    boundary = Tally.of_margins(totals.boundary, included)
     return Score(
         pixel_accuracy=figures["pixel_accuracy"],
         mean_accuracy=figures["mean_accuracy"],
@@ -53,7 +53,7 @@ def score_of(
         pixels=int(tally.truth.sum()),
         void_pixels=totals.void,
         intervals=ranges,
-        per_class=_per_class(tally, space, class_ranges, edges if totals.widths else None),
+        per_class=_per_class(tally, space, class_ranges, boundary if totals.widths else None),
         confusion=totals.counts,
         absent=tuple(name for name, pixels in zip(space.names, tally.truth, strict=True) if not pixels),
         excluded_classes=tuple(space.names[i] for i in sorted(excluded)),
@@ -62,7 +62,7 @@ def score_of(
         invalid=tuple(fault for fault in totals.faults if not fault.all_void),
         all_void=tuple(fault.key for fault in totals.faults if fault.all_void),
         excluded_images=left_out.excluded,
-        boundary_iu=float(measures.mean_iu(edges)) if totals.widths else None,
+        boundary_iu=float(measures.mean_iu(boundary)) if totals.widths else None,
         bands=tuple(_band(w, counts, included) for w, counts in zip(totals.widths, totals.bands, strict=True)),
         calibration=None if totals.bins is None else _calibration(totals.bins),
         settings=settings,
@@ -71,10 +71,10 @@ def score_of(
 
 
 def _per_class(
-    tally: Tally, space: LabelSpace, ranges: measures.Floats | None, edges: Tally | None
+    tally: Tally, space: LabelSpace, ranges: measures.Floats | None, boundary: Tally | None
 ) -> tuple[ClassScore, ...]:
     iu, accuracy, dice = measures.class_iu(tally), measures.class_accuracy(tally), measures.class_dice(tally)
-    boundary = None if edges is None else measures.class_iu(edges)
+    boundary_iu = None if boundary is None else measures.class_iu(boundary)
     return tuple(
         ClassScore(
             index=i,
@@ -85,11 +85,11 @@ def _per_class(
             pixels=int(tally.truth[i]),
             predicted_pixels=int(tally.predicted[i]),
             iu_interval=None if ranges is None else (float(ranges[i, 0]), float(ranges[i, 1])),
-            boundary_iu=None if boundary is None else float(boundary[i]),
+            boundary_iu=None if boundary_iu is None else float(boundary_iu[i]),
             included=bool(tally.included is None or tally.included[i]),
             boundary_counts=None
-            if edges is None
-            else (int(edges.hits[i]), int(edges.truth[i]), int(edges.predicted[i])),
+            if boundary is None
+            else (int(boundary.hits[i]), int(boundary.truth[i]), int(boundary.predicted[i])),
         )
         for i, name in enumerate(space.names)
     )
@@ -102,13 +102,13 @@ def _band(width: int, margins: NDArray[np.int64], included: NDArray[np.bool_]) -
 
 
 def class_counts(margins: NDArray[np.int64]) -> ClassCounts:
-    """The classes that occur in right, ground truth and predicted pixels, 3 x K."""
+    """Return the counts of the classes that occur, from right, ground truth and predicted pixels, 3 x K."""
     occur = np.flatnonzero(margins.any(0))
     return tuple((i, *numbers) for i, numbers in zip(occur.tolist(), margins[:, occur].T.tolist(), strict=True))
 
 
 def margins_of(counts: Iterable[Sequence[int]], classes: int) -> NDArray[np.int64]:
-    """What `class_counts` was given: 3 x K."""
+    """Return what `class_counts` was given, 3 x K."""
     margins = np.zeros((3, classes), np.int64)
     for index, *numbers in counts:
         margins[:, index] = numbers
