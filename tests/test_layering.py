@@ -107,7 +107,7 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name: modules for name, modules in homes.items() if len(modules) > 1 and name not in remaining} == {}
 
 
-TRANSLATED = ("errors", "labels", "models", "recipes", "toml_table")
+TRANSLATED = ("errors", "labels", "models", "recipes", "toml_table", "weights")
 """Layers whose docstrings have been rewritten."""
 
 

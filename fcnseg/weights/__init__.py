@@ -1,1 +1,1 @@
-"""Weight files: reading every form users have, fitting them to a network, keeping them."""
+"""Weight files: read them in every format, fit them to a network, store them, download them."""

@@ -1,7 +1,7 @@
 """Caffe's binary weight files (`.caffemodel`): a NetParameter message in protocol-buffer wire format.
 
 Both generations are read: field 100 `layer` (LayerParameter) and the older field 2 `layers` (V1LayerParameter). The
-file is mapped into memory and its numbers are used where they lie, so there is no size limit and no copy.
+file is mapped into memory and its numbers are used in place, so there is no size limit and no copy.
 
 Source: `caffe.proto` of BVLC Caffe; the wire format is that of protocol buffers.
 """
@@ -25,7 +25,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class _Generation:
-    """Where a layer message keeps its name and its blobs."""
+    """The field numbers of a layer's name and blobs."""
 
     name: int
     blobs: int
@@ -35,11 +35,11 @@ GENERATIONS = {NET_LAYER: _Generation(name=1, blobs=7), NET_V1_LAYER: _Generatio
 
 
 class _MalformedError(Exception):
-    """The bytes are not the message they should be."""
+    """The bytes are no valid message."""
 
 
 def read(path: Path) -> TensorFile:
-    """The blobs of every layer as float32 or float64 views; writing to them leaves the file as it is.
+    """Return the blobs of every layer as float32 or float64 views; writing to them does not change the file.
 
     Raises WeightsError for a truncated or foreign file.
     """
@@ -62,7 +62,7 @@ def read(path: Path) -> TensorFile:
 
 
 def _forget(mapping: mmap.mmap) -> None:
-    """Drop the pages read so far, on systems that can."""
+    """Release the pages read so far, where the system allows."""
     if hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
 
@@ -84,7 +84,7 @@ def _read_layer(message: memoryview, generation: _Generation, tensors: dict[str,
 
 
 def _read_blob(message: memoryview, key: str) -> Array:
-    """BlobProto: data 5 or double_data 8; shape 7, or num 1, channels 2, height 3, width 4."""
+    """Parse a BlobProto: data 5 or double_data 8; shape 7, or num 1, channels 2, height 3, width 4."""
     shape: tuple[int, ...] | None = None
     legacy = {1: 0, 2: 0, 3: 0, 4: 0}
     chunks: dict[int, list[memoryview | bytearray]] = {5: [], 8: []}
@@ -96,7 +96,7 @@ def _read_blob(message: memoryview, key: str) -> Array:
         elif (number == 5 and wire in (BYTES, FIXED32)) or (number == 8 and wire in (BYTES, FIXED64)):
             last = chunks[number][-1] if chunks[number] else None
             if wire != BYTES and isinstance(last, bytearray):
-                last += value  # numbers that come one by one
+                last += value  # not packed: one field a number
             else:
                 chunks[number].append(value if wire == BYTES else bytearray(value))
     if shape is None:
@@ -129,7 +129,7 @@ def _blob_shape(message: memoryview) -> tuple[int, ...]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Field number, wire type and value of each field; a varint's value as its little-endian bytes."""
+    """Yield the number, wire type and value of each field; a varint's value as its little-endian bytes."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)

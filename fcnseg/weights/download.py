@@ -1,4 +1,4 @@
-"""Fetching one file over HTTP: resumable, whole or not at all."""
+"""Download a file over HTTP: resumable, whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,34 +6,30 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import httpx
 
 from fcnseg.errors import DownloadError
 
-if TYPE_CHECKING:
-    import httpx
-
 ATTEMPTS = 4
-"""Connections in a row that bring nothing new before giving up."""
+"""Connections in a row without new bytes before giving up."""
 
 TIMEOUT_SECONDS = 30.0
 
 OnBytes = Callable[[int, int | None], None]
-"""Hears of the bytes that are here and, where known, of those to come."""
+"""Called with the bytes received and, if known, the size of the file."""
 
 
 class _ChangedError(Exception):
-    """The server's file is not the one that a part of is here."""
+    """The file on the server is no longer the one that was begun."""
 
 
 def download(url: str, target: Path, by_hand: str, on_bytes: OnBytes = lambda here, total: None) -> None:
-    """Fetch `url` to `target`, through `target.part` which later calls go on with.
+    """Download `url` to `target` through `target.part`, which a later call resumes.
 
-    A part is continued only if the server says that its file is unchanged (ETag or Last-Modified, in If-Range).
-    Raises DownloadError; its message ends with `by_hand`, what the user can do instead.
+    It is resumed only if the server says that its file is unchanged (ETag or Last-Modified, in If-Range). Raises
+    DownloadError, whose message ends with `by_hand`: what the user can do instead.
     """
-    import httpx
-
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with httpx.Client(follow_redirects=True, timeout=TIMEOUT_SECONDS) as client:
@@ -47,17 +43,13 @@ def download(url: str, target: Path, by_hand: str, on_bytes: OnBytes = lambda he
 
 
 def _reason(error: Exception) -> str:
-    import httpx
-
     if isinstance(error, httpx.HTTPStatusError):
         return f"{error.response.status_code} {error.response.reason_phrase}"
     return str(error) or type(error).__name__
 
 
 def _fetch_all(client: httpx.Client, url: str, target: Path, on_bytes: OnBytes) -> None:
-    """Connect again after a break for as long as new bytes come."""
-    import httpx
-
+    """Reconnect after a break as long as new bytes arrive."""
     part = target.with_name(f"{target.name}.part")
     failures, best = 0, _size(part)
     while True:
@@ -77,9 +69,7 @@ def _fetch_all(client: httpx.Client, url: str, target: Path, on_bytes: OnBytes) 
 
 
 def _fetch_rest(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes) -> None:
-    """Append what is missing to `part`, or begin anew where the server does not continue. Checks the length."""
-    import httpx
-
+    """Append the missing bytes to `part`, or start over if the server cannot resume. Checks the length."""
     here, tag = _size(part), _read_tag(part, url)
     headers = {"Accept-Encoding": "identity"}
     if here and tag:
@@ -115,7 +105,7 @@ def _check_content(response: httpx.Response) -> None:
 
 
 def _validator(response: httpx.Response) -> str:
-    """What If-Range may name: a strong ETag or a date."""
+    """Return a value for If-Range: a strong ETag, else a date."""
     etag = str(response.headers.get("etag", ""))
     return etag if etag and not etag.startswith("W/") else str(response.headers.get("last-modified", ""))
 
@@ -125,7 +115,7 @@ def _tag_file(part: Path) -> Path:
 
 
 def _read_tag(part: Path, url: str) -> str:
-    """The validator that came with the part, if it came from this address."""
+    """Return the validator that came with the part, if it came from this URL."""
     try:
         origin, tag = json.loads(_tag_file(part).read_text())
     except (OSError, ValueError, TypeError):

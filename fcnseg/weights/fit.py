@@ -1,4 +1,4 @@
-"""Fitting a file's tensors to a recipe's network: every tensor is accounted for, or nothing is used."""
+"""Fit a file's tensors to a recipe's network: every tensor is accounted for, or nothing is used."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ from fcnseg.weights.torchvision_vgg import (
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network's whole state dict, numbers of the file's own type; what of it the file did not hold, and so was set
-    as a new network has it; which deconvolutions are dense; the input its file was made for."""
+    """A network's whole state dict, in the file's number types.
+
+    `initialised` names tensors that the file lacks and that were set as in a new network, `dense` the deconvolutions
+    that mix classes, `convention` the input that the weights expect.
+    """
 
     tensors: Mapping[str, Array]
     initialised: tuple[str, ...]
@@ -34,16 +37,16 @@ class Fitted:
 
     @property
     def training_start(self) -> bool:
-        """Whether score layers are untrained: no model yet."""
+        """True if score layers are untrained: no model yet."""
         return any(name.startswith("score_") for name in self.initialised)
 
 
 def fit(file: TensorFile, recipe: Recipe, *, transplant: bool = False, convention: str | None = None) -> Fitted:
-    """The tensors of `file` as the state dict of the recipe's network.
+    """Return the tensors of `file` as the state dict of the recipe's network.
 
     `transplant` makes a start for training of an ImageNet classifier: its last layer is dropped, score layers are
-    zero and deconvolutions bilinear. `convention` says what input the weights expect; None: what their names tell.
-    Raises WeightsMismatchError that lists every tensor that is missing, left over or misshapen, SettingsError for an
+    zero and deconvolutions bilinear. `convention` is the input that the weights expect; None: as their names tell.
+    Raises WeightsMismatchError, which lists every tensor that is missing, left over or misshapen, SettingsError for an
     impossible convention, WeightsError for numbers that are not finite.
     """
     check_convention(convention)
@@ -66,7 +69,7 @@ def fit(file: TensorFile, recipe: Recipe, *, transplant: bool = False, conventio
 
 
 def separated(array: Array, name: str) -> Array:
-    """A deconvolution whose kernels mix no classes as K x 1 x k x k; anything else as it is."""
+    """Return a deconvolution whose kernels mix no classes as K x 1 x k x k, any other tensor unchanged."""
     if not name.startswith("upscore") or array.shape[1] == 1:
         return array
     classes = np.arange(array.shape[0])

@@ -1,4 +1,4 @@
-"""From any weight file to our own: fitted, checked, and written whole or not at all."""
+"""Convert any weight file to our own: fitted, checked, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fcnseg.weights.reading import detect, read_weights
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did: tensors and parameters written, what was initialised instead of read, dense layers."""
+    """The result of an import: tensors and parameters written, tensors initialised instead of read, dense layers."""
 
     source: Path
     format: str
@@ -28,7 +28,7 @@ class ImportReport:
     dense: tuple[str, ...]
     convention: str
     notes: tuple[str, ...] = ()
-    """Lines the user should read."""
+    """Lines for the user."""
 
 
 def import_weights(
@@ -68,7 +68,7 @@ def import_weights(
 
 
 def _check_target(source: Path, out: Path) -> None:
-    """Refuse to replace the source, or anything that is not of our own form."""
+    """Refuse to replace the source, or a file in another format than ours."""
     if not out.exists():
         return
     if source.exists() and out.samefile(source):

@@ -1,4 +1,4 @@
-"""What is inside a weight file."""
+"""Summarise the content of a weight file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fcnseg.weights.tensors import Array, float32_chunks
 class TensorSummary:
     """One tensor: its shape, number type, and the range and mean of its numbers as float32.
 
-    The figures are None for a tensor without numbers, or with some that are not finite.
+    The figures are None for a tensor without numbers, or if one is not finite.
     """
 
     name: str
@@ -31,8 +31,10 @@ class TensorSummary:
 
 @dataclass(frozen=True)
 class FileSummary:
-    """A weight file: format, hash, metadata, tensors; the shipped recipes whose network it fills, and those that it
-    can start the training of (`--transplant`)."""
+    """A weight file: format, hash, metadata and tensors.
+
+    `fits` names the shipped recipes whose network it fills, `starts` those whose training it starts (`--transplant`).
+    """
 
     path: str
     format: str
@@ -45,7 +47,7 @@ class FileSummary:
 
 
 def inspect_weights(path: Path) -> FileSummary:
-    """Read a weight file of any known format and sum it up. Raises WeightsError for an unreadable one."""
+    """Read a weight file of any known format and summarise it. Raises WeightsError for an unreadable one."""
     file = read_weights(path)
     return FileSummary(
         path=str(path),

@@ -1,4 +1,4 @@
-"""From a recipe and a weight file to a network ready to run."""
+"""Load a recipe's network with weights, ready to run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fcnseg.weights.tensors import Array
 
 @dataclass(frozen=True)
 class LoadedNetwork:
-    """A network in evaluation mode and where its numbers came from; `training_start`: its scores are untrained."""
+    """A network in evaluation mode, and the source of its weights; `training_start`: its score layers are untrained."""
 
     network: FCN
     weights_sha256: str
@@ -30,11 +30,11 @@ class LoadedNetwork:
 
 
 def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
-    """The recipe's network with the weights of a file of any known format, or with its own.
+    """Return the recipe's network with the weights of a file of any known format, or with its own.
 
-    The numbers are the file's, bit for bit, and are not copied where the format allows: replace such a file, never
-    write into it, while the network lives. Raises WeightsError if there
-    are none or the file is unreadable, WeightsMismatchError if they are another model's.
+    The numbers are the file's, bit for bit, and are not copied where the format allows: while the network lives, such
+    a file may be replaced but not written into. Raises WeightsError if there are no weights or the file is unreadable,
+    WeightsMismatchError if they are another model's.
     """
     path = find_weights(recipe, weights)
     file = read_weights(path)
@@ -50,7 +50,7 @@ def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
 
 
 def load_whole_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
-    """`load_network`, of weights that can be used as they are: SettingsError for a start that awaits training."""
+    """Return `load_network`, of weights of a whole model. Raises SettingsError for a start that awaits training."""
     loaded = load_network(recipe, weights)
     if loaded.training_start:
         raise SettingsError(
@@ -61,5 +61,5 @@ def load_whole_network(recipe: Recipe, weights: Path | None = None) -> LoadedNet
 
 
 def _tensor(array: Array) -> torch.Tensor:
-    """float32, the file's own memory where type, order and alignment allow."""
+    """Return a float32 tensor, over the file's own memory where type, order and alignment allow."""
     return torch.from_numpy(np.require(array.astype("<f4", copy=False), requirements=("C", "A", "W")))

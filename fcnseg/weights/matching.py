@@ -1,4 +1,4 @@
-"""Which tensor of a file goes where in a recipe's network, by names and shapes; no number is read."""
+"""Match the tensors of a file to those of a recipe's network, by names and shapes; no number is read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fcnseg.weights.tensors import Array, TensorFile, printable, shape_text
 from fcnseg.weights.torchvision_vgg import renamed
 
 CLASSIFIER_LAYERS = ("fc8.", "loss1/", "loss2/", "loss3/")
-"""Layers of the ImageNet classifiers that an FCN does without."""
+"""Layers of the ImageNet classifiers that an FCN drops."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Match:
-    """What of a file fits by name and shape, what a new network's values stand in for, and one fault a misfit."""
+    """The tensors of a file that fit, the names of those set as in a new network, and one fault for each misfit."""
 
     tensors: Mapping[str, Array]
     initialised: tuple[str, ...]
@@ -30,41 +30,40 @@ class Match:
 
 
 def expected_shapes(recipe: Recipe) -> dict[str, Shape]:
-    """The tensors of the recipe's network and their shapes, deconvolutions one kernel a class."""
+    """Return the shapes of the tensors of the recipe's network, with one kernel a class in deconvolutions."""
     return {name: tuple(t.shape) for name, t in blank_network(network_spec(recipe)).state_dict().items()}
 
 
 def match(file: TensorFile, recipe: Recipe, *, transplant: bool = False) -> Match:
     """Match a file to a recipe by names and shapes alone; no number is read."""
-    found = renamed(file.tensors)
+    tensors = renamed(file.tensors)
     if transplant:
-        found = {k: v for k, v in found.items() if not k.startswith(CLASSIFIER_LAYERS)}
-    starts = transplant and not any(name.startswith(("score_", "upscore")) for name in found)
-    scales = starts or not file.format.startswith(
-        "caffe"
-    )  # Caffe's own files hold them; pytorch-fcn scales in its code
+        tensors = {name: array for name, array in tensors.items() if not name.startswith(CLASSIFIER_LAYERS)}
+    starts = transplant and not any(name.startswith(("score_", "upscore")) for name in tensors)
+    # Caffe's own files hold the skip scales; pytorch-fcn has them in its code
+    scales = starts or not file.format.startswith("caffe")
     expected = expected_shapes(recipe)
     fitted: dict[str, Array] = {}
     initialised, faults = [], []
     for name, shape in expected.items():
-        array = _reshaped(found[name], shape, name.startswith("upscore")) if name in found else None
-        if name not in found and (scales if name.startswith("scale_") else starts):
-            array = _start(name, shape, recipe)
+        array = _reshaped(tensors[name], shape, name.startswith("upscore")) if name in tensors else None
+        if name not in tensors and (scales if name.startswith("scale_") else starts):
+            array = _initial(name, shape, recipe)
             initialised.append(name)
         if array is not None:
             fitted[name] = array
-        elif name in found:
-            is_shape = shape_text(found[name].shape)
-            faults.append(f"misshapen: {printable(name)} is {is_shape}, expected {shape_text(shape)}")
+        elif name in tensors:
+            actual = shape_text(tensors[name].shape)
+            faults.append(f"misshapen: {printable(name)} is {actual}, expected {shape_text(shape)}")
         else:
             faults.append(f"missing: {printable(name)}, {shape_text(shape)}")
-    left = (name for name in found if name not in expected)
-    faults += [f"left over: {printable(name)}, {shape_text(found[name].shape)}" for name in left]
-    return Match(fitted, tuple(n for n in initialised if n in fitted), tuple(faults))
+    left_over = (name for name in tensors if name not in expected)
+    faults += [f"left over: {printable(name)}, {shape_text(tensors[name].shape)}" for name in left_over]
+    return Match(fitted, tuple(name for name in initialised if name in fitted), tuple(faults))
 
 
 def _reshaped(array: Array, shape: Shape, deconvolution: bool) -> Array | None:
-    """The array in the expected shape where that is the same tensor in another form; None where it is not."""
+    """Return the array in the expected shape if it is the same tensor in another form, else None."""
     if array.shape == shape:
         return array
     while array.ndim > max(len(shape) if len(shape) == 1 else 2, 1) and array.shape[0] == 1:
@@ -78,8 +77,8 @@ def _reshaped(array: Array, shape: Shape, deconvolution: bool) -> Array | None:
     return None
 
 
-def _start(name: str, shape: Shape, recipe: Recipe) -> Array | None:
-    """What a new network has where the file holds nothing: scales, zero scores, bilinear kernels. None elsewhere."""
+def _initial(name: str, shape: Shape, recipe: Recipe) -> Array | None:
+    """Return the values of a new network: skip scales, zero scores, bilinear kernels; None for other layers."""
     for skip, value in recipe.architecture.skip_scales.items():
         if name.startswith(f"scale_{skip}"):
             return np.full(shape, value, np.float32)

@@ -1,4 +1,4 @@
-"""Which shipped recipes a file fits, and what to say of one that does not fit."""
+"""Find the shipped recipes that a file fits, and word the error for a file that does not fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fcnseg.weights.torchvision_vgg import renamed
 
 
 def fitting_recipes(file: TensorFile, *, transplant: bool = False) -> list[str]:
-    """The shipped recipes that a file fits by names and shapes: whole, or as a start for training (`transplant`)."""
+    """Return the shipped recipes that a file fits by names and shapes, or whose training it starts (`transplant`)."""
     return [recipe.name for recipe in _shipped() if _fits(file, recipe, transplant)]
 
 
@@ -25,24 +25,24 @@ def _shipped() -> Iterator[Recipe]:
 
 
 def _fits(file: TensorFile, recipe: Recipe, transplant: bool) -> bool:
-    found = match(file, recipe, transplant=transplant)
-    return not found.faults and transplant == any(name.startswith("score_") for name in found.initialised)
+    matched = match(file, recipe, transplant=transplant)
+    return not matched.faults and transplant == any(name.startswith("score_") for name in matched.initialised)
 
 
-def mismatch(file: TensorFile, recipe: Recipe, found: Match, transplant: bool) -> WeightsMismatchError:
-    """The error for a file that does not fit: counts and first names in one line, every tensor in its `faults`."""
+def mismatch(file: TensorFile, recipe: Recipe, matched: Match, transplant: bool) -> WeightsMismatchError:
+    """Return the error for a file that does not fit: counts and first names in one line, every tensor in `faults`."""
     parts = []
     for kind in ("missing", "misshapen", "left over"):
-        faults = (f.removeprefix(f"{kind}: ") for f in found.faults if f.startswith(f"{kind}: "))
+        faults = (f.removeprefix(f"{kind}: ") for f in matched.faults if f.startswith(f"{kind}: "))
         names = [fault.split()[0].rstrip(",") for fault in faults]
         if names:
             parts.append(f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
     message = f"{file.path} does not fit {recipe.name}: {', '.join(parts)}; {_hint(file, recipe, transplant)}"
-    return WeightsMismatchError(message, found.faults)
+    return WeightsMismatchError(message, matched.faults)
 
 
 def _hint(file: TensorFile, recipe: Recipe, transplant: bool) -> str:
-    """The nearest thing to do."""
+    """Return the most likely remedy."""
     classifier = any(name.startswith(CLASSIFIER_LAYERS) for name in renamed(file.tensors))
     if classifier and not transplant and _fits(file, recipe, transplant=True):
         return "it is an ImageNet classifier: --transplant makes a start for training of it"

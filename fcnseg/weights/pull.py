@@ -1,4 +1,4 @@
-"""Fetching a model's released weights, checking them, and importing them into the store."""
+"""Download a model's released weights, check them, and import them into the store."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from fcnseg.weights.store import store_folder, stored_path
 def pull(recipe: Recipe, url: str | None = None, on_bytes: OnBytes = lambda here, total: None) -> ImportReport:
     """Download the recipe's first source that has an address (or `url`), check it, and import it into the store.
 
-    A dropped connection is taken up where it broke, now or the next time. A file that already lies at the download's
-    place is used. Raises DownloadError, whose message says where to put the file by hand, and whatever
-    `import_weights` raises.
+    A dropped connection is resumed, now or by the next call. A file that is already in the downloads folder is used.
+    Raises DownloadError, whose message says where to put the file by hand, and whatever `import_weights` raises.
     """
     source = next((s for s in recipe.weights if s.url), None)
     if source is None and url is None:
@@ -31,7 +30,8 @@ def pull(recipe: Recipe, url: str | None = None, on_bytes: OnBytes = lambda here
     command = f"fcnseg weights import {target} --model {recipe.name}"
     by_hand = f"put {source.file} at {target} and run `{command}`"
     if not target.is_file():
-        download(url or source.url or "", target, by_hand, on_bytes)
+        size = source.size_mib * 2**20 if source.size_mib and not url else None  # where the server names none
+        download(url or source.url or "", target, by_hand, lambda here, total: on_bytes(here, total or size))
     _check(target, source, by_hand)
     report = import_weights(target, recipe, stored_path(recipe.name))
     target.unlink()
@@ -39,8 +39,10 @@ def pull(recipe: Recipe, url: str | None = None, on_bytes: OnBytes = lambda here
 
 
 def _check(path: Path, source: WeightSource, by_hand: str) -> None:
-    """Compare a file with the hash its recipe gives, if any, and read it; a wrong file is deleted, so that the next
-    pull fetches it again. Raises DownloadError."""
+    """Compare a file with the hashes of its recipe, if any, and read it. Raises DownloadError for a wrong file.
+
+    The file is deleted then, so that the next pull downloads it again.
+    """
     for kind, digest_of, expected in (("sha256", file_sha256, source.sha256), ("md5", _md5, source.md5)):
         if expected and (digest := digest_of(path)) != expected:
             path.unlink()

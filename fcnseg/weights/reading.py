@@ -1,8 +1,7 @@
-"""Any weight file, recognised by what it holds and not by what it is called."""
+"""Read a weight file of any format, recognised by its content and not by its name."""
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ FOREIGN = {
     b"\xff\xd8\xff": "a JPEG image",
     b"\x1f\x8b": "a gzip archive; unpack it first",
 }
-"""How binary files that hold no weights begin."""
+"""First bytes of binary files that hold no weights."""
 
 FOREIGN_TEXT = {
     b"<": "a web page or XML",
@@ -33,18 +32,18 @@ FOREIGN_TEXT = {
     b"input": "a Caffe network definition (prototxt); the weights are in the .caffemodel",
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself",
 }
-"""How text begins that is taken for weights, after white space."""
+"""First bytes, after white space, of text files that are mistaken for weights."""
 
 TEXT = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 
 
 def read_weights(path: Path) -> TensorFile:
-    """The tensors of a Caffe, PyTorch or safetensors file. Raises WeightsError for a missing or foreign one."""
+    """Return the tensors of a Caffe, PyTorch or safetensors file. Raises WeightsError for a missing or foreign one."""
     return READERS[detect(path)](path)
 
 
 def detect(path: Path) -> str:
-    """The format of a file, by its first bytes. Raises WeightsError if it is none that can hold weights."""
+    """Return the format of a file, by its first bytes. Raises WeightsError if that holds no weights."""
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; name the weight file in it")
     if not path.is_file():
@@ -71,22 +70,13 @@ def detect(path: Path) -> str:
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:
-    """Raises WeightsError for a file that is recognised as something else.
+    """Raise WeightsError for a file that is recognised as something else.
 
-    A Caffe model begins with a line feed (field 1), its name's length and its name, which may look like any text;
-    bytes that no text has follow, so only a start without them counts as text.
+    A Caffe model begins with a line feed (field 1), its name's length and its name, which may look like any text, but
+    bytes follow that no text has: only a file that begins without such bytes is text.
     """
     foreign = [what for magic, what in FOREIGN.items() if start.startswith(magic)]
     if TEXT.issuperset(start):
         foreign += [what for magic, what in FOREIGN_TEXT.items() if start.lstrip().startswith(magic)]
     if foreign:
         raise WeightsError(f"{path} holds no weights: it is {foreign[0]}")
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal. Raises WeightsError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}; check its permissions") from error

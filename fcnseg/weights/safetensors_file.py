@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from safetensors import SafetensorError, safe_open
+
 from fcnseg.errors import WeightsError
 from fcnseg.weights.tensors import Array, TensorFile, as_array, float32_chunks, printable
 
 
 def read(path: Path) -> TensorFile:
-    """Every tensor of a safetensors file. Raises WeightsError for a damaged one."""
-    from safetensors import SafetensorError, safe_open
-
+    """Return every tensor of a safetensors file. Raises WeightsError for a damaged one."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: as_array(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
@@ -38,7 +38,7 @@ def write(
     metadata: Mapping[str, str],
     forget: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write `tensors`, of any real type, as float32 one after the other; a few MiB at a time are copied.
+    """Write `tensors`, of any real type, as float32 one after the other, converting a few MiB at a time.
 
     `forget` is called after each tensor: see `TensorFile`.
     """
@@ -48,7 +48,7 @@ def write(
         begin, end = end, end + 4 * array.size
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % 64)  # the numbers begin where vector instructions like it
+    text += b" " * (-(len(text) + 8) % 64)  # aligned for vector instructions
     file.write(len(text).to_bytes(8, "little") + text)
     for array in tensors.values():
         for chunk in float32_chunks(array):

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fcnseg.errors import WeightsError
 from fcnseg.weights.tensors import Array, TensorFile, as_array, printable
 
 NESTED = ("model_state_dict", "state_dict", "model")
-"""Under which key checkpoints keep the state dict: pytorch-fcn's, and two common ones."""
+"""Keys of checkpoints that hold the state dict: pytorch-fcn's, and two common ones."""
 
 
 def read(path: Path) -> TensorFile:
-    """The tensors of a state dict, bare or inside a checkpoint. Raises WeightsError for anything else.
+    """Return the tensors of a state dict, bare or inside a checkpoint. Raises WeightsError for anything else.
 
     Only tensors, containers and numbers are unpickled (`weights_only`); new files are mapped into memory.
     """
-    import torch
-
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
             warnings.simplefilter("ignore")  # about pickle's protocol and sparse tensors: both end as errors here
@@ -38,7 +37,7 @@ def read(path: Path) -> TensorFile:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a checkpoint needs to hold a figure as a NumPy number (pytorch-fcn's `best_mean_iu`)."""
+    """Return the types to unpickle figures that are NumPy numbers (pytorch-fcn's `best_mean_iu`)."""
     scalar = np.float64(0).__reduce__()[0]
     dtypes = (np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType)
     return [np.dtype, *dtypes, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
@@ -52,8 +51,6 @@ def _state(content: Any) -> Any:
 
 
 def _arrays(path: Path, state: Any) -> dict[str, Array]:
-    import torch
-
     if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
         raise WeightsError(f"{path} holds no state dict; save `model.state_dict()`")
     tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}

@@ -1,4 +1,4 @@
-"""Where imported weights are kept on this machine: the user's data folder, or `FCNSEG_HOME`."""
+"""The store of imported weights, in the user's data folder or `FCNSEG_HOME`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from fcnseg.recipes import Recipe
 
 
 def store_folder() -> Path:
-    """The folder of imported weights; it need not exist yet."""
+    """Return the folder of imported weights; it need not exist yet."""
     return data_folder() / "weights"
 
 
 def stored_path(name: str) -> Path:
-    """Where the weights of the recipe of that name are kept."""
+    """Return the path in the store for the weights of the recipe of that name."""
     return store_folder() / f"{quote(name, safe=' ')}.safetensors"
 
 
 def own_weights(recipe: Recipe) -> Path | None:
-    """The weights that a recipe runs with when none are given: bundled, else stored, else None."""
+    """Return the weights that a recipe runs with when none are given: bundled, else stored, else None."""
     if recipe.bundled and recipe.bundled.is_file():
         return recipe.bundled
     path = stored_path(recipe.name)
@@ -29,7 +29,7 @@ def own_weights(recipe: Recipe) -> Path | None:
 
 
 def find_weights(recipe: Recipe, weights: Path | None = None) -> Path:
-    """The file that was named, else the recipe's own. Raises WeightsError, which says how to get them, for none."""
+    """Return the given file, else the recipe's own. Raises WeightsError, which says how to get weights, for none."""
     path = weights or own_weights(recipe)
     if path is None:
         fetch = f"`fcnseg weights pull {recipe.name}` fetches them (to {stored_path(recipe.name)}), or "
@@ -39,6 +39,6 @@ def find_weights(recipe: Recipe, weights: Path | None = None) -> Path:
 
 
 def available(recipe: Recipe) -> str:
-    """One of "bundled", "stored" and "absent"."""
+    """Return "bundled", "stored" or "absent"."""
     path = own_weights(recipe)
     return "absent" if path is None else "bundled" if path == recipe.bundled else "stored"

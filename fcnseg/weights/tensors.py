@@ -1,17 +1,16 @@
-"""What a weight file holds, whatever its format."""
+"""The tensors of a weight file, whatever its format."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 Array = NDArray[Any]
 
@@ -23,8 +22,8 @@ CHUNK = 1 << 20
 class TensorFile:
     """The tensors of a file by name (`LAYER.weight`, `LAYER.bias`), as views of the file where the format allows.
 
-    `forget` gives back the memory of what was read of a mapped file so far; it is read again when next touched. Call
-    it only while nobody has written into the arrays.
+    `forget` releases the memory of the pages of a mapped file that were read so far; they are read again when needed.
+    Call it only if nothing was written into the arrays.
     """
 
     path: Path
@@ -35,7 +34,7 @@ class TensorFile:
 
 
 def float32_chunks(array: Array) -> Iterator[NDArray[np.float32]]:
-    """The array's numbers in C order as little-endian float32, 1-D, at most CHUNK at a time; beyond its range: inf."""
+    """Yield an array's numbers in C order as 1-D little-endian float32, at most CHUNK at a time; out of range: inf."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, CHUNK):
         with np.errstate(over="ignore"):
@@ -43,28 +42,26 @@ def float32_chunks(array: Array) -> Iterator[NDArray[np.float32]]:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape for people: "21 x 512 x 1 x 1"."""
+    """Format a shape: "21 x 512 x 1 x 1"."""
     return " x ".join(map(str, shape)) or "a single number"
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """A name from a file, fit for one line of a message: control characters escaped, shortened."""
+    """Make a name from a file fit for one line of a message: control characters escaped, shortened."""
     clean = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: limit + 1])
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
 
 def blob_name(layer: str, index: int) -> str:
-    """Caffe's blob 0 of a layer is its weight, blob 1 its bias."""
+    """Return the name of a layer's blob: in Caffe, blob 0 is the weight and blob 1 the bias."""
     return f"{layer}.{('weight', 'bias')[index]}" if index < 2 else f"{layer}.blob{index}"
 
 
 def as_array(tensor: Tensor) -> Array:
-    """A torch tensor as NumPy: the same memory, or float32 where NumPy has no such type (bfloat16).
+    """Return a torch tensor as NumPy: the same memory, or float32 where NumPy has no such type (bfloat16).
 
-    Raises ValueError for what is no plain array of real numbers, or is larger than its data.
+    Raises ValueError for anything but a plain array of real numbers, and for a tensor larger than its data.
     """
-    import torch
-
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
         raise ValueError("it is no plain array of real numbers; save it dense, as float32")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():

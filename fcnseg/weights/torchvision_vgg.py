@@ -1,4 +1,4 @@
-"""VGG-16 weights under torchvision's names, and the input they were trained for.
+"""VGG-16 weights under torchvision's names, and the input that they expect.
 
 torchvision's own VGG-16 takes RGB in 0..1, minus a mean, over a standard deviation; pytorch-fcn's
 `vgg16_from_caffe.pth` has the same names but Caffe's input (BGR, 0..255, minus a mean), which is ours. The first is
@@ -34,27 +34,27 @@ NAMES = {
 }
 
 FROM_CAFFE_MD5 = "aa75b158f4181e7f6230029eb96c1b13"
-"""Of pytorch-fcn's `vgg16_from_caffe.pth`, as its downloader gives it."""
+"""The MD5 of pytorch-fcn's `vgg16_from_caffe.pth`, from its downloader."""
 
 
 def renamed(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """The tensors under Caffe's names if they carry those of torchvision's VGG-16, otherwise as they are."""
+    """Return tensors named as in torchvision's VGG-16 under Caffe's names, all others unchanged."""
     return {_renamed(key): value for key, value in tensors.items()} if _is_vgg16(tensors) else dict(tensors)
 
 
 def check_convention(convention: str | None) -> None:
-    """Raises SettingsError for an unknown convention."""
+    """Raise SettingsError for an unknown convention."""
     if convention not in (None, *CONVENTIONS):
         raise SettingsError(f"convention {convention!r} is unknown; use caffe or torchvision")
 
 
 def convention_of(file: TensorFile) -> str:
-    """The convention a file follows when nobody says: torchvision's for its names, but not for pytorch-fcn's copy."""
+    """Return the convention of a file: torchvision's if it has its names, except for pytorch-fcn's copy of Caffe's."""
     return "torchvision" if _is_vgg16(file.tensors) and not _is_from_caffe(file) else "caffe"
 
 
 def folded(weight: Array, bias: Array, recipe: Recipe) -> tuple[Array, Array]:
-    """conv1_1 for our input (the recipe's order, 0..255, minus its mean) instead of torchvision's; float32.
+    """Return conv1_1 for our input (the recipe's order, 0..255, minus its mean) instead of torchvision's; float32.
 
     Raises SettingsError unless the recipe takes one colour image.
     """
@@ -87,7 +87,7 @@ def _is_from_caffe(file: TensorFile) -> bool:
 
 
 def refuse_other_networks(file: TensorFile) -> None:
-    """Raises WeightsMismatchError for torchvision's AlexNet and GoogLeNet, which only share the paper's names."""
+    """Raise WeightsMismatchError for torchvision's AlexNet and GoogLeNet, which only share the paper's names."""
     first = file.tensors.get("features.0.weight")
     if first is not None and first.shape[2:] == (11, 11):
         raise WeightsMismatchError(
