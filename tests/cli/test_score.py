@@ -46,10 +46,10 @@ def test_the_files_hold_what_python_gives(fcnseg: Command, tmp_path: Path) -> No
 
 
 def test_every_key_is_documented(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/scoring.md").read_text()
     values = library.score(*data_set(tmp_path, 1, 4), classes=4).as_dict()
     for key in (*values, *values["per_class"][0], *values["image_scores"][0]):
-        assert f"`{key}`" in readme
+        assert f"`{key}`" in page
 
 
 def test_json_goes_to_standard_output_alone(fcnseg: Command, tmp_path: Path) -> None:
