@@ -29,7 +29,8 @@ from fcnseg.cli.comparison_options import (
     check_outputs,
     write_output,
 )
-from fcnseg.cli.options import Config, Quiet
+from fcnseg.cli.config_file import Config
+from fcnseg.cli.options import Quiet
 from fcnseg.cli.progress import counted_progress, interruptible
 from fcnseg.errors import SettingsError
 

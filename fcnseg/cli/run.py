@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcnseg.cli.config_file import Config
 from fcnseg.cli.console import Errors, err, out, shown
-from fcnseg.cli.options import Backend, Calibrate, Config, Device, Precision, Quiet, Weights, companions_of
+from fcnseg.cli.options import Backend, Calibrate, Device, Precision, Quiet, Weights, companions_of
 from fcnseg.cli.progress import build_display, interruptible
 from fcnseg.recipes import DEFAULT_MODEL
 

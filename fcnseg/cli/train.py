@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnseg.cli.config_file import Config
 from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import Config, Quiet
+from fcnseg.cli.options import Quiet
 from fcnseg.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What happens at the edges of a run: settings files, errors in JSON, earlier failures, interruptions, room."""
+"""What happens at the edges of a run: errors in JSON, earlier failures, interruptions, room."""
 
 import json
 import signal
@@ -32,43 +32,6 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path) -> Command:
     return lambda *arguments: fcnseg("run", photos, "--out", tmp_path / "masks", *tiny.arguments, *arguments)
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("model = ['a', 'b']", 'model is ["a", "b"]; give a text or a number'),
-        ("batch-size = true", "batch-size is true"),
-        ("workers = {a = 1}", "workers is"),
-        ("strict = 'yes'", "strict is"),
-        ("strict = 1", "give true or false"),
-        ("verbose = true", "give a whole number"),
-        ("workers = 1.5", "--workers"),
-        ("config = 'other.toml'", "config is no option"),
-        ("going_on = true", "going_on is no option"),
-        ("o = 'x'", "o is no option"),
-        ("version = true", "version is no option"),
-    ],
-)
-def test_settings_of_a_wrong_type_or_name_are_one_line(fcnseg: Command, tmp_path: Path, line: str, said: str) -> None:
-    (tmp_path / "run.toml").write_text(f"{line}\n")
-    done = fcnseg("run", tmp_path, "--out", tmp_path / "masks", "--config", tmp_path / "run.toml")
-    assert (done.code, said in done.error_line) == (2, True), done.error_line
-
-
-def test_settings_that_a_file_may_hold(fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path) -> None:
-    lines = [f"SOURCE = {str(photos)!r}", f"model = {str(tiny.recipe)!r}", f"weights = {str(tiny.weights)!r}"]
-    lines += ["backend = 'torch'", "max_failures = 3", "batch-size = '2'", "tile = 640", "quiet = true", "verbose = 1"]
-    (tmp_path / "run.toml").write_text("\n".join(lines))
-    done = fcnseg("run", "--out", tmp_path / "masks", "--config", tmp_path / "run.toml")
-    assert done.code == 0, done.err
-    score = tmp_path / "score.toml"
-    for ignored in ("[0, 255]", "255"):
-        score.write_text(f"preds = {str(tmp_path / 'masks')!r}\nignore = {ignored}\nclasses = 5\n")
-        done = fcnseg("score", "--config", score, "--", tmp_path / "masks", tmp_path / "masks")
-        assert done.code == 0, done.err
-    score.write_text("ignore = [[1]]\n")
-    assert "give texts or numbers" in fcnseg("score", "a", "b", "--config", score).error_line
 
 
 def test_options_that_would_do_nothing_are_refused(run: Command) -> None:
