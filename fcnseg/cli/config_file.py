@@ -26,7 +26,7 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
     faults, defaults = [], {}
     for name, value in values.items():
         if name not in params:
-            faults.append(_unknown(name, list(params), context.command_path))
+            faults.append(_unknown(name, params, context.command_path))
             continue
         expected, defaults[params[name].name] = _option_value(params[name], value)
         if expected:
@@ -51,8 +51,8 @@ def _params_by_name(command: Any) -> dict[str, Any]:
     return params
 
 
-def _unknown(name: str, known: list[str], command: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _unknown(name: str, params: dict[str, Any], command: str) -> str:
+    near = difflib.get_close_matches(name, [known for known in params if "_" not in known], n=1)
     return f"{name} is no option of {command}; " + (f"did you mean {near[0]}?" if near else "see its --help")
 
 
