@@ -11,10 +11,10 @@ from fcnseg.scoring.diff_result import Diff
 from fcnseg.scoring.result import Score
 
 KEYS_SHOWN = 5
-"""How many of the images that were left out are named."""
+"""Number of the images that were left out that are named."""
 
 CHANGES_SHOWN = 10
-"""How many of the images that changed are listed."""
+"""Number of the images that changed that are listed."""
 
 SHARES = {
     "pixel_accuracy": "pixel accuracy",

@@ -1,4 +1,4 @@
-"""`fcnseg view`: a label map over its image, as a file or in the terminal."""
+"""`fcnseg view`: draw a label map over its image, into a file or on the terminal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnseg.cli.comparison_options import Classes, ClassesOf
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.progress import interruptible
+from fcnseg.errors import ImageError, OutputError, SettingsError
+from fcnseg.io.atomic import whole_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,30 +23,26 @@ if TYPE_CHECKING:
 
 @interruptible()
 def view(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.")],
-    mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map: a file, or FILE.h5::/name.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Photograph.")],
+    mask: Annotated[
+        str, typer.Argument(metavar="MASK", help="Its label map: a file, or FILE.h5::/name.")
+    ],
     out_file: Annotated[
         Path | None,
         typer.Option(
             "--out", "-o", metavar="FILE.png", help="Write the overlay.", show_default="show it in the terminal"
         ),
     ] = None,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours: 0 the image, 1 the labels.")] = 0.5,
+    opacity: Annotated[
+        float, typer.Option(min=0, max=1, help="Opacity of the colours, 0 to 1.")
+    ] = 0.5,
     legend: Annotated[
-        bool, typer.Option("--legend", help="Put the classes that occur, with their colours, beside it.")
+        bool, typer.Option("--legend", help="Draw a legend of the classes that occur beside it.")
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="Whose classes: a name or a recipe FILE.toml.", show_default="that of the run"
-        ),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(metavar="N|FILE", help="So many classes, or their names, one a line; instead of --model."),
-    ] = None,
+    model: ClassesOf = None,
+    classes: Classes = None,
     head: Annotated[
-        str | None, typer.Option(help="Whose map it is, for models of several heads.", show_default="by its folder")
+        str | None, typer.Option(help="Head of the label map, for models with several.", show_default="by its folder")
     ] = None,
 ) -> None:
     """Draw a label map over its image.
@@ -56,7 +55,6 @@ def view(
       fcnseg view photo.jpg masks/photo.png
       fcnseg view photo.jpg masks/photo.png --out overlay.png --legend
     """
-    from fcnseg.errors import ImageError, OutputError, SettingsError
     from fcnseg.io.images import pixels_of
     from fcnseg.scoring.view import draw, read_labelled
 
@@ -73,8 +71,6 @@ def view(
     if out_file is None:
         _show(drawn)
     else:
-        from fcnseg.io.atomic import whole_file
-
         try:
             with whole_file(out_file) as file:
                 drawn.save(file, format="PNG")
@@ -84,12 +80,12 @@ def view(
 
 
 def _is_terminal() -> bool:
-    """Whether standard output is a terminal that knows its size."""
+    """Tell if standard output is a terminal that knows its size."""
     return sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns > 0
 
 
 def _show(drawn: Image) -> None:
-    """As large as the terminal is wide."""
+    """Show a picture on the terminal, over its whole width."""
     from textual_image.renderable import Image as Picture
 
     out().print(Picture(drawn, width="auto"))

@@ -18,7 +18,7 @@ from fcnseg.scoring.label_encoding import FOREIGN, LabelEncoding
 
 @dataclass(frozen=True)
 class Comparison:
-    """How pairs are compared: the encodings of both sides, and the widths of the bands that are measured, px."""
+    """Encodings of both sides, and the widths, px, of the bands that are measured."""
 
     truth: LabelEncoding
     prediction: LabelEncoding

@@ -55,7 +55,7 @@ class CodeTable:
 
 @dataclass(frozen=True)
 class LabelEncoding:
-    """How the values of the label maps of one side are read.
+    """Rules by which the values of the label maps of one side are read.
 
     `void` are values that do not count, besides the label space's own, unless that is given a class. `table` gives the
     class (or VOID) of each value that may occur. Without it values are classes, or with `reduced` classes counted from

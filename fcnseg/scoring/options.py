@@ -29,7 +29,7 @@ MASK_COLORS: dict[Color, int] = {(0, 0, 0): 0, (1, 1, 1): 1, (255, 255, 255): 1}
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonOptions:
-    """How label maps are compared.
+    """Options of all comparisons of label maps.
 
     Classes: of `model` (a shipped recipe's name or a TOML file), of `classes` (how many, or a file of names), or
     background and foreground with `binary` (masks of 0 and 255); by default of the run that wrote the predictions.
@@ -128,7 +128,7 @@ class ComparisonOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreOptions(ComparisonOptions):
-    """How predictions are compared with ground truth, besides `ComparisonOptions`.
+    """Options of a score, besides `ComparisonOptions`.
 
     `num_parts` and `part_id`: only that part of the images, from 0. Parts are those of the run that wrote the
     predictions, as long as its ledger is beside them; otherwise images are divided by the names of their pairs.
@@ -157,7 +157,7 @@ class ScoreOptions(ComparisonOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DiffOptions(ComparisonOptions):
-    """How two runs are compared, besides `ComparisonOptions`: `truth` is ground truth, which judges the changes."""
+    """Options of a difference, besides `ComparisonOptions`: `truth` is ground truth, which judges the changes."""
 
     truth: str | None = None
 

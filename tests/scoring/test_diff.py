@@ -138,7 +138,7 @@ def test_the_page_loads_sorts_and_flips(tmp_path: Path) -> None:
             header.click()
             header.click()
             assert table.locator("tbody th").all_inner_texts() == ["a", "b", "c"]
-            assert page.get_by_role("region", name="What changed most").locator("tbody tr").count() == 4
+            assert page.get_by_role("region", name="Largest changes").locator("tbody tr").count() == 4
             case = page.locator("figure.case").first
             case.get_by_role("button", name="Changes").click()
             assert case.locator(".wrong img").is_visible()

@@ -47,7 +47,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_loads_alone_and_without_complaints(file: Path) -> None:
     with opened(file) as page:
-        assert page.locator(".tiles dt").all_inner_texts()[:2] == ["Mean IU", "Pixel accuracy"]
+        assert page.locator(".tiles dt").all_inner_texts()[:2] == ["Mean IoU", "Pixel accuracy"]
         assert page.locator("table.sortable tbody tr").count() == len(NAMES)
         assert NAMES[2] in page.locator("table.sortable").inner_text()
         assert page.locator("figure.chart svg").count() == 2

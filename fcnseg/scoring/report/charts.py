@@ -1,5 +1,7 @@
-"""Charts as SVG by matplotlib, with their numbers. Colours are placeholders that the page's style sheet replaces, so
-that charts follow light and dark."""
+"""Charts as SVG by Matplotlib, with tables of their numbers.
+
+Colours are placeholders that the page's style sheet replaces, so that charts follow light and dark.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
+from fcnseg.scoring.report.page import number
 from fcnseg.scoring.result import Band, Calibration
 
 INK, MARK, LINE = "#010203", "#040506", "#070809"
@@ -20,7 +26,7 @@ INK, MARK, LINE = "#010203", "#040506", "#070809"
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with the table behind it. `svg` is markup."""
+    """A drawing (`svg` is markup) with the table of its numbers."""
 
     title: str
     svg: str
@@ -29,7 +35,7 @@ class Chart:
 
 
 def histogram(title: str, values: Sequence[float], unit: str, top: float = 1.0) -> Chart:
-    """How many images have which share, 0 to `top`, in 20 bins."""
+    """Draw the number of images by their share, 0 to `top`, in 20 bins."""
     known = [100 * v for v in values if v == v]
     counts, edges = np.histogram(known, 20, (0, 100 * top))
     with _axes(title) as (axes, markup):
@@ -41,40 +47,36 @@ def histogram(title: str, values: Sequence[float], unit: str, top: float = 1.0) 
 
 
 def band_curve(title: str, bands: Sequence[Band]) -> Chart:
-    """The figures in bands of growing width around boundaries."""
+    """Draw the figures in bands of growing width around boundaries."""
     widths = [band.width_px for band in bands]
     with _axes(title) as (axes, markup):
-        axes.plot(widths, [100 * b.mean_iu for b in bands], "o-", color=MARK, label="mean IU")
+        axes.plot(widths, [100 * b.mean_iu for b in bands], "o-", color=MARK, label="mean IoU")
         axes.plot(widths, [100 * b.pixel_accuracy for b in bands], "s--", color=INK, label="pixel accuracy")
         axes.set(xscale="log", ylim=(0, 100), xlabel="width of the band, px", ylabel="%")
         axes.set_xticks(widths, [str(w) for w in widths], minor=False)
         axes.minorticks_off()
         axes.legend(frameon=False, labelcolor=INK)
-    rows = tuple((str(b.width_px), _percent(b.mean_iu), _percent(b.pixel_accuracy), f"{b.pixels:,}") for b in bands)
-    return Chart(title, markup(), ("width, px", "mean IU, %", "pixel accuracy, %", "pixels"), rows)
+    rows = tuple((str(b.width_px), number(b.mean_iu), number(b.pixel_accuracy), f"{b.pixels:,}") for b in bands)
+    return Chart(title, markup(), ("width, px", "mean IoU, %", "pixel accuracy, %", "pixels"), rows)
 
 
 def reliability_curve(title: str, calibration: Calibration) -> Chart:
-    """The accuracy of each confidence."""
+    """Draw the accuracy of labels by their confidence."""
     known = [b for b in calibration.bins if b.pixels]
     with _axes(title) as (axes, markup):
         axes.plot((0, 100), (0, 100), ":", color=INK)
         axes.plot([100 * b.confidence for b in known], [100 * b.accuracy for b in known], "o-", color=MARK)
-        axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence, %", ylabel="right, %")
+        axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence, %", ylabel="accuracy, %")
     rows = tuple(
-        (f"{100 * b.low:.0f} to {100 * b.high:.0f}", _percent(b.confidence), _percent(b.accuracy), f"{b.pixels:,}")
+        (f"{100 * b.low:.0f} to {100 * b.high:.0f}", number(b.confidence), number(b.accuracy), f"{b.pixels:,}")
         for b in calibration.bins
     )
-    return Chart(title, markup(), ("confidence, %", "its mean, %", "right, %", "pixels"), rows)
+    return Chart(title, markup(), ("confidence, %", "mean confidence, %", "accuracy, %", "pixels"), rows)
 
 
 @contextmanager
 def _axes(title: str) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """Axes to draw in, and what gives the SVG in the end."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
+    """Yield axes to draw in, and a function that then returns the SVG."""
     salt = re.sub(r"\W+", "-", title).lower()
     style: Any = {
         "svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif", "font.size": 11,
@@ -96,11 +98,7 @@ def _axes(title: str) -> Iterator[tuple[Any, Callable[[], str]]]:
 
 
 def _embedded(svg: str, name: str) -> str:
-    """An SVG document as an element whose ids are its own on the page."""
+    """Return an SVG document as an element whose ids begin with `name`, so that they are unique on the page."""
     element = svg[svg.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     return re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", element)
-
-
-def _percent(value: float) -> str:
-    return "–" if value != value else f"{100 * value:.1f}"

@@ -1,4 +1,4 @@
-"""The report of what changed between two runs: one HTML file that needs nothing else."""
+"""Report of the difference of two runs: one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from fcnseg.scoring.options import DiffOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, histogram
 from fcnseg.scoring.report.page import Cell
-from fcnseg.scoring.report.pictures import Case, draw_case
+from fcnseg.scoring.report.pictures import Example, draw_example
 
-CASES = 9
+EXAMPLES = 9
 IMAGES_LISTED = 500
 
 TITLES = {"left": "Before", "right": "After", "wrong": "Changes", "photo": "Photograph"}
@@ -32,7 +32,7 @@ def write_diff_report(
     record = run_record(after)
     task = plan_diff(before, after, options)
     with Photographs.of(images, record) as photographs:
-        cases = _cases(diff, task, photographs)
+        examples = _examples(diff, task, photographs)
     space = task.head.labels
     columns, rows = _classes(diff, task)
     page.render(
@@ -49,7 +49,7 @@ def write_diff_report(
         columns=columns,
         rows=rows,
         heat=page.heat_map(
-            "From class to class", "Each row is one class before: what its pixels are after, in percent.",
+            "From class to class", "Each row is one class before, and the classes of its pixels after, in percent.",
             space.names, diff.transitions,
         ),
         entries=page.largest_entries(diff.transitions, space.names),
@@ -58,7 +58,7 @@ def write_diff_report(
         image_rows=[_image_row(n, image) for n, image in enumerate(diff.images[:IMAGES_LISTED])],
         images_more=max(0, len(diff.images) - IMAGES_LISTED),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
-        cases=cases,
+        examples=examples,
         provenance=[
             *page.provenance(run_record(before), "before: "),
             *page.provenance(record, "after: "),
@@ -73,7 +73,7 @@ def _chart(diff: Diff) -> Chart:
 
 
 def _share(value: float) -> str:
-    """A share that may be small, for reading."""
+    """Return a share, which may be small, in percent."""
     return f"{100 * value:.3g} %"
 
 
@@ -83,23 +83,23 @@ def _figures(diff: Diff) -> list[tuple[str, str, str]]:
         ("Unchanged images", f"{diff.identical_images:,}", f"of {len(diff.images):,}"),
     ]
     if diff.truth:
-        found = diff.truth
+        truth = diff.truth
         tiles += [
-            ("Mean IU", page.percent(found.mean_iu[1], 2), f"before {page.percent(found.mean_iu[0], 2)}"),
+            ("Mean IoU", page.percent(truth.mean_iu[1], 2), f"before {page.percent(truth.mean_iu[0], 2)}"),
             (
                 "Pixel accuracy",
-                page.percent(found.pixel_accuracy[1], 2),
-                f"before {page.percent(found.pixel_accuracy[0], 2)}",
+                page.percent(truth.pixel_accuracy[1], 2),
+                f"before {page.percent(truth.pixel_accuracy[0], 2)}",
             ),
-            ("Helped", f"{found.helped:,}", "pixels became right"),
-            ("Hurt", f"{found.hurt:,}", f"pixels became wrong; {found.neither:,} stayed wrong"),
+            ("Helped", f"{truth.helped:,}", "pixels became right"),
+            ("Hurt", f"{truth.hurt:,}", f"pixels became wrong; {truth.neither:,} stayed wrong"),
         ]
     return tiles
 
 
 def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
-    columns = ["class", "agreement IU, %", "pixels before", "pixels after", "lost", "gained"]
-    columns += ["IU before, %", "IU after, %", "change"] if diff.truth else []
+    columns = ["class", "agreement IoU, %", "pixels before", "pixels after", "lost", "gained"]
+    columns += ["IoU before, %", "IoU after, %", "change"] if diff.truth else []
     rows = []
     for row in diff.per_class:
         cells = [
@@ -126,15 +126,15 @@ def _image_row(number: int, image: ImageDiff) -> list[Cell]:
     return cells
 
 
-def _cases(diff: Diff, task: DiffTask, photographs: Photographs) -> list[Case]:
+def _examples(diff: Diff, task: DiffTask, photographs: Photographs) -> list[Example]:
     versions = {image.key: image for image in task.images}
-    cases = []
-    for image in diff.images[:CASES]:
+    examples = []
+    for image in diff.images[:EXAMPLES]:
         places = versions[image.key]
         before, after = (read_classes(place, task.comparison.prediction) for place in (places.before, places.after))
         note = f"{_share(image.share)} of the pixels changed"
         if image.helped is not None:
             note += f", {image.helped:,} became right, {image.hurt:,} wrong"
         photograph = photographs.find(image.key, *after.shape)
-        cases.append(draw_case(TITLES, ("", image.key, note), before, after, task.head.labels, photograph))
-    return cases
+        examples.append(draw_example(TITLES, ("", image.key, note), before, after, task.head.labels, photograph))
+    return examples

@@ -1,4 +1,4 @@
-"""What the pages of reports share: templates, cells of tables, heat maps, provenance."""
+"""Parts that the pages of reports share: templates, cells of tables, heat maps, provenance."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib import colormaps
 from numpy.typing import NDArray
+from PIL import Image
 
+from fcnseg import __version__
 from fcnseg.io.atomic import whole_file
 from fcnseg.labels import Color
 from fcnseg.scoring.report.pictures import data_uri
@@ -21,10 +26,10 @@ LEVELS = 32
 """Steps of the heat map's scale."""
 
 ENTRIES = 15
-"""How many of the largest entries of a matrix are listed."""
+"""Number of the largest entries of a matrix that are listed."""
 
-MOST_CELLS = 64
-"""Classes up to which a heat map is a table; beyond, it is a picture."""
+MAX_TABLE_CLASSES = 64
+"""Number of classes up to which a heat map is a table; beyond, it is a picture."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,6 @@ class Heat:
 
 def render(file: Path, template: str, **values: Any) -> None:
     """Write a page, whole or not at all."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
     environment = Environment(
         loader=PackageLoader("fcnseg.scoring.report"),
         autoescape=True,
@@ -82,42 +84,46 @@ def render(file: Path, template: str, **values: Any) -> None:
 
 
 def share_cell(value: float, digits: int = 1) -> Cell:
-    """A share 0..1 as a percentage with a bar."""
-    return Cell("–") if math.isnan(value) else Cell(f"{100 * value:.{digits}f}", value, round(value, 4))
+    """Return a share 0..1 as a percentage with a bar."""
+    return Cell("–") if math.isnan(value) else Cell(number(value, digits), value, round(value, 4))
 
 
 def count_cell(value: int) -> Cell:
-    """A number of things."""
+    """Return a whole number as a cell."""
     return Cell(f"{value:,}", value)
 
 
 def name_cell(index: int, name: str, color: Color) -> Cell:
-    """A class with its colour."""
+    """Return a class with its colour as a cell."""
     return Cell(f"{index} {name}", index, color=css_color(color))
 
 
 def css_color(color: Color) -> str:
-    """A colour as CSS writes it."""
+    """Return a colour as CSS writes it."""
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share 0..1 for reading."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+def number(share: float, digits: int = 1) -> str:
+    """Return a share 0..1 in percent, without the sign."""
+    return "–" if math.isnan(share) else f"{100 * share:.{digits}f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share 0..1 in percent."""
+    return "–" if share is None or math.isnan(share) else f"{number(share, digits)} %"
 
 
 def span(interval: tuple[float, float] | None) -> str:
-    """An interval of shares for reading, empty if there is none."""
-    known = interval is not None and not math.isnan(interval[0])
-    return f"95 %: {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if known and interval else ""
+    """Return an interval of shares in percent, empty if there is none."""
+    return "" if interval is None or math.isnan(interval[0]) else " to ".join(map(number, interval))
 
 
 def heat_map(title: str, note: str, names: Sequence[str], counts: NDArray[np.int64]) -> Heat:
-    """The rows of a K x K matrix as shares of their sums, in steps of `cividis`, which the colour-blind can read."""
+    """Return the rows of a K x K matrix as shares of their sums, in steps of `cividis` (fit for the colour-blind)."""
     sums = counts.sum(1, keepdims=True)
     shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
     levels = np.minimum((shares * LEVELS).astype(int), LEVELS - 1)
-    if len(names) > MOST_CELLS:
+    if len(names) > MAX_TABLE_CLASSES:
         return Heat(title, note, (), tuple(HeatRow(name, ()) for name in names), _heat_picture(levels))
     rows = tuple(
         HeatRow(name, tuple(HeatCell(_cell_text(s), int(v)) for s, v in zip(share, level, strict=True)))
@@ -127,16 +133,16 @@ def heat_map(title: str, note: str, names: Sequence[str], counts: NDArray[np.int
 
 
 def largest_entries(counts: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Where a K x K matrix has most beside its diagonal: row, column, pixels, and their share of the row in percent."""
+    """List the largest entries of a K x K matrix beside its diagonal: row, column, pixels, and percent of the row."""
     beside = counts.copy()
     np.fill_diagonal(beside, 0)
     sums = counts.sum(1)
-    found = []
-    for place in beside.ravel().argsort(kind="stable")[::-1][:ENTRIES]:
-        i, j = divmod(int(place), len(names))
+    entries = []
+    for index in beside.ravel().argsort(kind="stable")[::-1][:ENTRIES]:
+        i, j = divmod(int(index), len(names))
         if beside[i, j]:
-            found.append((names[i], names[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.2f}"))
-    return found
+            entries.append((names[i], names[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.2f}"))
+    return entries
 
 
 def _cell_text(share: float) -> str:
@@ -144,20 +150,16 @@ def _cell_text(share: float) -> str:
 
 
 def _scale() -> NDArray[np.uint8]:
-    from matplotlib import colormaps
-
     colors: NDArray[np.uint8] = colormaps["cividis"](np.linspace(0, 1, LEVELS), bytes=True)[:, :3]
     return colors
 
 
 def _heat_picture(levels: NDArray[np.int64]) -> str:
-    from PIL import Image
-
     return data_uri(Image.fromarray(_scale()[levels]), "png")
 
 
 def _levels() -> str:
-    """The style of each step: its colour, and black or white over it, whichever is read better."""
+    """Return the style of each step: its colour, and black or white text, whichever is read better on it."""
     rules = []
     for step, color in enumerate(_scale()):
         ink = "#000" if luminance(color) > 0.179 else "#fff"
@@ -166,19 +168,19 @@ def _levels() -> str:
 
 
 def luminance(color: NDArray[np.uint8]) -> float:
-    """The relative luminance of a colour, 0..1; above 0.179 black is read better on it. Source: WCAG 2."""
+    """Return the relative luminance of a colour, 0..1; above 0.179 black is read better on it. Source: WCAG 2."""
     levels = color / 255
     linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def provenance(record: Mapping[str, Any], name: str = "") -> list[tuple[str, str]]:
-    """What the record of a run says about how predictions came about."""
+    """List the origin of predictions, from the record of their run."""
     engine = record.get("engine") or {}
     settings = record.get("settings") or {}
     versions = engine.get("versions") or {}
     verification = engine.get("verification") or {}
-    found = {
+    facts = {
         "images": settings.get("source"),
         "model": engine.get("model"),
         "weights (SHA-256)": engine.get("weights_sha256"),
@@ -190,15 +192,13 @@ def provenance(record: Mapping[str, Any], name: str = "") -> list[tuple[str, str
         "predicted": record.get("ended"),
         "predicted by": (record.get("host") or {}).get("processor"),
     }
-    return [(f"{name}{key}", str(value)) for key, value in found.items() if value not in (None, "", "–")]
+    return [(f"{name}{key}", str(value)) for key, value in facts.items() if value not in (None, "", "–")]
 
 
 def comparison(settings: Mapping[str, Any], sides: Mapping[str, str]) -> list[tuple[str, str]]:
-    """How label maps were compared: `sides` names the settings that say which, and what they are called."""
-    from fcnseg import __version__
-
-    passed_by = {"classes", "head", "model", *sides}
-    chosen = {k: v for k, v in settings.items() if k not in passed_by and v not in (None, False, [], (), [""])}
+    """List the settings of a comparison; `sides` names those that hold the sources, and their titles."""
+    elsewhere = {"classes", "head", "model", *sides}
+    chosen = {k: v for k, v in settings.items() if k not in elsewhere and v not in (None, False, [], (), [""])}
     return [
         *((title, str(settings[name])) for name, title in sides.items() if settings[name]),
         ("compared", datetime.now(UTC).isoformat(timespec="seconds")),

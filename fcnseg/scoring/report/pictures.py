@@ -1,4 +1,4 @@
-"""Pictures of single images for reports: labels over the photograph, and where two label maps differ."""
+"""Pictures of single images for reports: label maps over the photograph, and the pixels where two of them differ."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from fcnseg.io.overlays import overlay
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring.confusion import Map
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 LARGEST_PX = 560
 OPACITY = 0.65
-LITTLE = 0.01
+FEW = 0.01
 """Share of differing pixels below which they would hardly be seen."""
 
 WRONG = (213, 94, 0)
@@ -37,7 +34,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Case:
+class Example:
     """An image with its views, all `width` x `height` px."""
 
     title: str
@@ -48,18 +45,18 @@ class Case:
     pictures: tuple[Picture, ...]
 
 
-def draw_case(
+def draw_example(
     titles: Mapping[str, str],
-    case: tuple[str, str, str],
+    caption: tuple[str, str, str],
     left: Map,
     right: Map,
     space: LabelSpace,
     photograph: NDArray[np.uint8] | None,
-) -> Case:
-    """Both label maps, where they differ, and the photograph if there is one.
+) -> Example:
+    """Draw both label maps, the pixels where they differ, and the photograph if there is one.
 
-    `titles` names the views left, right, wrong and photo; `case` is the title, key and note. Codes H x W: negative
-    ones are void, which the difference leaves grey.
+    `titles` names the views left, right, wrong and photo; `caption` is the title, key and note. `left` and `right` are
+    codes H x W: negative ones are void, which the difference leaves grey.
     """
     height, width = left.shape
     scale = min(1.0, LARGEST_PX / max(height, width))
@@ -74,17 +71,15 @@ def draw_case(
     if photograph is not None:
         views["photo"] = photograph
     pictures = tuple(Picture(n, titles[n], _uri(pixels, size, photograph is None)) for n, pixels in views.items())
-    return Case(*case, *size, pictures)
+    return Example(*caption, *size, pictures)
 
 
 def difference(pixels: NDArray[np.uint8], left: Map, right: Map) -> NDArray[np.uint8]:
-    """The image in grey, with what differs in vermilion, spread by a pixel where it is little; void is the same."""
-    from PIL import Image, ImageFilter
-
+    """Draw the image in grey, and pixels that differ in vermilion, a pixel wider where they are few."""
     grey = pixels.mean(2, keepdims=True) * 0.5 + 60
     drawn = np.broadcast_to(grey, pixels.shape).astype(np.uint8).copy()
     differs = (left != right) & (left >= 0)
-    if differs.mean() < LITTLE:
+    if differs.mean() < FEW:
         differs = np.asarray(Image.fromarray(differs.astype(np.uint8)).filter(ImageFilter.MaxFilter(3))) > 0
     drawn[differs] = WRONG
     return drawn
@@ -95,9 +90,7 @@ def _labels(codes: Map, space: LabelSpace) -> NDArray[np.uint16]:
 
 
 def _uri(pixels: NDArray[np.uint8], size: tuple[int, int], flat: bool) -> str:
-    """A small picture as a data URI: PNG of few colours without a photograph, else WebP."""
-    from PIL import Image
-
+    """Return a picture of that size as a data URI: PNG of few colours if it is `flat`, else WebP."""
     image = Image.fromarray(pixels)
     if image.size != size:
         image = image.resize(size, Image.Resampling.NEAREST if flat else Image.Resampling.BOX)
@@ -105,7 +98,7 @@ def _uri(pixels: NDArray[np.uint8], size: tuple[int, int], flat: bool) -> str:
 
 
 def data_uri(image: Image.Image, form: str) -> str:
-    """A Pillow image inside a text."""
+    """Return a Pillow image as a data URI."""
     data = io.BytesIO()
     if form == "png":
         image.quantize(256).save(data, "PNG", optimize=True)

@@ -1,4 +1,4 @@
-"""The report of a score: one HTML file that needs nothing else."""
+"""Report of a score: one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fcnseg.scoring.options import ScoreOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, band_curve, histogram, reliability_curve
 from fcnseg.scoring.report.page import Cell, Heat
-from fcnseg.scoring.report.pictures import Case, draw_case
+from fcnseg.scoring.report.pictures import Example, draw_example
 from fcnseg.scoring.result import ImageScore, Score
 from fcnseg.scoring.tasks import Task, plan
 
-SHOWN_EACH = 3
-"""How many of the worst, the median and the best images are shown."""
+EXAMPLES_EACH = 3
+"""Number of the worst, the median and the best images that are shown."""
 
 TITLES = {"left": "Ground truth", "right": "Prediction", "wrong": "Errors", "photo": "Photograph"}
 
 
 @dataclass(frozen=True)
 class HeadReport:
-    """What the page shows of one head."""
+    """The section of the page about one head."""
 
     name: str
     figures: list[tuple[str, str, str]]
@@ -38,7 +38,7 @@ class HeadReport:
     confused: list[tuple[str, str, str, str]]
     charts: list[Chart]
     legend: list[tuple[str, str]]
-    cases: list[Case]
+    examples: list[Example]
 
 
 def write_report(
@@ -71,7 +71,7 @@ def write_report(
 def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> HeadReport:
     space = task.head.labels
     columns, rows = _classes(score, space)
-    note = "Each row is the ground truth of one class: where its pixels went, in percent. Dark is none, bright is all."
+    note = "Each row is the ground truth of one class, and the classes its pixels were predicted as, in percent."
     return HeadReport(
         name=task.head.name,
         figures=_figures(score),
@@ -83,36 +83,41 @@ def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> 
         confused=page.largest_entries(score.confusion, space.names),
         charts=_charts(score, f", {task.head.name}" if several else ""),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
-        cases=_cases(score, task, photographs),
+        examples=_examples(score, task, photographs),
     )
 
 
 def _charts(score: Score, of: str) -> list[Chart]:
-    """Titles are all different: they name the parts of the drawings too."""
-    charts = [histogram(f"Mean IU over the images{of}", [s.mean_iu for s in score.image_scores], "mean IU")]
+    """Draw the charts. Their titles are all different: the ids of the drawings are made of them."""
+    charts = [histogram(f"Mean IoU over the images{of}", [s.mean_iu for s in score.image_scores], "mean IoU")]
     if score.bands:
-        charts.append(band_curve(f"How good it is near boundaries{of}", score.bands))
+        charts.append(band_curve(f"IoU and accuracy near boundaries{of}", score.bands))
     if score.calibration:
-        charts.append(reliability_curve(f"How often a confidence is right{of}", score.calibration))
+        charts.append(reliability_curve(f"Calibration{of}", score.calibration))
     return charts
 
 
 def _figures(score: Score) -> list[tuple[str, str, str]]:
     named = {
-        "mean_iu": "Mean IU",
+        "mean_iu": "Mean IoU",
         "pixel_accuracy": "Pixel accuracy",
         "mean_accuracy": "Mean accuracy",
-        "frequency_weighted_iu": "Frequency weighted IU",
+        "frequency_weighted_iu": "Frequency weighted IoU",
         "mean_dice": "Mean Dice (F1)",
     }
-    tiles = [(t, page.percent(getattr(score, n)), page.span(score.intervals.get(n))) for n, t in named.items()]
+    tiles = [(t, page.percent(getattr(score, n)), _interval(score.intervals.get(n))) for n, t in named.items()]
     tiles.append(("Cohen's kappa", "–" if score.kappa != score.kappa else f"{score.kappa:.3f}", ""))
     if score.boundary_iu is not None:
-        tiles.append(("Boundary IU", page.percent(score.boundary_iu), "within 2 % of the diagonal"))
+        tiles.append(("Boundary IoU", page.percent(score.boundary_iu), "within 2 % of the diagonal"))
     if score.calibration:
-        tiles.append(("Calibration error", page.percent(score.calibration.expected_error), "expected, 15 bins"))
+        tiles.append(("Calibration error", page.percent(score.calibration.expected_error), "expected (ECE), 15 bins"))
     tiles.append(("Images", f"{score.images:,}", f"{score.pixels:,} pixels count"))
     return tiles
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    text = page.span(interval)
+    return f"95 %: {text}" if text else ""
 
 
 def _left_out(score: Score) -> list[str]:
@@ -143,13 +148,13 @@ def _notes(score: Score) -> list[str]:
 def _classes(score: Score, space: LabelSpace) -> tuple[list[str], list[list[Cell]]]:
     boundary = score.boundary_iu is not None
     intervals = bool(score.intervals)
-    columns = ["class", "IU, %", *(["95 %"] * intervals), "accuracy, %", "Dice, %"]
-    columns += [*(["boundary IU, %"] * boundary), "pixels", "predicted"]
+    columns = ["class", "IoU, %", *(["95 %"] * intervals), "accuracy, %", "Dice, %"]
+    columns += [*(["boundary IoU, %"] * boundary), "pixels", "predicted"]
     rows = []
     for row in score.per_class:
         cells = [page.name_cell(row.index, row.name, space.colors[row.index]), page.share_cell(row.iu)]
         if intervals:
-            text = page.span(row.iu_interval).removeprefix("95 %: ")
+            text = page.span(row.iu_interval)
             cells.append(Cell(text or "–", row.iu_interval[0] if text and row.iu_interval else ""))
         cells += [page.share_cell(row.accuracy), page.share_cell(row.dice)]
         if boundary:
@@ -158,32 +163,32 @@ def _classes(score: Score, space: LabelSpace) -> tuple[list[str], list[list[Cell
     return columns, rows
 
 
-def _cases(score: Score, task: Task, photographs: Photographs) -> list[Case]:
+def _examples(score: Score, task: Task, photographs: Photographs) -> list[Example]:
     pairs = {pair.key: pair for pair in task.pairing.pairs}
-    cases = []
-    for title, image in _chosen(score.image_scores):
+    examples = []
+    for title, image in _selected(score.image_scores):
         pair = pairs[image.key]
         truth = read_classes(pair.truth, task.comparison.truth)
         predicted = read_classes(pair.prediction, task.comparison.prediction)
-        note = f"mean IU {page.percent(image.mean_iu)}, pixel accuracy {page.percent(image.pixel_accuracy)}"
+        note = f"mean IoU {page.percent(image.mean_iu)}, pixel accuracy {page.percent(image.pixel_accuracy)}"
         photograph = photographs.find(image.key, *truth.shape)
-        views = (title, image.key, note)
-        cases.append(draw_case(TITLES, views, truth, predicted, task.head.labels, photograph))
-    return cases
+        caption = (title, image.key, note)
+        examples.append(draw_example(TITLES, caption, truth, predicted, task.head.labels, photograph))
+    return examples
 
 
-def _chosen(scores: Sequence[ImageScore]) -> list[tuple[str, ImageScore]]:
-    """The worst, median and best images by mean IU, each once."""
+def _selected(scores: Sequence[ImageScore]) -> list[tuple[str, ImageScore]]:
+    """Return the worst, median and best images by mean IoU, each once."""
     ranked = sorted(scores, key=lambda s: (s.mean_iu if s.mean_iu == s.mean_iu else -1.0, s.key))
-    middle = max(0, len(ranked) // 2 - SHOWN_EACH // 2)
+    middle = max(0, len(ranked) // 2 - EXAMPLES_EACH // 2)
     groups = (
-        ("Worst:", ranked[:SHOWN_EACH]),
-        ("Best:", ranked[::-1][:SHOWN_EACH]),
-        ("Median:", ranked[middle : middle + SHOWN_EACH]),
+        ("Worst:", ranked[:EXAMPLES_EACH]),
+        ("Best:", ranked[::-1][:EXAMPLES_EACH]),
+        ("Median:", ranked[middle : middle + EXAMPLES_EACH]),
     )
-    chosen: dict[str, tuple[str, ImageScore]] = {}
+    selected: dict[str, tuple[str, ImageScore]] = {}
     for title, group in groups:
         for image in group:
-            chosen.setdefault(image.key, (title, image))
+            selected.setdefault(image.key, (title, image))
     order = {title: number for number, title in enumerate(("Worst:", "Median:", "Best:"))}
-    return sorted(chosen.values(), key=lambda entry: order[entry[0]])
+    return sorted(selected.values(), key=lambda entry: order[entry[0]])

@@ -9,7 +9,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const value = row => row.cells[column].dataset.value;
     const rows = [...table.tBodies[0].rows].sort((a, b) => {
       const [x, y] = [value(a), value(b)];
-      if (x === "" || y === "") return (x === "") - (y === ""); // what has no figure comes last
+      if (x === "" || y === "") return (x === "") - (y === ""); // rows without a figure come last
       const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
       return falling ? -order : order;
     });
