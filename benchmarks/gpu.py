@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.engines import MODEL, SIZE, write_weights
-from fcnseg.engine.bench import made_up_frames
+from fcnseg.engine.bench_frames import made_up_frames
 from fcnseg.recipes import find_recipe
 
 

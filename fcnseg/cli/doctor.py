@@ -17,7 +17,7 @@ from fcnseg.cli.progress import interruptible
 if TYPE_CHECKING:
     from fcnseg.engine.hardware import Backend, Library, Machine
 
-NAMES = {"tensorrt_rtx": "tensorrt-rtx", "cv2": "opencv"}
+NAMES = {"tensorrt_rtx": "tensorrt-rtx"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Show processor, memory, GPUs and libraries of this machine, and the engines that can run here.
 
     What is missing is named with the one command that installs it. `runs` are the precisions a backend runs here,
-    `builds` those it can only build, for another machine. OpenCV is no backend of `fcnseg run`: `fcnseg bench`
-    compares with it.
+    `builds` those it can only build, for another machine.
 
     \b
     Examples:

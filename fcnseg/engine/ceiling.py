@@ -1,39 +1,23 @@
-"""What a network asks for and what a machine can give: operations of an image, the fastest arithmetic, memory held."""
+"""The operations a network asks for, and the fastest arithmetic a machine gives."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from fcnseg.engine.runtimes.pytorch import find_device
+from fcnseg.models import network_spec
+from fcnseg.models.fcn import blank_network, deconvolution_names
 from fcnseg.recipes import Recipe
 
 
-def peak_memory_bytes() -> int:
-    """The most memory this process ever held.
-
-    From /proc/self/status where there is one: `ru_maxrss` begins with what the parent held before exec.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        memory = psutil.Process().memory_info()
-        return int(getattr(memory, "peak_wset", memory.rss))  # Windows knows a peak, macOS what is held now
-
-
 def network_gflop(recipe: Recipe, height: int, width: int) -> float:
-    """10^9 operations of one image: multiplications and additions of all convolutions and deconvolutions.
+    """Count 10^9 operations of one image: multiplications and additions of all convolutions and deconvolutions.
 
     Deconvolutions count as the release defines them, each class from all classes, whatever an engine makes of them.
     """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from fcnseg.models import network_spec
-    from fcnseg.models.fcn import blank_network, deconvolution_names
-
     spec = network_spec(recipe)
     network = blank_network(spec, frozenset(deconvolution_names(spec))).eval()
     images = [torch.empty(1, stream.channels, height, width, device="meta") for stream in spec.streams]
@@ -43,11 +27,10 @@ def network_gflop(recipe: Recipe, height: int, width: int) -> float:
 
 
 def matrix_product_gflops(precision: str, device: str = "auto") -> float | None:
-    """10^9 operations a second of a large matrix product by torch; None for a precision torch has no fast one for."""
-    import torch
+    """Measure a large matrix product by torch, in 10^9 operations a second.
 
-    from fcnseg.engine.runtimes.pytorch import find_device
-
+    None for a precision that torch has no fast product in.
+    """
     place = find_device(device)
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
     if place.type == "cuda":

@@ -40,11 +40,10 @@ PACKAGES = {
     "nncf": ("nncf",),
     "tensorrt": ("tensorrt",),
     "tensorrt_rtx": ("tensorrt-rtx",),
-    "cv2": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
 }
 """The libraries that engines are made with, as they are imported, and the packages that bring them."""
 
-RUNTIMES = ("torch", "openvino", "tensorrt", "tensorrt_rtx", "cv2")
+RUNTIMES = ("torch", "openvino", "tensorrt", "tensorrt_rtx")
 """Those that run a network: `inspect_machine` imports them, because being installed is not yet working."""
 
 
@@ -240,13 +239,12 @@ class Backend:
 
 
 def backends(machine: Machine) -> tuple[Backend, ...]:
-    """List every backend on that machine, the fastest kind first; OpenCV is the peer of `fcnseg bench` alone."""
+    """List every backend on that machine, the fastest kind first."""
     return (
         _tensorrt(machine, "tensorrt", "tensorrt", builds_without_gpu=False),
         _tensorrt(machine, "tensorrt-rtx", "tensorrt_rtx", builds_without_gpu=True),
         _openvino(machine),
         _torch(machine),
-        _opencv(machine),
     )
 
 
@@ -298,13 +296,6 @@ def _tensorrt(machine: Machine, name: str, module: str, *, builds_without_gpu: b
     if gpus:
         return Backend(name, precisions)
     return Backend(name, (), precisions if builds_without_gpu else (), "running needs an NVIDIA GPU")
-
-
-def _opencv(machine: Machine) -> Backend:
-    library = machine.libraries["cv2"]
-    if not library.works:
-        return Backend("opencv", (), (), _lack(library), "pip install 'opencv-python-headless<5'")
-    return Backend("opencv", ("fp32",))
 
 
 def _lack(library: Library) -> str:

@@ -73,6 +73,14 @@ def main() -> None:
         try:
             answer = False, function(argument)
         except Exception as error:
-            answer = True, error
+            answer = True, _picklable(error)
         pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
         answers.flush()
+
+
+def _picklable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # errors of some libraries cannot be made again from their arguments
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
 
-from fcnseg.cli import bench
+from fcnseg.engine import bench, hardware
 from fcnseg.engine.bench import BenchOptions, BenchResult, Figures, Row
-from fcnseg.engine.bench_worker import Candidate, Workload
+from fcnseg.engine.bench_session import Candidate, Workload, open_candidate
 from fcnseg.errors import SettingsError
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
@@ -36,7 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Candidate], Worklo
         rows = [Row(c.backend, c.precision, "cpu", None, FIGURES) for c in candidates]
         return BenchResult("m", {"40 x 30": 2}, options, 9.6, {"fp32": 300.0}, str(candidates[0]), tuple(rows), None)
 
-    monkeypatch.setattr("fcnseg.engine.bench.bench", measured)
+    monkeypatch.setattr(bench, "bench", measured)
     return calls
 
 
@@ -44,26 +43,22 @@ def test_a_folder_is_measured_end_to_end(fcnseg: Command, tiny: TinyModel, tmp_p
     for i in range(5):
         photograph(tmp_path / "photos" / f"{i}.jpg", seed=i)
     (tmp_path / "photos" / "9.png").write_bytes(b"<html>")
-    plot = tmp_path / "speeds.png"
-    arguments = ["--engines", "opencv,torch:fp16", "--device", "cpu", "--images", 6, "--repeat", 2]
-    done = fcnseg("bench", tmp_path / "photos", *model(tiny), *arguments, "--json", "--plot", plot)
+    arguments = ["--engines", "torch:fp32,torch:fp16", "--device", "cpu", "--images", 6, "--repeat", 2]
+    done = fcnseg("bench", tmp_path / "photos", *model(tiny), *arguments, "--json")
     assert done.code == 3
     assert "9.png" in done.err
     found = json.loads(done.out)
-    assert (found["exit_code"], found["sizes"], found["peer"]) == (3, {"40 x 30": 5}, "opencv:fp32")
+    assert (found["exit_code"], found["sizes"], found["peer"]) == (3, {"40 x 30": 5}, "torch:fp32")
     assert found["options"] == {"repeat": 2, "batch_size": 1, "warm_up": 2}
     assert {"machine", "model", "gflop_per_image", "ceilings_gflops", "ceiling", "reference_failure"} < set(found)
     peer, fp16 = found["rows"]
     assert peer["figures"]["agreement"] >= 0.999
     assert set(peer["figures"]) == set(Figures.__dataclass_fields__)
     assert (fp16["figures"], fp16["failure"]) == (None, "fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
-    with Image.open(plot) as image:
-        image.verify()
-        assert image.format == "PNG"
 
 
 def test_ctrl_c_ends_every_process(tiny: TinyModel) -> None:
-    arguments = [*model(tiny), "--engines", "opencv", "--repeat", "100000", "--size", "40x30", "-q"]
+    arguments = [*model(tiny), "--engines", "torch:fp32", "--repeat", "100000", "--size", "40x30", "-q"]
     process = subprocess.Popen([sys.executable, "-m", "fcnseg", "bench", *arguments], stderr=subprocess.PIPE, text=True)
     watched = psutil.Process(process.pid)
     children: list[psutil.Process] = []
@@ -77,7 +72,7 @@ def test_ctrl_c_ends_every_process(tiny: TinyModel) -> None:
 
 
 def test_the_processes_end_when_the_command_is_killed(tiny: TinyModel) -> None:
-    arguments = [*model(tiny), "--engines", "opencv", "--repeat", "100000", "--size", "40x30", "-q"]
+    arguments = [*model(tiny), "--engines", "torch:fp32", "--repeat", "100000", "--size", "40x30", "-q"]
     process = subprocess.Popen([sys.executable, "-m", "fcnseg", "bench", *arguments])
     watched = psutil.Process(process.pid)
     children: list[psutil.Process] = []
@@ -92,10 +87,10 @@ def test_the_processes_end_when_the_command_is_killed(tiny: TinyModel) -> None:
 def test_the_table_and_its_header(
     fcnseg: Command, tiny: TinyModel, asked: list[tuple[list[Candidate], Workload, BenchOptions]]
 ) -> None:
-    done = fcnseg("bench", *model(tiny), "--engines", "opencv,openvino:bf16", "--size", "64x48", "-b", 2, "-q")
+    done = fcnseg("bench", *model(tiny), "--engines", "torch:fp32,openvino:bf16", "--size", "64x48", "-b", 2, "-q")
     assert (done.code, done.err) == (0, "")
     (candidates, workload, options) = asked[0]
-    assert [str(c) for c in candidates] == ["opencv:fp32", "openvino:bf16"]
+    assert [str(c) for c in candidates] == ["torch:fp32", "openvino:bf16"]
     assert [frame.size for frame in workload.frames] == [(48, 64)] * 4
     assert options == BenchOptions(repeat=5, batch_size=2)
     (line,) = (line for line in done.out.splitlines() if line.startswith("openvino:bf16"))
@@ -110,27 +105,26 @@ def test_everything_that_runs_here_is_the_default(
     asked: list[tuple[list[Candidate], Workload, BenchOptions]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here = {"opencv": ("fp32",), "torch": ("fp32", "bf16"), "openvino": ("fp32", "int8")}
-    monkeypatch.setattr("fcnseg.engine.hardware.runnable", lambda device: here)
+    here = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "int8")}
+    monkeypatch.setattr(hardware, "runnable", lambda device: here)
     fcnseg("bench", *model(tiny), "-q")
     fcnseg("bench", *model(tiny), "-q", "--calibrate", tmp_path)
     fcnseg("bench", *model(tiny), "-q", "--engines", "torch")
     two = make_tiny(tmp_path, streams="hha", stride=32)
     fcnseg("bench", *model(two), "-q")
     every, calibrated, torch, streams = ([str(c) for c in candidates] for candidates, _, _ in asked)
-    assert every == ["opencv:fp32", "torch:fp32", "torch:bf16", "openvino:fp32"]
+    assert every == ["torch:fp32", "torch:bf16", "openvino:fp32"]
     assert calibrated == [*every, "openvino:int8"]
     assert torch == ["torch:fp32", "torch:bf16"]
-    assert streams == every[1:]
+    assert streams == every
     assert set(asked[3][1].frames[0].inputs) == {"color", "hha"}
 
 
 def test_candidates_become_engines_of_their_kind(tiny: TinyModel) -> None:
     def kind(backend: str, precision: str = "fp32") -> str:
         given = (str(tiny.recipe), tiny.weights, "cpu", None, {}, Candidate(backend, precision))
-        return type(bench.open_candidate(*given)).__name__
+        return type(open_candidate(*given)).__name__
 
-    assert kind("opencv") == "OpenCvEngine"
     assert kind("torch", "bf16") == "TorchEngine"
     with pytest.raises(SettingsError, match="TensorRT runs on NVIDIA GPUs"):
         kind("tensorrt")
@@ -140,10 +134,10 @@ def test_candidates_become_engines_of_their_kind(tiny: TinyModel) -> None:
     ("arguments", "code", "said"),
     [
         (["--engines", "torch:fp8,tesseract"], 2, "torch:fp8, tesseract"),
+        (["--engines", "opencv"], 2, "does not know opencv"),
         (["--engines", ","], 2, "BACKEND:PRECISION"),
         (["--size", "500"], 2, "WIDTHxHEIGHT"),
-        (["--plot", "speeds.svg"], 2, "ends in .png"),
-        (["nowhere/", "--engines", "opencv"], 1, "nowhere"),
+        (["nowhere/", "--engines", "torch:fp32"], 1, "nowhere"),
         (["--repeat", "0"], 2, "repeat"),
     ],
 )
@@ -151,10 +145,3 @@ def test_mistakes_are_one_line(fcnseg: Command, tiny: TinyModel, arguments: list
     done = fcnseg("bench", *model(tiny), *arguments)
     assert done.code == code
     assert said in done.error_line
-
-
-def test_a_plot_without_matplotlib_is_refused_before_measuring(
-    fcnseg: Command, tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install matplotlib" in fcnseg("bench", *model(tiny), "--plot", "x.png").error_line

@@ -20,7 +20,7 @@ def test_the_document_says_what_is_here(fcnseg: Command, monkeypatch: pytest.Mon
     found = json.loads(done.out)
     assert set(found) == {"fcnseg", "machine", "backends", "auto", "folders"}
     assert found["machine"]["libraries"]["torch"]["version"]
-    assert [b["name"] for b in found["backends"]] == ["tensorrt", "tensorrt-rtx", "openvino", "torch", "opencv"]
+    assert [b["name"] for b in found["backends"]] == ["tensorrt", "tensorrt-rtx", "openvino", "torch"]
     assert (found["auto"]["backend"], found["auto"]["why"]) == choose_backend("auto", "auto", "auto")
     assert found["folders"]["weights"]["path"] == str(tmp_path / "weights")
     assert found["folders"]["weights"]["size_bytes"] == 1000
@@ -38,7 +38,7 @@ def test_names_that_are_no_text_are_escaped(fcnseg: Command, monkeypatch: pytest
 def test_the_text_names_every_library_and_backend(fcnseg: Command) -> None:
     done = fcnseg("doctor")
     assert done.code == 0
-    for name in ("processor", "memory", "torch", "openvino", "tensorrt-rtx", "opencv", "auto picks", "weights"):
+    for name in ("processor", "memory", "torch", "openvino", "tensorrt-rtx", "auto picks", "weights"):
         assert any(line.strip().startswith(name) for line in done.out.splitlines()), name
 
 

@@ -61,6 +61,11 @@ def test_build_engine(folder: Path, tiny: TinyModel) -> None:
     run(folder, "build-engine", tiny.recipe, "--weights", tiny.weights, "--backend", "openvino", *more)
 
 
+def test_bench(folder: Path, tiny: TinyModel) -> None:
+    more = ["--engines", "torch:fp32", "--size", "40x30", "--repeat", 1]
+    run(folder, "bench", "--model", tiny.recipe, "--weights", tiny.weights, "--device", "cpu", *more)
+
+
 def test_train_with_workers(folder: Path, tiny: TinyModel, tmp_path: Path) -> None:
     for first, part in enumerate(("train", "val")):
         for number in range(2):

@@ -1,4 +1,4 @@
-"""OpenCV's DNN module running the same network: the peer that `fcnseg bench` measures against.
+"""OpenCV's DNN module running the same network: the peer that `benchmarks.engines` measures against.
 
 A user of the authors' release would hand OpenCV its two Caffe files. This writes those files for any recipe and
 weights, so OpenCV reads what it would read there. Its ONNX importer gives the same speed and bit-identical scores
@@ -10,10 +10,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import reduce
-from multiprocessing import get_context
+from functools import partial, reduce
 from pathlib import Path
 from platform import python_version
 from types import ModuleType
@@ -22,17 +19,26 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 import fcnseg
+from fcnseg.engine.bench_session import Candidate, open_candidate
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, engine_info
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.models.backbones import Conv, Layer, LocalResponseNorm, MaxPool
-from fcnseg.recipes import Recipe
-from fcnseg.types import Labels, Pixels, Probabilities
+from fcnseg.recipes import Recipe, find_recipe
+from fcnseg.types import Engine, Labels, Pixels, Probabilities
 from fcnseg.weights.tensors import Array
+from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
 
 if TYPE_CHECKING:
     from fcnseg.models.fcn import FCN
 
 INPUT = "data"
+
+
+def open_engine_or_peer(model: str, weights: Path | None, device: str, candidate: Candidate) -> Engine:
+    """Return a candidate's engine: OpenCV's for the backend "opencv", else that of `fcnseg bench`."""
+    if candidate.backend == "opencv":
+        return OpenCvEngine(find_recipe(model), weights, candidate.precision)
+    return open_candidate(model, weights, device, None, {}, candidate)
 
 
 class OpenCvEngine(ClosesOnExit):
@@ -139,15 +145,20 @@ def _softmax(scores: Array) -> Probabilities:
 
 
 def _converted(recipe: Recipe, weights: Path | None, text: Path, numbers: Path) -> tuple[list[str], str]:
-    """`write_caffe`, in a process of its own unless this one has torch anyway: a user of OpenCV would not have it in
-    memory, and `fcnseg bench` compares memory."""
+    """Write Caffe's files in a subprocess unless this process has torch anyway.
+
+    A user of OpenCV would not have torch in memory, and the benchmark compares memory.
+    """
+    convert = partial(write_caffe, recipe, weights, text)
     if "torch" in sys.modules:
-        return write_caffe(recipe, weights, text, numbers)
+        return convert(numbers)
+    remote = RemoteFunction(convert)
     try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return pool.submit(write_caffe, recipe, weights, text, numbers).result()
-    except BrokenProcessPool as error:
-        raise EngineError(f"converting {recipe.name} for OpenCV failed: {error}; free some memory") from error
+        return remote(numbers)
+    except WorkerDiedError as died:
+        raise EngineError(f"converting {recipe.name} for OpenCV failed: {died}; free some memory") from died
+    finally:
+        remote.stop()
 
 
 def write_caffe(recipe: Recipe, weights: Path | None, text: Path, numbers: Path) -> tuple[list[str], str]:

@@ -1,10 +1,14 @@
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fcnseg.engine.opencv import OpenCvEngine
+from benchmarks.opencv_peer import OpenCvEngine, open_engine_or_peer
+from fcnseg.engine.bench import BenchOptions, bench
+from fcnseg.engine.bench_frames import made_up_frames
+from fcnseg.engine.bench_session import Candidate, Workload
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.errors import EngineError, ImageError, SettingsError
 from fcnseg.recipes import find_recipe
@@ -90,3 +94,27 @@ def test_an_opencv_without_the_importer_says_which_to_take(tiny: TinyModel, monk
         OpenCvEngine(find_recipe(tiny.recipe), tiny.weights),
     ):
         pass
+
+
+def test_it_is_measured_beside_the_engines_of_fcnseg(tiny: TinyModel) -> None:
+    recipe = find_recipe(tiny.recipe)
+    opener = partial(open_engine_or_peer, str(tiny.recipe), tiny.weights, "cpu")
+    workload = Workload(recipe, tuple(made_up_frames(recipe, (48, 64), 2)), opener, "cpu")
+    candidates = [Candidate("opencv", "fp32"), Candidate("torch", "fp32")]
+    result = bench(candidates, workload, BenchOptions(repeat=1, warm_up=1))
+    assert result.peer == "opencv:fp32"
+    for row in result.rows:
+        assert (row.failure, row.device) == (None, "cpu")
+        assert row.figures is not None
+        assert row.figures.agreement is not None
+        assert row.figures.agreement >= 0.999
+    assert result.rows[0].figures is not None
+    assert result.rows[0].figures.speed_ratio == 1
+
+
+def test_without_torch_its_files_are_written_by_another_process(
+    tiny: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch")
+    with OpenCvEngine(find_recipe(tiny.recipe), tiny.weights) as engine:
+        assert engine.infer({"color": image(40, 30)})[0]["labels"].shape == (1, 40, 30)
