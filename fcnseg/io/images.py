@@ -15,13 +15,11 @@ from __future__ import annotations
 import io
 import os
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import simplejpeg
@@ -31,6 +29,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
+from fcnseg.io import png
+from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.types import Pixels
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
@@ -96,10 +96,6 @@ READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": rea
 SPARE_BYTES = 1 << 20
 """The least size that a file may have besides its pixels."""
 
-PNG_SIGNATURE_BYTES = 8
-
-PIECE_BYTES = 1 << 20
-
 BAND_PIXELS = 1 << 24
 """Images of more pixels are converted in bands of so many and turned as they are read: without copies of the whole."""
 
@@ -112,11 +108,11 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Calla
     with _image_errors(source):
         image = _opened(source, max_pixels)
     with image:
-        orientation = _orientation(image)
-        on_size(*(image.size if orientation in range(5, 9) else image.size[::-1]))
+        orientation = orientation_of(image)
+        on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]))
         with _image_errors(source):
-            if isinstance(image, PngImageFile) and image.fp is not None:
-                _check_png(image.fp)
+            if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
+                raise ImageError("the file is damaged: the checksum of its pixels is wrong")
             return _turned(convert(image), orientation)
 
 
@@ -152,29 +148,6 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
             f"{width} x {height} pixels is more than the limit of {max_pixels}; "
             "if the image is genuine, raise --max-pixels"
         )
-
-
-def _png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield the type and length of each chunk of a PNG, the file at its data; afterwards it is where it was."""
-    start, position = file.tell(), PNG_SIGNATURE_BYTES
-    while len(head := file.read(8) if file.seek(position) else b"") == 8:
-        length, kind = struct.unpack(">I4s", head)
-        yield kind, length
-        position += length + 12
-    file.seek(start)
-
-
-def _check_png(file: IO[bytes]) -> None:
-    """Compare the checksums of a PNG's pixel data, which Pillow does not look at."""
-    for kind, left in _png_chunks(file):
-        if kind != b"IDAT":
-            continue
-        checksum = zlib.crc32(kind)
-        while piece := file.read(min(left, PIECE_BYTES)):
-            checksum = zlib.crc32(piece, checksum)
-            left -= len(piece)
-        if not left and file.read(4) != checksum.to_bytes(4, "big"):
-            raise ImageError("the file is damaged: the checksum of its pixels is wrong")
 
 
 def check_bytes(size: int, max_pixels: int) -> None:
@@ -219,33 +192,6 @@ def _disguise(source: Path | bytes) -> str:
         b"pk\x03\x04": "a zip archive",
     }
     return next((f" (it is {name})" for magic, name in names.items() if start.startswith(magic)), "")
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the orientation, 1 to 8 as in EXIF data; 1 for TIFFs, which Pillow turns itself. PNGs are not decoded, as
-    their own `getexif` would."""
-    if isinstance(image, TiffImageFile):
-        return 1
-    try:
-        if isinstance(image, PngImageFile) and image.fp is not None:
-            for kind, length in _png_chunks(image.fp):
-                if kind == b"eXIf":  # may come behind the pixels
-                    image.info["exif"] = b"Exif\0\0" + image.fp.read(min(length, PIECE_BYTES))
-        return int(Image.Image.getexif(image).get(0x0112, 1))
-    except Exception:  # damaged EXIF data say nothing about orientation; the pixels are still good
-        return 1
-
-
-UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    2: np.fliplr,
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: np.flipud,
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: np.rot90,
-}
-"""The turn that makes pixels of each orientation upright (EXIF 2.3, table 6)."""
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
@@ -320,7 +266,7 @@ def pixels_of(image: Any) -> Pixels:
     if isinstance(image, str | os.PathLike):
         return read_color(Path(image))
     if isinstance(image, Image.Image):
-        return _turned(_rgb(image), _orientation(image))
+        return _turned(_rgb(image), orientation_of(image))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"an image is uint8 H x W x 3; got {pixels.dtype} {' x '.join(map(str, pixels.shape))}")
