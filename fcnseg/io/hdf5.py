@@ -34,11 +34,17 @@ def advice(path: str | Path) -> str:
     """Return what to do about a file that cannot be opened."""
     if not os.access(path, os.R_OK):
         return "check its permissions"
-    old = starts_with(path, b"MATLAB 5.0")
+    old = _starts_with(path, b"MATLAB 5.0")
     return "it is in MATLAB's older format; save it with -v7.3" if old else "check that it is a whole HDF5 file"
 
 
-def starts_with(path: str | Path, magic: bytes) -> bool:
+def is_matlab(file: h5py.File) -> bool:
+    """Tell whether MATLAB, or what writes its format, stored the file, and so reversed the order of all axes."""
+    marked = ("MATLAB_class" in node.attrs for node in file.values() if node is not None)  # None: a link to nowhere
+    return _starts_with(file.filename, b"MATLAB 7.3") or any(marked)
+
+
+def _starts_with(path: str | Path, magic: bytes) -> bool:
     """Tell whether a file starts with these bytes."""
     with Path(path).open("rb") as file:
         return file.read(len(magic)) == magic

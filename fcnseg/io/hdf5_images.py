@@ -13,21 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
-import numpy as np
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
-from fcnseg.io.hdf5 import DAMAGED, advice, name_of, node_at, open_hdf5, read_values, reason, starts_with
-from fcnseg.io.hdf5_axes import (
-    AmbiguousAxesError,
-    DatasetKind,
-    ExpectedImages,
-    cache_bytes,
-    encoded,
-    kind_of,
-    looks_encoded,
-    open_with_cache,
-    ordered,
-)
+from fcnseg.io.hdf5 import DAMAGED, advice, is_matlab, name_of, node_at, open_hdf5, read_values, reason
+from fcnseg.io.hdf5_axes import DatasetKind, ExpectedImages, cache_bytes, encoded, kind_of, open_with_cache, ordered
+from fcnseg.io.hdf5_candidates import candidates, held_text
 from fcnseg.io.images import READERS, OnSize, check_bytes, check_pixels
 from fcnseg.io.names import safe_key, split_hdf5_name, stem_of
 from fcnseg.types import Failure, Pixels, Reference
@@ -36,8 +26,6 @@ LAYOUTS = ("auto", "NHWC", "NCHW")
 
 DIGITS = 6
 """The least number of digits of the numbers in keys."""
-
-CANDIDATES_SHOWN = 8
 
 
 class Hdf5Location(NamedTuple):
@@ -63,7 +51,7 @@ class Hdf5Images:
         self._file = _opened(self.path)
         try:
             with self._source_errors():
-                self.expected = ExpectedImages(modality, layout, _is_matlab(self._file))
+                self.expected = ExpectedImages(modality, layout, is_matlab(self._file))
                 self._root = self._node(name or self._only_candidate())
                 status = Path(self.path).stat()
         except BaseException:
@@ -86,7 +74,8 @@ class Hdf5Images:
         if isinstance(node, h5py.Group):
             return node
         if not isinstance(node, h5py.Dataset):
-            raise SourceError(f"there is no dataset {name} in {self.path}; {self._held()}")
+            held = held_text(candidates(self._file, self.expected), self.modality)
+            raise SourceError(f"there is no dataset {name} in {self.path}; {held}")
         try:
             self._kind = kind_of(node, self.expected)
         except ImageError as error:
@@ -98,44 +87,11 @@ class Hdf5Images:
         return node
 
     def _only_candidate(self) -> str:
-        names = self._candidates()
+        names = candidates(self._file, self.expected)
         if len(names) != 1:
-            raise SourceError(f"which images of {self.path} are meant? {self._held()}; name one as FILE::NAME")
+            held = held_text(names, self.modality)
+            raise SourceError(f"which images of {self.path} are meant? {held}; name one as FILE::NAME")
         return names[0]
-
-    def _held(self) -> str:
-        names = self._candidates()
-        more = f" and {len(names) - CANDIDATES_SHOWN} more" if len(names) > CANDIDATES_SHOWN else ""
-        return f"it holds {', '.join(names[:CANDIDATES_SHOWN]) or f'no {self.modality} images'}{more}"
-
-    def _candidates(self) -> list[str]:
-        """Return the datasets or groups that look most like the images."""
-        ranked: dict[int, dict[str, None]] = {}
-
-        def visit(name: str | bytes, node: Any) -> None:
-            if isinstance(node, h5py.Dataset) and not os.fsencode(name).startswith(b"#"):  # MATLAB's own
-                rank, path = self._rank(node)
-                ranked.setdefault(rank, {})[path] = None
-
-        self._file.visititems(visit)
-        ranked.pop(UNLIKELY, None)
-        return list(ranked[min(ranked)]) if ranked else []
-
-    def _rank(self, node: h5py.Dataset) -> tuple[int, str]:
-        """Rank a dataset by how much it looks like the images: many with channels, encoded files, a group, many grey
-        ones. Returns the rank, from 0, and the name of the dataset or its group."""
-        try:
-            kind = kind_of(node, self.expected)
-        except AmbiguousAxesError:
-            return 0, name_of(node)
-        except ImageError:
-            return UNLIKELY, name_of(node)
-        depth = self.modality == "depth" and node.dtype != np.uint8
-        if not kind.axes and not looks_encoded(node):
-            return UNLIKELY, name_of(node)
-        if kind.many:
-            return (0 if len(kind.axes) == 4 or (depth and kind.axes) else 1 if not kind.axes else 3), name_of(node)
-        return (UNLIKELY if len(kind.axes) == 2 and not depth else 2), name_of(node.parent)
 
     # ------------------------------------------------------------------ listing and reading
 
@@ -232,10 +188,6 @@ class Hdf5Images:
         self._file.close()
 
 
-UNLIKELY = 9
-"""The rank of what is no candidate."""
-
-
 def _opened(path: str) -> h5py.File:
     if not Path(path).is_file():
         raise SourceError(f"{path} does not exist or is no file; give an HDF5 file, as FILE::NAME")
@@ -243,12 +195,6 @@ def _opened(path: str) -> h5py.File:
         return open_hdf5(path)
     except DAMAGED as error:
         raise SourceError(f"{path} cannot be opened: {reason(error)}; {advice(path)}") from error
-
-
-def _is_matlab(file: h5py.File) -> bool:
-    """Tell whether MATLAB, or what writes its format, stored the file, and so reversed the order of all axes."""
-    marked = ("MATLAB_class" in node.attrs for node in file.values() if node is not None)  # None: a link to nowhere
-    return starts_with(file.filename, b"MATLAB 7.3") or any(marked)
 
 
 @contextmanager
