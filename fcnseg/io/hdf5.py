@@ -32,9 +32,10 @@ def reason(error: BaseException) -> str:
 
 def advice(path: str | Path) -> str:
     """Return what to do about a file that cannot be opened."""
-    if not os.access(path, os.R_OK):
+    try:
+        old = _starts_with(path, b"MATLAB 5.0")
+    except OSError:
         return "check its permissions"
-    old = _starts_with(path, b"MATLAB 5.0")
     return "it is in MATLAB's older format; save it with -v7.3" if old else "check that it is a whole HDF5 file"
 
 
@@ -52,7 +53,10 @@ def _starts_with(path: str | Path, magic: bytes) -> bool:
 
 def node_at(group: h5py.Group, name: str) -> Any:
     """Return the dataset or group of that name; None if there is none."""
-    return group.get(os.fsencode(name))
+    try:
+        return group[os.fsencode(name)]
+    except (KeyError, UnicodeDecodeError):  # the latter: h5py fails to quote a name that is not there
+        return None
 
 
 def name_of(node: h5py.Dataset | h5py.Group) -> str:

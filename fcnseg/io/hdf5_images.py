@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,9 +147,8 @@ class Hdf5Images:
             return Hdf5Location(name_of(self._root), number)
         name = reference.stem.rpartition("/")[2]
         for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
-            with suppress(KeyError, UnicodeDecodeError):  # the latter: h5py fails to quote a name that is not there
-                if isinstance(self._root[os.fsencode(candidate)], h5py.Dataset):
-                    return Hdf5Location(f"{name_of(self._root).rstrip('/')}/{candidate}")
+            if isinstance(node_at(self._root, candidate), h5py.Dataset):
+                return Hdf5Location(f"{name_of(self._root).rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
     def read(self, location: Hdf5Location, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:

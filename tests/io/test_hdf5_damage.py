@@ -136,3 +136,34 @@ def test_a_chunk_of_no_bytes_fails_its_images_only(tmp_path: Path) -> None:
         "0 cannot be read",
         "0 (5, 7)",
     ]
+
+
+READING_MAPS = """
+import sys
+from fcnseg.errors import LabelsError
+from fcnseg.io.label_maps import read_map
+from fcnseg.io.label_maps_hdf5 import locate_in_hdf5
+for location in locate_in_hdf5(sys.argv[1]).values():
+    try:
+        print(read_map(location).values.shape)
+    except LabelsError as error:
+        print(str(error).removeprefix(str(location)))
+"""
+
+
+def test_a_chunk_of_no_bytes_fails_its_label_map_only(tmp_path: Path) -> None:
+    def fill(file: h5py.File) -> None:
+        file.create_dataset("x", data=COLOR[..., 0], chunks=(1, 5, 7), compression="gzip", fletcher32=True)
+
+    path = write(tmp_path / "a.h5", fill)
+    with h5py.File(path) as file:
+        size = file["x"].id.get_chunk_info_by_coord((2, 0, 0)).size
+    content = path.read_bytes()
+    entry = struct.pack("<2I4Q", size, 0, 2, 0, 0, 0)  # the chunk's place in the tree of them
+    assert content.count(entry) == 1
+    path.write_bytes(content.replace(entry, bytes(4) + entry[4:]))
+    command = [sys.executable, "-c", READING_MAPS, str(path)]  # the library crashes
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    first, second, third, fourth = done.stdout.splitlines()
+    assert {first, second, fourth} == {"(5, 7)"}
+    assert third.startswith(" cannot be read: its chunk at ")

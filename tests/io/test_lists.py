@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fcnseg.errors import SourceError
+from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io import lists
+from fcnseg.io.lists import read_names
 from fcnseg.io.sources import open_source
 from tests.io.image_files import keys, touch
 
@@ -59,3 +60,19 @@ def test_lines_are_whole_wherever_blocks_end(lengths: list[int], separator: byte
         names = [f"/d/{'x' * length}{i}" for i, length in enumerate(lengths)]
         text = separator.join(map(os.fsencode, names)) + separator
         assert [found.location for found in open_source("-", stdin=io.BytesIO(text))] == names
+
+
+def test_a_split_file_names_each_image_once(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_bytes(b"\xef\xbb\xbf2007_000033\r\n  # a comment\n\n ./a/b.c.png \nd.h5\n")
+    assert read_names(path) == ("2007_000033", "a/b.c", "d")
+    for content, fault in (
+        (b"a\nb\na.jpg\n", "names a twice"),
+        (b"# nothing\n", "is empty"),
+        (b"\xff", "cannot be read"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(SettingsError, match=fault):
+            read_names(path)
+    with pytest.raises(SettingsError, match=r"absent\.txt cannot be read"):
+        read_names(tmp_path / "absent.txt")
