@@ -183,8 +183,9 @@ def test_reports_of_runs_over_archives_and_hdf5_show_photographs(
         source = f"{tmp_path}/photos.he5::/images"
         with h5py.File(tmp_path / "photos.he5", "w") as h5:
             h5["images"] = np.stack([np.asarray(Image.open(file)) for file in files])
-    masks, report = tmp_path / "masks", tmp_path / "report.html"
+    masks, report = tmp_path / ("masks" if form == "zip" else "masks.hdf"), tmp_path / "report.html"
     assert fcnseg("run", source, "--out", masks, *tiny.arguments).code == 0
+    assert masks.is_file() == (form == "hdf5")
     assert fcnseg("score", masks, masks, "--classes", 5, "--report", report).code == 0
     assert report.read_text().count("Photograph</span>") == len(files)
     assert fcnseg("diff", masks, masks, "--classes", 5, "--report", report).code == 0
