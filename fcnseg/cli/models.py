@@ -1,25 +1,22 @@
-"""`fcnseg models`: what can be run, and whose weights are here."""
+"""`fcnseg models`: the shipped models, and which have their weights on this machine."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fcnseg.cli.console import out
 from fcnseg.cli.options import AsJson
 
 
-def models(
-    as_json: AsJson = False,
-) -> None:
-    """List the models: their classes, inputs, published score, and whether their weights are here.
+def models(as_json: AsJson = False) -> None:
+    """List the models with their classes, inputs, weights and published score.
 
-    Weights are "bundled" (in the package), "stored" (pulled or imported) or "absent": then
-    `fcnseg weights pull NAME` fetches them, or `--weights FILE` names a file of yours.
+    Weights are "bundled" (in the package), "stored" (pulled or imported) or "absent": download those with
+    `fcnseg weights pull NAME`, or give a file of yours with `--weights FILE`.
     """
     rows = _rows()
     if as_json:
-        import json
-
         out().print_json(json.dumps(rows), ensure_ascii=True)
         return
     from rich.table import Table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,20 +28,24 @@ def import_(
         typer.Option("--out", "-o", help="The safetensors file to write.", show_default="the model's own"),
     ] = None,
     transplant: Annotated[
-        bool, typer.Option("--transplant", help="Make a start for training of an ImageNet classifier's file.")
+        bool,
+        typer.Option(
+            "--transplant",
+            help="Start training from an ImageNet classifier: drop its last layer, with score layers of zeros.",
+        ),
     ] = False,
     convention: Annotated[
         str | None,
         typer.Option(
             metavar="caffe|torchvision",
-            help="The input that VGG weights under torchvision's names expect: BGR 0..255, or RGB normalised.",
-            show_default="told by the file",
+            help="Input that VGG weights under torchvision's names expect: BGR 0..255, or RGB normalised.",
+            show_default="that of the file",
         ),
     ] = None,
 ) -> None:
-    """Turn a weight file into the model's own form, every tensor accounted for.
+    """Convert a weight file into the model's own format; every tensor is accounted for.
 
-    Without --out the model finds the weights by itself afterwards. Nothing is written unless all of it fits.
+    Without --out they become the model's own weights. Nothing is written unless every tensor fits.
 
     \b
     Example:
@@ -59,13 +65,13 @@ def import_(
         for fault in error.faults:
             err().print(f"  {fault}", markup=False)
         raise
-    _say(report)
+    _print_report(report)
 
 
-def _say(report: ImportReport) -> None:
-    where = shown(str(report.out))
-    what = f"{report.tensors} tensors, {report.parameters:,} parameters, from {report.format}: {where}"
-    for line in (what, *report.notes):
+def _print_report(report: ImportReport) -> None:
+    out_file = shown(str(report.out))
+    summary = f"{report.tensors} tensors, {report.parameters:,} parameters, from {report.format}: {out_file}"
+    for line in (summary, *report.notes):
         err().print(line, markup=False)
 
 
@@ -74,15 +80,12 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="Any weight file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print what a weight file holds, and which models it fits.
+    """Print the tensors of a weight file, and the models that it fits.
 
     \b
     Example:
       fcnseg weights inspect fcn8s-heavy-pascal.caffemodel
     """
-    import json
-    from dataclasses import asdict
-
     from fcnseg.weights.inspect import inspect_weights
 
     summary = inspect_weights(file)
@@ -112,11 +115,11 @@ def inspect(
 @app.command("pull")
 def pull(
     name: Annotated[str, typer.Argument(help="A name that `fcnseg models` lists.")],
-    url: Annotated[str | None, typer.Option(help="Fetch from here instead of the recipe's address.")] = None,
+    url: Annotated[str | None, typer.Option(help="Download from here instead of the recipe's address.")] = None,
 ) -> None:
     """Download a model's released weights, check them, and import them.
 
-    A broken download goes on where it stopped.
+    An interrupted download is resumed.
 
     \b
     Example:
@@ -129,12 +132,12 @@ def pull(
     with bytes_progress() as bar:
         task = bar.add_task(recipe.name, total=None)
         report = pull_weights(recipe, url, lambda here, total: bar.update(task, completed=here, total=total))
-    _say(report)
+    _print_report(report)
 
 
 @app.command("list")
 def list_() -> None:
-    """List the models whose weights are here, and where."""
+    """List the models that have weights on this machine, with the files."""
     from fcnseg.recipes import find_recipe, recipe_names
     from fcnseg.weights.store import own_weights, store_folder
 
@@ -142,4 +145,4 @@ def list_() -> None:
         path = own_weights(recipe)
         if path is not None:
             out().print(f"{recipe.name}  {path.stat().st_size / 2**20:.1f} MiB  {shown(str(path))}", markup=False)
-    err().print(f"imported weights are kept in {shown(str(store_folder()))}", markup=False)
+    err().print(f"imported weights are stored in {shown(str(store_folder()))}", markup=False)
