@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from torchvision.models.vgg import make_layers
 
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe, load_recipe
 
 Arrays = dict[str, np.ndarray]
+MakeRecipe = Callable[..., Recipe]
 
 RECIPE = """
 name = "{name}"
@@ -92,3 +96,30 @@ def as_caffe(arrays: Arrays) -> dict[str, list[np.ndarray]]:
 def as_torch(arrays: Arrays) -> dict[str, torch.Tensor]:
     """A state dict with dense deconvolutions, as pytorch-fcn's."""
     return {k: torch.tensor(dense(v) if k.startswith("upscore") else v) for k, v in arrays.items()}
+
+
+def check(out: Path, expected: Arrays) -> dict[str, str]:
+    """The file holds exactly these numbers, read by the safetensors library; its metadata."""
+    found = load_file(out)
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        assert found[name].dtype == np.float32
+    with safe_open(out, "np") as file:
+        return dict(file.metadata())
+
+
+def legacy(arrays: Arrays) -> Arrays:
+    """As the older classifiers have it: fc6 and fc7 are inner products."""
+    return {k: v.reshape(len(v), -1) if k in ("fc6.weight", "fc7.weight") else v for k, v in arrays.items()}
+
+
+def torchvision_vgg16(recipe: Recipe) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """torchvision's own VGG-16 layers, as narrow as the recipe: features, classifier."""
+    shapes = {k: v.shape for k, v in numbers(recipe).items()}
+    widths = [shapes[f"conv{b}_1.weight"][0] for b in range(1, 6)]
+    plan = [w for width, n in zip(widths, (2, 2, 3, 3, 3), strict=True) for w in (*[width] * n, "M")]
+    nn = torch.nn
+    features = make_layers(plan)  # type: ignore[arg-type]
+    parts = (nn.Linear(widths[-1] * 49, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout())
+    return features, nn.Sequential(*parts, nn.Linear(8, 10)).eval()

@@ -1,19 +1,15 @@
-"""`fcnseg weights`, looked at by its results; and the time and memory of a full-size import."""
+"""`fcnseg weights`, looked at by its results."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
-from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.weights.loading import load_network
 from fcnseg.weights.store import available, stored_path
@@ -107,38 +103,3 @@ def test_inspect_knows_a_classifier_of_the_real_size(fcnseg: Command, tmp_path: 
 def test_absent_weights_say_how_to_get_them(fcnseg: Command, tmp_path: Path) -> None:
     done = fcnseg("run", tmp_path, "--out", tmp_path / "o", "--model", "voc-fcn8s")
     assert done.code == 1
-
-
-CHILD = """
-import sys, time
-from pathlib import Path
-from fcnseg.recipes import find_recipe
-from fcnseg.weights.importing import import_weights
-begin = time.perf_counter()
-import_weights(Path(sys.argv[1]), find_recipe("voc-fcn8s"), Path(sys.argv[2]))
-seconds = time.perf_counter() - begin
-status = dict(line.split(":") for line in open("/proc/self/status"))
-print(seconds, 1024 * int(status["VmHWM"].split()[0]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc; ru_maxrss counts the parent's too")
-def test_a_full_size_import_needs_at_most_twice_the_files_memory(tmp_path: Path) -> None:
-    with torch.device("meta"):
-        shapes = {k: tuple(v.shape) for k, v in FCN(network_spec(find_recipe("voc-fcn8s"))).state_dict().items()}
-    path, out = tmp_path / "fcn8s-heavy-pascal.caffemodel", tmp_path / "out.safetensors"
-    blobs: dict[str, list[np.ndarray]] = {}
-    for name, shape in shapes.items():
-        whole = (shape[0], shape[0], *shape[2:]) if name.startswith("upscore") else shape
-        array = np.zeros(whole, np.float32) if whole != shape else np.full(whole, 0.5, np.float32)
-        blobs.setdefault(name.rpartition(".")[0], []).append(array)
-    write_caffemodel(path, blobs)
-    del blobs
-    size = path.stat().st_size
-    assert size > 500 * 2**20
-    child = subprocess.run([sys.executable, "-c", CHILD, path, out], capture_output=True, text=True, check=True)
-    seconds, peak = map(float, child.stdout.split())
-    print(f"{size / 2**20:.0f} MiB imported in {seconds:.1f} s, peak memory {peak / 2**20:.0f} MiB")
-    assert peak <= 2 * size
-    assert out.stat().st_size > 500 * 2**20
