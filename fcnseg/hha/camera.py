@@ -1,4 +1,4 @@
-"""Pinhole cameras: built-in ones, and those of a JSON file."""
+"""Pinhole cameras: built-in ones and those of JSON files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Camera:
     size: tuple[int, int] | None = None
 
     def check(self, height: int, width: int) -> None:
-        """Raises ImageError for an image of another size: it was cropped or resized, which makes it another camera."""
+        """Raise ImageError for an image of another size: cropping or resizing it made it another camera's."""
         if self.size not in (None, (height, width)):
             own_height, own_width = self.size or (0, 0)
             raise ImageError(
@@ -42,10 +42,12 @@ KEYS = ("fx", "fy", "cx", "cy")
 
 
 def find_camera(name: str) -> Camera:
-    """A built-in camera or a JSON file: `{"fx": 519, "fy": 519, "cx": 320, "cy": 240}`, or `{"K": [[519, 0, 320],
-    [0, 519, 240], [0, 0, 1]]}`; and, to have them checked, `width` and `height`, px.
+    """Return a built-in camera, or that of a JSON file.
 
-    Raises SettingsError for a file that is missing or not understood.
+    `{"fx": 519, "fy": 519, "cx": 320, "cy": 240}`, or `{"K": [[519, 0, 320], [0, 519, 240], [0, 0, 1]]}`; `width` and
+    `height`, px, are optional and checked.
+
+    Raises SettingsError for a missing or malformed file.
     """
     if name in CAMERAS:
         return CAMERAS[name]

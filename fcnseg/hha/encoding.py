@@ -38,26 +38,26 @@ LOWEST_GROUND_CM = -90.0
 USUAL_GROUND_CM = -130.0
 
 FINE_RADIUS, COARSE_RADIUS = 3, 10
-"""Half windows, px, of the normals that are encoded, and of those that gravity is estimated from."""
+"""Radii, px, of the windows for normals that are encoded, and for those that gravity is estimated from."""
 
 GRAVITY_ROUNDS = ((45.0, 5), (15.0, 5))
-"""How far, in degrees, normals may be from (anti)parallel or perpendicular to gravity to count, and how often."""
+"""Tolerances, in degrees, for normals to be (anti)parallel or perpendicular to gravity, and rounds with each."""
 
 FLAT_SHARE = 1e-3
-"""Directions whose eigenvalues differ by less than this share of the normals are equally good."""
+"""Directions are equally good if their eigenvalues differ by less than this share of the number of normals."""
 
 LEAST_SPREAD = 1e-3
-"""The least determinant of the covariance of pixel positions, px^4, that a plane is fitted to."""
+"""Smallest determinant of the covariance of pixel positions, px^4, that a plane is fitted to."""
 
 PLAUSIBLE_M = (0.3, 100.0)
-"""What the median depth may be; that of 8-bit images, taken for millimetres, is below."""
+"""Range of plausible median depths; 8-bit images taken for millimetres are below it."""
 
 
 def encode(depth: Array, camera: Camera) -> NDArray[np.uint8]:
-    """HHA, uint8 H x W x 3, of a depth map H x W in metres (see above for missing values).
+    """Encode a depth map H x W in metres as HHA, uint8 H x W x 3 (see above for missing values).
 
-    Raises ImageError if it is not of the camera's size, holds no depth or too little for any surface, or has a median
-    that no room or street has, which means another unit.
+    Raises ImageError if it is not of the camera's size, has no depth or too little for any surface, or has an
+    implausible median, which means another unit.
     """
     camera.check(*depth.shape)
     measured = np.isfinite(depth) & (depth > 0)
@@ -79,13 +79,13 @@ def encode(depth: Array, camera: Camera) -> NDArray[np.uint8]:
 
 
 def points(depth: Array, camera: Camera) -> Array:
-    """Camera coordinates H x W x 3 of each pixel, in the unit of `depth` H x W."""
+    """Return the camera coordinates H x W x 3 of each pixel, in the unit of `depth` H x W."""
     rows, columns = np.indices(depth.shape, np.float64)
     return np.stack([(columns - camera.cx) / camera.fx * depth, (rows - camera.cy) / camera.fy * depth, depth], -1)
 
 
 def normals(depth: Array, measured: NDArray[np.bool_], camera: Camera, radius: int) -> Array:
-    """Unit normals H x W x 3, pointing away from the camera; NaN where there are too few measured pixels.
+    """Return unit normals H x W x 3 that point away from the camera; NaN where too few pixels are measured.
 
     On a plane the inverse of depth is an affine function of the pixel's position; its least-squares fit over the
     measured pixels of the window of (2 radius + 1)^2 around each pixel gives the normal.
@@ -108,21 +108,21 @@ def normals(depth: Array, measured: NDArray[np.bool_], camera: Camera, radius: i
         vq = mean(inverse * rows) / count - v * q
         spread = uu * vv - uv * uv
         along_u, along_v = (uq * vv - vq * uv) / spread, (vq * uu - uq * uv) / spread
-        found = np.stack([along_u * camera.fx, along_v * camera.fy, q - along_u * u - along_v * v], -1)
-        found /= np.linalg.norm(found, axis=-1, keepdims=True)
-    found[~(spread > LEAST_SPREAD) | (count * (2 * radius + 1) ** 2 < 2.5)] = np.nan
-    return found
+        vectors = np.stack([along_u * camera.fx, along_v * camera.fy, q - along_u * u - along_v * v], -1)
+        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors[~(spread > LEAST_SPREAD) | (count * (2 * radius + 1) ** 2 < 2.5)] = np.nan
+    return vectors
 
 
-def gravity_direction(found: Array) -> Array:
-    """The direction of gravity, a unit vector, from normals H x W x 3 (NaN where unknown).
+def gravity_direction(surface_normals: Array) -> Array:
+    """Estimate the direction of gravity, a unit vector, from normals H x W x 3 (NaN where unknown).
 
     Starts from (0, 1, 0). In each round the normals near to parallel with it are those of floors, those near to
     perpendicular of walls, and it becomes the direction most parallel to the first and perpendicular to the second:
     the eigenvector of the smallest eigenvalue of the walls' scatter matrix minus the floors'. Where several directions
     are equally good (a single wall shows) it turns no further than it must. Raises ImageError without any normal.
     """
-    known = np.ascontiguousarray(found[np.isfinite(found[..., 0])].T)
+    known = np.ascontiguousarray(surface_normals[np.isfinite(surface_normals[..., 0])].T)
     if not known.size:
         raise ImageError("too few neighbouring pixels have a depth to tell any surface")
     gravity = np.array([0.0, 1.0, 0.0])
@@ -140,9 +140,9 @@ def gravity_direction(found: Array) -> Array:
 
 
 def nearest(values: Array, known: NDArray[np.bool_]) -> Array:
-    """`values` H x W (x C), where they are not known those of the nearest pixel that is."""
+    """Replace `values` H x W (x C) that are not `known` by those of the nearest pixel that is."""
     if known.all():
         return values
     rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
-    taken: Array = values[rows, columns]
-    return taken
+    filled: Array = values[rows, columns]
+    return filled

@@ -17,7 +17,7 @@ from fcnseg.engine.runtimes.pytorch import find_device
 
 CPU = torch.device("cpu")
 TIMEOUT = timedelta(hours=2)
-"""How long a rank waits for the others: longer than any validation or checkpoint takes."""
+"""Wait of a rank for the others: longer than any validation or checkpoint takes."""
 
 
 @dataclass(frozen=True)

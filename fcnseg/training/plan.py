@@ -1,4 +1,4 @@
-"""What a training does (its plan), the callbacks it invokes, and the result it returns."""
+"""The plan of a training, the callbacks it invokes, and its result."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TrainHooks:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended."""
+    """The end of a training: finished or stopped, with its figures."""
 
     stopped_at: str
     """The step and stage after which it was stopped; "" if it was finished."""

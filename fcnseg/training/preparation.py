@@ -25,7 +25,7 @@ from fcnseg.weights.store import own_weights
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What to train, on which data, and how; `fcnseg train --help` explains the options of the same names."""
+    """Options of a training: those of `fcnseg train`, whose help explains them."""
 
     data: Path
     out: Path

@@ -34,7 +34,7 @@ SMALL_PX = 64
 """Images of at most this height or width are 2 px high or wide at stride 32."""
 
 NAMES_SHOWN = 4
-"""How many images an error names."""
+"""Images that an error names at most."""
 
 
 @dataclass(frozen=True)

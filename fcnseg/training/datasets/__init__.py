@@ -1,4 +1,4 @@
-"""Data sets as they lie on people's disks, one file each; `open_samples` finds out which one it is."""
+"""Data sets for training, one file each; `open_samples` recognises which one a path is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError
+from fcnseg.io.names import is_hdf5_name
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.classes import Classes, described_classes
-from fcnseg.training.datasets.hdf5 import is_hdf5, open_hdf5
+from fcnseg.training.datasets.class_files import read_class_file
+from fcnseg.training.datasets.classes import DatasetClasses
+from fcnseg.training.datasets.hdf5 import hdf5_classes, is_hdf5, open_hdf5
 from fcnseg.training.datasets.images import LabelledImages
 from fcnseg.training.datasets.nyud import is_nyud, open_nyud
 from fcnseg.training.datasets.pairs import is_camvid, is_pairs, open_camvid, open_pairs
@@ -25,9 +27,9 @@ __all__ = ["KINDS", "check_apart", "open_samples", "own_labels"]
 
 @dataclass(frozen=True)
 class _Kind:
-    """A data set: whether a path looks like it for a recipe, how a split is opened, and how it lies on disk."""
+    """A data set: the test that recognises it for a recipe, the function that opens a split, its layout on disk."""
 
-    fits: Callable[[Path, Recipe], bool]
+    recognises: Callable[[Path, Recipe], bool]
     open: Callable[[Path, Recipe, str], LabelledImages]
     layout: str
 
@@ -49,12 +51,12 @@ _KINDS = {
     "hdf5": _Kind(lambda data, recipe: is_hdf5(data), open_hdf5, "FILE.h5 with images and labels"),
 }
 KINDS = tuple(_KINDS)
-"""The names of the data sets, in the order in which they are looked for."""
+"""Names of the data sets, in the order in which they are tried."""
 
 
 @contextmanager
-def _accessible() -> Iterator[None]:
-    """Folders and files that may not be looked at, or go away meanwhile, as errors that name them."""
+def _source_errors() -> Iterator[None]:
+    """Turn OSError, of files without permission or removed meanwhile, into SourceError that names them."""
     try:
         yield
     except OSError as error:
@@ -62,62 +64,66 @@ def _accessible() -> Iterator[None]:
         raise SourceError(f"{reason}; check that it is there and may be read") from error
 
 
-@_accessible()
+@_source_errors()
 def open_samples(data: Path, recipe: Recipe, split: str, kind: str | None = None) -> LabelledImages:
-    """The images of a split ("train", "val" or another that the data set has), with the labels of all the recipe's
-    heads, checked: all files are there, are images of matching sizes, and none is for training and validation.
+    """Open a split ("train", "val" or another that the data set has) with labels for all the recipe's heads.
 
-    `kind` is one of KINDS; None: whichever `data` looks like. Raises SourceError, SettingsError or LabelsError that
-    names what is missing or wrong, also where the data set says other classes than the recipe. Label values are
-    checked as they are read.
+    `kind` is one of KINDS; None: recognised by its layout. The data set is checked: all files are there, are images of
+    matching sizes, and none is for both training and validation; label values are checked when they are read.
+    Raises SourceError, SettingsError or LabelsError that names the fault, also where the data set brings other classes
+    than the recipe's.
     """
     if kind is not None and kind not in _KINDS:
         raise SettingsError(f"there is no kind of data set {kind!r}; use {', '.join(KINDS)}")
     if not data.exists():
         raise SourceError(f"{data} does not exist; give the folder or file of a data set")
-    chosen = _KINDS[kind] if kind is not None else _recognised(data, recipe)
+    chosen = _KINDS[kind] if kind is not None else _recognise(data, recipe)
     own = _own_classes(data)
-    samples = chosen.open(data, _as_described(data, recipe, own), split)
+    samples = chosen.open(data, _with_own_colors(recipe, own, data), split)
     if own and own.void_color:
-        samples.draw_void(own.void_color)
+        samples.set_void_color(own.void_color)
     samples.check()
-    samples.check_masks()
     return samples
 
 
-def _as_described(data: Path, recipe: Recipe, own: Classes | None) -> Recipe:
-    """The recipe with the colours that the data set says, which must have its classes. Raises SettingsError if not."""
+def _with_own_colors(recipe: Recipe, own: DatasetClasses | None, data: Path) -> Recipe:
+    """Return the recipe with the colours of a data set, which must have its classes. Raises SettingsError if not."""
     if own is None:
         return recipe
     if len(recipe.heads) > 1:
         raise SettingsError(f"{data} names the classes of one label map; {recipe.name} gives {len(recipe.heads)}")
     head = recipe.heads[0]
-    found, expected = ((*labels.names, f"void {labels.ignore}") for labels in (own.labels, head.labels))
-    for index, (one, other) in enumerate(zip(found, expected, strict=False)):
-        if one != other:
+    own_names, expected_names = ((*labels.names, f"void {labels.ignore}") for labels in (own.labels, head.labels))
+    for index, (name, expected) in enumerate(zip(own_names, expected_names, strict=False)):
+        if name != expected:
             raise SettingsError(
-                f"{data} has {one!r} for class {index}, expected {other!r}; what is trained or validated on together "
-                "has the same classes in the same order, and the same void"
+                f"{data} has {name!r} for class {index}, expected {expected!r}; what is trained or validated on "
+                "together has the same classes in the same order, and the same void"
             )
     return replace(recipe, heads=(replace(head, labels=own.labels),))
 
 
-def _recognised(data: Path, recipe: Recipe) -> _Kind:
+def _recognise(data: Path, recipe: Recipe) -> _Kind:
     for kind in _KINDS.values():
-        if kind.fits(data, recipe):
+        if kind.recognises(data, recipe):
             return kind
     layouts = "; ".join(f"{name}: {kind.layout}" for name, kind in _KINDS.items())
     raise SourceError(f"{data} is no data set that is understood; one is laid out as ({layouts})")
 
 
-@_accessible()
+@_source_errors()
 def own_labels(data: Path) -> LabelSpace | None:
-    """The classes that the data set brings (see `classes`), None if it leaves them to the recipe, as NYUDv2 and SIFT
-    Flow always do: the `classes.txt` of their release is prose. Raises SettingsError for what is not understood,
-    SourceError for what cannot be read."""
+    """Return the classes that a data set brings, None if it leaves them to the recipe.
+
+    They are in `classes.txt`, `classes.json` or the attributes of an HDF5 file. NYUDv2 and SIFT Flow bring none: the
+    `classes.txt` of their release is prose. Raises SettingsError for malformed classes, SourceError for a file that
+    cannot be read.
+    """
     own = _own_classes(data)
     return own.labels if own else None
 
 
-def _own_classes(data: Path) -> Classes | None:
-    return None if is_nyud(data) or is_siftflow(data) else described_classes(data)
+def _own_classes(data: Path) -> DatasetClasses | None:
+    if is_nyud(data) or is_siftflow(data):
+        return None
+    return hdf5_classes(data) if data.is_file() and is_hdf5_name(str(data)) else read_class_file(data)

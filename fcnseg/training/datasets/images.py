@@ -1,38 +1,27 @@
-"""Labelled images on disk as samples: what every data set of files comes down to."""
+"""Labelled images on disk: the form that every data set is opened as."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from fcnseg.errors import ImageError, SettingsError, SourceError
-from fcnseg.io import hdf5_images as hdf5
-from fcnseg.io.conventions import one_based_variables
-from fcnseg.io.images import MAX_PIXELS, READERS, OnSize, announced_size
+from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.scoring.label_encoding import VOID, LabelEncoding, color_codes
-from fcnseg.training.datasets.label_maps import (
-    Size,
-    check_masks,
-    check_sizes,
-    dataset_size,
-    labels_size,
-    read_labels,
-)
+from fcnseg.scoring.label_encoding import VOID, LabelEncoding
+from fcnseg.training.datasets.label_maps import check_binary_masks, read_labels
+from fcnseg.training.datasets.pixels import close_hdf5_images, image_size, read_pixels
+from fcnseg.training.datasets.sizes import check_sizes, forget_dataset_sizes, label_map_size
 from fcnseg.training.samples import LabelledSample
-from fcnseg.types import Pixels
 
 
 @dataclass(frozen=True)
-class Item:
-    """One labelled image: where that of each modality of the recipe is, and the label map of each of its heads."""
+class SampleLocation:
+    """The locations of a sample's images, by modality of the recipe, and of its label maps, by head."""
 
     name: str
     inputs: Mapping[str, MapLocation]
@@ -42,56 +31,55 @@ class Item:
 class LabelledImages(Dataset[LabelledSample]):
     """Images and label maps in files, read as `fcnseg run` and `fcnseg score` read them.
 
-    `meanings` say how the label maps of each head are read. Only HDF5 files stay open between reads, in each process.
+    `encodings` tells by head how label maps are read. Only HDF5 files stay open between reads, in each process.
     """
 
-    def __init__(self, items: Sequence[Item], meanings: Mapping[str, LabelEncoding]) -> None:
-        self.items, self.meanings = tuple(items), dict(meanings)
-        self.names = tuple(item.name for item in items)
+    def __init__(self, locations: Sequence[SampleLocation], encodings: Mapping[str, LabelEncoding]) -> None:
+        self.locations, self.encodings = tuple(locations), dict(encodings)
+        self.names = tuple(location.name for location in locations)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.locations)
 
     def __getitem__(self, index: int) -> LabelledSample:
-        """Read one. Raises SourceError or LabelsError that names the file and its fault."""
-        item = self.items[index]
-        inputs = {name: read_pixels(place, name) for name, place in item.inputs.items()}
-        labels = {head: read_labels(place, self.meanings[head]) for head, place in item.labels.items()}
-        sizes = {str(item.inputs[name]): pixels.shape[:2] for name, pixels in inputs.items()}
-        check_sizes(sizes | {str(item.labels[head]): values.shape for head, values in labels.items()})
-        return LabelledSample(item.name, inputs, labels)
+        """Read a sample. Raises SourceError or LabelsError that names the file and its fault."""
+        sample = self.locations[index]
+        inputs = {modality: read_pixels(location, modality) for modality, location in sample.inputs.items()}
+        labels = {head: read_labels(location, self.encodings[head]) for head, location in sample.labels.items()}
+        sizes = {str(sample.inputs[modality]): pixels.shape[:2] for modality, pixels in inputs.items()}
+        check_sizes(sizes | {str(sample.labels[head]): values.shape for head, values in labels.items()})
+        return LabelledSample(sample.name, inputs, labels)
 
-    def draw_void(self, color: Color) -> None:
-        """Take a colour of label maps for void, unless a class has it too."""
-        for head, meaning in self.meanings.items():
-            if color not in meaning.space.colors:
-                self.meanings[head] = replace(meaning, colors={**meaning.colors, color: VOID})
+    def set_void_color(self, color: Color) -> None:
+        """Read a colour of RGB label maps as void, unless a class has it too."""
+        for head, encoding in self.encodings.items():
+            if color not in encoding.space.colors:
+                self.encodings[head] = replace(encoding, colors={**encoding.colors, color: VOID})
 
     def check(self) -> None:
-        """Look at every file without decoding pixels: that it is there, an image, and of its companions' size.
+        """Check that every file is there, an image, and of its companions' size, without decoding pixels.
 
-        Raises SourceError or LabelsError that names the first file at fault. SBD's and MATLAB v7.3 label maps do not
-        tell their size beforehand; it is compared when they are read.
+        Also reads label maps of two classes until they are known not to be masks of 0 and 255. Raises SourceError or
+        LabelsError that names the first file at fault. The sizes of SBD's and MATLAB v7.3 label maps are not in their
+        headers; they are compared when they are read.
         """
-        if not self.items:
+        if not self.locations:
             raise SourceError("the split names no images; name some")
-        places = (place for item in self.items for place in (*item.inputs.values(), *item.labels.values()))
-        missing = [file for file in dict.fromkeys(place.file for place in places) if not Path(file).is_file()]
+        files = (place.file for s in self.locations for place in (*s.inputs.values(), *s.labels.values()))
+        missing = [file for file in dict.fromkeys(files) if not Path(file).is_file()]
         if missing:
             more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
             raise SourceError(f"there is no {missing[0]}{more}; complete the data set, or take it off the lists")
         try:
-            for item in self.items:
-                sizes = {str(place): pixels_size(place, name) for name, place in item.inputs.items()}
-                known = {str(place): size for place in item.labels.values() if (size := labels_size(place))}
+            for sample in self.locations:
+                sizes = {str(place): image_size(place, modality) for modality, place in sample.inputs.items()}
+                known = {str(place): size for place in sample.labels.values() if (size := label_map_size(place))}
                 check_sizes(sizes | known)
         finally:
-            close_volumes()
-
-    def check_masks(self) -> None:
-        """Raise LabelsError for masks of 0 and 255 (see there); reads label maps until that is known."""
-        for head, meaning in self.meanings.items():
-            check_masks([item.labels[head] for item in self.items], meaning)
+            close_hdf5_images()
+            forget_dataset_sizes()
+        for head, encoding in self.encodings.items():
+            check_binary_masks([sample.labels[head] for sample in self.locations], encoding)
 
 
 class JoinedImages(ConcatDataset[LabelledSample]):
@@ -102,26 +90,8 @@ class JoinedImages(ConcatDataset[LabelledSample]):
         self.names = tuple(name for part in parts for name in part.names)
 
 
-def ground_truth(
-    head: HeadRecipe, void: Iterable[int] = (), one_based: Mapping[str, tuple[int, ...]] | None = None
-) -> LabelEncoding:
-    """How the label maps of a head are read: as `fcnseg score` does, palettes of indexed images apart. Values in
-    `void` are void besides the head's `ignore`. With the `one_based` variables of a data set labels are its own,
-    counted from 1, whatever classes the head has and whatever the variable is called instead."""
-    space = head.labels
-    return LabelEncoding(
-        space,
-        frozenset({space.ignore, *void}),
-        reduced=bool(one_based),
-        colors=color_codes(space),
-        checked=False,
-        conventional=True,
-        one_based={**one_based_variables(space), **(one_based or {})},
-    )
-
-
 def only_head(recipe: Recipe, data_set: str) -> HeadRecipe:
-    """The one head of a recipe. Raises SettingsError if it has several, which the data set has no labels for."""
+    """Return the one head of a recipe. Raises SettingsError if it has several: the data set has labels for one."""
     if len(recipe.heads) > 1:
         names = ", ".join(head.name for head in recipe.heads)
         raise SettingsError(f"{data_set} has one label map an image, but {recipe.name} has the heads {names}")
@@ -129,47 +99,7 @@ def only_head(recipe: Recipe, data_set: str) -> HeadRecipe:
 
 
 def only_color(recipe: Recipe, data_set: str) -> None:
-    """Raises SettingsError if a recipe takes other inputs than colour images."""
+    """Raise SettingsError if a recipe takes other inputs than colour images."""
     if recipe.modalities != ("color",):
-        wanted = " and ".join(recipe.modalities)
-        raise SettingsError(f"{data_set} has color images only, but {recipe.name} takes {wanted}; use another recipe")
-
-
-# ---------------------------------------------------------------------- pixels
-
-
-def read_pixels(place: MapLocation, modality: str) -> Pixels:
-    """The pixels of an image, as `fcnseg run` sees them. Raises SourceError that names it."""
-    return _decoded(place, modality, lambda height, width: None)
-
-
-def pixels_size(place: MapLocation, modality: str) -> Size:
-    """The upright size of an image by its header. Raises SourceError that names it."""
-    return announced_size(partial(_decoded, place, modality))
-
-
-def _decoded(place: MapLocation, modality: str, on_size: OnSize) -> Pixels:
-    try:
-        if not place.dataset:
-            return READERS[modality](Path(place.file), MAX_PIXELS, on_size)
-        root = place.dataset if place.number is not None else place.dataset.rpartition("/")[0] or "/"
-        where = hdf5.Hdf5Location(place.dataset, place.number)
-        return _volume(place.file, root, modality).read(where, modality, MAX_PIXELS, on_size)
-    except (ImageError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SourceError(f"{place}: {reason}; replace it, or take it out of the data set") from error
-
-
-@lru_cache(maxsize=8)
-def _volume(file: str, root: str, modality: str) -> hdf5.Hdf5Images:
-    return hdf5.Hdf5Images(f"{file}::{root}", modality)
-
-
-def close_volumes() -> None:
-    """Close the HDF5 files that this process keeps open between reads."""
-    _volume.cache_clear()
-    dataset_size.cache_clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=close_volumes)  # two processes must not share an open HDF5 file
+        inputs = " and ".join(recipe.modalities)
+        raise SettingsError(f"{data_set} has color images only, but {recipe.name} takes {inputs}; use another recipe")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import loadmat
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
@@ -23,7 +24,8 @@ from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.label_encoding import VOID, LabelEncoding, color_codes
-from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_head
+from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_head
+from fcnseg.training.datasets.label_maps import ground_truth
 from fcnseg.training.datasets.splits import check_disjoint
 from fcnseg.training.samples import LabelledSample
 
@@ -36,7 +38,7 @@ MILLIMETRES = 1000.0
 
 
 def is_nyud(data: Path) -> bool:
-    """Whether the prepared folder lies there, or the original file."""
+    """Tell whether a path is the prepared folder or the original file."""
     return _original(data) is not None or _segmentation(data) is not None
 
 
@@ -46,16 +48,16 @@ def _original(data: Path) -> Path | None:
 
 
 def _segmentation(data: Path) -> Path | None:
-    """Where the label maps are, if any."""
+    """Return the folder of the label maps, None without any."""
     folders = (data / "segmentation", data / "data" / "segmentation")
     return next((folder for folder in folders if any(folder.glob("img_*.mat"))), None)
 
 
 def open_nyud(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """One of "train", "val", "test", or "trainval", which is both lists where it has none of its own; of the original
-    file "train" (the release's "trainval", which is another name for it) and "test" (or "val").
+    """Open a split: "train", "val", "test", or "trainval" (both lists, unless it has one of its own).
 
-    Raises SourceError for what is missing.
+    The original file has "train", also called "trainval" as in the release, and "test", also called "val". Raises
+    SourceError that names what is missing.
     """
     original = _original(data)
     return _from_folder(data, recipe, split) if original is None else _from_original(original, recipe, split)
@@ -70,11 +72,12 @@ def _from_folder(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     if segmentation is None:
         raise SourceError(f"{data} holds neither segmentation/img_*.mat nor {LABELED}; give the folder of NYUDv2")
     inner = data / "data" if (data / "data").is_dir() else data
-    items = []
+    locations = []
     for number in _numbers(data, split):
         inputs = {name: MapLocation(f"{inner}/{FOLDERS[name]}/img_{number}.png") for name in recipe.modalities}
-        items.append(Item(f"img_{number}", inputs, {head.name: MapLocation(f"{segmentation}/img_{number}.mat")}))
-    return LabelledImages(items, {head.name: ground_truth(head, one_based=CONVENTIONS["nyud"].one_based)})
+        labels = {head.name: MapLocation(f"{segmentation}/img_{number}.mat")}
+        locations.append(SampleLocation(f"img_{number}", inputs, labels))
+    return LabelledImages(locations, {head.name: ground_truth(head, one_based=CONVENTIONS["nyud"].one_based)})
 
 
 def _numbers(data: Path, split: str) -> list[str]:
@@ -93,15 +96,14 @@ def _numbers(data: Path, split: str) -> list[str]:
 
 
 class _Original(LabelledImages):
-    """Images of the original file, their depth in millimetres."""
+    """Images of the original file, with depth in millimetres instead of metres."""
 
     def __getitem__(self, index: int) -> LabelledSample:
         sample = super().__getitem__(index)
         if "depth" not in sample.inputs:
             return sample
-        return LabelledSample(
-            sample.name, {**sample.inputs, "depth": sample.inputs["depth"] * np.float32(MILLIMETRES)}, sample.labels
-        )
+        depth = sample.inputs["depth"] * np.float32(MILLIMETRES)
+        return LabelledSample(sample.name, {**sample.inputs, "depth": depth}, sample.labels)
 
 
 def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
@@ -122,10 +124,10 @@ def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
         raise SourceError(
             f"{file.parent}/splits.mat counts from {min(chosen)} to {max(chosen)}, but {file} holds {count} images"
         )
-    items = [
-        Item(
+    locations = [
+        SampleLocation(
             f"{i:06}",
-            {m: _place(file, m, i) for m in recipe.modalities},
+            {m: _location(file, m, i) for m in recipe.modalities},
             {head.name: MapLocation(str(file), "/labels", i)},
         )
         for i in (number - 1 for number in chosen)
@@ -136,17 +138,17 @@ def _from_original(file: Path, recipe: Recipe, split: str) -> LabelledImages:
             f"{file.parent}/classMapping40.mat has the class {max(mapping, key=abs)}; mapClass holds 1 to {CLASSES}"
         )
     table = {0: VOID} | {label: number - 1 if number else VOID for label, number in enumerate(mapping, 1)}
-    return _Original(items, {head.name: LabelEncoding(head.labels, table=table, colors=color_codes(head.labels))})
+    return _Original(locations, {head.name: LabelEncoding(head.labels, table=table, colors=color_codes(head.labels))})
 
 
-def _place(file: Path, modality: str, index: int) -> MapLocation:
+def _location(file: Path, modality: str, index: int) -> MapLocation:
     if modality == "hha":
         return MapLocation(f"{file.parent}/hha/depths/{index:06}.png")
     return MapLocation(str(file), DATASETS[modality], index)
 
 
 def _count(file: Path) -> int:
-    """How many images the file holds. Raises SourceError for one that lacks a dataset, or whose datasets disagree."""
+    """Return the number of images in the file. Raises SourceError if a dataset is missing, or if they disagree."""
     try:
         with open_hdf5(file) as opened:
             counts = {name: len(opened[name]) for name in (*DATASETS.values(), "/labels")}
@@ -160,9 +162,7 @@ def _count(file: Path) -> int:
 
 
 def _variable(file: Path, name: str) -> list[int]:
-    """The whole numbers of a vector in a `.mat` file. Raises SourceError that says what the file must hold."""
-    from scipy.io import loadmat
-
+    """Read the integers of a vector in a `.mat` file. Raises SourceError that names the variable it must hold."""
     if not file.is_file():
         raise SourceError(f"there is no {file}; put it beside {LABELED} (it holds {name})")
     try:

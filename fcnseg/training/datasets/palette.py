@@ -17,7 +17,7 @@ def with_palette_colors(labels: LabelSpace, samples: LabelledImages) -> LabelSpa
     """
     if labels.colors != tuple(voc_color(i % 256) for i in range(labels.classes)):
         return labels
-    (location,) = samples.items[0].labels.values()
+    (location,) = samples.locations[0].labels.values()
     palette = read_map(location).palette[: labels.classes]
     grey = all(color == (i, i, i) for i, color in enumerate(palette))
     return labels if grey or len(set(palette)) < labels.classes else replace(labels, colors=palette)

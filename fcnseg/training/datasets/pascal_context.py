@@ -15,26 +15,30 @@ from fcnseg.io.conventions import CONTEXT_LABEL_COUNT, CONTEXT_LABELS
 from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
+from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_color, only_head
+from fcnseg.training.datasets.label_maps import ground_truth
 from fcnseg.training.datasets.voc import voc_folder
 
 YEARS = ("VOC2010",)
 LISTS = ("Main", "Segmentation", "SegmentationContext")
 
 ALIASES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
-"""What `labels.txt` calls three of the task's classes (the release's `pascalcontext_layers.py`)."""
+"""Names in `labels.txt` of three of the task's classes (the release's `pascalcontext_layers.py`)."""
 
 
 def is_context(data: Path, recipe: Recipe) -> bool:
-    """Whether the label maps lie there, and the recipe has background and nothing but classes of the data set."""
+    """Tell whether a folder has the label maps, and the recipe only classes of the data set, after background."""
     background, *names = recipe.heads[0].labels.names
-    fitting = background == "background" and bool(names) and all(name in CONTEXT_LABELS for name in names)
-    return fitting and any((data / "trainval").glob("*.mat"))
+    same_classes = background == "background" and bool(names) and all(name in CONTEXT_LABELS for name in names)
+    return same_classes and any((data / "trainval").glob("*.mat"))
 
 
 def open_context(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """A list of VOC 2010's `ImageSets/Main`: "train", "val" or "trainval". Raises SourceError for what is missing,
-    SettingsError for a recipe of other classes, or a `labels.txt` that counts the labels otherwise."""
+    """Open a split: a list of VOC 2010's `ImageSets/Main`, "train", "val" or "trainval".
+
+    Raises SourceError that names what is missing, SettingsError for a recipe of other classes or a `labels.txt` with
+    other numbers.
+    """
     only_color(recipe, "PASCAL-Context")
     head = only_head(recipe, "PASCAL-Context")
     if not is_context(data, recipe):
@@ -47,22 +51,22 @@ def open_context(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     if (data / "labels.txt").is_file():
         _check_numbers(data / "labels.txt")
     lists = [voc / "ImageSets" / folder / f"{split}.txt" for folder in LISTS]
-    found = next((file for file in lists if file.is_file()), None)
-    if found is None:
+    file = next((file for file in lists if file.is_file()), None)
+    if file is None:
         raise SourceError(f"there is no list {lists[0]}; PASCAL-Context has train, val and trainval")
-    items = [
-        Item(
+    locations = [
+        SampleLocation(
             n, {"color": MapLocation(f"{voc}/JPEGImages/{n}.jpg")}, {head.name: MapLocation(f"{data}/trainval/{n}.mat")}
         )
-        for n in read_names(found)
+        for n in read_names(file)
     ]
-    return LabelledImages(items, {head.name: ground_truth(head)})
+    return LabelledImages(locations, {head.name: ground_truth(head)})
 
 
 def _check_numbers(file: Path) -> None:
-    """Whether `labels.txt` (lines `2: aeroplane`) gives the task's classes the numbers that label maps are read by."""
-    found = re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    numbers = {name.replace(" ", ""): int(number) for number, name in found}
+    """Raise SettingsError unless `labels.txt` (lines `2: aeroplane`) has the numbers that label maps are read by."""
+    lines = re.findall(r"^\s*(\d+)\s*:\s*(.+?)\s*$", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    numbers = {name.replace(" ", ""): int(number) for number, name in lines}
     for name, number in CONTEXT_LABELS.items():
         if numbers.get(ALIASES.get(name, name)) != number:
             raise SettingsError(

@@ -14,25 +14,26 @@ from fcnseg.io.conventions import CONVENTIONS
 from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color
+from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_color
+from fcnseg.training.datasets.label_maps import ground_truth
 from fcnseg.training.datasets.splits import check_disjoint
 
 CATEGORIES = "spatial_envelope_256x256_static_8outdoorcategories"
 CONVENTION = CONVENTIONS["siftflow"]
 
 LISTS = {"train": ("train", "trainval"), "val": ("val", "test")}
-"""The lists that a split may be, the first that is there."""
+"""Names of the list of a split, in order of preference."""
 
 
 def is_siftflow(data: Path) -> bool:
-    """Whether it lies there."""
+    """Tell whether a folder is SIFT Flow."""
     return (data / "Images" / CATEGORIES).is_dir()
 
 
 def open_siftflow(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """A list of the folder; "train" is `trainval.txt` and "val" `test.txt` where there are no lists of their own.
+    """Open a split: a list in the folder. Without own lists, "train" is `trainval.txt` and "val" `test.txt`.
 
-    The recipe's heads are "semantic", "geometric" or both. Raises SourceError for what is missing.
+    The recipe's heads are "semantic", "geometric" or both. Raises SourceError that names what is missing.
     """
     only_color(recipe, "SIFT Flow")
     for head in recipe.heads:
@@ -43,8 +44,8 @@ def open_siftflow(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     names = _names(data, split)
     if split in LISTS:
         check_disjoint(_names(data, "train"), _names(data, "val"), f"the lists of {data}")
-    items = [
-        Item(
+    locations = [
+        SampleLocation(
             name,
             {"color": MapLocation(f"{data}/Images/{CATEGORIES}/{name}.jpg")},
             {
@@ -56,13 +57,13 @@ def open_siftflow(data: Path, recipe: Recipe, split: str) -> LabelledImages:
         if name not in CONVENTION.excluded_images
     ]
     return LabelledImages(
-        items, {head.name: ground_truth(head, one_based=CONVENTION.one_based) for head in recipe.heads}
+        locations, {head.name: ground_truth(head, one_based=CONVENTION.one_based) for head in recipe.heads}
     )
 
 
 def _names(data: Path, split: str) -> tuple[str, ...]:
     candidates = [data / f"{name}.txt" for name in LISTS.get(split, (split,))]
-    found = next((file for file in candidates if file.is_file()), None)
-    if found is None:
+    file = next((file for file in candidates if file.is_file()), None)
+    if file is None:
         raise SourceError(f"there is no list {' or '.join(map(str, candidates))}; put the release's there")
-    return read_names(found)
+    return read_names(file)

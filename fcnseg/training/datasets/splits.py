@@ -1,4 +1,4 @@
-"""Which images are for training and which for validation."""
+"""Splits: held-out images, and checks that training and validation share none."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fcnseg.io.atomic import checksum
 from fcnseg.training.datasets.images import LabelledImages
 
 HELD_OUT = 0.2
-"""The share of a data set without splits that is held out for validation."""
+"""Share of a data set without splits that is held out for validation."""
 
 START_BYTES = 1 << 12
 
 
 def held_out(names: Sequence[str]) -> set[str]:
-    """The names that validation gets: those whose hash is below HELD_OUT of its range, but at least one, and not all.
+    """Return the names for validation: those whose hash is below HELD_OUT of its range, at least one, and not all.
 
-    So no name changes sides as others are added, as soon as there are more than a few.
+    Except in data sets of a few images, no name changes sides as others are added.
     """
     ranks = {name: int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogateescape")).digest()) for name in names}
     count = sum(rank < HELD_OUT * (1 << 512) for rank in ranks.values())
@@ -27,7 +27,7 @@ def held_out(names: Sequence[str]) -> set[str]:
 
 
 def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
-    """Raises SourceError that names an image of both lists of `what`."""
+    """Raise SourceError that names an image of both lists; `what` names the lists."""
     both = sorted(set(train) & set(val))
     if both:
         raise SourceError(
@@ -37,25 +37,28 @@ def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
 
 
 def check_apart(train: LabelledImages, validation: LabelledImages) -> None:
-    """Raises SourceError that names an image of training which is also one of validation: the same file, the same row
-    of an HDF5 file, or a copy of a file under another name or in another data set."""
-    ours, theirs = ([next(iter(item.inputs.values())) for item in side.items] for side in (train, validation))
-    same = set(ours) & set(theirs)
-    if same:
-        first = min(map(str, same))
+    """Raise SourceError that names an image of training and validation.
+
+    That is the same file, the same row of an HDF5 file, or a copy of a file under another name or in another data set.
+    """
+    sides = ([next(iter(sample.inputs.values())) for sample in side.locations] for side in (train, validation))
+    train_images, val_images = sides
+    common = set(train_images) & set(val_images)
+    if common:
+        first = min(map(str, common))
         raise SourceError(
-            f"{len(same)} images are for training and for validation, the first {first}; take other splits"
+            f"{len(common)} images are for training and for validation, the first {first}; take other splits"
         )
-    _check_copies(*([Path(place.file) for place in side if not place.dataset] for side in (ours, theirs)))
+    _check_copies(*([Path(place.file) for place in side if not place.dataset] for side in (train_images, val_images)))
 
 
-def _check_copies(ours: list[Path], theirs: list[Path]) -> None:
-    for feature in (_size, _start, checksum):  # the costly ones of few
-        shared = {feature(path) for path in ours} & {feature(path) for path in theirs}
-        ours, theirs = ([path for path in side if feature(path) in shared] for side in (ours, theirs))
-    if theirs:
-        twin = next(path for path in ours if checksum(path) == checksum(theirs[0]))
-        raise SourceError(f"{twin} and {theirs[0]} are one image, for training and validation; take out one of them")
+def _check_copies(train: list[Path], val: list[Path]) -> None:
+    for feature in (_size, _start, checksum):  # the cheapest first: each leaves fewer files for the next
+        shared = {feature(path) for path in train} & {feature(path) for path in val}
+        train, val = ([path for path in side if feature(path) in shared] for side in (train, val))
+    if val:
+        twin = next(path for path in train if checksum(path) == checksum(val[0]))
+        raise SourceError(f"{twin} and {val[0]} are one image, for training and validation; take out one of them")
 
 
 def _size(path: Path) -> int:

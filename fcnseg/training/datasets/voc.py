@@ -17,7 +17,8 @@ from fcnseg.errors import SourceError
 from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.images import Item, LabelledImages, ground_truth, only_color, only_head
+from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_color, only_head
+from fcnseg.training.datasets.label_maps import ground_truth
 
 YEARS = ("VOC2011", "VOC2012")
 DEVKITS = (".", "VOCdevkit", "TrainVal/VOCdevkit")
@@ -36,7 +37,7 @@ SEG11VALID = "seg11valid"
 
 
 def voc_folder(data: Path, years: Sequence[str] = YEARS) -> Path | None:
-    """The folder of the first of the years that lies in or below a folder, or that folder itself."""
+    """Return the folder of the first of the years in or below a folder, or that folder itself; None without any."""
     if (data / "JPEGImages").is_dir() and (data / "ImageSets").is_dir():
         return data
     places = (data / kit / year for year in years for kit in DEVKITS)
@@ -44,24 +45,24 @@ def voc_folder(data: Path, years: Sequence[str] = YEARS) -> Path | None:
 
 
 def sbd_folder(data: Path) -> Path | None:
-    """The folder of SBD with `img` and `cls`."""
+    """Return the folder of SBD with `img` and `cls`, None if there is none."""
     return next((data / place for place in SBD if (data / place / "cls").is_dir()), None)
 
 
 def is_voc(data: Path) -> bool:
-    """Whether VOC lies there."""
+    """Tell whether a folder holds VOC."""
     return voc_folder(data) is not None
 
 
 def is_sbd(data: Path) -> bool:
-    """Whether SBD lies there."""
+    """Tell whether a folder holds SBD."""
     return sbd_folder(data) is not None
 
 
 def open_voc(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """VOC's own segmentation: "train", "val", "trainval" or another list in `ImageSets/Segmentation`.
+    """Open a split of VOC: "train", "val", "trainval" or another list in `ImageSets/Segmentation`.
 
-    Of two years in one folder it is 2011. Raises SourceError for a list that is missing.
+    Of two years in one folder, 2011 is taken. Raises SourceError for a missing list.
     """
     folder = voc_folder(data)
     if folder is None:
@@ -70,9 +71,10 @@ def open_voc(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 
 
 def open_sbd(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """SBD's "train" or "trainval", never with an image of validation; and for validation "val" or "seg11valid": VOC's
-    validation images that SBD does not train on, of VOC 2011 where it is there (only "val" may be of another year).
-    Without any VOC, "val" is SBD's own. A file `seg11valid.txt` in `data` counts more than what would be computed.
+    """Open SBD's "train" or "trainval", never with a validation image; or for validation "val" or "seg11valid".
+
+    Those are VOC's validation images that SBD does not train on, of VOC 2011 if it is there (only "val" may be of
+    another year). Without any VOC, "val" is SBD's own. A list `seg11valid.txt` in `data` overrides the computed one.
     """
     folder = sbd_folder(data)
     if folder is None:
@@ -93,7 +95,7 @@ def open_sbd(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 
 
 def _validation(data: Path, voc: Path | None, train: Iterable[str]) -> list[str]:
-    """The names of VOC's validation images that are not for training, empty without VOC."""
+    """Return the names of VOC's validation images that are not for training, empty without VOC."""
     if (data / f"{SEG11VALID}.txt").is_file():
         return list(read_names(data / f"{SEG11VALID}.txt"))
     trained = set(train)
@@ -111,8 +113,8 @@ def _sbd_list(folder: Path, split: str) -> tuple[str, ...]:
 def _listed(folder: Path, split: str) -> tuple[str, ...]:
     file = folder / f"{split}.txt"
     if not file.is_file():
-        there = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
-        raise SourceError(f"there is no list {file}; the splits there are: {there}")
+        lists = ", ".join(sorted(path.stem for path in folder.glob("*.txt"))) or "none"
+        raise SourceError(f"there is no list {file}; the splits there are: {lists}")
     return read_names(file)
 
 
@@ -125,11 +127,11 @@ def _sbd(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
 
 
 def _files(recipe: Recipe, names: Iterable[str], what: str, *places: tuple[Path, str]) -> LabelledImages:
-    """The images and label maps of these names, of which a folder and a suffix each say where they are."""
+    """Return the images and label maps of these names; each of the two `places` is a folder and a suffix."""
     only_color(recipe, what)
     head = only_head(recipe, what)
-    items = []
+    locations = []
     for name in names:
         image, labels = (MapLocation(f"{folder}/{name}{suffix}") for folder, suffix in places)
-        items.append(Item(name, {"color": image}, {head.name: labels}))
-    return LabelledImages(items, {head.name: ground_truth(head)})
+        locations.append(SampleLocation(name, {"color": image}, {head.name: labels}))
+    return LabelledImages(locations, {head.name: ground_truth(head)})
