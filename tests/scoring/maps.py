@@ -1,12 +1,15 @@
-"""Label maps for the tests: random ones, and files of them."""
+"""Label maps for the tests: random ones, files of them, and their scores."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+import fcnseg
 
 Labels = NDArray[np.uint8]
 
@@ -38,3 +41,14 @@ def data_set(folder: Path, seed: int, classes: int, names: tuple[str, ...] = ("a
         save(folder / f"gt/{name}.png", truth.astype(np.uint8))
         save(folder / f"pred/{name}.png", predicted.astype(np.uint8))
     return folder / "pred", folder / "gt"
+
+
+def scored(predictions: Path, truth: Path, **options: Any) -> fcnseg.Score:
+    return fcnseg.score(predictions, truth, **({"resamplings": 0} | options))
+
+
+def score_pair(folder: Path, truth: object, predicted: object, **options: Any) -> fcnseg.Score:
+    """The score of one small pair."""
+    save(folder / "gt/x.png", np.asarray(truth, np.uint8))
+    save(folder / "pred/x.png", np.asarray(predicted, np.uint8))
+    return scored(folder / "pred", folder / "gt", **options)
