@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fcnseg.errors import SettingsError
-from fcnseg.io.names import some, without_map_suffix
+from fcnseg.io.names import first_few, without_map_suffix
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What Windows starts texts with."""
@@ -31,6 +31,6 @@ def read_names(file: Path) -> tuple[str, ...]:
         raise SettingsError(f"the list {file} cannot be read: {error}; give a text file, one name a line") from error
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice or not names:
-        fault = f"names {some(twice)} twice" if twice else "is empty"
+        fault = f"names {first_few(twice)} twice" if twice else "is empty"
         raise SettingsError(f"the list {file} {fault}; give each image once")
     return tuple(names)

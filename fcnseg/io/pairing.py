@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fcnseg.errors import LabelsError, SettingsError, SourceError
 from fcnseg.io.folder_walk import walk
-from fcnseg.io.names import some, without_map_suffix
+from fcnseg.io.names import first_few, without_map_suffix
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, LABEL_MAPS, has_suffix
 
@@ -174,16 +174,16 @@ def _joined(
     missing = sorted(key for key in scope if key not in ours)
     extra = sorted(key for key in scope if key in ours and key not in theirs)
     faults = [
-        f"{len(locations)} candidates for {key}: {some(map(str, locations))}"
+        f"{len(locations)} candidates for {key}: {first_few(map(str, locations))}"
         for maps in (ours, theirs)
         for key, locations in sorted(maps.items())
         if key in scope and len(locations) > 1
     ]
     if missing and not options.allow_missing:
-        faults.append(f"{len(missing)} without a {ours_name}: {some(missing)} (--allow-missing leaves them out)")
+        faults.append(f"{len(missing)} without a {ours_name}: {first_few(missing)} (--allow-missing leaves them out)")
     if extra and not options.allow_extra:
         allow = "extra" if options.sides == PairingOptions.sides else "missing"
-        faults.append(f"{len(extra)} without a {theirs_name}: {some(extra)} (--allow-{allow} leaves them out)")
+        faults.append(f"{len(extra)} without a {theirs_name}: {first_few(extra)} (--allow-{allow} leaves them out)")
     if faults:
         raise LabelsError("the names do not match: " + "; ".join(faults))
     both = sorted(key for key in scope if key in ours and key in theirs)
