@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,13 +22,11 @@ from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.identity import EngineIdentity, runs_here
 from fcnseg.engine.load import instantiate, load_engine
-from fcnseg.engine.precision import cast_trunk, measure_ranges, quantize
 from fcnseg.engine.record import EngineRecord, record_path, write_record
 from fcnseg.engine.request import EngineRequest
+from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.openvino import compile_graph
 from fcnseg.engine.runtimes.pytorch import TorchEngine
-from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.engine.verify import OnProgress, ReferenceNetwork, verify
 from fcnseg.errors import EngineError, FcnsegError
 from fcnseg.io.hashing import file_sha256
@@ -116,7 +114,7 @@ class Builder:
             outputs = {engine: everything if identity.probabilities else labels}
             if verifiable:  # probabilities are compared too: those of a twin where the engine gives labels alone
                 outputs[twin] = everything
-            graph = COMPILERS[identity.backend](self, identity, outputs)
+            graph = RUNTIMES[identity.backend].load_compiler()(self, identity, outputs)
             record = self._record(identity, graph, engine)
             if verifiable:
                 verification = self._verify(engine, twin, record, request.required_agreement)
@@ -167,7 +165,7 @@ class Builder:
         identity = record.identity
         if self._reference is None:
             self.on_progress("loading the network", 0.4)
-            device = "cpu" if identity.backend == "openvino" else "cuda"
+            device = RUNTIMES[identity.backend].device
             network = self._opened.enter_context(TorchEngine(self.recipe, self.weights, device))
             self._reference = ReferenceNetwork(network, self.recipe, self.images.inputs)
         with ExitStack() as stack:
@@ -184,62 +182,6 @@ class Builder:
                 probabilities=probable,
                 on_progress=lambda phase, fraction: self.on_progress(phase, 0.45 + 0.55 * fraction),
             )
-
-
-# ---------------------------------------------------------------------- backends
-
-
-def _compile_openvino(builder: Builder, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Path:
-    graph = builder.graph_file(identity)
-    builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
-    compile_graph(graph, outputs, identity.precision, builder.calibration())
-    return graph
-
-
-def _compile_tensorrt(builder: Builder, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Path:
-    """Compile by TensorRT, where each precision has a graph of its own."""
-    graph = _typed_graph(builder, identity)
-    for number, (file, names) in enumerate(outputs.items()):
-        begin, share = 0.15 + 0.25 * number / len(outputs), 0.25 / len(outputs)
-        plan = build_plan(
-            graph,
-            identity.backend,
-            identity.shapes,
-            outputs=names,
-            on_progress=lambda phase, fraction: builder.on_progress(phase.lower(), begin + share * fraction),  # noqa: B023
-        )
-        file.write_bytes(plan)
-    return graph
-
-
-def _typed_graph(builder: Builder, identity: EngineIdentity) -> Path:
-    if identity.precision == "fp32":
-        return builder.graph_file(identity)
-    if identity.precision == "int8":
-        return _quantized_graph(builder, identity)
-    network = load_whole_network(builder.recipe, builder.weights).network
-    cast_trunk(network, identity.precision)
-    return builder.export(network, identity.precision, identity)
-
-
-def _quantized_graph(builder: Builder, identity: EngineIdentity) -> Path:
-    import onnx
-
-    network = load_whole_network(builder.recipe, builder.weights).network
-    builder.on_progress("calibrating", 0.1)
-    ranges = measure_ranges(LabelGraph(network, builder.recipe).eval(), builder.calibration())
-    file = builder.work / "int8.onnx"
-    plain = builder.export(network, "plain", identity, skip_margins=False)  # whose layers the ranges were measured at
-    onnx.save(quantize(onnx.load(plain), ranges), file, save_as_external_data=True)
-    return file
-
-
-COMPILERS: dict[str, Callable[[Builder, EngineIdentity, Mapping[Path, Sequence[str]]], Path]] = {
-    "openvino": _compile_openvino,
-    "tensorrt": _compile_tensorrt,
-    "tensorrt-rtx": _compile_tensorrt,
-}
-"""The compiler of each backend: writes files with the outputs named for each, and returns the graph of them."""
 
 
 def _publish(engine: Path, target: Path, record: EngineRecord, keep_rejected: bool) -> None:

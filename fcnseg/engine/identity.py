@@ -14,18 +14,17 @@ from typing import Any
 import fcnseg
 from fcnseg.engine.calibration import ImageFiles
 from fcnseg.engine.hardware import cpu_name
+from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.errors import EngineError
 from fcnseg.recipes import Recipe, Shapes
 from fcnseg.weights.hashing import weights_sha256
 from fcnseg.weights.store import find_weights
 
-PACKAGES = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
-"""The package whose version an engine of each backend depends on."""
-
 GRAPH_SOURCES = (
     "models/*.py",
     *(f"engine/{name}.py" for name in ("graph", "export", "precision", "builder")),
     "engine/runtimes/openvino.py",
+    "engine/runtimes/tensorrt/compile.py",
     "engine/runtimes/tensorrt/plan.py",
 )
 """The files of the package that decide what an engine computes."""
@@ -107,8 +106,9 @@ def identify(
 
 def library_version(backend: str) -> str:
     """Return the library of a backend and its version, "openvino 2026.4". Raises EngineError if it is not installed."""
+    package = RUNTIMES[backend].package
     try:
-        return f"{PACKAGES[backend]} {version(PACKAGES[backend])}"
+        return f"{package} {version(package)}"
     except PackageNotFoundError as error:
         raise EngineError(
             f"{backend} is not installed; `pip install 'fcnseg[{backend}]'` installs it, or use --backend torch"
@@ -117,7 +117,7 @@ def library_version(backend: str) -> str:
 
 def device_name(backend: str) -> str:
     """Return the name of the processor, or of the first GPU (NO_GPU where there is none)."""
-    if backend == "openvino":
+    if RUNTIMES[backend].device == "cpu":
         return cpu_name()
     import torch
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
-from fcnseg.engine.identity import PACKAGES, code_hash, device_name, library_version, recipe_hash
+from fcnseg.engine.identity import code_hash, device_name, library_version, recipe_hash
 from fcnseg.engine.record import EngineRecord, read_record, read_trusted_record
+from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.common import engine_info
 from fcnseg.errors import EngineError, SettingsError
 from fcnseg.recipes import Recipe
@@ -24,7 +25,7 @@ def load_engine(recipe: Recipe, file: Path, choice: str = "as asked", *, require
     rebuild = "build it again with `fcnseg build-engine`"
     if built.recipe != recipe_hash(recipe):
         raise EngineError(f"{file} was built from another recipe ({built.model}), not {recipe.name}; {rebuild}")
-    if built.backend not in PACKAGES:
+    if built.backend not in RUNTIMES:
         raise EngineError(f"{file} is for {built.backend}, which this version of fcnseg does not know; {rebuild}")
     try:
         library = library_version(built.backend)
@@ -47,7 +48,8 @@ def load_engine(recipe: Recipe, file: Path, choice: str = "as asked", *, require
 def instantiate(recipe: Recipe, file: Path, record: EngineRecord, choice: str = "") -> Engine:
     """Return the engine of a file whose record has been checked, not entered yet."""
     identity = record.identity
-    fixed = identity.shapes if identity.backend.startswith("tensorrt") else ()  # OpenVINO takes every size, one by one
+    runtime = RUNTIMES[identity.backend]
+    fixed = identity.shapes if runtime.fixed_sizes else ()
     info = engine_info(
         recipe,
         backend=identity.backend,
@@ -61,13 +63,8 @@ def instantiate(recipe: Recipe, file: Path, record: EngineRecord, choice: str = 
         largest=max((shapes.largest for shapes in fixed), key=prod, default=None),
         max_batch=max((shapes.max_batch for shapes in fixed), default=1),
     )
-    if info.backend == "openvino":
-        from fcnseg.engine.runtimes.openvino import OpenVINOEngine
-
-        return OpenVINOEngine(recipe, file, info, probabilities=identity.probabilities)
-    from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
-
-    return TensorRTEngine(recipe, file, info, probabilities=identity.probabilities)
+    engine: Engine = runtime.load_engine()(recipe, file, info, probabilities=identity.probabilities)
+    return engine
 
 
 def model_of(file: Path) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.errors import SettingsError
 from fcnseg.recipes import DEFAULT_MODEL
 
-BACKENDS = ("torch", "openvino", "tensorrt", "tensorrt-rtx")
+BACKENDS = ("torch", *RUNTIMES)
 """The libraries that can run a network."""
 
 
@@ -21,22 +22,23 @@ class Precision:
     `torch_dtype` the name of torch's type, None where the graph carries explicit quantisation instead.
     """
 
-    backends: tuple[str, ...]
     min_agreement: float
     torch_dtype: str | None = None
 
 
 PRECISIONS = {
-    "fp32": Precision(BACKENDS, 0.9999, "float32"),
-    "bf16": Precision(BACKENDS, 0.99, "bfloat16"),
-    "fp16": Precision(("torch", "tensorrt", "tensorrt-rtx"), 0.99, "float16"),
-    "int8": Precision(("openvino", "tensorrt", "tensorrt-rtx"), 0.97),
+    "fp32": Precision(0.9999, "float32"),
+    "bf16": Precision(0.99, "bfloat16"),
+    "fp16": Precision(0.99, "float16"),
+    "int8": Precision(0.97),
 }
 
 
 def precisions_of(backend: str) -> tuple[str, ...]:
     """Return the precisions that a backend offers on any device."""
-    return tuple(name for name, precision in PRECISIONS.items() if backend in precision.backends)
+    if backend == "torch":
+        return tuple(name for name, precision in PRECISIONS.items() if precision.torch_dtype)
+    return RUNTIMES[backend].precisions
 
 
 def check_precision(precision: str, backend: str = "auto", *, on_processor: bool = False) -> None:

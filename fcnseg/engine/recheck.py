@@ -11,6 +11,7 @@ from fcnseg.engine.identity import runs_here
 from fcnseg.engine.load import load_engine, model_of
 from fcnseg.engine.options import PRECISIONS, BuildHooks
 from fcnseg.engine.record import EngineRecord, read_trusted_record, write_record
+from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.verify import ReferenceNetwork, verify
 from fcnseg.errors import EngineError
@@ -36,7 +37,7 @@ def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
     if weights_sha256(weights) != identity.weights:
         raise EngineError(f"the weights it was built from have changed since ({weights}); build it again")
     images = sample_images(recipe)
-    device = "cpu" if identity.backend == "openvino" else "cuda"
+    device = RUNTIMES[identity.backend].device
     with TorchEngine(recipe, weights, device) as network, load_engine(recipe, file, require_verified=False) as engine:
         verification = verify(
             engine,

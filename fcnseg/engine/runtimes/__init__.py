@@ -1,1 +1,54 @@
-"""The libraries that execute a network: PyTorch, OpenVINO, TensorRT."""
+"""The libraries that run compiled engines, a row each; PyTorch runs networks as they are and needs none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A library that compiles graphs to engine files and runs these.
+
+    `package` is the distribution whose version its engines depend on, `device` what it runs on ("cpu" or "cuda"),
+    `fixed_sizes`: an engine takes the range of sizes it was built for, else any. `compiler` names a function that takes
+    a GraphSource, an EngineIdentity and the outputs of each file to write, and returns the graph these were made of;
+    `engine` a class that takes a recipe, a file, an EngineInfo and `probabilities`, and is an `Engine`. Both are
+    imported when first used.
+    """
+
+    package: str
+    device: str
+    precisions: tuple[str, ...]
+    compiler: str
+    engine: str
+    fixed_sizes: bool = False
+
+    def load_compiler(self) -> Any:
+        """Import the compiler."""
+        return resolve_name(self.compiler)
+
+    def load_engine(self) -> Any:
+        """Import the engine's class."""
+        return resolve_name(self.engine)
+
+
+_TENSORRT = (
+    "cuda",
+    ("fp32", "bf16", "fp16", "int8"),
+    "fcnseg.engine.runtimes.tensorrt.compile:compile_engines",
+    "fcnseg.engine.runtimes.tensorrt.engine:TensorRTEngine",
+)
+
+RUNTIMES = {
+    "openvino": Runtime(
+        "openvino",
+        "cpu",
+        ("fp32", "bf16", "int8"),
+        "fcnseg.engine.runtimes.openvino:compile_engines",
+        "fcnseg.engine.runtimes.openvino:OpenVINOEngine",
+    ),
+    "tensorrt": Runtime("tensorrt", *_TENSORRT, fixed_sizes=True),
+    "tensorrt-rtx": Runtime("tensorrt-rtx", *_TENSORRT, fixed_sizes=True),
+}

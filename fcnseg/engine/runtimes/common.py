@@ -5,9 +5,10 @@ Nothing here needs torch: an engine loaded from a file starts without it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import psutil
@@ -16,6 +17,28 @@ from fcnseg.errors import ImageError, TooLargeError
 from fcnseg.models.backbones import Conv, Geometry, backbone_layers
 from fcnseg.recipes import MODALITIES, HeadRecipe, Recipe
 from fcnseg.types import EngineInfo, Pixels
+
+if TYPE_CHECKING:
+    from fcnseg.engine.identity import EngineIdentity
+    from fcnseg.models.fcn import FCN
+
+
+class GraphSource(Protocol):
+    """The graph, images and folder that a runtime's compiler works with: see `builder.Builder`."""
+
+    recipe: Recipe
+    weights: Path | None
+    work: Path
+    on_progress: Callable[[str, float], None]
+
+    def graph_file(self, identity: EngineIdentity) -> Path:
+        """Return the exported fp32 graph with probabilities."""
+
+    def export(self, network: FCN, name: str, identity: EngineIdentity, *, skip_margins: bool = True) -> Path:
+        """Export another network's graph."""
+
+    def calibration(self) -> list[Mapping[str, Pixels]]:
+        """Return calibration images as batches of one, N x H x W x C by modality."""
 
 
 class ClosesOnExit:

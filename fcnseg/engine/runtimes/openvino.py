@@ -15,15 +15,18 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from fcnseg.engine.options import check_precision
-from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, check_memory, output_names, too_large
+from fcnseg.engine.runtimes.common import ClosesOnExit, GraphSource, check_inputs, check_memory, output_names, too_large
 from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
+
+if TYPE_CHECKING:
+    from fcnseg.engine.identity import EngineIdentity
 
 TRUNK_TYPES = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
 """The types that most convolutions of an engine of each precision compute in."""
@@ -82,6 +85,14 @@ def _hint(precision: str) -> Any:
 
 
 # ---------------------------------------------------------------------- building
+
+
+def compile_engines(builder: GraphSource, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Path:
+    """Write compiled models with the outputs named for each file; returns the graph they were made of."""
+    graph = builder.graph_file(identity)
+    builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
+    compile_graph(graph, outputs, identity.precision, builder.calibration())
+    return graph
 
 
 def compile_graph(
