@@ -24,7 +24,7 @@ ALLOWED = {
     "running": COMPUTING | {"engine", "running"},
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
     "training": COMPUTING | {"scoring", "training", "engine.graph", "engine.hardware", "engine.runtimes.pytorch"},
-    "hha": FOUNDATION | {"io", "hha"},
+    "hha": FOUNDATION | {"io", "running.listing", "hha"},
     "__main__": {"cli"},
 }
 """What the modules of each layer may import: layers, or single modules of them."""
@@ -47,8 +47,7 @@ def _is_in(module: str, allowed: set[str]) -> bool:
 
 
 def test_no_modules_import_each_other() -> None:
-    remaining = [["fcnseg.training.datasets.classes", "fcnseg.training.datasets.hdf5"]]
-    assert [cycle for cycle in cycles(IMPORTS) if cycle not in remaining] == []
+    assert cycles(IMPORTS) == []
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -61,8 +62,6 @@ def hha(
     for failure in summary.failures:
         err().print(f"{shown(failure.key)}: {failure.reason}", markup=False)
     if as_json:
-        import json
-
         failures = [{"key": f.key, "stage": f.stage, "reason": f.reason} for f in summary.failures]
         typer.echo(
             json.dumps({"total": summary.total, "done": summary.done, "failed": summary.failed, "failures": failures})

@@ -7,14 +7,14 @@ names the inputs whose hashes met.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.parts import part_of
-from fcnseg.types import Failure, Reference, Source
+from fcnseg.types import Failure, Reference
 
 SAY_EVERY = 10_000
 """How many inputs are listed between two calls of `on_count`."""
@@ -36,12 +36,13 @@ class Listing:
 
 
 def survey(
-    source: Source,
+    source: Iterable[Reference | Failure],
     parts: int = 1,
     *,
     suffixes: Collection[str] = (".png",),
     check: Callable[[Reference], None] = lambda reference: None,
     on_count: Callable[[int], None] = lambda count: None,
+    remedy: str = "rename one, or choose with --glob",
 ) -> Listing:
     """List everything once. `check` sees each input and may refuse it by raising; outputs' names are stems with one of
     the `suffixes`.
@@ -70,7 +71,7 @@ def survey(
     if blocked:
         met |= set(names[np.isin(names, list(blocked))].tolist())
     if met:
-        _name_clashes(source, met, {folder for folder in taken if folder.endswith(tuple(suffixes))}, suffixes)
+        _name_clashes(source, met, {folder for folder in taken if folder.endswith(tuple(suffixes))}, suffixes, remedy)
     return listing
 
 
@@ -83,7 +84,9 @@ def _with_parents(folders: set[str]) -> set[str]:
     return found
 
 
-def _name_clashes(source: Source, met: set[int], folders: set[str], suffixes: Collection[str]) -> None:
+def _name_clashes(
+    source: Iterable[Reference | Failure], met: set[int], folders: set[str], suffixes: Collection[str], remedy: str
+) -> None:
     """List again to name those whose hashes met. Raises SettingsError if names really are equal."""
     first: dict[str, str] = {}
     clashes = []
@@ -99,6 +102,5 @@ def _name_clashes(source: Source, met: set[int], folders: set[str], suffixes: Co
     if clashes:
         more = f" and {len(clashes) - CLASHES_SHOWN} more pairs" if len(clashes) > CLASHES_SHOWN else ""
         raise SettingsError(
-            f"these inputs would write one output: {', '.join(clashes[:CLASHES_SHOWN])}{more}; "
-            "rename one, or choose with --glob"
+            f"these inputs would write one output: {', '.join(clashes[:CLASHES_SHOWN])}{more}; {remedy}"
         )
