@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -32,9 +32,11 @@ from fcnseg.engine.hardware import cpu_name, usable_cores
 from fcnseg.engine.open import engine_from
 from fcnseg.engine.options import EngineOptions
 from fcnseg.io.sources import open_source
+from fcnseg.io.storage import LocalFolder
 from fcnseg.recipes import find_recipe
-from fcnseg.running.ledger import Ledger
-from fcnseg.running.pipeline import FlowHooks, FlowOptions, process
+from fcnseg.running.hooks import Hooks
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.predictor import Predictor
 from fcnseg.running.sinks import LabelPngSink
 from fcnseg.types import (
@@ -42,7 +44,7 @@ from fcnseg.types import (
     Failure,
     Frame,
     Labels,
-    Output,
+    OutputName,
     Pixels,
     Prediction,
     Probabilities,
@@ -94,19 +96,19 @@ def linked(photos: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def flow(photos: Path, out: Path, engine: Any, hooks: FlowHooks | None = None, workers: int | None = None) -> Summary:
+def flow(photos: Path, out: Path, engine: Any, hooks: Hooks | None = None, workers: int | None = None) -> Summary:
     """One run of the pipeline into an output folder."""
     (out / ".fcnseg").mkdir(parents=True, exist_ok=True)
     workers = workers or min(8, os.cpu_count() or 1)
-    with Ledger(out / ".fcnseg" / "ledger.sqlite", out) as ledger:
-        return process(
+    with SqliteLedger(out / ".fcnseg" / "ledger.sqlite", out) as ledger:
+        return Pipeline(
             open_source(photos),
             Predictor(engine, RECIPE),
-            [LabelPngSink(out, engine.info)],
+            [LabelPngSink(LocalFolder(out), engine.info)],
             ledger,
-            options=FlowOptions(workers, workers),
-            hooks=hooks,
-        )
+            workers=workers,
+            hooks=hooks or Hooks(),
+        ).run()
 
 
 def overhead(photos: Path, folder: Path) -> None:
@@ -142,8 +144,8 @@ def null(photos: Path, folder: Path) -> None:
     print("    busy: " + ", ".join(f"{name} {t.utilisation:.0%}" for name, t in summary.stages.items()))
     (folder / "own" / ".fcnseg").mkdir(parents=True)
     start, cpu = time.perf_counter(), time.process_time()
-    with Ledger(folder / "own" / ".fcnseg" / "ledger.sqlite", folder / "own") as ledger:
-        summary = process(ReadyMade(), Predictor(NullEngine(), RECIPE), [Nowhere()], ledger)
+    with SqliteLedger(folder / "own" / ".fcnseg" / "ledger.sqlite", folder / "own") as ledger:
+        summary = Pipeline(ReadyMade(), Predictor(NullEngine(), RECIPE), [Nowhere(folder)], ledger).run()
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     own, took = cpu / summary.done * 1000, wall / summary.done * 1000
     print(f"    without decoding and encoding: {own:.3f} ms of processor, {took:.3f} ms of time an image (asked: 0.5)")
@@ -171,18 +173,16 @@ class ReadyMade:
 
 
 class Nowhere:
-    """A sink that writes nothing."""
+    """A sink without files."""
 
-    def names(self, stem: str) -> tuple[Path, ...]:  # noqa: ARG002
-        """No files."""
-        return ()
+    names: tuple[OutputName, ...] = ()
 
-    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:  # noqa: ARG002
-        """Nothing."""
-        return ()
+    def __init__(self, folder: Path) -> None:
+        self.storage = LocalFolder(folder)
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def encode(self, frame: Frame, prediction: Prediction) -> Iterator[tuple[str, Iterable[bytes]]]:  # noqa: ARG002
+        """Yield nothing."""
+        return iter(())
 
 
 def memory(photos: Path, folder: Path) -> None:
@@ -197,7 +197,7 @@ def memory(photos: Path, folder: Path) -> None:
         if ended in (2_000, 20_000):
             found[ended] = psutil.Process().memory_info().rss / 2**20
 
-    flow(source, folder / "out", NullEngine(), FlowHooks(on_result=on_result))
+    flow(source, folder / "out", NullEngine(), Hooks(on_result=on_result))
     after, later = found[2_000], found[20_000]
     print(f"    {after:.0f} MiB after 2,000 images, {later:.0f} MiB after 20,000: {later / after:.1%} (asked: 110 %)")
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from fcnseg.errors import FcnsegError
     from fcnseg.labels import LabelSpace
     from fcnseg.recipes import Recipe, find_recipe, recipe_names
-    from fcnseg.running.run import Hooks, RunOptions, run
+    from fcnseg.running.hooks import Hooks
+    from fcnseg.running.options import RunOptions
+    from fcnseg.running.run import run
     from fcnseg.running.segmenter import Segmenter, load
     from fcnseg.scoring.diff import diff
     from fcnseg.scoring.diff_result import Diff
@@ -66,7 +68,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fcnseg.running.segmenter": ("Segmenter", "load"),
     "fcnseg.engine.build": ("BuiltEngine", "build_engine"),
     "fcnseg.engine.export": ("export_model",),
     "fcnseg.engine.open": ("open_engine",),
@@ -75,7 +76,10 @@ _HOMES = {
     "fcnseg.errors": ("FcnsegError",),
     "fcnseg.labels": ("LabelSpace",),
     "fcnseg.recipes": ("Recipe", "find_recipe", "recipe_names"),
-    "fcnseg.running.run": ("Hooks", "RunOptions", "run"),
+    "fcnseg.running.hooks": ("Hooks",),
+    "fcnseg.running.options": ("RunOptions",),
+    "fcnseg.running.run": ("run",),
+    "fcnseg.running.segmenter": ("Segmenter", "load"),
     "fcnseg.scoring.diff": ("diff",),
     "fcnseg.scoring.diff_result": ("Diff",),
     "fcnseg.scoring.result": ("Score",),

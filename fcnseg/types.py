@@ -1,13 +1,14 @@
-"""The values that flow through a run, and the protocols of its three seams: source, engine, sink."""
+"""The values that flow through fcnseg, and the protocols of its seams: source, engine, sink, storage, ledger."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +86,34 @@ class Prediction:
         return sum(a.nbytes for a in (*self.labels.values(), *(self.probabilities or {}).values()))
 
 
+class OutputName(NamedTuple):
+    """The name of an output, apart from the stem of its image."""
+
+    prefix: str
+    suffix: str
+
+    def of(self, stem: str) -> str:
+        """Return the name of the output of the image with that stem."""
+        return f"{self.prefix}{stem}{self.suffix}"
+
+
 @dataclass(frozen=True)
 class Output:
-    """A file that a sink has written: its path, size in bytes and BLAKE2b-128 (hexadecimal)."""
+    """A file that a storage holds whole: its path (or URL), size in bytes and BLAKE2b-128 (hexadecimal)."""
 
-    path: Path
+    location: str
     size: int
     checksum: str
+
+
+class RecordedOutput(NamedTuple):
+    """An output as a ledger keeps it: path relative to the ledger's folder, size in bytes, checksum, and the time of
+    its last change of any kind (ns), which no program can set back."""
+
+    path: str
+    size: int
+    checksum: str
+    changed_ns: int
 
 
 @dataclass(frozen=True)
@@ -235,15 +257,102 @@ class Engine(Protocol):
     ) -> None: ...
 
 
+class Storage(Protocol):
+    """A place for outputs, such as a folder. Safe to use from several threads."""
+
+    @property
+    def root(self) -> str:
+        """The path (or URL) that names in it are relative to."""
+
+    def place(self, name: str, content: Iterable[bytes | memoryview]) -> Output:
+        """Store a file whole, or not at all. Raises OSError, and whatever iterating the content raises."""
+
+
 class Sink(Protocol):
-    """A place for predictions. `write` is safe to call from several threads: OSError ends the run, ImageError fails one
-    image."""
+    """An encoder of predictions, and the storage its files go to. Safe to use from several threads."""
 
-    def names(self, stem: str) -> tuple[Path, ...]:
-        """Return the files that the image with that stem will get."""
+    @property
+    def storage(self) -> Storage:
+        """Where the encoded files are placed."""
 
-    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
-        """Write one prediction, each file whole or not at all."""
+    @property
+    def names(self) -> tuple[OutputName, ...]:
+        """The names in the storage of the files that every image gets."""
 
-    def close(self) -> None:
-        """Finish what is open between writes."""
+    def encode(self, frame: Frame, prediction: Prediction) -> Iterable[tuple[str, Iterable[bytes | memoryview]]]:
+        """Yield the name and content of each file of one image. Raises ImageError if the image cannot be encoded."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The end of one input: its outputs, or a failure. `fingerprint` is empty if the input was not looked into."""
+
+    key: str
+    fingerprint: str
+    outputs: tuple[RecordedOutput, ...] = ()
+    failure: Failure | None = None
+
+
+class LedgerRow(NamedTuple):
+    """The state of an input: "claimed" (by `claimant`), "done" (with `outputs`) or "failed" (at `stage`, for `reason`).
+
+    `attempts` counts its claims.
+    """
+
+    state: str
+    claimant: str | None
+    attempts: int
+    stage: str | None
+    reason: str | None
+    fingerprint: str | None
+    outputs: Sequence[RecordedOutput]
+
+
+class Ledger(Protocol):
+    """The record of what became of every input, shared by the processes of a run. Safe to use from several threads.
+
+    A claim is durable before `claim` returns, so that no output exists of an input that nobody claimed.
+    """
+
+    @property
+    def folder(self) -> str:
+        """The path (or URL) that the paths of recorded outputs are relative to."""
+
+    def new_claimant(self) -> AbstractContextManager[str]:
+        """Return a unique name to claim inputs under, that is alive until the `with` block or its process ends."""
+
+    def is_alive(self, claimant: str) -> bool:
+        """Tell whether the process that claims under this name still runs."""
+
+    def rows(self, keys: Sequence[str]) -> dict[str, LedgerRow]:
+        """Return the rows of these inputs; inputs without one are left out."""
+
+    def claim(self, keys: Iterable[str], claimant: str, seen: Mapping[str, LedgerRow]) -> list[str]:
+        """Claim inputs that have no row, or still the row that the caller has `seen`; returns those it got."""
+
+    def settle(self, settled: Iterable[Settled]) -> None:
+        """Record the ends of inputs, all or none."""
+
+    def release(self, claimant: str) -> None:
+        """Forget the claims of `claimant` that were not settled."""
+
+    def in_flight(self) -> dict[str, list[str]]:
+        """Return the claimed inputs of each claimant."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of inputs in each state."""
+
+    def failures(self) -> Iterator[Failure]:
+        """Yield every failed input, by key."""
+
+    def outputs(self) -> Iterator[Sequence[RecordedOutput]]:
+        """Yield the outputs of every input that is done."""
+
+    def fact(self, name: str) -> Any:
+        """Return the JSON value noted under that name, or None."""
+
+    def note(self, **facts: Any) -> None:
+        """Store JSON values by name."""
+
+    def agree(self, **facts: Any) -> dict[str, Any]:
+        """Store JSON values under names that have none yet; returns the values that hold now."""

@@ -18,8 +18,9 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from fcnseg.recipes import find_recipe
-from fcnseg.running.ledger import Ledger
-from fcnseg.running.pipeline import process
+from fcnseg.io.storage import LocalFolder
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.sinks import LabelPngSink
 from fcnseg.io.sources import open_source
 from fcnseg.running.predictor import Predictor
@@ -32,9 +33,9 @@ class Paced(RedEngine):
 
 photos, out = map(Path, sys.argv[1:])
 (out / ".fcnseg").mkdir(parents=True, exist_ok=True)
-with Ledger(out / ".fcnseg/ledger.sqlite", out) as ledger, Paced() as engine:
+with SqliteLedger(out / ".fcnseg/ledger.sqlite", out) as ledger, Paced() as engine:
     predictor = Predictor(engine, find_recipe("street-fcn8s"))
-    summary = process(open_source(photos), predictor, [LabelPngSink(out, engine.info)], ledger)
+    summary = Pipeline(open_source(photos), predictor, [LabelPngSink(LocalFolder(out), engine.info)], ledger).run()
     print(summary.done, summary.kept, summary.failed, flush=True)
 """
 
@@ -95,7 +96,7 @@ def test_forty_kills_change_nothing(photos: Path, undisturbed: dict[str, bytes],
     assert (done + kept, failed) == (IMAGES, 0)
     assert kept > 0.5 * done_before, "finished work is kept"
     assert tree(out) == undisturbed
-    (part,) = status(out / ".fcnseg", out)
+    (part,) = status(out)
     assert (part.done, part.failed, part.running) == (IMAGES, 0, 0)
     assert not list((out / ".fcnseg").glob("*.lock"))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def say_interrupted(error: KeyboardInterrupt, line: str) -> None:
-    """One line for an interruption: the innermost that knows what it means says it."""
+    """Print one line for an interruption, unless an inner caller, which knows more, has done so."""
     if error.args:
         return
     error.args = (line,)
@@ -31,7 +31,7 @@ def say_interrupted(error: KeyboardInterrupt, line: str) -> None:
 
 @contextmanager
 def interruptible(line: str = "the same command starts again") -> Iterator[None]:
-    """Says in one line that Ctrl-C ended the command."""
+    """Print one line if Ctrl-C ends the block."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -41,8 +41,10 @@ def interruptible(line: str = "the same command starts again") -> Iterator[None]
 
 @contextmanager
 def build_display(quiet: bool) -> Iterator[BuildHooks]:
-    """Hooks that draw a progress bar on standard error from the first step of a build until the block ends. An
-    interruption is one line."""
+    """Yield callbacks that draw a bar from the first step of a build until the block ends.
+
+    An interruption is one line.
+    """
     from fcnseg.engine.options import BuildHooks
 
     bar: Progress | None = None
@@ -117,7 +119,7 @@ def progress_bar(*columns: str, transient: bool = False, disable: bool = False) 
 
 
 def described(info: EngineInfo) -> str:
-    """One line: what runs, why, and how far it agrees with the fp32 network."""
+    """Return one line about an engine: what runs, why, and how far it agrees with the fp32 network."""
     where = info.backend if info.device in info.backend else f"{info.backend}, {info.device}"
     line = f"{info.model} on {where}, {info.precision} ({info.choice})"
     found = info.verification

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.console import Errors, err, out, shown
+from fcnseg.cli.console import Errors
 from fcnseg.cli.options import Backend, Calibrate, Device, Precision, Quiet, Weights, companions_of
-from fcnseg.cli.progress import build_display, interruptible
+from fcnseg.cli.progress import interruptible
 from fcnseg.recipes import DEFAULT_MODEL
-
-if TYPE_CHECKING:
-    from fcnseg.cli.reporters import Reporter
-    from fcnseg.running.run import RunOptions
-    from fcnseg.types import Summary
-
-ADVICE_SECONDS = 5.0
-"""Runs that take longer are told what held them up."""
 
 
 @interruptible()
@@ -142,11 +134,12 @@ def run(
       fcnseg run data.h5::/images --out masks.h5
       find . -name '*.jpg' | fcnseg run - --out masks/
     """
+    from fcnseg.cli.dry_run import show_estimate
+    from fcnseg.cli.run_display import run_and_show
     from fcnseg.engine.load import model_of
     from fcnseg.engine.options import EngineOptions
     from fcnseg.errors import SettingsError
-    from fcnseg.recipes import DEFAULT_MODEL
-    from fcnseg.running.run import RunOptions
+    from fcnseg.running.options import RunOptions
 
     Errors.as_json = json_logs
     if going_on and overwrite:
@@ -188,79 +181,5 @@ def run(
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: clean, and resumable
     if dry_run:
-        from fcnseg.cli.dry_run import show_estimate
-
         raise typer.Exit(show_estimate(options, quiet, as_json))
-    summary = _run(options, quiet, json_logs, verbose)
-    if not json_logs:
-        _report(summary, options, quiet)
-    if as_json:
-        _print_json(summary)
-    raise typer.Exit(summary.exit_code)
-
-
-def _run(options: RunOptions, quiet: bool, json_logs: bool, verbose: int) -> Summary:
-    from fcnseg.cli.reporters import JsonReporter, LiveReporter, PlainReporter, Reporter
-    from fcnseg.running.run import run as run_all
-
-    with ExitStack() as stack:
-        reporter: Reporter
-        if json_logs:
-            reporter = JsonReporter()
-        else:
-            building = stack.enter_context(ExitStack())
-            build = building.enter_context(build_display(quiet))
-            if quiet:
-                reporter = Reporter(build, building.close)
-            elif err().is_terminal:
-                reporter = LiveReporter(build, building.close)
-            else:
-                reporter = PlainReporter(build, building.close)
-        stack.enter_context(reporter)
-        reporter.verbose = bool(verbose)
-        summary = run_all(options, reporter.hooks())
-        if isinstance(reporter, JsonReporter):
-            reporter.end(summary)
-        return summary
-
-
-def _report(summary: Summary, options: RunOptions, quiet: bool) -> None:
-    """The last lines of a run."""
-    from fcnseg.cli.reporters import FAILURES_SHOWN
-    from fcnseg.running.stage_times import bottleneck
-
-    where = shown(str(options.out))
-    new = summary.failed - summary.failed_before
-    if new > FAILURES_SHOWN:
-        _say(f"fcnseg: {new - FAILURES_SHOWN} more failed; `fcnseg status {where} --failures` lists them all")
-    if summary.failed_before:
-        _say(f"fcnseg: {summary.failed_before} failed in an earlier run; --retry-failed tries them again")
-    whole = summary.done + summary.kept
-    if summary.interrupted:
-        _say(
-            f"fcnseg: interrupted: {whole} of {summary.total} label maps are written and whole; "
-            "the same command goes on from there"
-        )
-    elif summary.stopped:
-        _say(f"fcnseg: error: stopped: {summary.stopped}; {whole} of {summary.total} are done and whole")
-    elif not quiet:
-        rate = summary.done / summary.seconds if summary.seconds else 0.0
-        kept = f", {summary.kept:,} were there already" if summary.kept else ""
-        failed = f", {summary.failed:,} failed" if summary.failed else ""
-        maps = "label map" if summary.done == 1 else "label maps"
-        _say(f"{summary.done:,} {maps} in {where}{kept}{failed} ({summary.seconds:.1f} s, {rate:.1f} images/s)")
-        if summary.done and summary.seconds > ADVICE_SECONDS:
-            stage, advice = bottleneck(summary.stages)
-            _say(f"busiest: {stage}, {summary.stages[stage].utilisation:.0%} of the time; {advice}")
-
-
-def _say(line: str) -> None:
-    err().print(line, markup=False)
-
-
-def _print_json(summary: Summary) -> None:
-    import json
-    from dataclasses import asdict
-
-    values: dict[str, Any] = {**asdict(summary), "exit_code": summary.exit_code}
-    out().print_json(json.dumps(values), ensure_ascii=True)
+    raise typer.Exit(run_and_show(options, quiet=quiet, as_json=as_json, json_logs=json_logs, verbose=bool(verbose)))

@@ -1,16 +1,19 @@
-"""`fcnseg status`: how far the run of an output folder is, in all its parts."""
+"""`fcnseg status`: the progress of the run of an output folder, in all its parts."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from fcnseg.running.status import PartStatus
 
 
 def status(
@@ -18,20 +21,18 @@ def status(
     failures: Annotated[bool, typer.Option("--failures", help="List every failed input with its reason.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how far a run is: what is done, failed or missing, in which part.
+    """Show the progress of a run: what is done, failed or missing, in which part.
 
     Label maps are looked at: one that was removed or changed since counts as missing. The exit code is 0 only if
     every input of every part is done, 3 if some failed or are missing.
     """
-    from fcnseg.running.outputs import places
     from fcnseg.running.status import failures as failures_of
     from fcnseg.running.status import status as status_of
 
-    base, records = places(folder)
-    parts = status_of(records, base)
+    parts = status_of(folder)
     whole = all(part.whole for part in parts)
     if as_json:
-        listed = [asdict(failure) for failure in failures_of(records, base)] if failures else None
+        listed = [asdict(failure) for failure in failures_of(folder)] if failures else None
         values = {
             "whole": whole,
             "parts": [{**asdict(part), "missing": part.missing} for part in parts],
@@ -42,7 +43,7 @@ def status(
         for part in parts:
             out().print(_line(part, len(parts)), markup=False)
         if failures:
-            for failure in failures_of(records, base):
+            for failure in failures_of(folder):
                 out().print(f"{shown(failure.key)}: {failure.stage}: {shown(failure.reason)}", markup=False)
         if len(parts) > 1:
             done, inputs = sum(p.done for p in parts), sum(p.inputs or 0 for p in parts)
@@ -50,10 +51,7 @@ def status(
     raise typer.Exit(0 if whole else 3)
 
 
-def _line(part: object, parts: int) -> str:
-    from fcnseg.running.status import PartStatus
-
-    assert isinstance(part, PartStatus)
+def _line(part: PartStatus, parts: int) -> str:
     name = f"part {part.index} of {parts}: " if parts > 1 else ""
     inputs = "?" if part.inputs is None else f"{part.inputs:,}"
     if not part.started:

@@ -57,7 +57,7 @@ def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> Output:
             file.write(chunk)
             digest.update(chunk)
             size += len(chunk) if isinstance(chunk, bytes) else chunk.nbytes
-    return Output(path, size, digest.hexdigest())
+    return Output(str(path), size, digest.hexdigest())
 
 
 def checksum(path: Path) -> str:

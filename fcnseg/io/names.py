@@ -1,38 +1,14 @@
-"""Keys, stems and names: how an input is identified, and how its outputs are called."""
+"""Keys, stems and names: the identity of an input."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from fcnseg.io.suffixes import HDF5, IMAGE_HDF5, IMAGES, LABEL_MAPS, has_suffix
-from fcnseg.types import Sink
 
 NAMES_SHOWN = 3
 """How many names a message lists."""
-
-
-class OutputName(NamedTuple):
-    """The parts of an output's name before and after the stem of its image."""
-
-    before: str
-    after: str
-
-    def of(self, stem: str) -> str:
-        """Return the name of the output of the image with this stem."""
-        return f"{self.before}{stem}{self.after}"
-
-
-def output_names(sinks: Iterable[Sink], shown: Callable[[Path], str] = str) -> tuple[OutputName, ...]:
-    """Return the names of the outputs of any image; `shown` makes names of paths.
-
-    Sinks mirror the tree of the stems, so that the names for one stem tell those for all.
-    """
-    stem = "\x1a"
-    split = (shown(path).rpartition(stem) for sink in sinks for path in sink.names(stem))
-    return tuple(OutputName(before, after) for before, _, after in split)
 
 
 def stem_of(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Which processes are at work on an output folder: each holds a lock that the system releases when it dies."""
+"""Claims: the processes at work on an output folder, each with a lock that the system releases when it dies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from filelock import FileLock, Timeout
 
@@ -16,27 +15,27 @@ from fcnseg.io.atomic import PART, PROCESS
 _numbers = count()
 
 
-class Owner:
-    """The claimant of inputs that the `with` block makes this process. `name` is unique."""
+class Claimant:
+    """A unique name to claim inputs under, alive inside the `with` block: a lock file among the records says so."""
 
     def __init__(self, records: Path) -> None:
         self.name = f"{PROCESS}-{next(_numbers)}"
-        self._records = records
-        self._lock = FileLock(_lock_file(records, self.name))
+        self._file = _lock_file(records, self.name)
+        self._lock = FileLock(self._file)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> str:
         self._lock.acquire()
-        return self
+        return self.name
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _lock_file(self._records, self.name).unlink(missing_ok=True)
+        self._file.unlink(missing_ok=True)
         self._lock.release()
 
 
 def is_alive(records: Path, name: str) -> bool:
-    """Whether the owner of that name still runs. Removes the lock file of one that does not."""
+    """Tell whether the claimant of that name still runs; the lock file of one that does not is removed."""
     file = _lock_file(records, name)
     if not file.exists():
         return False
@@ -45,7 +44,7 @@ def is_alive(records: Path, name: str) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError as error:  # on a file system where nothing can be held; one for reading alone has no owners
+    except OSError as error:  # no locks on this file system; a read-only one has no claimants
         return error.errno != errno.EROFS
     file.unlink(missing_ok=True)
     lock.release()
@@ -53,7 +52,7 @@ def is_alive(records: Path, name: str) -> bool:
 
 
 def remove_unfinished(name: str, folders: set[Path]) -> None:
-    """Remove the unfinished files that a dead owner left in those folders."""
+    """Remove the unfinished files that a dead claimant left in those folders."""
     process, _, _ = name.partition("-")
     for folder in folders:
         for path in folder.glob(f"{PART}{process}-*"):

@@ -1,21 +1,30 @@
-"""Whether what a run will write has room: before it starts, from the sizes of a few of its inputs."""
+"""Room on disk for the outputs of a run, estimated before it starts from the sizes of a few of its inputs."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcnseg.running.sinks import FileSink
+import numpy as np
+
+from fcnseg.labels import LabelSpace
+from fcnseg.running.outputs import OutputPlace
 from fcnseg.types import Reference
 
 SAMPLE = 16
 """How many inputs are looked at, or up to twice as many."""
 
+PIXELS_A_PNG_BYTE, PIXELS_A_JPEG_BYTE = 1032, 64
+"""How many pixels of a single colour take a byte, at best."""
+
+SMALLEST_PNG_BYTES = 67
+"""An image of one pixel, without a palette."""
+
 
 @dataclass
-class Sample:
+class EvenSample:
     """A few of the inputs that `add` is called with, evenly spaced, however many they are."""
 
     references: list[Reference] = field(default_factory=list)
@@ -23,7 +32,7 @@ class Sample:
     _step: int = 1
 
     def add(self, reference: Reference) -> None:
-        """Hear of one more input."""
+        """Take or leave one more input."""
         if self._seen % self._step == 0:
             self.references.append(reference)
             if len(self.references) == 2 * SAMPLE:
@@ -32,16 +41,32 @@ class Sample:
         self._seen += 1
 
 
-def room(target: Path) -> tuple[int, int]:
-    """The file system where a file or folder is, or would be made: its number and the free bytes."""
-    there = next(path for path in (target, *target.absolute().parents) if path.exists())
-    return there.stat().st_dev, shutil.disk_usage(there).free
+def least_bytes(place: OutputPlace, heads: Mapping[str, LabelSpace], size: tuple[int, int]) -> int:
+    """Return the fewest bytes that the files of one image of that height and width can have."""
+    height, width = size
+    if place.kind == "overlay":
+        return len(heads) * height * width // PIXELS_A_JPEG_BYTE
+    if place.kind == "labels":
+        return len(heads) * (SMALLEST_PNG_BYTES + height * width // PIXELS_A_PNG_BYTE)
+    value_bytes = np.dtype(place.dtype).itemsize  # probabilities are not compressed
+    if place.top_k:
+        value_bytes += 1 if max(space.classes for space in heads.values()) <= 256 else 2
+    classes = sum(min(space.classes, place.top_k or space.classes) for space in heads.values())
+    return classes * height * width * value_bytes
+
+
+def free_space(target: Path) -> tuple[int, int]:
+    """Return the file system where a file or folder is, or would be made: its number and the free bytes."""
+    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
+    return existing.stat().st_dev, shutil.disk_usage(existing).free
 
 
 @dataclass(frozen=True)
 class Shortage:
-    """`images` images will take `likely_bytes` or more in `folders`, which are on one file system that has only
-    `free_bytes`; if all are as small as the smallest that was looked at, `least_bytes`."""
+    """A file system with too little room: `images` images will take `likely_bytes` or more in `folders`.
+
+    If all are as small as the smallest that was looked at, they take `least_bytes`; `free_bytes` are free.
+    """
 
     folders: tuple[Path, ...]
     images: int
@@ -51,7 +76,7 @@ class Shortage:
 
     @property
     def sure(self) -> bool:
-        """Whether even the least is too much."""
+        """Tell whether even the least is too much."""
         return self.least_bytes > self.free_bytes
 
     def __str__(self) -> str:
@@ -60,26 +85,31 @@ class Shortage:
         return f"{self.images:,} images will take {size} in {where}, where {bytes_text(self.free_bytes)} are free"
 
 
-def shortages(sinks: Sequence[FileSink], sizes: Sequence[tuple[int, int]], images: int) -> list[Shortage]:
-    """The file systems on which so many images, of which `sizes` are the heights and widths of some, have no room."""
-    by_device: dict[int, list[FileSink]] = {}
+def shortages(
+    places: Sequence[OutputPlace],
+    heads: Mapping[str, LabelSpace],
+    sizes: Sequence[tuple[int, int]],
+    images: int,
+) -> list[Shortage]:
+    """Return the file systems without room for so many images; `sizes` are the heights and widths of some of them."""
+    by_device: dict[int, list[OutputPlace]] = {}
     free = {}
-    for sink in sinks:
-        device, free_bytes = room(sink.folder)
+    for place in places:
+        device, free_bytes = free_space(place.folder)
         free[device] = free_bytes
-        by_device.setdefault(device, []).append(sink)
-    found = []
-    for device, some in by_device.items():
-        each = [sum(sink.least_bytes(*size) for sink in some) for size in sizes]
-        likely = images * sum(each) // len(each)
+        by_device.setdefault(device, []).append(place)
+    short = []
+    for device, sharing in by_device.items():
+        image_bytes = [sum(least_bytes(place, heads, size) for place in sharing) for size in sizes]
+        likely = images * sum(image_bytes) // len(image_bytes)
         if likely > free[device]:
-            folders = tuple(sink.folder for sink in some)
-            found.append(Shortage(folders, images, images * min(each), likely, free[device]))
-    return found
+            folders = tuple(place.folder for place in sharing)
+            short.append(Shortage(folders, images, images * min(image_bytes), likely, free[device]))
+    return short
 
 
 def bytes_text(size: float) -> str:
-    """In units of which there are fewer than a thousand: 512 B, 3.2 MB."""
+    """Return a size in units of which there are fewer than a thousand: 512 B, 3.2 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5:
             return f"{size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""What a run would be like: a listing of all its inputs, and a real run over a few of them in a temporary folder."""
+"""The dry run of `--dry-run`: a listing of all inputs, and a real run over a few of them in a temporary folder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
-from fcnseg.recipes import find_recipe
-from fcnseg.running.options import is_hdf5
-from fcnseg.running.outputs import Outputs, blank_info
+from fcnseg.recipes import Recipe, find_recipe
+from fcnseg.running.disk_space import free_space
+from fcnseg.running.hooks import Hooks
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.options import RunOptions
+from fcnseg.running.outputs import Outputs
 from fcnseg.running.preflight import open_inputs, survey_inputs
+from fcnseg.running.records import RECORDS
 from fcnseg.running.resume import check_earlier_run
-from fcnseg.running.run import Hooks, RunOptions, engine_of, flow, predictor_of
-from fcnseg.types import Failure, Frame, Reference, Reserve, Source
-
-if TYPE_CHECKING:
-    from fcnseg.recipes import Recipe
-    from fcnseg.types import Engine, Summary
+from fcnseg.running.run import engine_of, pipeline_of, predictor_of
+from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, is_new
+from fcnseg.types import Engine, Failure, Frame, Reference, Reserve, Source, Summary
 
 SAMPLE = 32
 """How many inputs are tried: evenly spaced ones."""
@@ -32,14 +32,15 @@ SAMPLE_WITH_PROBABILITIES = 8
 
 @dataclass
 class Estimate:
-    """What a run over `inputs` (of which this part has `part_inputs`, and of these `ended` are done or failed already)
-    would be like, by `sampled` of them. `in_the_way` are files that no run made, where outputs of others belong.
+    """An estimate of a run by `sampled` of its inputs.
 
-    `formats` counts the inputs' name suffixes, `sizes` the heights and widths of the sampled ones; `failures` are
-    those of the sampled that cannot be done. By kind of output (labels, probabilities, overlay): `bytes_written`,
-    `bytes_needed` while it is written (HDF5 files are staged), and `free_bytes` of the file system where it would go,
-    one of the numbers in `file_systems`. `largest` is the largest height and width the engine takes at once
-    (None: what memory holds), `events` what it had to do for single images.
+    Of `inputs` this part has `part_inputs`, of which `ended` are done or failed already. `in_the_way` are files that no
+    run made where outputs of others belong. `formats` counts the suffixes of the inputs' names, `sizes` the heights and
+    widths of the sampled ones; `failures` are those of the sampled that cannot be done. `largest` is the largest height
+    and width the engine takes at once (None: as memory allows), `events` what it had to do for single images.
+
+    By kind of output (labels, probabilities, overlay): `bytes_written`, `bytes_needed` while it is written (images of
+    HDF5 files are staged), and `free_bytes` of the file system where it would go, whose number is in `file_systems`.
     """
 
     inputs: int
@@ -61,33 +62,34 @@ class Estimate:
 
     @property
     def left(self) -> int:
-        """The inputs that there is work to do on."""
+        """The inputs that need work."""
         return max(0, self.part_inputs - self.ended)
 
     @property
     def too_large(self) -> list[str]:
-        """The kinds of output for which there is not enough space: all that share a file system, if they need more
-        than it has."""
+        """The kinds of output without enough room: all that share a file system, if they need more than it has."""
         needed: Counter[int] = Counter()
         for kind, size in self.bytes_needed.items():
             needed[self.file_systems[kind]] += size
         return [kind for kind, free in self.free_bytes.items() if needed[self.file_systems[kind]] > free]
 
 
-class _Sampled:
-    """A source of those inputs of another whose places in its listing are given; notes the sizes of what it loads."""
+class SampledSource:
+    """The inputs of another source at some places of its listing; counts the sizes of those it loads."""
 
     def __init__(self, source: Source, places: frozenset[int]) -> None:
         self.source, self.places = source, places
         self.sizes: Counter[tuple[int, int]] = Counter()
 
     def __iter__(self) -> Iterator[Reference | Failure]:
-        return (found for place, found in enumerate(self.source) if place in self.places)
+        return (listed for place, listed in enumerate(self.source) if place in self.places)
 
     def fingerprint(self, reference: Reference) -> str:
+        """Return the fingerprint of the other source."""
         return self.source.fingerprint(reference)
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+        """Load from the other source."""
         frame = self.source.load(reference, reserve)
         self.sizes[frame.size] += 1
         return frame
@@ -97,76 +99,64 @@ class _Sampled:
 
 
 def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
-    """What `run` with these options would do, without doing it; raises what it would raise before its start, and
-    KeyboardInterrupt if interrupted."""
+    """Return what `run_with` would do with these options.
+
+    Raises what it would raise before its start, and KeyboardInterrupt if interrupted.
+    """
     hooks = hooks or Hooks()
     recipe = find_recipe(options.engine.model)
     with ExitStack() as stack:
-        source = open_inputs(options, recipe)
-        stack.callback(source.close)
+        source = stack.enter_context(open_inputs(options, recipe))
+        outputs = Outputs(options, recipe)
         formats: Counter[str] = Counter()
 
-        def look(reference: Reference) -> None:
+        def on_input(reference: Reference) -> None:
             formats[PurePosixPath(reference.key).suffix.lower()] += 1
 
-        outputs = Outputs(options, blank_info(recipe))
-        listing = survey_inputs(options, source, outputs, hooks, look)
-        found = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
+        listing = survey_inputs(source, outputs, hooks, on_input)
+        result = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
         if options.resume != "overwrite":
-            found.ended, found.in_the_way = outputs.ended(), list(_in_the_way(source, outputs))
+            result.ended, result.in_the_way = outputs.ended(), list(_in_the_way(source, outputs))
         engine = stack.enter_context(engine_of(options, hooks))
-        check_earlier_run(options, recipe, engine.info, source, outputs)
-        found.largest = engine.info.largest
+        check_earlier_run(recipe, engine.info, source, outputs)
+        result.largest = engine.info.largest
         places = _spread(listing.total, SAMPLE_WITH_PROBABILITIES if options.probabilities else SAMPLE)
-        sampled = _Sampled(source, places)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fcnseg-dry-run-")))
         hooks.on_start(len(places), engine.info)
-        ended: list[float] = []
-        tried = replace(hooks, on_result=lambda key, failure: ended.append(time.monotonic()))
-        summary = _try(options, recipe, sampled, engine, folder, tried)
-        if summary.interrupted:
-            raise KeyboardInterrupt
-        found.sampled, found.sizes, found.failures = summary.done + summary.failed, sampled.sizes, summary.failures
-        found.events = summary.events
-        if summary.done:
-            wait = (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else summary.seconds
-            found.images_per_second = 1 / max(wait, 1e-6)
-            found.seconds = found.left / found.images_per_second
-            _weigh(options, folder, summary.done, found)
-    return found
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fcnseg-dry-run-")))
+        trial = Outputs(_trial_options(options, folder), recipe)
+        _try(SampledSource(source, places), recipe, engine, trial, hooks, result)
+        if result.images_per_second:
+            _scale_up(outputs, trial, result)
+    return result
 
 
 def _in_the_way(source: Source, outputs: Outputs) -> Iterator[str]:
-    """The files that no run made where outputs of new inputs belong, in a folder where there was a run; without one,
-    listing the inputs has refused them."""
-    from fcnseg.io.names import output_names
-    from fcnseg.running.ledger import Ledger
-    from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, is_new
+    """Yield files that no run made where outputs of new inputs belong.
 
+    Only where there was a run: without one, listing the inputs has refused them.
+    """
     if not outputs.ledger_file.exists():
         return
-    names = output_names(outputs.sinks)
-    with Ledger(outputs.ledger_file, outputs.folder, reading=True) as ledger:
+    names = outputs.names
+    with SqliteLedger(outputs.ledger_file, outputs.folder, reading=True) as ledger:
         if ledger.fact("replace"):
             return
-        for some in chunks(source, LOOKED_UP_AT_ONCE):
-            references = [found for found in some if isinstance(found, Reference) and outputs.part.has(found.key)]
-            entries = ledger.entries([reference.key for reference in references])
-            new = (reference.stem for reference in references if is_new(entries.get(reference.key)))
+        for listed in chunks(source, LOOKED_UP_AT_ONCE):
+            references = [one for one in listed if isinstance(one, Reference) and outputs.part.has(one.key)]
+            rows = ledger.rows([reference.key for reference in references])
+            new = (reference.stem for reference in references if is_new(rows.get(reference.key)))
             yield from filter(os.path.lexists, (name.of(stem) for stem in new for name in names))
 
 
 def _spread(total: int, count: int) -> frozenset[int]:
-    """Up to `count` evenly spaced places of 0..total - 1."""
+    """Return up to `count` evenly spaced places of 0..total - 1."""
     step = max(1.0, total / count)
     return frozenset(int(step * i) for i in range(min(total, count)))
 
 
-def _try(options: RunOptions, recipe: Recipe, source: Source, engine: Engine, folder: Path, hooks: Hooks) -> Summary:
-    """Run the whole flow over a sample into a temporary folder."""
-    from fcnseg.running.ledger import Ledger
-
-    here = replace(
+def _trial_options(options: RunOptions, folder: Path) -> RunOptions:
+    """Return the options of a run of the same inputs, model and kinds of output into a temporary folder."""
+    return replace(
         options,
         out=folder / "labels",
         probabilities=folder / "probabilities" if options.probabilities else None,
@@ -175,22 +165,42 @@ def _try(options: RunOptions, recipe: Recipe, source: Source, engine: Engine, fo
         part_id=0,
         max_failures=None,
     )
-    outputs = Outputs(here, engine.info)
+
+
+def _try(
+    source: SampledSource, recipe: Recipe, engine: Engine, outputs: Outputs, hooks: Hooks, result: Estimate
+) -> None:
+    """Run the pipeline over a sample, and put what happened into the estimate."""
+    ended: list[float] = []
+    timing = replace(hooks, on_result=lambda key, failure: ended.append(time.monotonic()))
     outputs.make()
-    with Ledger(outputs.records / "ledger.sqlite", outputs.folder) as ledger:
-        return flow(here, source, predictor_of(options, recipe, engine), outputs, ledger, hooks, 0)
+    predictor = predictor_of(outputs.options, recipe, engine)
+    with SqliteLedger(outputs.ledger_file, outputs.folder) as ledger:
+        summary = pipeline_of(source, predictor, outputs, ledger, timing, 0).run()
+    if summary.interrupted:
+        raise KeyboardInterrupt
+    result.sampled, result.sizes, result.failures = summary.done + summary.failed, source.sizes, summary.failures
+    result.events = summary.events
+    result.images_per_second = _rate(summary, ended)
+    if result.images_per_second:
+        result.seconds = result.left / result.images_per_second
 
 
-def _weigh(options: RunOptions, folder: Path, images: int, found: Estimate) -> None:
-    """Scale what the sample wrote up to all that is left, and look how much room there is for it."""
-    from fcnseg.running.disk_space import room
+def _rate(summary: Summary, ended: list[float]) -> float:
+    """Return images per second, without the first image, whose time is that of the start; 0 if none was done."""
+    if not summary.done:
+        return 0.0
+    seconds = (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else summary.seconds
+    return 1 / max(seconds, 1e-6)
 
-    kinds = {"labels": options.out, "probabilities": options.probabilities, "overlay": options.overlay}
-    for kind, target in kinds.items():
-        if target is None:
-            continue
-        files = (p for p in (folder / kind).rglob("*") if p.is_file() and ".fcnseg" not in p.parts)
-        size = sum(p.stat().st_size for p in files) * found.left // images
-        found.bytes_written[kind] = size
-        found.bytes_needed[kind] = 2 * size if is_hdf5(target) else size
-        found.file_systems[kind], found.free_bytes[kind] = room(target)
+
+def _scale_up(outputs: Outputs, trial: Outputs, result: Estimate) -> None:
+    """Scale what the sample wrote up to all inputs that are left, and look how much room there is for it."""
+    done = result.sampled - len(result.failures)
+    tried = {place.kind: place.folder for place in trial.places}
+    for place in sorted(outputs.places, key=lambda place: ("labels", "probabilities", "overlay").index(place.kind)):
+        files = (p for p in tried[place.kind].rglob("*") if p.is_file() and RECORDS not in p.parts)
+        size = sum(p.stat().st_size for p in files) * result.left // done
+        result.bytes_written[place.kind] = size
+        result.bytes_needed[place.kind] = 2 * size if place.is_hdf5 else size
+        result.file_systems[place.kind], result.free_bytes[place.kind] = free_space(place.target)

@@ -1,77 +1,61 @@
-"""The end of a run: HDF5 files assembled, the tally noted, the record written."""
+"""The end of a run: HDF5 files are assembled, then the counts, the legend and the record are written."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
 
-from fcnseg.running.options import RunOptions
+from fcnseg.engine.hardware import cpu_name
+from fcnseg.engine.record import read_record
+from fcnseg.io.atomic import write_whole
+from fcnseg.io.overlays import legend
 from fcnseg.running.outputs import Outputs
-from fcnseg.types import EngineInfo, Summary
-
-if TYPE_CHECKING:
-    from fcnseg.running.ledger import Ledger
-    from fcnseg.types import Source
+from fcnseg.running.records import record_file
+from fcnseg.running.stage_times import bottleneck
+from fcnseg.types import EngineInfo, Ledger, Source, Summary
 
 
-def finish(
-    options: RunOptions, info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary
-) -> None:
-    """If everything ended: assemble HDF5 files, and note the tally. Then the record, and the legend."""
-    from fcnseg.running.sinks import write_legend
-
+def finish(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary) -> None:
+    """Finish the outputs of a run, unless it was interrupted or stopped, and write its record."""
     if not (summary.interrupted or summary.stopped):
-        if outputs.volumes:
-            assemble(source, outputs, ledger)
+        if outputs.hdf5_files:
+            from fcnseg.running.assembly import assemble  # h5py: not for runs that write folders
+
+            assemble(info, source, outputs, ledger)
         ledger.note(ended={"done": summary.done + summary.kept, "failed": summary.failed})
     write_legend(outputs.records, info)
-    write_record(options, info, outputs, summary)
+    write_record(info, outputs, summary)
 
 
-def assemble(source: Source, outputs: Outputs, ledger: Ledger) -> None:
-    """Make the HDF5 files of a run from what its sinks staged, unless they are whole and hold just that. One process
-    at a time does."""
-    from filelock import FileLock
+def write_legend(folder: Path, info: EngineInfo) -> None:
+    """Write `classes.json` and `legend.png` (of several heads, `legend-<head>.png`) for users of the label maps.
 
-    from fcnseg.io.atomic import new_digest
-    from fcnseg.running.volumes import Entry
-    from fcnseg.types import Reference
-
-    def entries() -> Iterator[Entry]:
-        for found in source:
-            if isinstance(found, Reference):
-                yield Entry(found.key, found.stem, getattr(found.location, "number", None))
-
-    with FileLock(outputs.records / "assembling"):
-        failed = {failure.key: failure.reason for failure in ledger.failures()}
-        missing, digest = {}, new_digest()
-        for found in source:
-            if found.key in failed:
-                missing[found.key] = failed[found.key]
-            digest.update(os.fsencode(f"{found.key}\0{missing.get(found.key, '')}\0"))
-        content, known = digest.hexdigest(), ledger.fact("contents") or {}
-        intact = ledger.intact_volumes()
-        for volume in outputs.volumes:
-            staged = ledger.relative(volume.staged)
-            keep = staged + os.sep in intact
-            if not keep or volume.has_staged or known.get(staged) != content:
-                ledger.note_volume(volume.staged, volume.assemble(entries, missing, keep=keep), content)
-                volume.discard_staged()
+    `classes.json` holds the index, name and colour of every class, and the value of void, by head.
+    """
+    described = {
+        head: {
+            "ignore": space.ignore,
+            "classes": [
+                {"index": i, "name": name, "color": color}
+                for i, (name, color) in enumerate(zip(space.names, space.colors, strict=True))
+            ],
+        }
+        for head, space in info.heads.items()
+    }
+    write_whole(folder / "classes.json", [json.dumps(described, indent=1).encode()])
+    for head, space in info.heads.items():
+        png = io.BytesIO()
+        legend(space).save(png, "PNG")
+        write_whole(folder / (f"legend-{head}.png" if len(info.heads) > 1 else "legend.png"), [png.getvalue()])
 
 
-def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summary: Summary) -> None:
-    """`run.json`: the resolved settings, the engine with its record, the host, counts, stages, and first failures."""
-    import json
-    import platform
-    from dataclasses import asdict
-    from datetime import UTC, datetime
-
-    from fcnseg.engine.hardware import cpu_name
-    from fcnseg.engine.record import read_record
-    from fcnseg.io.atomic import whole_file
-    from fcnseg.running.stage_times import bottleneck
-
+def write_record(info: EngineInfo, outputs: Outputs, summary: Summary) -> None:
+    """Write `run.json`: options, the engine with its record, the host, counts, stage times, and first failures."""
     engine = asdict(info)
     engine["heads"] = {name: list(space["names"]) for name, space in engine["heads"].items()}
     if info.file:
@@ -79,7 +63,7 @@ def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summar
     stage, advice = bottleneck(summary.stages)
     host = {"name": platform.node(), "system": platform.platform(), "processor": cpu_name(), "cores": os.cpu_count()}
     record = {
-        "settings": asdict(options),
+        "settings": asdict(outputs.options),
         "engine": engine,
         "host": host,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -87,5 +71,5 @@ def write_record(options: RunOptions, info: EngineInfo, outputs: Outputs, summar
         "images_per_second": summary.done / summary.seconds if summary.seconds else 0.0,
         "bottleneck": {"stage": stage, "advice": advice},
     }
-    with whole_file(outputs.records / f"run{outputs.part.name}.json") as file:
-        file.write(json.dumps(record, indent=2, default=str).encode())
+    file = record_file(outputs.records, outputs.part)
+    write_whole(file, [json.dumps(record, indent=2, default=str).encode()])

@@ -1,28 +1,36 @@
-"""What a run is asked to do, and who listens."""
+"""Options of a run."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcnseg.engine.options import BuildHooks, EngineOptions
+from fcnseg.engine.options import EngineOptions
 from fcnseg.errors import SettingsError
-from fcnseg.io.suffixes import HDF5, has_suffix
-from fcnseg.types import EngineInfo, Failure, StageTimes
+from fcnseg.running.records import is_hdf5
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Everything about a run. `source`, `out`, the model and what is written make its settings: they cannot change
-    while an output folder is filled.
+    """All options of a run. The source, the model and the kinds of output are its settings: they cannot change while an
+    output folder is filled.
 
-    `source` is a folder, an image, a list, an archive or `FILE.h5::/dataset` ("-": paths on standard input). `out`
-    and `probabilities` are folders or HDF5 files. `resume`: "auto" goes on where the same settings on the same machine
-    left off, "continue" also after library or hardware changes, "overwrite" starts over. `tile` is "auto", "off" or
-    the side of tiles in pixels. None leaves a number to fcnseg. Without `space_check` a run starts even if its outputs
-    cannot have room.
+    `source`: a folder, an image, a list of paths ("-": on standard input), an archive, or `FILE.h5::/dataset`.
+    `companions`: folders or HDF5 datasets of further modalities ("depth", "hha"). `glob` chooses images, `layout` tells
+    the axes of HDF5 datasets (auto, NHWC, NCHW). Images of more than `max_pixels` are refused.
+
+    `out`, `probabilities`: a folder or an HDF5 file; `overlay`: a folder. `probabilities_dtype`: float16 or float32.
+    `top_k`: the probabilities of so many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
+
+    `tile`: "auto", "off", or the side of tiles in pixels. `batch`: images of one size at once. `workers`: threads that
+    decode, and as many that write. None leaves a number to fcnseg.
+
+    `resume`: "auto" goes on where the same settings on the same machine left off, "continue" also after libraries or
+    hardware changed, "overwrite" starts over. `retry_failed` tries again what failed in earlier runs. The run stops
+    after more than `max_failures`. `num_parts` and `part_id`: only that part of the inputs, from 0. `space_check`:
+    refuse to start if the outputs cannot have room.
     """
 
     source: str | Path
@@ -53,24 +61,8 @@ class RunOptions:
                 object.__setattr__(self, name, Path(getattr(self, name)))
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What a caller may listen to, from any thread: the building of an engine; the number of inputs while they are
-    listed; the inputs of this part and the engine, before the start; the stages' times, once they run; every input as
-    it ends or is found done; a line worth saying; what failed in an earlier run and is not tried again."""
-
-    build: BuildHooks = field(default_factory=BuildHooks)
-    on_listing: Callable[[int], None] = lambda count: None
-    on_start: Callable[[int, EngineInfo], None] = lambda total, info: None
-    on_stages: Callable[[Callable[[], dict[str, StageTimes]]], None] = lambda times: None
-    on_result: Callable[[str, Failure | None], None] = lambda key, failure: None
-    on_kept: Callable[[str], None] = lambda key: None
-    on_note: Callable[[str], None] = lambda line: None
-    on_failed_before: Callable[[Failure], None] = lambda failure: None
-
-
 def check_options(options: RunOptions) -> None:
-    """Refuse values that no run can have."""
+    """Raise SettingsError that names every value no run can have."""
     faults = []
     if options.probabilities_dtype not in ("float16", "float32"):
         faults.append(f"probabilities dtype {options.probabilities_dtype!r} is unknown; use float16 or float32")
@@ -89,8 +81,3 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"--tile {options.tile!r} is unknown; use auto, off or a size in pixels")
     if faults:
         raise SettingsError(". ".join(faults))
-
-
-def is_hdf5(path: Path | None) -> bool:
-    """Whether an output is one HDF5 file instead of a folder."""
-    return path is not None and has_suffix(path, HDF5)

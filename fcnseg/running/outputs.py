@@ -1,83 +1,115 @@
-"""Where a run writes: sinks, HDF5 files, folders, records."""
+"""Outputs of a run: the folders, HDF5 files and records that the options name, and the sinks that write there.
+
+The places and the files' names follow from the options and the recipe; sinks also need to know the engine, which their
+files name.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fcnseg.errors import OutputError, SettingsError
+from fcnseg.errors import OutputError
 from fcnseg.io.parts import Part
+from fcnseg.io.storage import LocalFolder
 from fcnseg.recipes import Recipe
-from fcnseg.running.options import RunOptions, is_hdf5
-from fcnseg.types import EngineInfo
+from fcnseg.running.intact import recorded_volumes, relative_path
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.options import RunOptions
+from fcnseg.running.records import LEDGERS, is_hdf5, ledger_file, record_folders, staging_folder
+from fcnseg.running.sinks import (
+    FileSink,
+    LabelPngSink,
+    NpyProbabilitySink,
+    OverlaySink,
+    output_names,
+    overlaid_modality,
+)
+from fcnseg.types import EngineInfo, OutputName
 
-if TYPE_CHECKING:
-    from fcnseg.running.sinks import FileSink
-    from fcnseg.running.volumes import Volume
 
-RECORDS = ".fcnseg"
-"""The folder for records inside an output folder."""
+@dataclass(frozen=True)
+class OutputPlace:
+    """One kind of output ("labels", "probabilities" or "overlay") and the folder or HDF5 file it goes to.
 
+    `dtype` and `top_k` are those of probabilities.
+    """
 
-def places(out: Path) -> tuple[Path, Path]:
-    """Of what was given as the output: the folder that outputs' recorded paths count from, and that of the records."""
-    if is_hdf5(out):
-        hidden = out.parent / f".{out.name}{RECORDS}"
-        return hidden, hidden
-    return out, out / RECORDS
+    kind: str
+    target: Path
+    dtype: str = "float16"
+    top_k: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the files of single images."""
+        if self.kind == "probabilities":
+            return NpyProbabilitySink.suffix_of(self.top_k)
+        return OverlaySink.suffix if self.kind == "overlay" else LabelPngSink.suffix
+
+    @property
+    def is_hdf5(self) -> bool:
+        """Tell whether all images go into one file."""
+        return is_hdf5(self.target)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the files of single images; those of an HDF5 file are staged beside it."""
+        return staging_folder(self.target, self.kind) if self.is_hdf5 else self.target
 
 
 class Outputs:
-    """Where a run writes an engine's predictions: its sinks, HDF5 files, folders and records."""
+    """The places that a run writes to. Raises SettingsError for overlays of a model that takes nothing to draw over."""
 
-    def __init__(self, options: RunOptions, info: EngineInfo) -> None:
-        from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
-        from fcnseg.running.volumes import LabelVolume, ProbabilityVolume
-
+    def __init__(self, options: RunOptions, recipe: Recipe) -> None:
         self.options = options
-        self.folder, self.records = places(options.out)
-        self.volumes: list[Volume] = []
-        found: list[FileSink] = []
-        if options.overlay:  # first: it refuses images that are too large for it before anything is written of them
-            found.append(OverlaySink(options.overlay, info, options.opacity))
-        if is_hdf5(options.out):
-            self.volumes.append(LabelVolume(options.out, info))
-        else:
-            found.append(LabelPngSink(options.out, info))
-        if options.probabilities and is_hdf5(options.probabilities):
-            self.volumes.append(
-                ProbabilityVolume(options.probabilities, info, options.probabilities_dtype, options.top_k)
-            )
-        elif options.probabilities:
-            found.append(NpyProbabilitySink(options.probabilities, info, options.probabilities_dtype, options.top_k))
-        self.sinks: list[FileSink] = [*found, *(volume.sink for volume in self.volumes)]
+        self.heads = {head.name: head.labels for head in recipe.heads}
+        self.folder, self.records = record_folders(options.out)
+        self.part = Part(options.part_id, options.num_parts)
+        self.ledger_file = ledger_file(self.records, self.part)
+        if options.overlay:
+            overlaid_modality(recipe.name, recipe.modalities)
+        self.places = _places(options)
 
     @property
-    def part(self) -> Part:
-        """The inputs that this run is about."""
-        return Part(self.options.part_id, self.options.num_parts)
+    def hdf5_files(self) -> dict[Path, Path]:
+        """The HDF5 files, by the folders where their images are staged."""
+        return {place.folder: place.target for place in self.places if place.is_hdf5}
 
     @property
-    def ledger_file(self) -> Path:
-        """The ledger of this part."""
-        return self.records / f"ledger{self.part.name}.sqlite"
+    def names(self) -> tuple[OutputName, ...]:
+        """The paths of the files of every image."""
+        return tuple(
+            OutputName(f"{place.folder}{os.sep}{name.prefix}", name.suffix)
+            for place in self.places
+            for name in output_names(self.heads, place.suffix).values()
+        )
+
+    def sinks(self, info: EngineInfo) -> list[FileSink]:
+        """Return a sink for each place, for the predictions of an engine."""
+        return [self._sink(place, info) for place in self.places]
+
+    def _sink(self, place: OutputPlace, info: EngineInfo) -> FileSink:
+        storage = LocalFolder(place.folder)
+        if place.kind == "overlay":
+            return OverlaySink(storage, info, self.options.opacity)
+        if place.kind == "labels":
+            return LabelPngSink(storage, info)
+        return NpyProbabilitySink(storage, info, place.dtype, place.top_k)
 
     def ended(self) -> int:
-        """How many inputs of this part are done or failed by its ledger."""
-        from fcnseg.running.ledger import Ledger
-
+        """Return the number of inputs of this part that are done or failed by its ledger."""
         if not self.ledger_file.exists():
             return 0
-        with Ledger(self.ledger_file, self.folder, reading=True) as ledger:
+        with SqliteLedger(self.ledger_file, self.folder, reading=True) as ledger:
             counts = ledger.counts()
         return counts.get("done", 0) + counts.get("failed", 0)
 
     def make(self) -> None:
         """Make the folders. Raises OutputError if they cannot be written to."""
-        options = self.options
-        folders = [p for p in (options.probabilities, options.overlay) if p is not None and not is_hdf5(p)]
+        folders = [place.target for place in self.places if place.kind != "labels" and not place.is_hdf5]
         for folder in (self.records, *folders):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -85,53 +117,29 @@ class Outputs:
                 probe.touch()
                 probe.unlink()
             except OSError as error:
-                raise _unwritable(folder, error.errno or errno.EIO) from error
+                raise unwritable(folder, error.errno or errno.EIO) from error
 
-    def check(self) -> None:
-        """Refuse a file where a folder should be, and the reverse; outputs in the place of inputs; HDF5 files of
-        someone else."""
-        from fcnseg.io.names import split_hdf5_name
-
-        options = self.options
-        inputs = [options.source, *options.companions.values()]
-        sources = {os.path.realpath(split_hdf5_name(os.fspath(place))[0]) for place in inputs}
-        for path in (options.out, options.probabilities, options.overlay):
-            if path is None:
-                continue
-            if os.path.realpath(path) in sources:
-                raise SettingsError(
-                    f"{path} is an input: outputs there would replace an input, or become one; give another --out"
-                )
-            if is_hdf5(path) and path.is_file() and options.resume != "overwrite" and not self._is_ours(path):
-                raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
-            if is_hdf5(path) and path.is_dir():
-                raise OutputError(f"{path} is a folder, but the output is an HDF5 file; give another name")
-            absolute = path.absolute()
-            folders = absolute.parents if is_hdf5(path) else (absolute, *absolute.parents)
-            there = next(folder for folder in folders if os.path.lexists(folder))
-            if not there.is_dir():
-                what = "a file" if there.exists() else "a link to nowhere"
-                raise OutputError(f"{there} is {what}, but the output goes to a folder; give another path")
-            if not os.access(there, os.W_OK | os.X_OK):
-                raise _unwritable(there, errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES)
-
-    def _is_ours(self, file: Path) -> bool:
-        """Whether an earlier run was to write that HDF5 file."""
-        from fcnseg.running.ledger import Ledger
-        from fcnseg.running.status import LEDGERS
-
-        for found in self.records.glob(LEDGERS):
-            with Ledger(found, self.folder, reading=True) as ledger:
-                if ledger.relative(file) in (kept.path for kept in ledger.volumes().values()):
+    def has_recorded(self, file: Path) -> bool:
+        """Tell whether an earlier run was to write that HDF5 file."""
+        for path in self.records.glob(LEDGERS):
+            with SqliteLedger(path, self.folder, reading=True) as ledger:
+                recorded = {volume.path for volume in recorded_volumes(ledger).values()}
+                if relative_path(ledger.folder, str(file)) in recorded:
                     return True
         return False
 
 
-def _unwritable(folder: Path, number: int) -> OutputError:
+def _places(options: RunOptions) -> list[OutputPlace]:
+    """Return the places in the order they are written to."""
+    places = []
+    if options.overlay:  # first: it refuses images that are too large for it before anything is written of them
+        places.append(OutputPlace("overlay", options.overlay))
+    places.append(OutputPlace("labels", options.out))
+    if options.probabilities:
+        places.append(OutputPlace("probabilities", options.probabilities, options.probabilities_dtype, options.top_k))
+    return sorted(places, key=lambda place: place.is_hdf5)
+
+
+def unwritable(folder: Path, number: int) -> OutputError:
+    """Return the error for a folder that cannot be written to, by the number of the system's error."""
     return OutputError(f"cannot write to {folder}: {os.strerror(number)}; check its permissions and space")
-
-
-def blank_info(recipe: Recipe) -> EngineInfo:
-    """What is known of an engine before it is there: enough for the names of outputs."""
-    heads = {head.name: head.labels for head in recipe.heads}
-    return EngineInfo("", "", "", recipe.name, "", heads, recipe.modalities, {})

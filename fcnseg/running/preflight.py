@@ -1,32 +1,36 @@
-"""What a run reads: listed once before the start, and held against its outputs."""
+"""Checks before a run starts: its source is listed once, and held against its outputs and the free space."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fcnseg.errors import ImageError, OutputError, SettingsError
+from fcnseg.io.images import MAX_PIXELS, allow_pixels
+from fcnseg.io.names import split_hdf5_name
+from fcnseg.io.sources import ImageSource, open_source
 from fcnseg.recipes import Recipe
-from fcnseg.running.options import Hooks, RunOptions, check_options
-from fcnseg.running.outputs import RECORDS, Outputs
+from fcnseg.running.disk_space import EvenSample, shortages
+from fcnseg.running.hooks import Hooks
+from fcnseg.running.listing import Listing, survey
+from fcnseg.running.options import RunOptions, check_options
+from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
+from fcnseg.running.records import LEDGERS, RECORDS
+from fcnseg.types import Reference
 
-if TYPE_CHECKING:
-    from fcnseg.io.sources import ImageSource
-    from fcnseg.running.disk_space import Sample
-    from fcnseg.running.listing import Listing
-    from fcnseg.types import Reference
 
+@contextmanager
+def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
+    """Open the source of a run. Its output folders are not searched for images.
 
-def open_inputs(options: RunOptions, recipe: Recipe) -> ImageSource:
-    """The source of a run whose options are in order; its outputs are not among its inputs."""
-    from fcnseg.io.images import MAX_PIXELS, allow_pixels
-    from fcnseg.io.sources import open_source
-
+    Raises SettingsError for options that no run can have, SourceError for a source that cannot be read.
+    """
     check_options(options)
     allow_pixels(options.max_pixels or MAX_PIXELS)
-    return open_source(
+    source = open_source(
         options.source,
         recipe.modalities,
         options.companions,
@@ -35,35 +39,31 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> ImageSource:
         max_pixels=options.max_pixels or MAX_PIXELS,
         layout=options.layout,
     )
+    with closing(source):
+        yield source
 
 
 def survey_inputs(
-    options: RunOptions,
     source: ImageSource,
     outputs: Outputs,
     hooks: Hooks,
-    look: Callable[[Reference], None] = lambda reference: None,
+    on_input: Callable[[Reference], None] = lambda reference: None,
 ) -> Listing:
-    """List the source once; refuse outputs that would replace one another, an input, or files of someone else. `look`
-    sees every input."""
-    from fcnseg.errors import SourceError
-    from fcnseg.io.names import output_names
-    from fcnseg.running.listing import survey
-    from fcnseg.running.status import LEDGERS
+    """List the source once, calling `on_input` with every input.
 
-    outputs.check()
-    names = output_names(outputs.sinks)
-    folders = [p for p in (options.out, options.probabilities, options.overlay) if p is not None and p.is_dir()]
+    Raises SettingsError for outputs that would replace one another, an input, or files that no run made, and
+    SourceError if there are no inputs.
+    """
+    options, names = outputs.options, outputs.names
+    check_places(outputs)
+    folders = [p.target for p in outputs.places if p.target.is_dir()]
     foreign = folders and options.resume != "overwrite" and not any(outputs.records.glob(LEDGERS))
-
     inputs = [options.source, *options.companions.values()]
     beside_inputs = any(may_hold_inputs(folder, place) for folder in folders for place in inputs)
 
-    taken = (f"{RECORDS}/", f"{RECORDS}.")
-
     def check(reference: Reference) -> None:
-        look(reference)
-        if reference.stem.startswith(taken):
+        on_input(reference)
+        if reference.stem.startswith((f"{RECORDS}/", f"{RECORDS}.")):
             raise SettingsError(f"{reference.key} would be written among the records of the run; rename it")
         if not (foreign or beside_inputs):
             return
@@ -73,28 +73,54 @@ def survey_inputs(
             if foreign and path.exists():
                 raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
 
-    suffixes = {name.after for name in names}
-    listing = survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing)
-    if not listing.total:
-        what = f"no image matches {options.glob!r} in" if options.glob else "there are no images in"
-        raise SourceError(f"{what} {options.source}")
-    return listing
+    suffixes = {name.suffix for name in names}
+    return survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing)
 
 
-def check_space(source: ImageSource, outputs: Outputs, sample: Sample, inputs: int, hooks: Hooks) -> None:
-    """Say if what so many inputs give is unlikely to have room. Raises OutputError if it cannot have."""
-    from fcnseg.running.disk_space import shortages
+def check_places(outputs: Outputs) -> None:
+    """Refuse outputs in the place of inputs, HDF5 files that no run made, and places that cannot be written to."""
+    options = outputs.options
+    inputs = [options.source, *options.companions.values()]
+    sources = {os.path.realpath(split_hdf5_name(os.fspath(place))[0]) for place in inputs}
+    for place in outputs.places:
+        path = place.target
+        if os.path.realpath(path) in sources:
+            raise SettingsError(
+                f"{path} is an input: outputs there would replace an input, or become one; give another --out"
+            )
+        if place.is_hdf5 and path.is_file() and options.resume != "overwrite" and not outputs.has_recorded(path):
+            raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
+        if place.is_hdf5 and path.is_dir():
+            raise OutputError(f"{path} is a folder, but the output is an HDF5 file; give another name")
+        _check_folder(place)
 
+
+def _check_folder(place: OutputPlace) -> None:
+    """Refuse a file where a folder should be, and a folder that may not be written to."""
+    absolute = place.target.absolute()
+    folders = absolute.parents if place.is_hdf5 else (absolute, *absolute.parents)
+    existing = next(folder for folder in folders if os.path.lexists(folder))
+    if not existing.is_dir():
+        what = "a file" if existing.exists() else "a link to nowhere"
+        raise OutputError(f"{existing} is {what}, but the output goes to a folder; give another path")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
+        raise unwritable(existing, errno.EROFS if read_only else errno.EACCES)
+
+
+def check_space(source: ImageSource, outputs: Outputs, sample: EvenSample, inputs: int, hooks: Hooks) -> None:
+    """Note it if the outputs of so many inputs are unlikely to have room. Raises OutputError if they cannot have."""
     sizes = [size for reference in sample.references if (size := source.size(reference))]
-    if sizes and shortages(outputs.sinks, sizes, inputs):  # what is there already is counted only if it matters
-        for short in shortages(outputs.sinks, sizes, max(0, inputs - outputs.ended())):
-            if short.sure:
-                raise OutputError(f"{short}; make room, write elsewhere, or try all the same with --no-space-check")
-            hooks.on_note(f"{short}; --dry-run tells more")
+    if not sizes or not shortages(outputs.places, outputs.heads, sizes, inputs):
+        return
+    for short in shortages(outputs.places, outputs.heads, sizes, max(0, inputs - outputs.ended())):
+        if short.sure:
+            raise OutputError(f"{short}; make room, write elsewhere, or try all the same with --no-space-check")
+        hooks.on_note(f"{short}; --dry-run tells more")
 
 
 def files_of(source: ImageSource, reference: Reference) -> list[Path]:
-    """The files of an input and its companions, as far as they are files that are there."""
+    """Return the files of an input and its companions, as far as they are files that exist."""
     try:
         places = [Path(place) for place in source.locations(reference).values() if isinstance(place, str)]
     except ImageError:
@@ -103,8 +129,8 @@ def files_of(source: ImageSource, reference: Reference) -> list[Path]:
 
 
 def may_hold_inputs(folder: Path, source: str | Path) -> bool:
-    """Whether inputs could lie in an output folder: those of a list may lie anywhere."""
+    """Tell whether inputs could lie in an output folder: those of a list may lie anywhere."""
     if not Path(source).is_dir():
         return True
-    one, other = os.path.realpath(folder), os.path.realpath(source)
-    return os.path.commonpath([one, other]) in (one, other)
+    output, inputs = os.path.realpath(folder), os.path.realpath(source)
+    return os.path.commonpath([output, inputs]) in (output, inputs)

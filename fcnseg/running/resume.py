@@ -1,4 +1,4 @@
-"""What an earlier run in the same folder was, and whether this one may go on with it."""
+"""Resuming: the ledger of an earlier run in the same folder, and whether this run may go on with it."""
 
 from __future__ import annotations
 
@@ -7,60 +7,59 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from shutil import rmtree
+from typing import Any
 
+from fcnseg.engine.identity import recipe_hash
+from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.io.sources import ImageSource
 from fcnseg.recipes import Recipe
-from fcnseg.running.options import Hooks, RunOptions
+from fcnseg.running.claims import is_alive
+from fcnseg.running.hooks import Hooks
+from fcnseg.running.intact import absolute_path, expect_volumes, is_intact, recorded_volumes
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
-from fcnseg.types import EngineInfo
-
-if TYPE_CHECKING:
-    from fcnseg.io.sources import ImageSource
-    from fcnseg.running.ledger import Ledger
+from fcnseg.running.records import LEDGERS, parts_of
+from fcnseg.types import EngineInfo, Ledger
 
 
 @contextmanager
 def open_ledger(
-    options: RunOptions, recipe: Recipe, info: EngineInfo, source: ImageSource, outputs: Outputs, hooks: Hooks
+    recipe: Recipe, info: EngineInfo, source: ImageSource, outputs: Outputs, hooks: Hooks
 ) -> Iterator[Ledger]:
-    """The ledger of this part, agreed with on what the run is. Raises SettingsError if an earlier run was another."""
-    from fcnseg.running.ledger import Ledger
-
-    file = outputs.ledger_file
+    """Open the ledger of this part, new or of an earlier run. Raises SettingsError if that run had other settings."""
+    options = outputs.options
     if options.resume == "overwrite":
-        start_over(outputs, file, options.num_parts, hooks)
-    check_parts(options, outputs)
-    with Ledger(file, outputs.folder) as ledger:
-        wanted, here = settings_of(options, recipe, info), surroundings_of(options, info, source)
-        found = ledger.agree(settings=wanted, machine=here, replace=options.resume == "overwrite")
-        if changed := check_agreement(options, found, wanted, here):
+        start_over(outputs, hooks)
+    check_parts(outputs)
+    with SqliteLedger(outputs.ledger_file, outputs.folder) as ledger:
+        settings, machine = settings_of(options, recipe, info), machine_of(options, info, source)
+        recorded = ledger.agree(settings=settings, machine=machine, replace=options.resume == "overwrite")
+        if changed := check_agreement(options, recorded, settings, machine):
             hooks.on_note(f"going on although {changed}")
-            ledger.note(machine=here)
-        ledger.expect_volumes({volume.staged: volume.file for volume in outputs.volumes})
+            ledger.note(machine=machine)
+        expect_volumes(ledger, outputs.hdf5_files)
         yield ledger
 
 
-def check_earlier_run(
-    options: RunOptions, recipe: Recipe, info: EngineInfo, source: ImageSource, outputs: Outputs
-) -> None:
-    """Look whether `open_ledger` would refuse what an earlier run left, and change nothing."""
-    from fcnseg.running.ledger import Ledger
-
+def check_earlier_run(recipe: Recipe, info: EngineInfo, source: ImageSource, outputs: Outputs) -> None:
+    """Raise what `open_ledger` would raise because of an earlier run, and change nothing."""
+    options = outputs.options
     if options.resume == "overwrite":
         return
-    check_parts(options, outputs)
+    check_parts(outputs)
     if outputs.ledger_file.exists():
-        with Ledger(outputs.ledger_file, outputs.folder, reading=True) as ledger:
-            found = {name: ledger.fact(name) for name in ("settings", "machine")}
-        if found["settings"] is not None:
-            check_agreement(options, found, settings_of(options, recipe, info), surroundings_of(options, info, source))
+        with SqliteLedger(outputs.ledger_file, outputs.folder, reading=True) as ledger:
+            recorded = {name: ledger.fact(name) for name in ("settings", "machine")}
+        if recorded["settings"] is not None:
+            check_agreement(options, recorded, settings_of(options, recipe, info), machine_of(options, info, source))
 
 
-def check_parts(options: RunOptions, outputs: Outputs) -> None:
-    """Refuse another number of parts than the earlier run's."""
-    from fcnseg.running.status import LEDGERS, parts_of
-
+def check_parts(outputs: Outputs) -> None:
+    """Raise SettingsError if an earlier run had another number of parts."""
+    options = outputs.options
     others = [p for p in outputs.records.glob(LEDGERS) if parts_of(p) != options.num_parts]
     if others:
         raise SettingsError(
@@ -70,16 +69,18 @@ def check_parts(options: RunOptions, outputs: Outputs) -> None:
 
 
 def check_agreement(
-    options: RunOptions, found: Mapping[str, Any], settings: Mapping[str, Any], machine: Mapping[str, Any]
+    options: RunOptions, recorded: Mapping[str, Any], settings: Mapping[str, Any], machine: Mapping[str, Any]
 ) -> str:
-    """Refuse other settings than the `found` ones of an earlier run, and another machine unless that is asked for;
-    returns, in words, what of the machine is another then."""
-    if changed := differences(found["settings"], settings):
+    """Raise SettingsError for other settings than the recorded ones, and for another machine unless `resume` allows it.
+
+    Returns in words how the machine differs then.
+    """
+    if changed := differences(recorded["settings"], settings):
         raise SettingsError(
             f"{options.out} was made with other settings: {changed}; use the same, another --out, or "
             "--overwrite to start over"
         )
-    if (changed := differences(found["machine"], machine)) and options.resume != "continue":
+    if (changed := differences(recorded["machine"], machine)) and options.resume != "continue":
         raise SettingsError(
             f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
             "(labels may differ where two classes tie), --overwrite starts over"
@@ -87,37 +88,32 @@ def check_agreement(
     return changed
 
 
-def start_over(outputs: Outputs, ledger_file: Path, parts: int, hooks: Hooks) -> None:
-    """Remove what earlier runs of this part made, as far as it is still as they made it, and its ledger; everything if
-    the run was in another number of parts."""
-    from fcnseg.running.claims import is_alive
-    from fcnseg.running.ledger import Ledger
-    from fcnseg.running.status import LEDGERS, parts_of
+def start_over(outputs: Outputs, hooks: Hooks) -> None:
+    """Remove the outputs of earlier runs of this part, as far as they are as they were written, and its ledger.
 
+    All parts are removed if the run was in another number of parts.
+    """
     for lock in outputs.records.glob("*.lock"):
         if is_alive(outputs.records, lock.stem):
             raise SettingsError(f"another process is writing to {outputs.options.out}; end it before --overwrite")
     for file in outputs.records.glob(LEDGERS):
-        if file != ledger_file and parts_of(file) == parts:
+        if file != outputs.ledger_file and parts_of(file) == outputs.part.count:
             continue  # another part of the same run
         try:
-            with Ledger(file, outputs.folder) as ledger:
-                for kept in chain(chain.from_iterable(ledger.outputs()), ledger.volumes().values()):
-                    if kept.is_whole(outputs.folder):
-                        (outputs.folder / kept.path).unlink()
+            with SqliteLedger(file, outputs.folder) as ledger:
+                for output in chain(chain.from_iterable(ledger.outputs()), recorded_volumes(ledger).values()):
+                    if is_intact(ledger.folder, output):
+                        Path(absolute_path(ledger.folder, output.path)).unlink()
         except OutputError as error:
             hooks.on_note(f"{error}; it is removed, and what it knew of is left where it is")
         for path in outputs.records.glob(f"{file.name}*"):
             path.unlink()
-    for volume in outputs.volumes:
-        volume.discard_staged()
+    for staging in outputs.hdf5_files:
+        rmtree(staging, ignore_errors=True)
 
 
 def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[str, Any]:
-    """What every label of a run follows from, by the names of the options."""
-    from fcnseg.engine.identity import recipe_hash
-    from fcnseg.engine.record import read_record
-
+    """Return everything that labels follow from, by the names of the options."""
     calibration = read_record(info.file).identity.calibration if info.file else None
     return {
         "model": info.model,
@@ -135,20 +131,19 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
     }
 
 
-def surroundings_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
-    """What a run may go on without, if its user says so: where the inputs are, and what the last bits of a score may
-    depend on."""
+def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
+    """Return what may change with `resume="continue"`: the inputs' places, the device and the libraries."""
     place = os.fspath(options.source)
-    here = {"source": place if place == "-" else os.path.abspath(place)}
+    machine = {"source": place if place == "-" else os.path.abspath(place)}
     if source.root:
-        here["the folder of all its paths"] = source.root
+        machine["the folder of all its paths"] = source.root
     for name, folder in options.companions.items():
-        here[name] = os.path.abspath(folder)
-    return {**here, "device": info.device, **info.versions}
+        machine[name] = os.path.abspath(folder)
+    return {**machine, "device": info.device, **info.versions}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In words, what two records say differently; empty if nothing."""
+    """Return in words how two records differ; empty if they do not."""
     return ", ".join(
         f"{name} was {before.get(name)}, is {now.get(name)}"
         for name in (*now, *(name for name in before if name not in now))

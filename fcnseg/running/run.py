@@ -1,60 +1,136 @@
-"""A run: a source, a model and an output folder become a flow, a ledger and a record. See `api.run`."""
+"""A run: the inputs of a source become label maps, and records of what became of each input.
+
+options -> preflight (listing, disk_space) -> outputs (sinks) -> resume (ledger) -> pipeline -> finish
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fcnseg.engine.load import model_of
 from fcnseg.engine.open import engine_from
-from fcnseg.recipes import Recipe, find_recipe
+from fcnseg.engine.options import EngineOptions
+from fcnseg.recipes import DEFAULT_MODEL, Recipe, find_recipe
+from fcnseg.running.disk_space import EvenSample
 from fcnseg.running.finish import finish
-from fcnseg.running.options import Hooks, RunOptions
-from fcnseg.running.outputs import Outputs, blank_info
+from fcnseg.running.hooks import Hooks
+from fcnseg.running.options import RunOptions
+from fcnseg.running.outputs import Outputs
+from fcnseg.running.pipeline import Pipeline
+from fcnseg.running.predictor import Predictor
 from fcnseg.running.preflight import check_space, open_inputs, survey_inputs
 from fcnseg.running.resume import open_ledger
-from fcnseg.types import Summary
-
-if TYPE_CHECKING:
-    from fcnseg.running.ledger import Ledger
-    from fcnseg.running.predictor import Predictor
-    from fcnseg.types import Engine, Source
-
-__all__ = ["Hooks", "RunOptions", "engine_of", "flow", "predictor_of", "run"]
+from fcnseg.types import AnyPath, Engine, Ledger, Source, Summary, optional_path
 
 
-def run(options: RunOptions, hooks: Hooks | None = None) -> Summary:
-    """Bring every input of a source (or of one part of it) to an end. Errors before the first image raise; afterwards
-    each image that fails is a record. The records are in `.fcnseg/` in the output folder."""
-    from fcnseg.running.disk_space import Sample
+def run(
+    source: AnyPath,
+    out: AnyPath,
+    *,
+    model: str | None = None,
+    weights: AnyPath | None = None,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    engine: AnyPath | None = None,
+    calibrate: AnyPath | None = None,
+    companions: Mapping[str, AnyPath] | None = None,
+    glob: str | None = None,
+    layout: str = "auto",
+    probabilities: AnyPath | None = None,
+    probabilities_dtype: str = "float16",
+    top_k: int | None = None,
+    overlay: AnyPath | None = None,
+    opacity: float = 0.5,
+    tile: str | int = "auto",
+    batch: int | None = None,
+    workers: int | None = None,
+    max_pixels: int | None = None,
+    resume: str = "auto",
+    retry_failed: bool = False,
+    max_failures: int | None = None,
+    num_parts: int = 1,
+    part_id: int = 0,
+    space_check: bool = True,
+    hooks: Hooks | None = None,
+) -> Summary:
+    """Segment every image of a source, and write a label map for each.
 
+    `source` is a folder, an image, a list of paths, an archive, or `FILE.h5::/dataset`. Label maps are indexed PNGs
+    H x W of the image's own size, uint8 (uint16 above 256 classes), in a tree under `out` that mirrors the source; or,
+    if `out` ends in .h5, one HDF5 file. The same call again goes on where an earlier one was stopped.
+
+    The other arguments are the fields of `fcnseg.EngineOptions` (`model` to `calibrate`) and `fcnseg.RunOptions`, which
+    explain them. `model` None: the one of `engine`, else street-fcn8s.
+
+    Returns counts, the first failures, and times. An image that fails is a record and ends nothing. Raises
+    SettingsError for options, SourceError without inputs, EngineError if the model cannot run here, OutputError if
+    outputs cannot be written.
+
+    >>> import fcnseg
+    >>> summary = fcnseg.run("photos", "masks", backend="torch", device="cpu")
+    >>> f"{summary.done} label maps, {summary.failed} failed"
+    '2 label maps, 0 failed'
+    """
+    engine_file = optional_path(engine)
+    model = model or (model_of(engine_file) if engine_file else DEFAULT_MODEL)
+    engine_options = EngineOptions(
+        model, optional_path(weights), backend, device, precision, engine_file, optional_path(calibrate)
+    )
+    options = RunOptions(
+        source if isinstance(source, str) else Path(source),
+        Path(out),
+        engine_options,
+        {name: place if isinstance(place, str) else Path(place) for name, place in (companions or {}).items()},
+        glob,
+        layout,
+        optional_path(probabilities),
+        probabilities_dtype,
+        top_k,
+        optional_path(overlay),
+        opacity,
+        tile,
+        batch,
+        workers,
+        max_pixels,
+        resume,
+        retry_failed,
+        max_failures,
+        num_parts,
+        part_id,
+        space_check,
+    )
+    return run_with(options, hooks)
+
+
+def run_with(options: RunOptions, hooks: Hooks | None = None) -> Summary:
+    """Do what `run` does, with the options as one value."""
     hooks = hooks or Hooks()
     recipe = find_recipe(options.engine.model)
     with ExitStack() as stack:
-        source = open_inputs(options, recipe)
-        stack.callback(source.close)
-        sample = Sample()
-        outputs = Outputs(options, blank_info(recipe))
-        listing = survey_inputs(options, source, outputs, hooks, sample.add)
+        source = stack.enter_context(open_inputs(options, recipe))
+        outputs, sample = Outputs(options, recipe), EvenSample()
+        listing = survey_inputs(source, outputs, hooks, sample.add)
+        total = listing.parts[options.part_id]
         if options.space_check:
-            check_space(source, outputs, sample, listing.parts[options.part_id], hooks)
+            check_space(source, outputs, sample, total, hooks)
         engine = stack.enter_context(engine_of(options, hooks))
         predictor = predictor_of(options, recipe, engine)
-        outputs = Outputs(options, engine.info)
         outputs.make()
-        ledger = stack.enter_context(open_ledger(options, recipe, engine.info, source, outputs, hooks))
+        ledger = stack.enter_context(open_ledger(recipe, engine.info, source, outputs, hooks))
         ledger.note(listed=listing.parts, listed_at=time.time(), ended=None)
-        total = listing.parts[options.part_id]
         hooks.on_start(total, engine.info)
-        summary = flow(options, source, predictor, outputs, ledger, hooks, total)
-        finish(options, engine.info, source, outputs, ledger, summary)
+        summary = pipeline_of(source, predictor, outputs, ledger, hooks, total).run()
+        finish(engine.info, source, outputs, ledger, summary)
     return summary
 
 
 def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
-    """The engine of a run, not entered yet."""
+    """Return the engine of a run, not entered yet."""
     return engine_from(
         options.engine,
         hooks.build,
@@ -64,39 +140,26 @@ def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
 
 
 def predictor_of(options: RunOptions, recipe: Recipe, engine: Engine) -> Predictor:
-    """The engine, for images of any size. Raises SettingsError for tiles that are too small."""
-    from fcnseg.running.predictor import Predictor
-
+    """Return a predictor for images of any size. Raises SettingsError for tiles that are too small."""
     probabilities = options.probabilities is not None
     return Predictor(engine, recipe, probabilities=probabilities, tile=options.tile, batch=options.batch)
 
 
-def flow(
-    options: RunOptions,
-    source: Source,
-    predictor: Predictor,
-    outputs: Outputs,
-    ledger: Ledger,
-    hooks: Hooks,
-    total: int,
-) -> Summary:
-    """Run the pipeline."""
-    from fcnseg.running.pipeline import FlowHooks, FlowOptions, process
-
-    workers = options.workers or min(8, os.cpu_count() or 1)
-    return process(
+def pipeline_of(
+    source: Source, predictor: Predictor, outputs: Outputs, ledger: Ledger, hooks: Hooks, total: int
+) -> Pipeline:
+    """Return the pipeline of a run, ready to start."""
+    options = outputs.options
+    return Pipeline(
         source,
         predictor,
-        outputs.sinks,
+        outputs.sinks(predictor.engine.info),
         ledger,
-        total=total,
-        options=FlowOptions(
-            workers=workers,
-            writers=workers,
-            part=outputs.part,
-            retry_failed=options.retry_failed,
-            replace=bool(ledger.fact("replace")),
-            max_failures=options.max_failures,
-        ),
-        hooks=FlowHooks(hooks.on_result, hooks.on_kept, hooks.on_stages, hooks.on_failed_before),
+        outputs.part,
+        total,
+        workers=options.workers or min(8, os.cpu_count() or 1),
+        retry_failed=options.retry_failed,
+        replace=bool(ledger.fact("replace")),
+        max_failures=options.max_failures,
+        hooks=hooks,
     )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
+from fcnseg.engine.load import check_engine_file, model_of
 from fcnseg.engine.open import engine_from
-from fcnseg.engine.options import EngineOptions
-from fcnseg.errors import SettingsError
+from fcnseg.engine.options import EngineOptions, check_precision
+from fcnseg.engine.request import backend_for, refuse_settled_options
+from fcnseg.errors import EngineError, SettingsError
+from fcnseg.io.images import pixels_of
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
-from fcnseg.types import Engine, EngineInfo, Frame, Prediction
+from fcnseg.running.predictor import Predictor
+from fcnseg.types import AnyPath, Engine, EngineInfo, Frame, Prediction, optional_path
 
 
 class Segmenter:
-    """A loaded model: call it with an image or several, get a prediction for each.
+    """A model for color images, called with one or several; see `load`.
 
-    An image is a path, a Pillow image (taken upright), or uint8 H x W x 3 RGB. Close it, or use it in a `with`.
+    Making one checks the options and acquires nothing. The engine is opened, and built if need be, when the `with`
+    block is entered or at the first use, and released by `close`. Raises SettingsError for invalid options.
     """
 
     def __init__(self, options: EngineOptions) -> None:
@@ -26,12 +30,20 @@ class Segmenter:
             raise SettingsError(
                 f"{self.recipe.name} takes {' and '.join(self.recipe.modalities)}; use fcnseg.run with their folders"
             )
+        if options.engine:
+            check_engine_file(options.engine)
+            refuse_settled_options(options)
+        else:
+            backend, _ = backend_for(options)
+            check_precision(options.precision, backend)
         self._options = options
         self._engines: dict[bool, Engine] = {}
-        self._engine(probabilities=False)
+        self._closed = False
 
     def _engine(self, probabilities: bool) -> Engine:
-        """The engine with or without probabilities; torch's gives both."""
+        """Return the engine with or without probabilities, opened if need be; torch's gives both."""
+        if self._closed:
+            raise EngineError("the segmenter is closed; load the model again")
         if probabilities not in self._engines:
             labels_only = self._engines.get(False)
             if labels_only and labels_only.info.backend == "torch":
@@ -41,29 +53,38 @@ class Segmenter:
 
     @property
     def info(self) -> EngineInfo:
-        """What runs, and where."""
+        """The description of the engine, which is opened for it."""
         return self._engine(probabilities=False).info
 
+    @overload
+    def __call__(self, images: list[Any] | tuple[Any, ...], probabilities: bool = False) -> list[Prediction]: ...
+
+    @overload
+    def __call__(self, images: Any, probabilities: bool = False) -> Prediction: ...
+
     def __call__(self, images: Any, probabilities: bool = False) -> Any:
-        """The Prediction of one image, or a list of them for a list. Raises ImageError for an unreadable one."""
+        """Return the Prediction of one image, or a list of them for a list or tuple.
+
+        An image is a path, a Pillow image (taken upright), or uint8 H x W x 3, RGB. A prediction holds, by head, labels
+        H x W and on request probabilities K x H x W. Raises ImageError for an image that cannot be read or predicted.
+        """
         if isinstance(images, list | tuple):
-            return [self._one(image, probabilities) for image in images]
-        return self._one(images, probabilities)
+            return [self._predict(image, probabilities) for image in images]
+        return self._predict(images, probabilities)
 
-    def _one(self, image: Any, probabilities: bool) -> Prediction:
-        from fcnseg.io.images import pixels_of
-        from fcnseg.running.predictor import Predictor
-
+    def _predict(self, image: Any, probabilities: bool) -> Prediction:
         key = str(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
         predictor = Predictor(self._engine(probabilities), self.recipe, probabilities=probabilities)
         return predictor.one(Frame(key, key, {"color": pixels_of(image)}))
 
     def close(self) -> None:
-        """Release the model."""
-        for engine in self._engines.values():
-            engine.close()
+        """Release the engine. A closed segmenter cannot be used again."""
+        self._closed = True
+        while self._engines:
+            self._engines.popitem()[1].close()
 
     def __enter__(self) -> Self:
+        self._engine(probabilities=False)
         return self
 
     def __exit__(
@@ -73,15 +94,28 @@ class Segmenter:
 
 
 def load(
-    model: str = DEFAULT_MODEL,
-    weights: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    weights: AnyPath | None = None,
     *,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    engine: AnyPath | None = None,
 ) -> Segmenter:
-    """A segmenter for a shipped model or a recipe file, with its own weights or those of a file.
+    """Return a model to call with single images: a shipped model or a recipe file, with its own weights or others.
 
-    The first use of a model builds its engine, which takes seconds to minutes; later ones find it built.
+    Use it in a `with` block, or call it and `close` it. The first use of a model builds its engine, which takes seconds
+    to minutes; later ones find it built. `engine` is a file that `build_engine` wrote, in place of a choice.
+
+    Raises SettingsError for unknown names and choices; EngineError and WeightsError, at its first use, for what cannot
+    be had here.
+
+    >>> import fcnseg
+    >>> with fcnseg.load("street-fcn8s", backend="torch", device="cpu") as segmenter:
+    ...     labels = segmenter("photo.jpg").labels["labels"]
+    >>> labels.dtype, labels.shape
+    (dtype('uint8'), (360, 480))
     """
-    return Segmenter(EngineOptions(model, Path(weights) if weights else None, backend, device, precision))
+    engine_file = optional_path(engine)
+    model = model or (model_of(engine_file) if engine_file else DEFAULT_MODEL)
+    return Segmenter(EngineOptions(model, optional_path(weights), backend, device, precision, engine_file))

@@ -1,7 +1,6 @@
-"""Where predictions go: label maps as indexed PNGs, probabilities as NumPy files, overlays as JPEGs.
+"""Sinks: label maps as indexed PNGs, probabilities as NumPy files, overlays as JPEGs.
 
-Files mirror the source's tree under a folder; a model of several heads gets a folder a head. Sinks hold nothing open
-and may be written to from several threads.
+Files mirror the source's tree in a storage; a model of several heads gets a folder for each head.
 """
 
 from __future__ import annotations
@@ -9,8 +8,7 @@ from __future__ import annotations
 import io
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,19 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnseg.errors import ImageError, SettingsError
-from fcnseg.io.atomic import write_whole
-from fcnseg.io.overlays import legend, overlay
+from fcnseg.io.overlays import overlay
 from fcnseg.io.png import encode
-from fcnseg.types import EngineInfo, Frame, Labels, Output, Pixels, Prediction, Probabilities
+from fcnseg.labels import LabelSpace
+from fcnseg.types import EngineInfo, Frame, Labels, OutputName, Pixels, Prediction, Probabilities, Storage
 
 LONGEST_JPEG = 65_500
 """The longest side that libjpeg writes, px."""
-
-BEST_DEFLATE, BEST_JPEG = 1032, 64
-"""How many pixels of one colour take a byte in a PNG and, about, in a JPEG."""
-
-SMALLEST_PNG_BYTES = 67
-"""An image of one pixel, without a palette."""
 
 STRIP_ROWS = 1024
 """How many rows of an overlay are drawn at once."""
@@ -38,33 +30,32 @@ STRIP_ROWS = 1024
 SORTED_ROWS = 64
 """How many rows of probabilities are sorted at once."""
 
+Content = Iterator[bytes | memoryview]
+
+
+def output_names(heads: Mapping[str, LabelSpace], suffix: str) -> dict[str, OutputName]:
+    """Return the names of the outputs of every image, by head."""
+    return {head: OutputName(f"{head}/" if len(heads) > 1 else "", suffix) for head in heads}
+
 
 class FileSink(ABC):
     """A file for each head of each image."""
 
     suffix: str
 
-    def __init__(self, folder: Path, info: EngineInfo) -> None:
-        self.folder, self.heads = folder, info.heads
+    def __init__(self, storage: Storage, info: EngineInfo) -> None:
+        self.storage, self.heads = storage, info.heads
+        self.by_head = output_names(info.heads, self.suffix)
+        self.names = tuple(self.by_head.values())
 
-    def path(self, stem: str, head: str) -> Path:
-        """The file of one head of the image of that stem."""
-        return self.folder / (f"{head}/{stem}{self.suffix}" if len(self.heads) > 1 else f"{stem}{self.suffix}")
-
-    def names(self, stem: str) -> tuple[Path, ...]:
-        """The files that the image of that stem will get."""
-        return tuple(self.path(stem, head) for head in self.heads)
-
-    @abstractmethod
-    def least_bytes(self, height: int, width: int) -> int:
-        """The fewest bytes that the files of an image of that size can have."""
+    def encode(self, frame: Frame, prediction: Prediction) -> Iterator[tuple[str, Content]]:
+        """Yield the name and content of the file of each head."""
+        for head, name in self.by_head.items():
+            yield name.of(frame.stem), self.encode_head(frame, prediction, head)
 
     @abstractmethod
-    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
-        """Write what it is a sink of, of every head."""
-
-    def close(self) -> None:  # noqa: B027 - sinks of files have nothing to do
-        """Nothing stays open between writes."""
+    def encode_head(self, frame: Frame, prediction: Prediction, head: str) -> Content:
+        """Yield the content of the file of one head."""
 
 
 class LabelPngSink(FileSink):
@@ -75,24 +66,17 @@ class LabelPngSink(FileSink):
 
     suffix = ".png"
 
-    def __init__(self, folder: Path, info: EngineInfo) -> None:
-        super().__init__(folder, info)
+    def __init__(self, storage: Storage, info: EngineInfo) -> None:
+        super().__init__(storage, info)
         self.text = {
             "Software": f"fcnseg {info.versions.get('fcnseg', '')}".strip(),
             "fcnseg:model": info.model,
             "fcnseg:weights": info.weights_sha256,
         }
 
-    def least_bytes(self, height: int, width: int) -> int:
-        """Of maps of a single class."""
-        return len(self.heads) * (SMALLEST_PNG_BYTES + height * width // BEST_DEFLATE)
-
-    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
-        """Write the label map of every head."""
-        return tuple(
-            write_whole(self.path(frame.stem, head), encode(labels, self.heads[head].palette, self.text))
-            for head, labels in prediction.labels.items()
-        )
+    def encode_head(self, frame: Frame, prediction: Prediction, head: str) -> Content:  # noqa: ARG002
+        """Return the PNG of one head's label map."""
+        return encode(prediction.labels[head], self.heads[head].palette, self.text)
 
 
 class NpyProbabilitySink(FileSink):
@@ -102,26 +86,20 @@ class NpyProbabilitySink(FileSink):
     k x H x W, uint8 (uint16 above 256 classes). Of equal probabilities the lower class comes first.
     """
 
-    def __init__(self, folder: Path, info: EngineInfo, dtype: str = "float16", top_k: int | None = None) -> None:
-        super().__init__(folder, info)
+    def __init__(self, storage: Storage, info: EngineInfo, dtype: str = "float16", top_k: int | None = None) -> None:
         self.dtype, self.top_k = np.dtype(dtype), top_k
-        self.suffix = ".npz" if top_k else ".npy"
+        self.suffix = self.suffix_of(top_k)
+        super().__init__(storage, info)
 
-    def least_bytes(self, height: int, width: int) -> int:
-        """All of them: they are not compressed."""
-        index = 1 if max(space.classes for space in self.heads.values()) <= 256 else 2
-        each = self.dtype.itemsize + (index if self.top_k else 0)
-        classes = sum(min(space.classes, self.top_k or space.classes) for space in self.heads.values())
-        return classes * height * width * each
+    @staticmethod
+    def suffix_of(top_k: int | None) -> str:
+        """Return the suffix of the files' names."""
+        return ".npz" if top_k else ".npy"
 
-    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
-        """Write the probabilities of every head."""
-        return tuple(
-            write_whole(self.path(frame.stem, head), self._chunks(values))
-            for head, values in (prediction.probabilities or {}).items()
-        )
-
-    def _chunks(self, values: Probabilities) -> Iterator[bytes | memoryview]:
+    def encode_head(self, frame: Frame, prediction: Prediction, head: str) -> Content:  # noqa: ARG002
+        """Yield the NumPy file of one head's probabilities."""
+        assert prediction.probabilities is not None  # the engine was asked for them
+        values = prediction.probabilities[head]
         if not self.top_k:
             yield from _npy(np.ascontiguousarray(values, self.dtype))
             return
@@ -134,7 +112,7 @@ class NpyProbabilitySink(FileSink):
 
 
 def _most_probable(values: Probabilities, k: int, dtype: np.dtype[Any]) -> tuple[Probabilities, Labels]:
-    """The `k` highest of K x H x W values, falling, and their classes; in strips, for the order of all takes room."""
+    """Return the `k` highest of K x H x W values, falling, and their classes; in strips, for sorting takes memory."""
     shape = (min(k, len(values)), *values.shape[1:])
     best, classes = np.empty(shape, dtype), np.empty(shape, np.uint8 if len(values) <= 256 else np.uint16)
     for top in range(0, shape[1], SORTED_ROWS):
@@ -145,7 +123,7 @@ def _most_probable(values: Probabilities, k: int, dtype: np.dtype[Any]) -> tuple
 
 
 def _npy(array: NDArray[np.generic]) -> Iterator[bytes | memoryview]:
-    """The bytes of a `.npy` file: `np.save` would hide the reason a write fails for."""
+    """Yield the content of a `.npy` file. `np.save` would hide the reason of a failed write."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     yield header.getvalue()
@@ -155,63 +133,39 @@ def _npy(array: NDArray[np.generic]) -> Iterator[bytes | memoryview]:
 class OverlaySink(FileSink):
     """The images with their labels drawn over them, as JPEG; `opacity` from 0 (the image) to 1 (the colours).
 
-    The image is the colour one, or HHA's channels where the model takes no other. Raises SettingsError if it takes
-    neither.
+    See `overlaid_modality` for the image that is shown.
     """
 
     suffix = ".jpg"
 
-    def __init__(self, folder: Path, info: EngineInfo, opacity: float = 0.5) -> None:
-        super().__init__(folder, info)
-        shown = [name for name in ("color", "hha") if name in info.modalities]
-        if not shown:
-            raise SettingsError(f"{info.model} takes no images to draw labels over; leave out --overlay")
-        self.modality, self.opacity = shown[0], opacity
+    def __init__(self, storage: Storage, info: EngineInfo, opacity: float = 0.5) -> None:
+        super().__init__(storage, info)
+        self.modality, self.opacity = overlaid_modality(info.model, info.modalities), opacity
 
-    def least_bytes(self, height: int, width: int) -> int:
-        """Of images of a single colour."""
-        return len(self.heads) * height * width // BEST_JPEG
-
-    def write(self, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
-        """Write the overlay of every head. Raises ImageError if it is too large for a JPEG."""
+    def encode_head(self, frame: Frame, prediction: Prediction, head: str) -> Content:
+        """Return the JPEG of one head's overlay. Raises ImageError if it is too large for a JPEG."""
         if max(frame.size) > LONGEST_JPEG:
             raise ImageError(f"an overlay is a JPEG of at most {LONGEST_JPEG} px a side; leave out --overlay", "write")
-        pixels = frame.inputs[self.modality]
-        return tuple(
-            write_whole(self.path(frame.stem, head), [self._drawn(pixels, prediction, head)])
-            for head in prediction.labels
-        )
+        return iter([self._drawn(frame.inputs[self.modality], prediction.labels[head], self.heads[head])])
 
-    def _drawn(self, pixels: Pixels, prediction: Prediction, head: str) -> bytes:
-        labels = prediction.labels[head]
+    def _drawn(self, pixels: Pixels, labels: Labels, space: LabelSpace) -> bytes:
         height, width = labels.shape
         image = Image.new("RGB", (width, height))
         for top in range(0, height, STRIP_ROWS):
             strip = np.asarray(pixels[top : top + STRIP_ROWS])
-            drawn = overlay(strip, labels[top : top + STRIP_ROWS], self.heads[head], self.opacity)
+            drawn = overlay(strip, labels[top : top + STRIP_ROWS], space, self.opacity)
             image.paste(Image.fromarray(drawn), (0, top))
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=90)
         return buffer.getvalue()
 
 
-def write_legend(folder: Path, info: EngineInfo) -> None:
-    """`classes.json` (index, name and colour of every class, and the value of void, by head) and `legend.png` (or
-    `legend-<head>.png`), for people and programs that meet the label maps."""
-    import json
+def overlaid_modality(model: str, modalities: Iterable[str]) -> str:
+    """Return the modality that labels are drawn over: color, or HHA's channels where the model takes no color.
 
-    described = {
-        head: {
-            "ignore": space.ignore,
-            "classes": [
-                {"index": i, "name": name, "color": color}
-                for i, (name, color) in enumerate(zip(space.names, space.colors, strict=True))
-            ],
-        }
-        for head, space in info.heads.items()
-    }
-    write_whole(folder / "classes.json", [json.dumps(described, indent=1).encode()])
-    for head, space in info.heads.items():
-        buffer = io.BytesIO()
-        legend(space).save(buffer, "PNG")
-        write_whole(folder / (f"legend-{head}.png" if len(info.heads) > 1 else "legend.png"), [buffer.getvalue()])
+    Raises SettingsError if it takes neither.
+    """
+    for name in ("color", "hha"):
+        if name in modalities:
+            return name
+    raise SettingsError(f"{model} takes no images to draw labels over; leave out --overlay")

@@ -1,4 +1,4 @@
-"""Outputs that are one HDF5 file: `--out masks.h5`, `--save-probabilities probs.h5`.
+"""HDF5 files that hold the outputs of all inputs: `--out masks.h5`, `--save-probabilities probs.h5`.
 
 An HDF5 file that is being written does not survive the death of its process. So every image is staged as a file of its
 own (see `sinks`) in a hidden folder beside the volume, and when all have ended the volume is written under a temporary
@@ -26,7 +26,9 @@ from PIL import Image
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import checksum
 from fcnseg.io.names import plain
-from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink
+from fcnseg.io.storage import LocalFolder
+from fcnseg.running.records import staging_folder
+from fcnseg.running.sinks import FileSink, LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Output
 
 LEVEL = 1
@@ -44,7 +46,7 @@ SPARE_BYTES = 16 << 20
 """What must be free beyond the next array: HDF5 does not survive a full disk."""
 
 
-class Entry(NamedTuple):
+class VolumeInput(NamedTuple):
     """An input: its key and stem, and its number if it is a row of a data set."""
 
     key: str
@@ -52,7 +54,7 @@ class Entry(NamedTuple):
     row: int | None = None
 
 
-Entries = Callable[[], Iterator[Entry]]
+ListInputs = Callable[[], Iterator[VolumeInput]]
 """Lists the inputs anew at each call."""
 
 
@@ -62,14 +64,14 @@ class _Assembly:
     threads that compress: HDF5 itself has but one."""
 
     target: h5py.File
-    entries: Entries
+    list_inputs: ListInputs
     missing: Mapping[str, str]
     before: h5py.File | None
     threads: ThreadPoolExecutor
 
-    def present(self) -> Iterator[Entry]:
+    def present(self) -> Iterator[VolumeInput]:
         """The inputs that are not missing."""
-        return (entry for entry in self.entries() if entry.key not in self.missing)
+        return (image for image in self.list_inputs() if image.key not in self.missing)
 
 
 def _packed(array: NDArray[Any], chunk: tuple[int, ...], corner: tuple[int, ...]) -> bytes:
@@ -82,21 +84,24 @@ def _packed(array: NDArray[Any], chunk: tuple[int, ...], corner: tuple[int, ...]
 
 
 class Volume:
-    """One HDF5 file, of what `sink` stages in the folder `staged`."""
+    """One HDF5 file, made of the images that `sink` stages in the folder `staged`."""
 
-    sink: LabelPngSink | NpyProbabilitySink
     _suffixes: tuple[bytes, ...] = (b"",)
 
-    def __init__(self, file: Path, info: EngineInfo, kind: str) -> None:
-        self.file, self.info = file, info
-        self.staged = file.parent / f".{file.name}.fcnseg" / kind
+    def __init__(self, file: Path, sink: FileSink, info: EngineInfo) -> None:
+        self.file, self.sink, self.info = file, sink, info
+        self.staged = Path(sink.storage.root)
+
+    def staged_file(self, stem: str, head: str) -> Path:
+        """Return the staged file of one head of an image."""
+        return self.staged / self.sink.by_head[head].of(stem)
 
     @property
     def has_staged(self) -> bool:
-        """Whether there is anything that the file does not hold yet."""
+        """Tell whether there are images that the file does not hold yet."""
         return any(path.is_file() for path in self.staged.rglob("*"))
 
-    def assemble(self, entries: Entries, missing: Mapping[str, str], *, keep: bool) -> Output:
+    def assemble(self, list_inputs: ListInputs, missing: Mapping[str, str], *, keep: bool) -> Output:
         """Write the file from what is staged and, with `keep`, from the present file where nothing is; inputs in
         `missing` (by key, with the reason) are listed as such. Raises OutputError if an input is in none of the three.
         """
@@ -109,13 +114,13 @@ class Volume:
                 with h5py.File(partial, "w") as target:
                     self._describe(target)
                     for head in self.info.heads:
-                        self._fill(head, _Assembly(target, entries, missing, before, threads))
+                        self._fill(head, _Assembly(target, list_inputs, missing, before, threads))
                     if missing:
                         pairs = [[plain(key), plain(reason)] for key, reason in missing.items()]
                         target.create_dataset(MISSING, data=pairs, dtype=h5py.string_dtype())
             with partial.open("rb+") as written:
                 os.fsync(written.fileno())
-            output = Output(self.file, partial.stat().st_size, checksum(partial))
+            output = Output(str(self.file), partial.stat().st_size, checksum(partial))
             os.replace(partial, self.file)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise OutputError(
@@ -138,10 +143,10 @@ class Volume:
 
     def _fill(self, head: str, made: _Assembly) -> None:
         """Write a data set for each input."""
-        for entry in made.present():
-            for suffix, array in self._arrays(head, entry, made.before).items():
+        for image in made.present():
+            for suffix, array in self._arrays(head, image, made.before).items():
                 self._check_space(array.nbytes)
-                dataset = self._create(made, self._name(head, entry.key) + suffix, array)
+                dataset = self._create(made, self._name(head, image.key) + suffix, array)
                 self._describe_classes(dataset, head)
 
     def _check_space(self, nbytes: int) -> None:
@@ -151,19 +156,19 @@ class Volume:
                 "command again"
             )
 
-    def _arrays(self, head: str, entry: Entry, before: h5py.File | None) -> dict[bytes, NDArray[Any]]:
+    def _arrays(self, head: str, image: VolumeInput, before: h5py.File | None) -> dict[bytes, NDArray[Any]]:
         """What belongs to one input, by the suffixes of its data sets' names."""
-        path = self.sink.path(entry.stem, head)
+        path = self.staged_file(image.stem, head)
         if path.exists():
             return self._read(path)
-        found = self._earlier(before, head, entry) if before else {}
+        found = self._earlier(before, head, image) if before else {}
         if not found:
             raise OutputError(f"{path} is gone, so {self.file} cannot be written; run the same command again")
         return found
 
-    def _earlier(self, before: h5py.File, head: str, entry: Entry) -> dict[bytes, NDArray[Any]]:
+    def _earlier(self, before: h5py.File, head: str, image: VolumeInput) -> dict[bytes, NDArray[Any]]:
         """The same, from an earlier assembly; empty if it is not there."""
-        name, found = self._name(head, entry.key), {}
+        name, found = self._name(head, image.key), {}
         for suffix in self._suffixes:
             with suppress(KeyError):  # `in` would take names for UTF-8
                 found[suffix] = before[name + suffix][()]
@@ -197,8 +202,8 @@ class ProbabilityVolume(Volume):
     and the classes they belong to in a second data set, `<key>.classes`."""
 
     def __init__(self, file: Path, info: EngineInfo, dtype: str = "float16", top_k: int | None = None) -> None:
-        super().__init__(file, info, "probabilities")
-        self.sink = NpyProbabilitySink(self.staged, info, dtype, top_k)
+        storage = LocalFolder(staging_folder(file, "probabilities"))
+        super().__init__(file, NpyProbabilitySink(storage, info, dtype, top_k), info)
         if top_k:
             self._suffixes = (b"", b".classes")
 
@@ -215,21 +220,20 @@ class LabelVolume(Volume):
     none."""
 
     def __init__(self, file: Path, info: EngineInfo) -> None:
-        super().__init__(file, info, "labels")
-        self.sink = LabelPngSink(self.staged, info)
+        super().__init__(file, LabelPngSink(LocalFolder(staging_folder(file, "labels")), info), info)
 
     def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
-        with Image.open(path) as image:
-            return {b"": np.asarray(image).astype(np.uint16 if image.mode.startswith("I") else np.uint8)}
+        with Image.open(path) as png:
+            return {b"": np.asarray(png).astype(np.uint16 if png.mode.startswith("I") else np.uint8)}
 
     def _fill(self, head: str, made: _Assembly) -> None:
         total, shape = 0, None
-        for entry in made.entries():
-            here = None if entry.key in made.missing else self._shape(head, entry, made.before)
-            if entry.row is None or (shape and here and here != shape):
+        for image in made.list_inputs():
+            here = None if image.key in made.missing else self._shape(head, image, made.before)
+            if image.row is None or (shape and here and here != shape):
                 super()._fill(head, made)
                 return
-            total, shape = max(total, entry.row + 1), shape or here
+            total, shape = max(total, image.row + 1), shape or here
         if shape is None:
             return
         space = self.info.heads[head]
@@ -238,32 +242,32 @@ class LabelVolume(Volume):
             self._stack(head), (total, *shape), dtype, chunks=(1, *shape), fillvalue=space.ignore, **COMPRESSION
         )
 
-        def row(entry: Entry) -> bytes:
-            array = self._arrays(head, entry, made.before)[b""].astype(dtype, copy=False)
+        def row(image: VolumeInput) -> bytes:
+            array = self._arrays(head, image, made.before)[b""].astype(dtype, copy=False)
             return _packed(array[None], (1, *array.shape), (0, 0, 0))
 
         present, row_bytes = made.present(), whole.dtype.itemsize * int(np.prod(shape))
         while some := list(islice(present, max(1, BYTES_AT_ONCE // row_bytes))):
             self._check_space(len(some) * row_bytes)
-            for entry, content in zip(some, made.threads.map(row, some), strict=True):
-                whole.id.write_direct_chunk((entry.row, 0, 0), content)
+            for image, content in zip(some, made.threads.map(row, some), strict=True):
+                whole.id.write_direct_chunk((image.row, 0, 0), content)
         self._describe_classes(whole, head)
 
     def _stack(self, head: str) -> str:
         return head if len(self.info.heads) > 1 else "labels"
 
-    def _shape(self, head: str, entry: Entry, before: h5py.File | None) -> tuple[int, ...]:
-        path = self.sink.path(entry.stem, head)
+    def _shape(self, head: str, image: VolumeInput, before: h5py.File | None) -> tuple[int, ...]:
+        path = self.staged_file(image.stem, head)
         if path.exists():
-            with Image.open(path) as image:
-                return image.height, image.width
-        return self._arrays(head, entry, before)[b""].shape
+            with Image.open(path) as png:
+                return png.height, png.width
+        return self._arrays(head, image, before)[b""].shape
 
-    def _earlier(self, before: h5py.File, head: str, entry: Entry) -> dict[bytes, NDArray[Any]]:
+    def _earlier(self, before: h5py.File, head: str, image: VolumeInput) -> dict[bytes, NDArray[Any]]:
         stack = before.get(self._stack(head))
-        if entry.row is not None and isinstance(stack, h5py.Dataset) and stack.ndim == 3:
-            return {b"": stack[entry.row]} if entry.row < len(stack) else {}
-        return super()._earlier(before, head, entry)
+        if image.row is not None and isinstance(stack, h5py.Dataset) and stack.ndim == 3:
+            return {b"": stack[image.row]} if image.row < len(stack) else {}
+        return super()._earlier(before, head, image)
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What is left to do: the inputs of this part that the ledger does not hold whole, claimed for this process."""
+"""The work that is left: inputs of this part that the ledger does not hold whole, claimed for this process."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from fcnseg.io.names import OutputName
 from fcnseg.io.parts import Part
-from fcnseg.running.claims import is_alive, remove_unfinished
-from fcnseg.running.ledger import Entry, Ledger, Settled, place_of
-from fcnseg.types import Failure, Reference, Source
+from fcnseg.running.claims import remove_unfinished
+from fcnseg.running.intact import absolute_path, are_intact, intact_staging_folders
+from fcnseg.types import Failure, Ledger, LedgerRow, OutputName, Reference, Settled, Source
 
 T = TypeVar("T")
 
@@ -23,13 +22,13 @@ CLAIMED_AT_ONCE = 8
 POLL_SECONDS = 0.2
 
 
-def is_new(entry: Entry | None) -> bool:
-    """Whether an input was never looked into, by its row: what is in the way of its output is not its own."""
-    return entry is None or (entry.state == "failed" and not entry.fingerprint)
+def is_new(row: LedgerRow | None) -> bool:
+    """Tell whether no run has looked into an input yet: a file where its output belongs is not its own then."""
+    return row is None or (row.state == "failed" and not row.fingerprint)
 
 
 def fingerprint_of(source: Source, reference: Reference) -> str:
-    """What tells whether an input is the one it was; empty if that cannot be told, which loading it will explain."""
+    """Return the fingerprint of an input; empty if there is none, for which loading it will give the reason."""
     try:
         return source.fingerprint(reference)
     except Exception:
@@ -38,16 +37,16 @@ def fingerprint_of(source: Source, reference: Reference) -> str:
 
 @dataclass
 class Worklist:
-    """Iterating claims inputs in the source's order, a few at a time; `on_settled` hears of those that need no work.
+    """An iterable of inputs to work on, in the source's order, claimed a few at a time as it goes.
 
     Inputs that another living process has claimed come last: it is waited for, and if it dies they are taken over.
-    `names` are those of the files an input must have to be done, relative to the ledger's folder. With `replace`,
-    files that no run made may be in their place.
+    `names` are those of the files that an input must have to be done, relative to the ledger's folder. With `replace`,
+    files that no run made may be in their place. `on_kept` and `on_failed` hear of inputs that need no work.
     """
 
     source: Source
     ledger: Ledger
-    owner: str
+    claimant: str
     part: Part
     names: tuple[OutputName, ...]
     retry_failed: bool = False
@@ -55,100 +54,99 @@ class Worklist:
     on_kept: Callable[[str], None] = lambda key: None
     on_failed: Callable[[Failure, bool], None] = lambda failure, before: None
     stopped: Callable[[], bool] = lambda: False
-    _dead: dict[str, set[Path]] = field(default_factory=dict)
+    _searched: dict[str, set[Path]] = field(default_factory=dict)
+    """The folders that were searched for unfinished files of each dead claimant."""
 
     def __iter__(self) -> Iterator[Reference]:
-        self._intact = self.ledger.intact_volumes()
+        self._intact = intact_staging_folders(self.ledger)
         waiting: list[Reference] = []
-        for some in chunks(self._listed(), LOOKED_UP_AT_ONCE):
+        for references in chunks(self._listed(), LOOKED_UP_AT_ONCE):
             if self.stopped():
                 return
-            yield from self._claimed(some, waiting)
+            yield from self._claimed(references, waiting)
         while waiting and not self.stopped():
             time.sleep(POLL_SECONDS)
-            still: list[Reference] = []
-            self._intact = self.ledger.intact_volumes()  # another process may have assembled meanwhile
-            yield from self._claimed(waiting, still)
-            waiting = still
+            still_waiting: list[Reference] = []
+            self._intact = intact_staging_folders(self.ledger)  # another process may have written HDF5 files meanwhile
+            yield from self._claimed(waiting, still_waiting)
+            waiting = still_waiting
 
     def _listed(self) -> Iterator[Reference]:
-        """The part's inputs; what cannot be listed is settled as failed."""
-        for found in self.source:
-            if not self.part.has(found.key):
+        """Yield the inputs of this part; what cannot be listed is settled as failed."""
+        for listed in self.source:
+            if not self.part.has(listed.key):
                 continue
-            if isinstance(found, Reference):
-                yield found
+            if isinstance(listed, Reference):
+                yield listed
             else:
-                self.ledger.settle([Settled(found.key, "", failure=found)])
-                self.on_failed(found, False)
+                self.ledger.settle([Settled(listed.key, "", failure=listed)])
+                self.on_failed(listed, False)
 
-    def _claimed(self, references: Iterable[Reference], waiting: list[Reference]) -> Iterator[Reference]:
-        """Those of the references that are ours to do now; those of others go to `waiting`."""
-        references = list(references)
-        entries = self.ledger.entries([r.key for r in references])
-        todo = [r for r in references if self._is_open(r, entries.get(r.key), waiting)]
-        for some in chunks(todo, CLAIMED_AT_ONCE):
+    def _claimed(self, references: list[Reference], waiting: list[Reference]) -> Iterator[Reference]:
+        """Claim and yield those of the references that need work; those that others claimed go to `waiting`."""
+        rows = self.ledger.rows([r.key for r in references])
+        todo = [r for r in references if self._needs_work(r, rows.get(r.key), waiting)]
+        for group in chunks(todo, CLAIMED_AT_ONCE):
             if self.stopped():
                 return
-            got = set(self.ledger.claim([r.key for r in some], self.owner, entries))
-            waiting.extend(r for r in some if r.key not in got)
-            yield from (r for r in some if r.key in got)
+            claimed = set(self.ledger.claim([r.key for r in group], self.claimant, rows))
+            waiting.extend(r for r in group if r.key not in claimed)
+            yield from (r for r in group if r.key in claimed)
 
-    def _is_open(self, reference: Reference, entry: Entry | None, waiting: list[Reference]) -> bool:
-        """Whether there is work to do on an input, by its row."""
-        if entry is None or is_new(entry):
+    def _needs_work(self, reference: Reference, row: LedgerRow | None, waiting: list[Reference]) -> bool:
+        """Tell whether there is work to do on an input, by its row."""
+        if row is None or is_new(row):
             return self._is_free(reference)
-        if entry.state == "claimed":
-            if self._is_abandoned(entry, reference):
+        if row.state == "claimed":
+            if self._is_abandoned(row, reference):
                 return True
             waiting.append(reference)
             return False
-        if entry.fingerprint != fingerprint_of(self.source, reference):  # another image under the same name
+        if row.fingerprint != fingerprint_of(self.source, reference):  # another image under the same name
             return True
-        if entry.state == "failed":
-            if self.retry_failed and entry.owner != self.owner:
+        if row.state == "failed":
+            if self.retry_failed and row.claimant != self.claimant:
                 return True
-            self.on_failed(Failure(reference.key, entry.stage or "", entry.reason or ""), True)
+            self.on_failed(Failure(reference.key, row.stage or "", row.reason or ""), True)
             return False
-        outputs, names = entry.outputs, {name.of(reference.stem) for name in self.names}
-        whole = names == {kept.path for kept in outputs} and self.ledger.is_whole(outputs, self._intact)
+        names = {name.of(reference.stem) for name in self.names}
+        recorded = {output.path for output in row.outputs}
+        whole = names == recorded and are_intact(self.ledger.folder, row.outputs, self._intact)
         if whole:
             self.on_kept(reference.key)
         return not whole
 
     def _is_free(self, reference: Reference) -> bool:
-        """Whether nobody else's file is where a new input's output belongs; settles the input as failed if so."""
+        """Tell whether no file lies where a new input's output belongs; the input is settled as failed if one does."""
         for path in () if self.replace else filter(os.path.lexists, self._paths(reference)):
             reason = f"{path} exists and no run of fcnseg made it; remove it, or start over with --overwrite"
             failure = Failure(reference.key, "write", reason)
-            self.ledger.settle(
-                [Settled(reference.key, "", failure=failure)]
-            )  # of no fingerprint: tried again next time
+            self.ledger.settle([Settled(reference.key, "", failure=failure)])  # without fingerprint: tried again
             self.on_failed(failure, False)
             return False
         return True
 
-    def _is_abandoned(self, entry: Entry, reference: Reference) -> bool:
-        """Whether whoever claimed an input is gone; what it left unfinished is removed then."""
-        owner = entry.owner or ""
-        if owner == self.owner:
+    def _is_abandoned(self, row: LedgerRow, reference: Reference) -> bool:
+        """Tell whether the claimant of an input is gone; what it left unfinished is removed then."""
+        claimant = row.claimant or ""
+        if claimant == self.claimant:
             return False
-        if owner not in self._dead:
-            if is_alive(self.ledger.file.parent, owner):
+        if claimant not in self._searched:
+            if self.ledger.is_alive(claimant):
                 return False
-            self._dead[owner] = set()
-        folders = {Path(path).parent for path in self._paths(reference)} - self._dead[owner]
-        remove_unfinished(owner, folders)  # once a folder: it is searched through
-        self._dead[owner] |= folders
+            self._searched[claimant] = set()
+        folders = {Path(path).parent for path in self._paths(reference)} - self._searched[claimant]
+        remove_unfinished(claimant, folders)
+        self._searched[claimant] |= folders
         return True
 
     def _paths(self, reference: Reference) -> list[str]:
-        """Where the outputs of an input belong."""
-        return [place_of(self.ledger.folder, name.of(reference.stem)) for name in self.names]
+        """Return where the outputs of an input belong."""
+        return [absolute_path(self.ledger.folder, name.of(reference.stem)) for name in self.names]
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Those items in lists of up to `size`."""
+    """Yield the items in lists of up to `size`."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

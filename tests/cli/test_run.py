@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fcnseg.labels import voc_color
+from fcnseg.running import run as run_module
 from tests.conftest import Outcome, TinyModel, make_tiny, mounted, photograph
 
 Command = Callable[..., Outcome]
@@ -257,7 +258,7 @@ def test_an_output_that_may_not_be_written(
     fcnseg: Command, tiny: TinyModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with mounted(tmp_path / "locked", "ro") as locked:
-        monkeypatch.setattr("fcnseg.running.run.engine_of", None)  # found out before anything is built
+        monkeypatch.setattr(run_module, "engine_of", None)  # found out before anything is built
         done = fcnseg("run", photos, "--out", locked / "masks", *tiny.arguments)
         assert done.code == 1
         assert "cannot write to" in done.error_line

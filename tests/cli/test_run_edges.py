@@ -1,6 +1,7 @@
 """What happens at the edges of a run: errors in JSON, earlier failures, interruptions, room."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from fcnseg.cli import console
 from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter
 from fcnseg.engine.options import BuildHooks
 from fcnseg.running import pipeline
+from fcnseg.running import run as run_module
 from fcnseg.running.dry_run import Estimate
 from fcnseg.types import EngineInfo, Failure
 from tests.conftest import Outcome, TinyModel, photograph
@@ -88,7 +90,7 @@ def interrupted(*_: object, **__: object) -> None:
 
 
 def test_an_interruption_before_the_engine_is_one_line(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fcnseg.running.run.survey_inputs", interrupted)
+    monkeypatch.setattr(run_module, "survey_inputs", interrupted)
     done = run()
     assert (done.code, done.err) == (130, "fcnseg: interrupted: the same command starts again\n")
     done = run("--json-logs")
@@ -99,7 +101,7 @@ def test_an_interruption_before_the_engine_is_one_line(run: Command, monkeypatch
 def test_an_interruption_after_the_start_says_nothing_of_the_engine(
     run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fcnseg.running.run.finish", interrupted)
+    monkeypatch.setattr(run_module, "finish", interrupted)
     for arguments in ([], ["-q"]):
         done = run(*arguments)
         assert done.code == 130
@@ -108,7 +110,7 @@ def test_an_interruption_after_the_start_says_nothing_of_the_engine(
 
 
 def test_a_dry_run_that_is_interrupted_estimates_nothing(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline._Flow, "_predict", interrupted)
+    monkeypatch.setattr(pipeline._Stages, "_predict", interrupted)
     done = run("--dry-run", "--json", "-q")
     assert (done.code, done.out, done.err) == (130, "", "fcnseg: interrupted: nothing is written\n")
 
@@ -129,7 +131,7 @@ def test_an_hdf5_file_needs_room_twice(run: Command, tmp_path: Path, monkeypatch
     assert (needed["labels"], needed["probabilities"]) == (written["labels"], 2 * written["probabilities"])
     usage = namedtuple("usage", "total used free")
     room = written["labels"] + written["probabilities"] + 1
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(room, 0, room))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(room, 0, room))
     done = run(*arguments)
     assert (done.code, "NOT ENOUGH" in done.out, "as much again" in done.out) == (1, True, True)
 
@@ -161,7 +163,7 @@ def test_a_run_whose_outputs_cannot_have_room_is_refused(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     free = 1_000_000
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 0, free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, free))
     photograph(photos / "large.png", 400, 300)  # 5 classes of float16: 1.2 MB, the others 12 kB each
     probabilities = ["--save-probabilities", tmp_path / "probs"]
     done = run(*probabilities)

@@ -10,14 +10,14 @@ import pytest
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.run_records import key_lookup, recorded_keys
-from fcnseg.running.ledger import Ledger, Settled
-from fcnseg.types import Failure
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.types import Failure, Settled
 
 
 def ledger(file: Path, *keys: str) -> Path:
     """A ledger with a row for each of these keys."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with Ledger(file, file.parent) as opened:
+    with SqliteLedger(file, file.parent) as opened:
         opened.settle([Settled(key, "s", failure=Failure(key, "load", "why")) for key in keys])
     return file
 

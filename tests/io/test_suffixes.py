@@ -16,7 +16,7 @@ from fcnseg.io.photographs import Photographs
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.sources import open_source
 from fcnseg.io.suffixes import ARCHIVES, HDF5, IMAGES, LABEL_MAPS, MATLAB, has_suffix
-from fcnseg.running.options import is_hdf5
+from fcnseg.running.records import is_hdf5
 from fcnseg.scoring import heads, view
 from fcnseg.training.datasets import hdf5 as training
 

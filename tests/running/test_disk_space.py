@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fcnseg.io.storage import LocalFolder
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.running.disk_space import SAMPLE, Sample, bytes_text, shortages
+from fcnseg.running import disk_space
+from fcnseg.running.disk_space import SAMPLE, EvenSample, bytes_text, least_bytes, shortages
+from fcnseg.running.outputs import OutputPlace
 from fcnseg.running.sinks import FileSink, LabelPngSink, NpyProbabilitySink, OverlaySink
+from fcnseg.running.writing import write
 from fcnseg.types import EngineInfo, Frame, Prediction, Reference
 
 SPACE = LabelSpace(tuple("abcde"), tuple(voc_color(i) for i in range(5)))
@@ -18,7 +22,7 @@ INFO = EngineInfo("fake", "cpu", "fp32", "net", "", {"labels": SPACE}, ("color",
 
 @given(st.integers(1, 5000))
 def test_a_sample_is_evenly_spaced_and_small(count: int) -> None:
-    sample = Sample()
+    sample = EvenSample()
     for i in range(count):
         sample.add(Reference(str(i), str(i), "", None))
     places = [int(reference.key) for reference in sample.references]
@@ -31,30 +35,41 @@ def test_a_sample_is_evenly_spaced_and_small(count: int) -> None:
 @pytest.mark.parametrize("kind", ["labels", "probabilities", "float32", "best", "overlay"])
 def test_no_outputs_are_smaller_than_the_least(tmp_path: Path, kind: str, heads: int) -> None:
     info = replace(INFO, heads={f"head{i}": SPACE for i in range(heads)})
-    sinks: dict[str, FileSink] = {
-        "labels": LabelPngSink(tmp_path, info),
-        "probabilities": NpyProbabilitySink(tmp_path, info),
-        "float32": NpyProbabilitySink(tmp_path, info, "float32"),
-        "best": NpyProbabilitySink(tmp_path, info, "float32", top_k=2),
-        "overlay": OverlaySink(tmp_path, info),
+    storage = LocalFolder(tmp_path)
+    places: dict[str, tuple[OutputPlace, FileSink]] = {
+        "labels": (OutputPlace("labels", tmp_path), LabelPngSink(storage, info)),
+        "probabilities": (OutputPlace("probabilities", tmp_path), NpyProbabilitySink(storage, info)),
+        "float32": (
+            OutputPlace("probabilities", tmp_path, "float32"),
+            NpyProbabilitySink(storage, info, "float32"),
+        ),
+        "best": (
+            OutputPlace("probabilities", tmp_path, "float32", 2),
+            NpyProbabilitySink(storage, info, "float32", top_k=2),
+        ),
+        "overlay": (OutputPlace("overlay", tmp_path), OverlaySink(storage, info)),
     }
+    place, sink = places[kind]
     height, width = 500, 700
     frame = Frame("a.jpg", "a", {"color": np.zeros((height, width, 3), np.uint8)})
     labels = np.zeros((height, width), np.uint8)
     values = np.zeros((5, height, width), np.float32)
-    written = sinks[kind].write(frame, Prediction(dict.fromkeys(info.heads, labels), dict.fromkeys(info.heads, values)))
-    least, most = sinks[kind].least_bytes(height, width), sum(output.size for output in written)
-    assert 0.1 * most < least <= most
+    prediction = Prediction(dict.fromkeys(info.heads, labels), dict.fromkeys(info.heads, values))
+    size = sum(output.size for output in write([sink], frame, prediction))
+    assert 0.1 * size < least_bytes(place, info.heads, (height, width)) <= size
 
 
 def test_what_shares_a_file_system_is_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    sinks = [NpyProbabilitySink(tmp_path / "a/b", INFO), NpyProbabilitySink(tmp_path / "c", INFO, "float32")]
+    places = [
+        OutputPlace("probabilities", tmp_path / "a/b"),
+        OutputPlace("probabilities", tmp_path / "c", "float32"),
+    ]
     sizes = [(10, 10), (10, 30)]  # 5 classes of 2 and 4 bytes: 3 kB and 9 kB, 6 kB on average
     found = {}
     for free in (59_999, 29_999, 60_000):
-        monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: usage(10**9, 0, free))
-        found[free] = shortages(sinks, sizes, 10)
+        monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path, free=free: usage(10**9, 0, free))
+        found[free] = shortages(places, INFO.heads, sizes, 10)
     (likely,), (sure,) = found[59_999], found[29_999]
     assert (likely.sure, sure.sure, found[60_000]) == (False, True, [])
     assert str(likely) == f"10 images will take about 60 kB in {tmp_path}/a/b and {tmp_path}/c, where 60 kB are free"

@@ -9,9 +9,9 @@ import pytest
 from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.parts import Part
 from fcnseg.recipes import Recipe, find_recipe
-from fcnseg.running.claims import Owner
-from fcnseg.running.ledger import Ledger
-from fcnseg.running.pipeline import FlowHooks, FlowOptions, process
+from fcnseg.running.hooks import Hooks
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.predictor import Predictor
 from fcnseg.types import Failure, Frame, Reference, Reserve, Sink, Source, Summary
 from tests.fakes import MemorySource, RawSink, RedEngine
@@ -29,23 +29,23 @@ class Place:
         self.records = folder / ".fcnseg"
         self.records.mkdir(parents=True)
 
-    def ledger(self) -> Ledger:
-        return Ledger(self.records / "ledger.sqlite", self.folder)
+    def ledger(self) -> SqliteLedger:
+        return SqliteLedger(self.records / "ledger.sqlite", self.folder)
 
     def run(
         self, source: Source, engine: Any = None, sinks: list[Sink] | None = None, hooks: Any = None, **options: Any
     ) -> Summary:
         predictor = Predictor(engine or RedEngine(), self.recipe)
         with self.ledger() as ledger:
-            return process(
+            return Pipeline(
                 source,
                 predictor,
                 sinks or [RawSink(self.folder)],
                 ledger,
                 total=20,
-                options=FlowOptions(**options),
-                hooks=hooks,
-            )
+                hooks=hooks or Hooks(),
+                **options,
+            ).run()
 
     def files(self) -> dict[str, bytes]:
         return {p.stem: p.read_bytes() for p in self.folder.rglob("*") if p.is_file() and self.records not in p.parents}
@@ -66,13 +66,12 @@ def expected(source: MemorySource) -> dict[str, bytes]:
 def test_every_input_ends_done_or_as_a_record(place: Place, workers: int, max_batch: int) -> None:
     source, sink, heard = MemorySource(KEYS, BROKEN, SIZES), RawSink(place.folder), []
     engine = RedEngine(max_batch=max_batch)
-    hooks = FlowHooks(on_result=lambda key, failure: heard.append(key))
-    summary = place.run(source, engine, [sink], hooks, workers=workers, writers=workers)
+    hooks = Hooks(on_result=lambda key, failure: heard.append(key))
+    summary = place.run(source, engine, [sink], hooks, workers=workers)
     assert (summary.done, summary.failed, summary.kept, summary.exit_code) == (16, 4, 0, 3)
     assert {f.key: (f.stage, f.reason) for f in summary.failures} == {k: ("load", f"{k} is broken") for k in BROKEN}
     assert sorted(heard) == KEYS
     assert place.files() == expected(source)
-    assert sink.closed
     assert all(batch <= max_batch for batch, *_ in engine.seen)
     with place.ledger() as ledger:
         assert ledger.counts() == {"done": 16, "failed": 4}
@@ -104,7 +103,7 @@ def test_images_of_one_size_are_batched(place: Place) -> None:
 def test_a_second_run_has_nothing_to_do(place: Place) -> None:
     place.run(MemorySource(KEYS, BROKEN))
     source, sink, kept = MemorySource(KEYS, BROKEN), RawSink(place.folder), []
-    summary = place.run(source, sinks=[sink], hooks=FlowHooks(on_kept=kept.append))
+    summary = place.run(source, sinks=[sink], hooks=Hooks(on_kept=kept.append))
     assert (summary.done, summary.kept, summary.failed, summary.failed_before) == (0, 16, 4, 4)
     assert summary.exit_code == 3
     assert sorted(kept) == sorted(set(KEYS) - set(BROKEN))
@@ -130,7 +129,7 @@ def test_a_run_that_is_stopped_looks_at_no_more_of_what_is_done(place: Place) ->
             time.sleep(0.1)  # until all are told to stop
         kept.append(key)
 
-    summary = place.run(MemorySource(keys), Interrupted(), hooks=FlowHooks(on_kept=on_kept))
+    summary = place.run(MemorySource(keys), Interrupted(), hooks=Hooks(on_kept=on_kept))
     assert summary.interrupted
     assert len(kept) < 600
 
@@ -168,9 +167,9 @@ def test_a_further_sink_makes_everything_new(place: Place, tmp_path: Path) -> No
 def test_parts_add_up_to_the_whole(place: Place) -> None:
     source = MemorySource(KEYS)
     for i in range(3):
-        with Ledger(place.records / f"ledger-{i}-of-3.sqlite", place.folder) as ledger:
-            options = FlowOptions(part=Part(i, 3))
-            process(source, Predictor(RedEngine(), place.recipe), [RawSink(place.folder)], ledger, options=options)
+        with SqliteLedger(place.records / f"ledger-{i}-of-3.sqlite", place.folder) as ledger:
+            predictor = Predictor(RedEngine(), place.recipe)
+            Pipeline(source, predictor, [RawSink(place.folder)], ledger, Part(i, 3)).run()
     assert sorted(source.loaded) == KEYS
     assert place.files() == expected(source)
 
@@ -194,7 +193,7 @@ def test_a_reader_that_breaks_in_an_unforeseen_way_fails_that_image(place: Place
     assert summary.done == 19
 
 
-def test_a_stamp_that_cannot_be_had_fails_that_image(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fingerprint_that_cannot_be_had_fails_that_image(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemorySource, "fingerprint", lambda _, reference: f"{1 / (reference.key != '03.jpg')}")
     summary = place.run(MemorySource(KEYS))
     assert summary.failures == [Failure("03.jpg", "load", "cannot be read: ZeroDivisionError: division by zero")]
@@ -242,7 +241,7 @@ def test_what_cannot_be_listed_counts_among_the_failures_allowed(place: Place) -
 def test_failures_of_earlier_runs_are_heard_of_apart_and_stop_nothing(place: Place) -> None:
     source, before, heard = MemorySource(KEYS, BROKEN), [], []
     place.run(source)
-    hooks = FlowHooks(lambda key, failure: heard.append(key), on_failed_before=before.append)
+    hooks = Hooks(on_result=lambda key, failure: heard.append(key), on_failed_before=before.append)
     summary = place.run(source, hooks=hooks, max_failures=0)
     assert (summary.failed_before, summary.stopped, heard) == (4, "", [])
     assert {failure.key for failure in before} == set(BROKEN)
@@ -302,6 +301,7 @@ def test_a_thread_that_dies_ends_the_run(place: Place, stage: str) -> None:
 def test_memory_is_bounded_by_bytes(place: Place) -> None:
     """A slow writer: no more is decoded than there is room for."""
     alive: set[int] = set()
+    slowly = threading.Lock()
     most = 0
 
     class Counting(MemorySource):
@@ -313,15 +313,15 @@ def test_memory_is_bounded_by_bytes(place: Place) -> None:
             return frame
 
     class Slow(RawSink):
-        def write(self, frame: Frame, prediction: Any) -> Any:
-            time.sleep(0.005)
-            done = super().write(frame, prediction)
+        def encode(self, frame: Frame, prediction: Any) -> Any:
+            with slowly:  # one at a time
+                time.sleep(0.005)
+            yield from super().encode(frame, prediction)
             alive.discard(id(frame))
-            return done
 
     keys = [f"{i:03}.jpg" for i in range(60)]
     sizes = dict.fromkeys(keys, (10, 10))
-    place.run(Counting(keys, sizes=sizes), sinks=[Slow(place.folder)], workers=4, writers=1, ahead_bytes=5 * 300)
+    place.run(Counting(keys, sizes=sizes), sinks=[Slow(place.folder)], workers=4, ahead_bytes=5 * 300)
     assert most <= 5
     assert len(place.files()) == 60
 
@@ -335,8 +335,8 @@ def test_an_image_larger_than_the_budget_goes_alone(place: Place) -> None:
 
 def test_inputs_of_a_living_process_are_waited_for_and_those_of_a_dead_one_taken_over(place: Place) -> None:
     source = MemorySource(KEYS)
-    with place.ledger() as ledger, Owner(place.records) as other:
-        ledger.claim(["03.jpg", "04.jpg"], other.name, {})
+    with place.ledger() as ledger, ledger.new_claimant() as other:
+        ledger.claim(["03.jpg", "04.jpg"], other, {})
         ledger.claim(["05.jpg"], "dead-0", {})
         result: list[Summary] = []
         thread = threading.Thread(target=lambda: result.append(place.run(source)))

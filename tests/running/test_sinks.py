@@ -10,9 +10,11 @@ from PIL import Image
 from fcnseg.errors import ImageError, SettingsError
 from fcnseg.io.atomic import checksum
 from fcnseg.io.overlays import overlay
+from fcnseg.io.storage import LocalFolder
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink, write_legend
-from fcnseg.types import EngineInfo, Frame, Prediction
+from fcnseg.running.finish import write_legend
+from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
+from fcnseg.types import EngineInfo, Frame, Output, Prediction, Sink
 from tests.conftest import mounted
 
 PALETTE = bytes(range(256)) * 3
@@ -31,22 +33,27 @@ def frame(stem: str, height: int = 3, width: int = 4) -> Frame:
     return Frame(f"{stem}.jpg", stem, {"color": pixels})
 
 
+def written(sink: Sink, frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
+    """Encode and place, with the errors of both as they are."""
+    return tuple(sink.storage.place(name, content) for name, content in sink.encode(frame, prediction))
+
+
 @pytest.mark.filterwarnings("ignore:.*TorchVision:DeprecationWarning", "ignore:.*torchvision:DeprecationWarning")
 def test_torchvision_reads_them_too(tmp_path: Path) -> None:
     from torchvision.io import ImageReadMode, read_image
 
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    LabelPngSink(tmp_path, info(21)).write(frame("a"), Prediction({"head0": labels}))
+    written(LabelPngSink(LocalFolder(tmp_path), info(21)), frame("a"), Prediction({"head0": labels}))
     colors = read_image(str(tmp_path / "a.png"), ImageReadMode.RGB).permute(1, 2, 0).numpy()
     assert [tuple(c) for c in colors.reshape(-1, 3).tolist()] == [voc_color(i) for i in range(12)]
 
 
 def test_a_label_map_is_an_indexed_png_whose_values_are_classes(tmp_path: Path) -> None:
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    (output,) = LabelPngSink(tmp_path, info(21)).write(frame("a/b.c"), Prediction({"head0": labels}))
-    assert output.path == tmp_path / "a/b.c.png"
-    assert (output.size, output.checksum) == (output.path.stat().st_size, checksum(output.path))
-    with Image.open(output.path) as image:
+    (output,) = written(LabelPngSink(LocalFolder(tmp_path), info(21)), frame("a/b.c"), Prediction({"head0": labels}))
+    assert output.location == str(tmp_path / "a/b.c.png")
+    assert (output.size, output.checksum) == (Path(output.location).stat().st_size, checksum(Path(output.location)))
+    with Image.open(output.location) as image:
         assert image.mode == "P"
         assert np.array_equal(np.asarray(image), labels)
         assert image.convert("RGB").getpixel((1, 0)) == voc_color(1)
@@ -56,16 +63,18 @@ def test_a_label_map_is_an_indexed_png_whose_values_are_classes(tmp_path: Path) 
 
 def test_more_than_256_classes_give_16_bits(tmp_path: Path) -> None:
     labels = np.array([[0, 299]], np.uint16)
-    LabelPngSink(tmp_path, info(300)).write(frame("a"), Prediction({"head0": labels}))
+    written(LabelPngSink(LocalFolder(tmp_path), info(300)), frame("a"), Prediction({"head0": labels}))
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), labels)
 
 
 def test_several_heads_get_a_folder_each(tmp_path: Path) -> None:
-    sink = LabelPngSink(tmp_path, info(33, 3))
+    sink = LabelPngSink(LocalFolder(tmp_path), info(33, 3))
     maps = {"head0": np.zeros((1, 1), np.uint8), "head1": np.ones((1, 1), np.uint8)}
-    outputs = sink.write(frame("x/a"), Prediction(maps))
+    outputs = written(sink, frame("x/a"), Prediction(maps))
     assert (
-        tuple(o.path for o in outputs) == sink.names("x/a") == (tmp_path / "head0/x/a.png", tmp_path / "head1/x/a.png")
+        [Path(o.location) for o in outputs]
+        == [tmp_path / name.of("x/a") for name in sink.names]
+        == [tmp_path / "head0/x/a.png", tmp_path / "head1/x/a.png"]
     )
     assert np.asarray(Image.open(tmp_path / "head1/x/a.png")).item() == 1
 
@@ -73,9 +82,9 @@ def test_several_heads_get_a_folder_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_probabilities_keep_their_axes_and_type(tmp_path: Path, dtype: str) -> None:
     values = np.random.default_rng(0).random((5, 2, 3), dtype=np.float32)
-    sink = NpyProbabilitySink(tmp_path, info(5), dtype)
-    (output,) = sink.write(frame("a"), Prediction({}, {"head0": values}))
-    assert (output.path,) == sink.names("a") == (tmp_path / "a.npy",)
+    sink = NpyProbabilitySink(LocalFolder(tmp_path), info(5), dtype)
+    (output,) = written(sink, frame("a"), Prediction({}, {"head0": values}))
+    assert Path(output.location) == tmp_path / sink.names[0].of("a") == tmp_path / "a.npy"
     found = np.load(tmp_path / "a.npy")
     assert found.dtype == dtype
     assert np.array_equal(found, values.astype(dtype))
@@ -83,7 +92,9 @@ def test_probabilities_keep_their_axes_and_type(tmp_path: Path, dtype: str) -> N
 
 def test_probabilities_that_are_a_view_are_written_whole(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((2, 3, 5), dtype=np.float32).transpose(2, 0, 1)
-    NpyProbabilitySink(tmp_path, info(5), "float32").write(frame("a"), Prediction({}, {"head0": values}))
+    written(
+        NpyProbabilitySink(LocalFolder(tmp_path), info(5), "float32"), frame("a"), Prediction({}, {"head0": values})
+    )
     assert np.array_equal(np.load(tmp_path / "a.npy"), values)
 
 
@@ -91,14 +102,14 @@ def test_probabilities_that_are_a_view_are_written_whole(tmp_path: Path) -> None
 def test_the_most_probable_classes_alone(tmp_path: Path, classes: int, dtype: type) -> None:
     values = np.random.default_rng(0).random((classes, 2, 3), dtype=np.float32)
     values[:, 0, 0] = 0.5  # a tie: the lower class first
-    sink = NpyProbabilitySink(tmp_path, info(classes), "float32", top_k=3)
-    first = sink.write(frame("a"), Prediction({}, {"head0": values}))
+    sink = NpyProbabilitySink(LocalFolder(tmp_path), info(classes), "float32", top_k=3)
+    first = written(sink, frame("a"), Prediction({}, {"head0": values}))
     with np.load(tmp_path / "a.npz") as found:
         assert found["classes"].dtype == dtype
         assert found["classes"][:, 0, 0].tolist() == [0, 1, 2]
         assert np.array_equal(found["probabilities"], np.sort(values, axis=0)[::-1][:3])
         assert np.array_equal(np.take_along_axis(values, found["classes"].astype(int), 0), found["probabilities"])
-    assert sink.write(frame("a"), Prediction({}, {"head0": values})) == first
+    assert written(sink, frame("a"), Prediction({}, {"head0": values})) == first
 
 
 def test_overlays_show_the_image_and_its_labels(tmp_path: Path) -> None:
@@ -107,7 +118,7 @@ def test_overlays_show_the_image_and_its_labels(tmp_path: Path) -> None:
         Frame("a.jpg", "a", {"color": pixels}),
         np.repeat(np.arange(1500)[:, None] // 300, 40, 1).astype(np.uint8),
     )
-    OverlaySink(tmp_path, info(5), opacity=0.7).write(one, Prediction({"head0": labels}))
+    written(OverlaySink(LocalFolder(tmp_path), info(5), opacity=0.7), one, Prediction({"head0": labels}))
     with Image.open(tmp_path / "a.jpg") as image:
         found = np.asarray(image).astype(int)
     wanted = overlay(one.inputs["color"], labels, info(5).heads["head0"], 0.7).astype(int)
@@ -126,10 +137,10 @@ def test_the_legend_is_for_people_and_programs(tmp_path: Path) -> None:
 
 
 def test_sinks_may_be_written_to_from_several_threads(tmp_path: Path) -> None:
-    sink = LabelPngSink(tmp_path, info(21))
+    sink = LabelPngSink(LocalFolder(tmp_path), info(21))
     maps = [np.full((20, 30), i, np.uint8) for i in range(21)]
     threads = [
-        threading.Thread(target=sink.write, args=(frame(str(i)), Prediction({"head0": labels})))
+        threading.Thread(target=written, args=(sink, frame(str(i)), Prediction({"head0": labels})))
         for i, labels in enumerate(maps)
     ]
     for thread in threads:
@@ -142,7 +153,11 @@ def test_sinks_may_be_written_to_from_several_threads(tmp_path: Path) -> None:
 
 def test_top_k_of_several_strips_and_of_more_classes_than_there_are(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((3, 150, 2), dtype=np.float32)
-    NpyProbabilitySink(tmp_path, info(3), "float32", top_k=5).write(frame("a"), Prediction({}, {"head0": values}))
+    written(
+        NpyProbabilitySink(LocalFolder(tmp_path), info(3), "float32", top_k=5),
+        frame("a"),
+        Prediction({}, {"head0": values}),
+    )
     with np.load(tmp_path / "a.npz") as found:
         assert np.array_equal(found["probabilities"], np.sort(values, axis=0)[::-1])
         assert np.array_equal(found["classes"], np.argsort(-values, axis=0))
@@ -152,17 +167,19 @@ def test_overlays_are_drawn_over_what_the_model_sees(tmp_path: Path) -> None:
     labels = {"head0": np.zeros((3, 4), np.uint8)}
     pixels = np.full((3, 4, 3), 200, np.uint8)
     hha = replace(info(2), modalities=("hha",))
-    OverlaySink(tmp_path, hha, opacity=0).write(Frame("a.png", "a", {"hha": pixels}), Prediction(labels))
+    written(
+        OverlaySink(LocalFolder(tmp_path), hha, opacity=0), Frame("a.png", "a", {"hha": pixels}), Prediction(labels)
+    )
     assert np.abs(np.asarray(Image.open(tmp_path / "a.jpg")).astype(int) - 200).max() < 3
     with pytest.raises(SettingsError, match="leave out --overlay"):
-        OverlaySink(tmp_path, replace(hha, modalities=("depth",)))
+        OverlaySink(LocalFolder(tmp_path), replace(hha, modalities=("depth",)))
 
 
 def test_an_overlay_that_no_jpeg_can_hold_fails_that_image(tmp_path: Path) -> None:
     pixels = np.zeros((65_501, 1, 3), np.uint8)
     labels = {"head0": np.zeros((65_501, 1), np.uint8)}
     with pytest.raises(ImageError, match="65500") as failed:
-        OverlaySink(tmp_path, info(2)).write(Frame("a.png", "a", {"color": pixels}), Prediction(labels))
+        written(OverlaySink(LocalFolder(tmp_path), info(2)), Frame("a.png", "a", {"color": pixels}), Prediction(labels))
     assert failed.value.stage == "write"
     assert not list(tmp_path.iterdir())
 
@@ -170,9 +187,9 @@ def test_an_overlay_that_no_jpeg_can_hold_fails_that_image(tmp_path: Path) -> No
 def test_a_name_too_long_or_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (400, 400), dtype=np.uint8)
     with mounted(tmp_path / "small", "size=64k") as folder:
-        sink = LabelPngSink(folder, info(256))
+        sink = LabelPngSink(LocalFolder(folder), info(256))
         for stem, code in (("x" * 252, errno.ENAMETOOLONG), ("a", errno.ENOSPC)):
             with pytest.raises(OSError, match=r".") as failed:
-                sink.write(frame(stem), Prediction({"head0": noise[:8] if len(stem) > 1 else noise}))
+                written(sink, frame(stem), Prediction({"head0": noise[:8] if len(stem) > 1 else noise}))
             assert failed.value.errno == code
             assert not list(folder.iterdir())

@@ -12,7 +12,8 @@ import pytest
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import checksum
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.running.volumes import MISSING, Entries, Entry, LabelVolume, ProbabilityVolume, Volume
+from fcnseg.running.volumes import MISSING, LabelVolume, ListInputs, ProbabilityVolume, Volume, VolumeInput
+from fcnseg.running.writing import write
 from fcnseg.types import EngineInfo, Frame, Labels, Prediction, Probabilities
 from tests.conftest import mounted
 
@@ -36,15 +37,15 @@ def probabilities_of(number: int) -> Probabilities:
 def stage(volume: Volume, stem: str, labels: Labels, probabilities: Probabilities | None = None) -> None:
     heads = volume.info.heads
     found = None if probabilities is None else dict.fromkeys(heads, probabilities)
-    volume.sink.write(Frame(stem, stem, {}), Prediction(dict.fromkeys(heads, labels), found))
+    write([volume.sink], Frame(stem, stem, {}), Prediction(dict.fromkeys(heads, labels), found))
 
 
-def listing(keys: Sequence[str], *, rows: bool = False) -> Entries:
-    def entries() -> Iterator[Entry]:
+def listing(keys: Sequence[str], *, rows: bool = False) -> ListInputs:
+    def inputs() -> Iterator[VolumeInput]:
         for row, key in enumerate(keys):
-            yield Entry(key, key.removesuffix(".jpg"), row if rows else None)
+            yield VolumeInput(key, key.removesuffix(".jpg"), row if rows else None)
 
-    return entries
+    return inputs
 
 
 def files_below(folder: Path) -> list[str]:
@@ -109,7 +110,7 @@ def test_the_most_probable_classes_are_two_data_sets(tmp_path: Path) -> None:
     stage(volume, "a", labels_of(0), probabilities_of(0))
     volume.assemble(listing(["a.jpg"]), {}, keep=False)
     stage(volume, "b", labels_of(1), probabilities_of(1))
-    volume.sink.path("a", "head0").unlink()  # taken over from the file
+    volume.staged_file("a", "head0").unlink()  # taken over from the file
     volume.assemble(listing(["a.jpg", "b.jpg"]), {}, keep=True)
     with h5py.File(volume.file) as file:
         for i, key in enumerate(("a.jpg", "b.jpg")):

@@ -11,8 +11,8 @@ import scipy.io
 
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.io.parts import Part
-from fcnseg.running.ledger import Ledger, Settled
-from fcnseg.types import Failure
+from fcnseg.running.ledger import SqliteLedger
+from fcnseg.types import Failure, Settled
 from tests.scoring.maps import data_set, save, scored
 
 
@@ -28,7 +28,7 @@ def test_parts_are_those_of_the_run_that_predicted(tmp_path: Path) -> None:
     parts = {part: list(filter(part.has, images)) for part in (Part(0, 2), Part(1, 2))}
     (sides[0] / ".fcnseg").mkdir()
     for part, keys in parts.items():
-        with Ledger(sides[0] / f".fcnseg/ledger{part.name}.sqlite", sides[0]) as ledger:
+        with SqliteLedger(sides[0] / f".fcnseg/ledger{part.name}.sqlite", sides[0]) as ledger:
             ledger.settle([Settled(key, "s", failure=Failure(key, "load", "why")) for key in keys])
     for part, keys in parts.items():
         score = scored(*sides, classes="5", num_parts=2, part_id=part.index)

@@ -596,7 +596,7 @@ def test_classes_of_a_text_file(tmp_path: Path) -> None:
 
 
 def test_classes_as_a_run_writes_them(tmp_path: Path) -> None:
-    from fcnseg.running.sinks import write_legend
+    from fcnseg.running.finish import write_legend
     from fcnseg.types import EngineInfo
 
     info = EngineInfo("torch", "cpu", "fp32", "m", "", {"labels": STREET.heads[0].labels}, ("color",), {})

@@ -1,0 +1,29 @@
+"""Callbacks of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fcnseg.engine.options import BuildHooks
+from fcnseg.types import EngineInfo, Failure, StageTimes
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Callbacks, invoked from any thread; those that are left out do nothing.
+
+    `build`: while an engine is built. `on_listing(count)`: inputs listed so far. `on_start(total, info)`: the inputs of
+    this part and the engine, before the first image. `on_stages(times)`: once, with a function that returns how busy
+    the stages are. `on_result(key, failure)`: an input ended. `on_kept(key)`: an input was done before.
+    `on_failed_before(failure)`: it failed in an earlier run and is not tried again. `on_note(line)`: a remark.
+    """
+
+    build: BuildHooks = field(default_factory=BuildHooks)
+    on_listing: Callable[[int], None] = lambda count: None
+    on_start: Callable[[int, EngineInfo], None] = lambda total, info: None
+    on_stages: Callable[[Callable[[], dict[str, StageTimes]]], None] = lambda times: None
+    on_result: Callable[[str, Failure | None], None] = lambda key, failure: None
+    on_kept: Callable[[str], None] = lambda key: None
+    on_note: Callable[[str], None] = lambda line: None
+    on_failed_before: Callable[[Failure], None] = lambda failure: None

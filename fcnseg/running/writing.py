@@ -1,0 +1,35 @@
+"""Writing one prediction to all sinks, and telling errors of the output as a whole from those of one image."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+
+from fcnseg.errors import ImageError, OutputError
+from fcnseg.types import Frame, Output, Prediction, Sink
+
+FATAL = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENODEV, errno.ESTALE}
+)
+"""Errors of the output as a whole: going on would only fail again."""
+
+
+def write(sinks: Iterable[Sink], frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
+    """Encode a prediction and place the files, sink after sink.
+
+    Raises ImageError (stage "write") if this image's files cannot be written, OutputError if none could.
+    """
+    outputs = []
+    try:
+        for sink in sinks:
+            for name, content in sink.encode(frame, prediction):
+                outputs.append(sink.storage.place(name, content))
+    except OSError as error:
+        if error.errno not in FATAL:
+            raise ImageError(error.strerror or str(error), "write") from error
+        where = f" ({error.filename})" if error.filename else ""
+        raise OutputError(
+            f"cannot write the output of {frame.key}: {error.strerror}{where}; "
+            "files written so far are whole, mend this and run the same command again"
+        ) from error
+    return tuple(outputs)
