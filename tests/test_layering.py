@@ -102,15 +102,15 @@ def test_no_two_classes_have_one_name() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 homes[node.name].append(module)
-    remaining = {"Reference", "Sample", "Machine", "Progress", "Entry", "Library"}
+    remaining = {"Entry"}
     assert {name: modules for name, modules in homes.items() if len(modules) > 1 and name not in remaining} == {}
 
 
-TRANSLATED = ("errors", "io", "labels", "models", "recipes", "scoring", "toml_table", "weights")
-"""Layers whose docstrings have been rewritten."""
+REMAINING = ("fcnseg.running.", "fcnseg.cli.console", "fcnseg.cli.reporters")
+"""Modules whose docstrings are not rewritten yet."""
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[1] in TRANSLATED])
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(REMAINING)])
 def test_docstrings_begin_with_a_noun_or_an_imperative(module: str) -> None:
     nodes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     tree = ast.parse(MODULES[module].read_text())
