@@ -6,7 +6,7 @@ Each FOLDER holds `images/` and `labels/` (class indices; 11 and up are void). P
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,9 +40,12 @@ def interval(counts: Counts, measure: Callable[[Tally], Floats]) -> str:
 
 def main() -> None:
     """Print the figures of every folder named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    folders = parser.parse_args().folders
     with fcnseg.load(device="cpu") as segmenter:
         names = segmenter.info.heads["labels"].names
-        for folder in map(Path, sys.argv[1:]):
+        for folder in folders:
             counts = counts_by_image(segmenter, folder)
             total = Tally.of(counts.sum(0))
             print(f"{folder.name}: {len(counts)} images")

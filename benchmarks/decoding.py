@@ -1,4 +1,4 @@
-"""How long JPEGs take to decode, by the libraries there are, and whether they give Pillow's very pixels.
+"""Time to decode JPEGs, by several libraries, and their agreement with the pixels that Pillow gives.
 
 Milliseconds of wall time and of processor time an image, in one thread and in two, the best of several rounds in which
 the decoders take turns. `fcnseg` is the reader as it is: header, checks and orientation included.
@@ -7,9 +7,9 @@ Run from the project's root: `python -m benchmarks.decoding FOLDER`, a folder of
 
 from __future__ import annotations
 
+import argparse
 import io
 import platform
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -88,9 +88,12 @@ def enlarged(content: bytes, size: str, count: int) -> list[bytes]:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    folder = parser.parse_args().folder
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    paths = sorted(path for path in Path(sys.argv[1]).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     contents = [path.read_bytes() for path in islice(paths, IMAGES)]
     print(f"{date.today()}, {platform.processor() or platform.machine()}, python -m benchmarks.decoding FOLDER")
     for name, decode in DECODERS.items():

@@ -1,4 +1,4 @@
-"""How fast the engines are on this processor beside OpenCV, how fast they load, and what memory a run takes.
+"""Speed of the engines on this processor beside OpenCV, their time to load, and the peak memory of a run.
 
 Full-width voc-fcn8s at 500 x 375 with seeded random weights, measured in one run by the code of `fcnseg bench`: OpenCV,
 torch in fp32 and bf16, OpenVINO in fp32, bf16 and int8. Then, each in a fresh process: the time to load a built engine,

@@ -1,4 +1,4 @@
-"""How much memory one huge image takes, and how long: `fcnseg run` over a picture of 20,000 x 20,000; asked: 3 GiB.
+"""Peak memory and time of `fcnseg run` over one picture of 20,000 x 20,000 pixels; asked: 3 GiB.
 
 From the project's root: `python -m benchmarks.huge_image [--side PX] [--formats jpg,png] [OPTION OF fcnseg run]...`.
 The picture is made of the examples' street scenes. Peak memory is that of the whole process, by the operating system.

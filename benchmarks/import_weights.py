@@ -1,4 +1,4 @@
-"""How long a released file's import takes, and its peak memory: at most 10 s and twice the file.
+"""Time and peak memory to import a released weight file: at most 10 s and twice the file.
 
 Writes files of the size of `fcn8s-heavy-pascal` (513 MiB, random numbers) and imports each in a process of its own.
 Run from the project's root: `python -m benchmarks.import_weights`.
@@ -6,6 +6,7 @@ Run from the project's root: `python -m benchmarks.import_weights`.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,7 @@ WRITERS: dict[str, Callable[[Path, Tensors], None]] = {"caffemodel": write_caffe
 
 def main() -> None:
     """Print one line a format."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     tensors = released_tensors()
     for kind, write in WRITERS.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What the pipeline costs beside the network, and how it behaves with many images.
+"""Cost of the pipeline beside the network, and its behaviour with many images.
 
 From the project's root: `python -m benchmarks.pipeline overhead|null|memory|resume [PHOTOS]`, PHOTOS being a folder of
 photographs of 480 x 360 (by default the rendered scenes of the examples, which are of that size).

@@ -1,4 +1,4 @@
-"""What writing a label map as PNG costs: fcnseg's encoder against Pillow, zlib, zlib-ng and OpenCV.
+"""Time and size of label maps encoded as PNG: fcnseg's encoder beside Pillow, zlib, zlib-ng and OpenCV.
 
 Processor time and bytes of an image, for real label maps (all of a folder) and for a mosaic of 20,000 x 20,000; the
 memory each takes beyond the large label map. Every PNG is read back and compared. Encoders whose library is
@@ -8,6 +8,7 @@ not installed (`pip install zlib-ng`) are left out. Run from the project's root:
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import io
 import subprocess
@@ -152,7 +153,11 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        measure_large(sys.argv[2], sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="LABELS_FOLDER")
+    parser.add_argument("encoder", nargs="?", help="measure this one alone, on the mosaic")
+    given = parser.parse_args()
+    if given.encoder:
+        measure_large(given.encoder, given.folder)
     else:
-        main(sys.argv[1])
+        main(given.folder)

@@ -1,4 +1,4 @@
-"""How fast `fcnseg score` is: `python -m benchmarks.scoring [PAIRS]`.
+"""Speed of `fcnseg score` beside torchmetrics: `python -m benchmarks.scoring [PAIRS]`.
 
 Writes 5,000 pairs (or so many) of indexed PNGs, 500 x 375, 21 classes and void, as VOC has them; scores them with the
 command as typed, start-up included, three times; then with torchmetrics' MulticlassJaccardIndex in its fastest setting
@@ -7,6 +7,7 @@ command as typed, start-up included, three times; then with torchmetrics' Multic
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -77,7 +78,9 @@ def torchmetrics_counts(folder: Path) -> tuple[NDArray[np.int64], float]:
 
 def main() -> None:
     """Print the timings and how far the numbers agree."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="?", type=int, default=5000, metavar="PAIRS")
+    count = parser.parse_args().pairs
     print(f"{date.today()}  {cpu_name()}, {os.cpu_count()} cores, {platform.platform()}")
     print(f"command: python -m benchmarks.scoring {count}")
     with tempfile.TemporaryDirectory() as name:
