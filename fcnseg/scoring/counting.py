@@ -12,7 +12,7 @@ from fcnseg.io.pairing import Pair
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.calibration import BINS, Bins, confidence_bins
 from fcnseg.scoring.coded_maps import check_range, check_sizes, codes_of, naming
-from fcnseg.scoring.confusion import Counts, joint_counts
+from fcnseg.scoring.confusion import Counts, Map, joint_counts
 from fcnseg.scoring.label_encoding import FOREIGN, LabelEncoding
 
 
@@ -87,25 +87,30 @@ class Fault:
 def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
     """Read and count one pair. Returns a Fault for a pair that cannot be compared."""
     try:
-        raw_truth, raw_predicted = read_map(pair.truth), read_map(pair.prediction)
-        with naming(pair.truth):
-            truth, truth_table = how.truth.interpret(raw_truth)
-        with naming(pair.prediction):
-            predicted, predicted_table = how.prediction.interpret(raw_predicted)
-        if raw_truth.kind == "probabilities":
-            raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
-        check_sizes(pair.prediction, predicted, pair.truth, truth)
-        truth_values, predicted_values, counts = joint_counts(truth, predicted)
-        rows, columns = truth_table(truth_values), predicted_table(predicted_values)
-        check_range(pair.truth, truth_values, rows == FOREIGN, counts, truth_table, how.truth_hints)
-        wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN))
-        check_range(pair.prediction, predicted_values, wrong, counts, predicted_table, how.prediction_hints)
-        with naming(pair.truth):
-            how.truth.check_palette(raw_truth.palette, truth_values)
-        with naming(pair.prediction):
-            how.prediction.check_palette(raw_predicted.palette, predicted_values)
+        return _count(pair, how)
     except LabelsError as error:
         return Fault(pair.key, str(error))
+
+
+def _count(pair: Pair, how: Comparison) -> PairCounts | Fault:
+    raw_truth, raw_predicted = read_map(pair.truth), read_map(pair.prediction)
+    with naming(pair.truth):
+        truth, truth_table = how.truth.interpret(raw_truth)
+    with naming(pair.prediction):
+        predicted, predicted_table = how.prediction.interpret(raw_predicted)
+    if raw_truth.kind == "probabilities":
+        raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
+    check_sizes(pair.prediction, predicted, pair.truth, truth)
+    # values are few: they are checked and translated after counting
+    truth_values, predicted_values, counts = joint_counts(truth, predicted)
+    rows, columns = truth_table(truth_values), predicted_table(predicted_values)
+    check_range(pair.truth, truth_values, rows == FOREIGN, counts, truth_table, how.truth_hints)
+    wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN))
+    check_range(pair.prediction, predicted_values, wrong, counts, predicted_table, how.prediction_hints)
+    with naming(pair.truth):
+        how.truth.check_palette(raw_truth.palette, truth_values)
+    with naming(pair.prediction):
+        how.prediction.check_palette(raw_predicted.palette, predicted_values)
     counted = rows >= 0
     if not counted.any():
         return Fault(pair.key, f"{pair.truth} is all void: none of its pixels counts", all_void=True)
@@ -119,18 +124,21 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
         variable=raw_truth.variable,
     )
     if how.bands:
-        codes = codes_of(truth, truth_table), codes_of(predicted, predicted_table)
-        to_other = distance_to_other(codes[0])
-        result = replace(
-            result,
-            boundary=boundary_tally(*codes, to_other, how.classes),
-            bands=band_tallies(*codes, to_other, how.bands, how.classes),
-        )
+        result = _with_bands(result, codes_of(truth, truth_table), codes_of(predicted, predicted_table), how)
     probable = raw_predicted.kind == "probabilities"
     confidence = raw_predicted.values.max(0) if probable else raw_predicted.confidence
     if confidence is not None:
         result = replace(result, bins=confidence_bins(confidence, predicted, codes_of(truth, truth_table)))
     return result
+
+
+def _with_bands(result: PairCounts, truth: Map, predicted: Map, how: Comparison) -> PairCounts:
+    to_other = distance_to_other(truth)
+    return replace(
+        result,
+        boundary=boundary_tally(truth, predicted, to_other, how.classes),
+        bands=band_tallies(truth, predicted, to_other, how.bands, how.classes),
+    )
 
 
 @dataclass

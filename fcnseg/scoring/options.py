@@ -93,7 +93,7 @@ class ComparisonOptions:
         return find_labelling(self.model, self.classes, self.binary, predictions)
 
     def pairing(self, **others: Any) -> PairingOptions:
-        """Return how files are found and named. Raises SettingsError for a list that cannot be read."""
+        """Return the options of pairing. Raises SettingsError for a list that cannot be read."""
         names = read_names(self.list) if self.list else None
         return PairingOptions(
             self.pair, names, self.gt_pattern, self.pred_pattern, **{"allow_missing": self.allow_missing, **others}
