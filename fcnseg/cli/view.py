@@ -24,18 +24,14 @@ if TYPE_CHECKING:
 @interruptible()
 def view(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Photograph.")],
-    mask: Annotated[
-        str, typer.Argument(metavar="MASK", help="Its label map: a file, or FILE.h5::/name.")
-    ],
+    mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map: a file, or FILE.h5::/name.")],
     out_file: Annotated[
         Path | None,
         typer.Option(
             "--out", "-o", metavar="FILE.png", help="Write the overlay.", show_default="show it in the terminal"
         ),
     ] = None,
-    opacity: Annotated[
-        float, typer.Option(min=0, max=1, help="Opacity of the colours, 0 to 1.")
-    ] = 0.5,
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours, 0 to 1.")] = 0.5,
     legend: Annotated[
         bool, typer.Option("--legend", help="Draw a legend of the classes that occur beside it.")
     ] = False,

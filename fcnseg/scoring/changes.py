@@ -13,10 +13,10 @@ from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring import measures
 from fcnseg.scoring.coded_maps import check_sizes, read_classes
+from fcnseg.scoring.codes import VOID
 from fcnseg.scoring.confusion import Counts, joint_counts
 from fcnseg.scoring.counting import Comparison, Fault
 from fcnseg.scoring.diff_result import ClassDiff, Diff, ImageDiff, TruthDiff
-from fcnseg.scoring.label_encoding import VOID
 from fcnseg.scoring.measures import Tally
 
 

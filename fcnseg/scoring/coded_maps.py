@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from fcnseg.errors import LabelsError
 from fcnseg.io.label_maps import read_map
 from fcnseg.io.raw_map import MapLocation
+from fcnseg.scoring.codes import FOREIGN, CodeTable
 from fcnseg.scoring.confusion import Counts, Map
-from fcnseg.scoring.label_encoding import FOREIGN, CodeTable, LabelEncoding
+from fcnseg.scoring.label_encoding import LabelEncoding
 
 
 def read_codes(location: MapLocation, encoding: LabelEncoding) -> Map:

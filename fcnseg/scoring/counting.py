@@ -12,8 +12,9 @@ from fcnseg.io.pairing import Pair
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.calibration import BINS, Bins, confidence_bins
 from fcnseg.scoring.coded_maps import check_range, check_sizes, codes_of, naming
+from fcnseg.scoring.codes import FOREIGN
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
-from fcnseg.scoring.label_encoding import FOREIGN, LabelEncoding
+from fcnseg.scoring.label_encoding import LabelEncoding
 
 
 @dataclass(frozen=True)

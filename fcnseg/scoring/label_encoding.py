@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,43 +13,10 @@ from numpy.typing import NDArray
 from fcnseg.errors import LabelsError
 from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS
 from fcnseg.io.raw_map import RawMap
-from fcnseg.labels import Color, LabelSpace, voc_color
-from fcnseg.scoring.confusion import Counts, Map, strips
-
-VOID, FOREIGN = -1, -2
-"""Codes beside the classes 0 to K - 1: pixels that do not count, and values of no class."""
-
-
-@dataclass(frozen=True)
-class CodeTable:
-    """The code (class or VOID) of each value that may occur; all others are FOREIGN.
-
-    `expected` describes those values in errors; `plain`: they are the classes themselves.
-    """
-
-    codes: Mapping[int, int]
-    expected: str
-    plain: bool = False
-
-    def __call__(self, values: Map) -> Counts:
-        """Return the codes of values, in the same shape."""
-        keys, codes = self._sorted
-        positions = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
-        return np.where(keys[positions] == values, codes[positions], FOREIGN)
-
-    @cached_property
-    def _sorted(self) -> tuple[Counts, Counts]:
-        keys = sorted(self.codes)
-        return np.array(keys, np.int64), np.array([self.codes[key] for key in keys], np.int64)
-
-    def without(self, void: frozenset[int]) -> CodeTable:
-        """Return the same table with these values void."""
-        return CodeTable({**self.codes, **dict.fromkeys(void, VOID)}, self.expected, self.plain)
-
-    @property
-    def class_values(self) -> dict[int, int]:
-        """The class of each value that is one."""
-        return {value: code for value, code in self.codes.items() if code >= 0}
+from fcnseg.labels import Color, LabelSpace
+from fcnseg.scoring.codes import VOID, CodeTable
+from fcnseg.scoring.colors import check_palette, color_table, labels_from_colors
+from fcnseg.scoring.confusion import Counts, Map
 
 
 @dataclass(frozen=True)
@@ -86,7 +52,7 @@ class LabelEncoding:
         if raw.kind == "colors":
             if self.table is not None or self.reduced:
                 raise LabelsError("has colours; --label-map and --reduce-labels are for labels, use --palette")
-            return self._from_colors(raw.values), self._classes_and_void
+            return labels_from_colors(raw.values, self._color_table, self.space.classes), self._classes_and_void
         if self.table is not None:
             raise LabelsError("holds probabilities; --pred-label-map is for label maps")
         check_probabilities(raw.values, self.space.classes)
@@ -143,55 +109,13 @@ class LabelEncoding:
 
     @cached_property
     def _color_table(self) -> Map:
-        """The class of each 24-bit colour, K for void, K + 1 for none."""
-        classes = self.space.classes
-        table: Map = np.full(1 << 24, classes + 1, np.uint8 if classes < 255 else np.uint16)
-        for color, code in self.colors.items():
-            table[_packed(np.array(color, np.uint32))] = classes if code == VOID or code in self.void else code
-        return table
-
-    def _from_colors(self, pixels: NDArray[np.uint8]) -> Map:
-        labels: Map = np.empty(pixels.shape[:2], self._color_table.dtype)
-        foreign = Counter[int]()
-        for rows in strips(labels):
-            packed = _packed(pixels[rows].astype(np.uint32))
-            labels[rows] = self._color_table[packed]
-            strays, counts = np.unique(packed[labels[rows] > self.space.classes], return_counts=True)
-            foreign.update(dict(zip(strays.tolist(), counts.tolist(), strict=True)))
-        if foreign:
-            color = _unpacked(max(foreign, key=lambda c: (foreign[c], -c)))
-            grey = len(set(color)) == 1 and (pixels == pixels[..., :1]).all()
-            hint = "--palette FILE gives other colours"
-            raise LabelsError(
-                f"has {len(foreign)} colour{'s' * (len(foreign) > 1)} that no one class has, on {foreign.total()} "
-                f"pixels, the commonest {color}; "
-                + ("it is grey: save it with one channel if its levels are labels" if grey else hint)
-            )
-        return labels
+        colors = {color: VOID if code in self.void else code for color, code in self.colors.items()}
+        return color_table(colors, self.space.classes)
 
     def check_palette(self, palette: tuple[Color, ...], values: Counts) -> None:
         """Raise LabelsError if an indexed image shows a label in another colour than that of its class."""
-        if not palette or not self.checked or self.table or self.reduced or self.binary:
-            return
-        used = np.unique(values[values < min(self.space.classes, len(palette))]).tolist()
-        if all(palette[v] == (v, v, v) for v in used):  # a grey ramp says nothing
-            return
-        for value in used:
-            color = palette[value]
-            if color != self.space.colors[value]:
-                of = f", the colour of {self.space.names[i]}" if (i := _index(self.space.colors, color)) >= 0 else ""
-                raise LabelsError(
-                    f"draws label {value} in {color}{of}, but {self.space.names[value]} is "
-                    f"{self.space.colors[value]}; --any-palette goes by the labels alone"
-                )
-
-
-def color_codes(space: LabelSpace) -> dict[Color, int]:
-    """Return the code of each colour that one class alone has; void has the VOC devkit's colour of its value."""
-    codes = [(color, i) for i, color in enumerate(space.colors)]
-    codes += [(voc_color(space.ignore), VOID)] if space.ignore < 256 else []
-    times = Counter(color for color, _ in codes)
-    return {color: code for color, code in codes if times[color] == 1}
+        if palette and self.checked and not (self.table or self.reduced or self.binary):
+            check_palette(palette, values, self.space)
 
 
 def check_probabilities(values: NDArray[Any], classes: int) -> None:
@@ -206,19 +130,6 @@ def check_probabilities(values: NDArray[Any], classes: int) -> None:
         )
 
 
-def _packed(colors: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    red, green, blue = colors[..., 0], colors[..., 1], colors[..., 2]
-    return (red << np.uint32(16)) | (green << np.uint32(8)) | blue
-
-
 def _one_based(void: Mapping[int, int], classes: int) -> CodeTable:
     codes = {0: VOID, **void, **{i + 1: i for i in range(classes)}}
     return CodeTable(codes, f"labels are 1 to {classes}, and 0 for void")
-
-
-def _unpacked(color: int) -> Color:
-    return color >> 16, color >> 8 & 255, color & 255
-
-
-def _index(colors: tuple[Color, ...], color: Color) -> int:
-    return colors.index(color) if color in colors else -1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError
 from fcnseg.labels import Color, LabelSpace
-from fcnseg.scoring.label_encoding import VOID
+from fcnseg.scoring.codes import VOID
 
 
 def read_class_names(file: Path) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from fcnseg.io.conventions import one_based_variables
 from fcnseg.io.lists import read_names
 from fcnseg.io.pairing import PairingOptions
 from fcnseg.labels import Color, LabelSpace
+from fcnseg.scoring.colors import color_codes
 from fcnseg.scoring.intervals import RESAMPLINGS
-from fcnseg.scoring.label_encoding import LabelEncoding, color_codes
+from fcnseg.scoring.label_encoding import LabelEncoding
 from fcnseg.scoring.label_files import read_label_map, read_palette
 from fcnseg.scoring.labelling import Labelling, find_labelling
 

@@ -12,7 +12,8 @@ from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.scoring.label_encoding import VOID, LabelEncoding
+from fcnseg.scoring.codes import VOID
+from fcnseg.scoring.label_encoding import LabelEncoding
 from fcnseg.training.datasets.label_maps import check_binary_masks, read_labels
 from fcnseg.training.datasets.pixels import close_hdf5_images, image_size, read_pixels
 from fcnseg.training.datasets.sizes import check_sizes, forget_dataset_sizes, label_map_size

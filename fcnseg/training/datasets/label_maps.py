@@ -13,7 +13,9 @@ from fcnseg.io.label_maps import read_map
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.coded_maps import read_codes
-from fcnseg.scoring.label_encoding import FOREIGN, LabelEncoding, color_codes
+from fcnseg.scoring.codes import FOREIGN
+from fcnseg.scoring.colors import color_codes
+from fcnseg.scoring.label_encoding import LabelEncoding
 from fcnseg.types import Labels
 
 

@@ -23,7 +23,9 @@ from fcnseg.io.hdf5 import DAMAGED, open_hdf5, reason
 from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
-from fcnseg.scoring.label_encoding import VOID, LabelEncoding, color_codes
+from fcnseg.scoring.codes import VOID
+from fcnseg.scoring.colors import color_codes
+from fcnseg.scoring.label_encoding import LabelEncoding
 from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_head
 from fcnseg.training.datasets.label_maps import ground_truth
 from fcnseg.training.datasets.splits import check_disjoint
