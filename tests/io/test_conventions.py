@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import fcnseg
+from fcnseg.engine.identity import recipe_hash
 from fcnseg.io.conventions import CONTEXT_LABELS, CONVENTIONS, convention_of, one_based_variables
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import DATA_SETS, find_recipe, recipe_names
@@ -41,6 +42,11 @@ def test_labels_count_from_one_for_the_data_sets_class_names_alone() -> None:
     space = find_recipe("nyud-fcn32s-color").heads[0].labels
     assert one_based_variables(LabelSpace(space.names, space.colors)) == ONE_BASED["nyud"]
     assert one_based_variables(replace(space, names=space.names[::-1])) == {}
+
+
+def test_engines_do_not_depend_on_the_data_set() -> None:
+    recipe = find_recipe("siftflow-fcn8s")
+    assert recipe_hash(recipe) == recipe_hash(replace(recipe, dataset=""))
 
 
 def test_conventions_are_those_of_data_sets_that_recipes_may_name() -> None:
