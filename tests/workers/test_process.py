@@ -1,0 +1,43 @@
+"""Subprocesses: their environment, and their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fcnseg.workers.process import WorkerProcess, starting_by_multiprocessing
+
+
+def test_starting_leaves_the_environment_and_the_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "somewhere")
+    before = dict(os.environ)
+    with starting_by_multiprocessing():
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+        assert os.environ["PYTHONPATH"].split(os.pathsep) == [folder for folder in sys.path if folder]
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert dict(os.environ) == before
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_one_that_does_not_end_by_itself_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "deaf.py").write_text("import time\ndef main():\n    print(flush=True)\n    time.sleep(600)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    process = WorkerProcess("deaf")
+    process.answers.readline()
+    process.stop(grace_seconds=0.1)
+    process.stop()
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_an_environment_gives_defaults_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "telling.py").write_text("import os\ndef main():\n    print(os.environ['A'], os.environ['B'])\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("A", "ours")
+    with WorkerProcess("telling", {"A": "default", "B": "default"}) as process:
+        assert process.answers.read() == b"ours default\n"
+        assert process.wait() == 0
