@@ -16,8 +16,9 @@ from fcnseg.io.photographs import Photographs
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.sources import open_source
 from fcnseg.io.suffixes import ARCHIVES, HDF5, IMAGES, LABEL_MAPS, MATLAB, has_suffix
-from fcnseg.running.records import is_hdf5
-from fcnseg.scoring import heads, view
+from fcnseg.running.options import is_hdf5
+from fcnseg.scoring.labelling import find_labelling, locate_heads
+from fcnseg.scoring.view import read_labelled
 from fcnseg.training.datasets import hdf5 as training
 
 PIXELS = np.zeros((2, 4, 5, 3), np.uint8)
@@ -35,11 +36,12 @@ def test_hdf5_files_are_hdf5_everywhere(tmp_path: Path, suffix: str) -> None:
     assert not is_single(str(path))
     assert find_maps(f"{path}::/labels").keys() == {"000000", "000001"}
     assert find_maps(str(path)).keys() >= {"labels/000000", "labels/000001"}
-    assert heads._below(str(path), "labels") == f"{path}::/labels"
     assert training.is_hdf5(path)
     with h5py.File(path, "w") as file:
-        file["one"] = PIXELS[0, ..., 0]
-    assert view._place(str(path)) == MapLocation(str(path), "/one")
+        file["semantic/one"] = PIXELS[0, ..., 0]
+    assert read_labelled(str(path), classes="2").codes.shape == (4, 5)
+    labelling = find_labelling("siftflow-fcn8s", None, False, str(path))
+    assert [sides[1] for sides in locate_heads(labelling, str(path), str(path), "semantic")] == [f"{path}::/semantic"]
 
 
 def test_matlab_files_are_only_read(tmp_path: Path) -> None:
