@@ -281,7 +281,7 @@ def _faults_between_tables(recipe: Recipe) -> list[str]:
 
 def recipe_toml(recipe: Recipe) -> str:
     """Return a recipe as the TOML text that `load_recipe` reads; its `bundled` weights lie beside the file."""
-    import tomli_w
+    import tomli_w  # only training writes recipes
 
     return tomli_w.dumps(
         {

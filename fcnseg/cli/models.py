@@ -7,6 +7,7 @@ from typing import Any
 
 from fcnseg.cli.console import out
 from fcnseg.cli.options import AsJson
+from fcnseg.recipes import find_recipe, recipe_names
 
 
 def models(as_json: AsJson = False) -> None:
@@ -29,7 +30,6 @@ def models(as_json: AsJson = False) -> None:
 
 
 def _rows() -> list[dict[str, Any]]:
-    from fcnseg.recipes import find_recipe, recipe_names
     from fcnseg.weights.store import available
 
     recipes = [find_recipe(name) for name in recipe_names()]

@@ -12,6 +12,8 @@ import typer
 from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.options import AsJson, Model
 from fcnseg.cli.progress import bytes_progress
+from fcnseg.errors import WeightsMismatchError
+from fcnseg.recipes import find_recipe, recipe_names
 
 if TYPE_CHECKING:
     from fcnseg.weights.importing import ImportReport
@@ -51,8 +53,6 @@ def import_(
     Example:
       fcnseg weights import fcn8s-heavy-pascal.caffemodel --model voc-fcn8s
     """
-    from fcnseg.errors import WeightsMismatchError
-    from fcnseg.recipes import find_recipe
     from fcnseg.weights.importing import import_weights
     from fcnseg.weights.store import stored_path
 
@@ -125,7 +125,6 @@ def pull(
     Example:
       fcnseg weights pull voc-fcn8s
     """
-    from fcnseg.recipes import find_recipe
     from fcnseg.weights.pull import pull as pull_weights
 
     recipe = find_recipe(name)
@@ -138,7 +137,6 @@ def pull(
 @app.command("list")
 def list_() -> None:
     """List the models that have weights on this machine, with the files."""
-    from fcnseg.recipes import find_recipe, recipe_names
     from fcnseg.weights.store import own_weights, store_folder
 
     for recipe in map(find_recipe, recipe_names()):
