@@ -120,7 +120,7 @@ def test_docstrings_begin_with_a_noun_or_an_imperative(module: str) -> None:
 
 @pytest.mark.parametrize("statement", ["import fcnseg", "from fcnseg.cli import main"])
 def test_importing_is_light(statement: str) -> None:
-    heavy = "torch", "torchvision", "PIL", "h5py", "httpx"
+    heavy = "torch", "torchvision", "numpy", "PIL", "h5py", "httpx"
     code = f"{statement}; import sys; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fcnseg.errors import SettingsError
-from fcnseg.io.atomic import whole_file
 from fcnseg.recipes import DEFAULT_MODEL
 
 ClassesOf = Annotated[
@@ -114,5 +113,7 @@ def write_output(file: Path, text: str) -> None:
     if file == Path("-"):
         typer.echo(text, nl=False)
     else:
+        from fcnseg.io.atomic import whole_file  # loads NumPy, which --help does without
+
         with whole_file(file) as opened:
             opened.write(text.encode(errors="backslashreplace"))
