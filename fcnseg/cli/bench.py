@@ -83,7 +83,8 @@ def bench(
     from fcnseg.engine.bench import bench as measure
     from fcnseg.engine.bench_frames import made_up_frames, sample_frames
     from fcnseg.engine.bench_session import Candidate, Workload, open_candidate
-    from fcnseg.engine.hardware import cpu_name, runnable, usable_cores
+    from fcnseg.engine.hardware import cpu_name, usable_cores
+    from fcnseg.engine.machine import runnable
     from fcnseg.engine.sizes import parse_size
     from fcnseg.io.sources import open_source
 

@@ -15,7 +15,7 @@ from fcnseg.cli.options import AsJson
 from fcnseg.cli.progress import interruptible
 
 if TYPE_CHECKING:
-    from fcnseg.engine.hardware import Backend, Library, Machine
+    from fcnseg.engine.machine import Backend, Library, Machine
 
 NAMES = {"tensorrt_rtx": "tensorrt-rtx"}
 
@@ -42,7 +42,7 @@ def doctor(as_json: AsJson = False) -> None:
       fcnseg doctor --json
     """
     import fcnseg
-    from fcnseg.engine.hardware import backends, inspect_machine
+    from fcnseg.engine.machine import backends, inspect_machine
     from fcnseg.engine.select import choose_backend
     from fcnseg.io.user_folders import engine_folder
     from fcnseg.weights.store import store_folder

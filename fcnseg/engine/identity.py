@@ -25,6 +25,7 @@ GRAPH_SOURCES = (
     *(f"engine/{name}.py" for name in ("graph", "export", "precision", "builder")),
     "engine/runtimes/openvino.py",
     "engine/runtimes/tensorrt/compile.py",
+    "engine/runtimes/tensorrt/onnx_graph.py",
     "engine/runtimes/tensorrt/plan.py",
 )
 """The files of the package that decide what an engine computes."""

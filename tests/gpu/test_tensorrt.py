@@ -15,7 +15,8 @@ from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.precision import lower_trunk, measure_ranges, quantize, rescale_trunk
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
-from fcnseg.engine.runtimes.tensorrt.plan import MODULES, build_plan
+from fcnseg.engine.runtimes.tensorrt.library import MODULES
+from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.errors import ImageError
 from fcnseg.recipes import Recipe, Shapes, find_recipe
 from fcnseg.running.predictor import Predictor

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fcnseg.engine.runtimes.tensorrt.plan import TensorRTLibrary
+from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary
 
 KINDS = {"UINT8": np.uint8, "FLOAT": np.float32, "INT32": np.int32}
 

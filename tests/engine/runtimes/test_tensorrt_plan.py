@@ -17,9 +17,12 @@ import torch
 from fcnseg.engine.export import export_onnx
 from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.precision import lower_trunk, measure_ranges, quantize, rescale_trunk
+from fcnseg.engine.runtimes.tensorrt import library
 from fcnseg.engine.runtimes.tensorrt import plan as tensorrt
 from fcnseg.engine.runtimes.tensorrt import progress as tensorrt_progress
-from fcnseg.engine.runtimes.tensorrt.plan import build_plan, load_library
+from fcnseg.engine.runtimes.tensorrt.library import load_library
+from fcnseg.engine.runtimes.tensorrt.onnx_graph import prepared_graph
+from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.errors import EngineError
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe, Shapes, find_recipe
@@ -93,7 +96,7 @@ def test_two_heads_one_of_many_classes_over_two_modalities(folder: Path) -> None
     path.write_text(path.read_text().replace("classes = [", f"ignore = 999\nclasses = [{many}, ", 1))
     recipe = find_recipe(path)
     export_onnx(LabelGraph(FCN(network_spec(recipe)), recipe).eval(), folder / "heads.onnx")
-    model = onnx.load_from_string(tensorrt._prepared(folder / "heads.onnx", None))
+    model = onnx.load_from_string(prepared_graph(folder / "heads.onnx", None))
     types = {output.name: output.type.tensor_type.elem_type for output in model.graph.output}
     assert types == {"head0": onnx.TensorProto.INT32, "head1": onnx.TensorProto.UINT8}
     assert build_plan(folder / "heads.onnx", RTX, [DYNAMIC]).nbytes > 0
@@ -116,7 +119,7 @@ def test_the_other_networks_in_float16(folder: Path, backbone: str) -> None:
 
 
 def test_a_plan_keeps_only_the_outputs_asked_for(color: Path) -> None:
-    model = onnx.load_from_string(tensorrt._prepared(color, ["labels"]))
+    model = onnx.load_from_string(prepared_graph(color, ["labels"]))
     assert [output.name for output in model.graph.output] == ["labels"]
     with pytest.raises(EngineError, match="no output lables; it gives labels, probabilities"):
         build_plan(color, RTX, [DYNAMIC], outputs=["lables"])
@@ -126,7 +129,7 @@ def test_the_prepared_graph_gives_the_same_labels(color: Path) -> None:
     import onnxruntime
 
     image = {"color": np.random.default_rng(1).integers(0, 256, (2, 50, 70, 3), dtype=np.uint8)}
-    graphs = color.read_bytes(), tensorrt._prepared(color, None)
+    graphs = color.read_bytes(), prepared_graph(color, None)
     (before, _), (after, _) = (onnxruntime.InferenceSession(g).run(["labels", "probabilities"], image) for g in graphs)
     assert len(np.unique(before)) > 1
     assert np.array_equal(before, after)
@@ -308,7 +311,7 @@ def test_progress_of_nested_phases() -> None:
 
 def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, color: Path) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setattr(tensorrt, "_loaded", {})
+    monkeypatch.setattr(library, "_loaded", {})
     with pytest.raises(EngineError, match=r"TensorRT cannot be loaded .*; `pip install 'fcnseg\[tensorrt\]'`"):
         build_plan(color, "tensorrt", [DYNAMIC])
 

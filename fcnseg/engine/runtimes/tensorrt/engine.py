@@ -18,7 +18,7 @@ from torch import Tensor
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, labels_dtype, output_names, too_large
 from fcnseg.engine.runtimes.pytorch import find_device
 from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
-from fcnseg.engine.runtimes.tensorrt.plan import TensorRTLibrary, load_library
+from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary, load_library
 from fcnseg.engine.runtimes.tensorrt.session import Session
 from fcnseg.errors import EngineError, ImageError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe

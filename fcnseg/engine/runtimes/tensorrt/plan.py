@@ -1,90 +1,16 @@
-"""Build TensorRT plans: TensorRT 10 and 11 and TensorRT-RTX, from one code path.
-
-Almost nothing in these libraries raises: every status is checked here, and what the library logged goes into the
-error. `engine` runs plans.
-"""
+"""Build TensorRT plans. Every status is checked here, and the library's log goes into the error."""
 
 from __future__ import annotations
 
-import importlib
-import logging
-import threading
-from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fcnseg.engine.runtimes.tensorrt.library import REASON_CHARACTERS, TensorRTLibrary, load_library
+from fcnseg.engine.runtimes.tensorrt.onnx_graph import prepared_graph
 from fcnseg.engine.runtimes.tensorrt.progress import OnProgress, progress_monitor, watched
 from fcnseg.errors import EngineError
 from fcnseg.recipes import MODALITIES, Shapes
-
-if TYPE_CHECKING:
-    import onnx
-
-MODULES = {"tensorrt": ("tensorrt", "TensorRT"), "tensorrt-rtx": ("tensorrt_rtx", "TensorRT-RTX")}
-"""Each library's module and its name in messages."""
-
-REASON_CHARACTERS = 500
-"""The most that an error repeats of a library's messages."""
-
-
-@dataclass(frozen=True)
-class TensorRTLibrary:
-    """A loaded library: its module, and the one logger that it takes in a process."""
-
-    title: str
-    module: Any
-    logger: Any
-    errors: deque[str] = field(default_factory=lambda: deque(maxlen=4))
-
-    def reason(self) -> str:
-        """Return the library's last error messages on one line, oldest first, and forget them."""
-        text = "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
-        self.errors.clear()
-        return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]}..."
-
-
-_loaded: dict[str, TensorRTLibrary] = {}
-_loading = threading.Lock()
-
-
-def load_library(name: str) -> TensorRTLibrary:
-    """Return the library "tensorrt" or "tensorrt-rtx", imported when first asked for.
-
-    Raises EngineError, naming the extra that brings it, if it is not installed or does not load.
-    """
-    with _loading:
-        if name not in _loaded:
-            module_name, title = MODULES[name]
-            try:
-                module = importlib.import_module(module_name)
-            except (ImportError, OSError) as error:
-                raise EngineError(
-                    f"{title} cannot be loaded ({error}); `pip install 'fcnseg[{name}]'` installs it"
-                ) from error
-            errors: deque[str] = deque(maxlen=4)
-            _loaded[name] = TensorRTLibrary(title, module, _logger(module, errors), errors)
-        return _loaded[name]
-
-
-def _logger(module: Any, errors: deque[str]) -> Any:
-    log = logging.getLogger("fcnseg.tensorrt")
-
-    class Logger(module.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (module.ILogger.ERROR, module.ILogger.INTERNAL_ERROR):
-                errors.append(" ".join(msg.split()))
-            elif severity == module.ILogger.WARNING:
-                log.debug("%s", msg)
-
-    return Logger()
-
-
-# ---------------------------------------------------------------------- building
 
 
 def build_plan(
@@ -111,7 +37,7 @@ def build_plan(
     strongly_typed = 1 << int(loaded.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
     parser = loaded.module.OnnxParser(network, loaded.logger)  # owns the weights until the plan is built
-    parsed = parser.parse(_prepared(onnx_file, outputs), path=str(onnx_file))
+    parsed = parser.parse(prepared_graph(onnx_file, outputs), path=str(onnx_file))
     _check_parsed(loaded, parser, network, parsed, onnx_file)
     config = _configured(loaded, builder, network, profiles)
     monitor = progress_monitor(loaded.module)
@@ -186,72 +112,3 @@ def _configured(library: TensorRTLibrary, builder: Any, network: Any, profiles: 
                 f"graph: {library.reason()}; give a range that the graph allows"
             )
     return config
-
-
-# ---------------------------------------------------------------------- the graph, as TensorRT wants it
-
-
-def _prepared(onnx_file: Path, outputs: Collection[str] | None) -> bytes:
-    """Return the graph as bytes, with the types TensorRT takes; weights of a separate file stay there.
-
-    uint8 may only be cast: inputs become float32 before anything else reads them, labels go through float32 on their
-    way to uint8, and where they are uint16, which TensorRT does not have, they become int32.
-    """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise EngineError(f"building needs {error.name}; `pip install onnx` installs it") from error
-    try:
-        model = onnx.load(str(onnx_file), format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise EngineError(f"{onnx_file} cannot be read: {error.strerror}; export the graph again") from error
-    except DecodeError as error:
-        raise EngineError(f"{onnx_file.name} is no ONNX file ({error}); export the graph again") from error
-    _keep_outputs(model.graph, outputs, onnx_file.name)
-    _cast_inputs(model.graph)
-    _cast_outputs(model.graph)
-    del model.graph.value_info[:]  # some of these types are others now
-    return bytes(model.SerializeToString())
-
-
-def _keep_outputs(graph: onnx.GraphProto, outputs: Collection[str] | None, name: str) -> None:
-    if outputs is None:
-        return
-    present = {output.name: output for output in graph.output}
-    missing = set(outputs) - set(present)
-    if missing:
-        raise EngineError(f"{name} has no output {', '.join(sorted(missing))}; it gives {', '.join(present)}")
-    for unwanted in set(present) - set(outputs):
-        graph.output.remove(present[unwanted])
-
-
-def _cast_inputs(graph: onnx.GraphProto) -> None:
-    from onnx import TensorProto
-    from onnx.helper import make_node
-
-    integers = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.UINT8}
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            if name in integers and node.op_type not in ("Cast", "Shape"):
-                node.input[place] = f"{name}_float"
-    for name in sorted(integers):
-        graph.node.insert(0, make_node("Cast", [name], [f"{name}_float"], f"{name}_cast", to=TensorProto.FLOAT))
-
-
-def _cast_outputs(graph: onnx.GraphProto) -> None:
-    from onnx import TensorProto
-    from onnx.helper import make_node
-
-    types = {output.name: output.type.tensor_type for output in graph.output}
-    for place, node in reversed(list(enumerate(graph.node))):
-        if node.op_type != "Cast" or node.output[0] not in types:
-            continue
-        name = node.output[0]
-        if types[name].elem_type == TensorProto.UINT16:
-            types[name].elem_type = node.attribute[0].i = TensorProto.INT32
-        elif types[name].elem_type == TensorProto.UINT8:
-            graph.node.insert(
-                place, make_node("Cast", [node.input[0]], [f"{name}_float"], f"{name}_cast", to=TensorProto.FLOAT)
-            )
-            graph.node[place + 1].input[0] = f"{name}_float"

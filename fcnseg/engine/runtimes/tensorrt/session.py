@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.tensorrt.plan import TensorRTLibrary
+from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary
 from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import MODALITIES, Recipe
 

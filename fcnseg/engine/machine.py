@@ -1,0 +1,191 @@
+"""The libraries of this machine, and the backends and precisions that they can run on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from fcnseg.engine.hardware import (
+    NVIDIA_DRIVER,
+    Gpu,
+    cpu_features,
+    cpu_name,
+    has_bf16,
+    memory_limit_bytes,
+    torch_gpus,
+    usable_cores,
+)
+from fcnseg.engine.options import precisions_of
+
+PACKAGES = {
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "openvino": ("openvino",),
+    "onnx": ("onnx",),
+    "onnxscript": ("onnxscript",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "nncf": ("nncf",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt-rtx",),
+}
+"""The libraries that engines are made with, as they are imported, and the packages that bring them."""
+
+IMPORTED = ("torch", "openvino", "tensorrt", "tensorrt_rtx")
+"""Those that run a network: `inspect_machine` imports them, because being installed is not yet working."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library by its import name. `version` None: not installed; `problem`: why it cannot be imported, one line."""
+
+    name: str
+    version: str | None
+    problem: str | None = None
+
+    @property
+    def works(self) -> bool:
+        """True if it is installed and, if that was tried, imports."""
+        return self.version is not None and self.problem is None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A computer. `cores` are those this process may use, `features` keys of CPU_FEATURES; memory is in bytes, within
+    the limits of a container. `driver` tells whether an NVIDIA driver is loaded, whatever torch can do with it."""
+
+    system: str
+    python: str
+    cpu: str
+    cores: int
+    logical_cores: int
+    features: tuple[str, ...]
+    memory_bytes: int
+    free_memory_bytes: int
+    gpus: tuple[Gpu, ...]
+    driver: bool
+    libraries: dict[str, Library]
+
+
+def inspect_machine() -> Machine:
+    """Look at this machine; imports the installed runtimes, which takes a second or two. Raises nothing."""
+    libraries = {name: inspect_library(name) for name in PACKAGES}
+    memory = psutil.virtual_memory()
+    limit = memory_limit_bytes()
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        cpu=cpu_name(),
+        cores=usable_cores(),
+        logical_cores=os.cpu_count() or 1,
+        features=cpu_features(),
+        memory_bytes=min(memory.total, limit),
+        free_memory_bytes=min(memory.available, limit),
+        gpus=torch_gpus() if libraries["torch"].works else (),
+        driver=NVIDIA_DRIVER.exists(),
+        libraries=libraries,
+    )
+
+
+def library_version(name: str) -> str | None:
+    """Return the installed version of a library by the name of its module or package, None if it is not installed.
+
+    Nothing is imported.
+    """
+    for package in PACKAGES.get(name, (name,)):
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return None
+
+
+def inspect_library(name: str) -> Library:
+    """Return a library's version and, for one of IMPORTED, the reason why it does not import, if it does not."""
+    installed, problem = library_version(name), None
+    if installed is not None and name in IMPORTED:
+        try:
+            import_module(name)
+        except Exception as error:  # a broken library raises all sorts of errors
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            problem = " ".join(lines[0].split())
+    return Library(name, installed, problem)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend on this machine: the precisions it `runs`, those it `builds` only (engines for another machine),
+    `missing` in words, and the one command that `install`s it; both "" where nothing is missing."""
+
+    name: str
+    runs: tuple[str, ...]
+    builds: tuple[str, ...] = ()
+    missing: str = ""
+    install: str = ""
+
+
+def backends(machine: Machine) -> tuple[Backend, ...]:
+    """List every backend on that machine, the fastest kind first."""
+    return (
+        _tensorrt(machine, "tensorrt", "tensorrt", builds_without_gpu=False),
+        _tensorrt(machine, "tensorrt-rtx", "tensorrt_rtx", builds_without_gpu=True),
+        _openvino(machine),
+        _torch(machine),
+    )
+
+
+def runnable(device: str = "auto") -> dict[str, tuple[str, ...]]:
+    """Return the precisions of each backend that run on a device of this machine ("auto": on any)."""
+    precisions = {backend.name: backend.runs for backend in backends(inspect_machine())}
+    if device == "cpu":
+        slow = () if has_bf16() else ("bf16",)
+        precisions["torch"] = tuple(p for p in precisions["torch"] if p not in ("fp16", *slow))
+        precisions["tensorrt"] = precisions["tensorrt-rtx"] = ()
+    return {name: runs for name, runs in precisions.items() if runs}
+
+
+def _precisions(backend: str, *, bf16: bool, fp16: bool = True, int8: bool = True) -> tuple[str, ...]:
+    lacking = {name for name, there in (("bf16", bf16), ("fp16", fp16), ("int8", int8)) if not there}
+    return tuple(precision for precision in precisions_of(backend) if precision not in lacking)
+
+
+def _torch(machine: Machine) -> Backend:
+    library, again = machine.libraries["torch"], "pip install --force-reinstall torch torchvision"
+    if not library.works:
+        return Backend("torch", (), (), _lack(library), again)
+    bf16 = any(gpu.bf16 for gpu in machine.gpus) or "bf16" in machine.features
+    runs = _precisions("torch", bf16=bf16, fp16=bool(machine.gpus))
+    if machine.driver and not machine.gpus:
+        return Backend("torch", runs, (), "an NVIDIA driver is loaded, but this torch cannot use it", again)
+    return Backend("torch", runs, (), "" if bf16 else "the processor has no bf16 arithmetic")
+
+
+def _openvino(machine: Machine) -> Backend:
+    library = machine.libraries["openvino"]
+    if not library.works:
+        return Backend("openvino", (), (), _lack(library), "pip install openvino onnx onnxscript")
+    if lacking := [name for name in ("onnx", "onnxscript") if not machine.libraries[name].works]:
+        return Backend("openvino", (), (), f"building needs {lacking[0]}", f"pip install {' '.join(lacking)}")
+    calibrates = machine.libraries["nncf"].works
+    runs = _precisions("openvino", bf16="bf16" in machine.features, int8=calibrates)
+    if not calibrates:
+        return Backend("openvino", runs, (), "int8 needs nncf", "pip install 'fcnseg[int8]'")
+    return Backend("openvino", runs)
+
+
+def _tensorrt(machine: Machine, name: str, module: str, *, builds_without_gpu: bool) -> Backend:
+    library = machine.libraries[module]
+    if not library.works:
+        return Backend(name, (), (), _lack(library), f"pip install 'fcnseg[{name}]'")
+    gpus = [gpu for gpu in machine.gpus if gpu.device.startswith("cuda")]
+    precisions = _precisions(name, bf16=not gpus or gpus[0].bf16)
+    if gpus:
+        return Backend(name, precisions)
+    return Backend(name, (), precisions if builds_without_gpu else (), "running needs an NVIDIA GPU")
+
+
+def _lack(library: Library) -> str:
+    return f"it does not import: {library.problem}" if library.problem else "not installed"
