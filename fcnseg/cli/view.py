@@ -13,7 +13,6 @@ from fcnseg.cli.comparison_options import Classes, ClassesOf
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.progress import interruptible
 from fcnseg.errors import ImageError, OutputError, SettingsError
-from fcnseg.io.atomic import whole_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,6 +50,7 @@ def view(
       fcnseg view photo.jpg masks/photo.png
       fcnseg view photo.jpg masks/photo.png --out overlay.png --legend
     """
+    from fcnseg.io.atomic import whole_file
     from fcnseg.io.images import pixels_of
     from fcnseg.scoring.view import draw, read_labelled
 
