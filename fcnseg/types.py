@@ -273,7 +273,7 @@ class Sink(Protocol):
 
     @property
     def storage(self) -> Storage:
-        """Where the encoded files are placed."""
+        """The place of the encoded files."""
 
     @property
     def names(self) -> tuple[OutputName, ...]:
