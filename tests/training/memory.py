@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from fcnseg.models import network_spec
+from fcnseg.models.fcn import FCN
 from fcnseg.recipes import HeadRecipe, Recipe, load_recipe
 from fcnseg.training.initial_weights import InitialWeights
 from fcnseg.training.plan import TrainPlan
 from fcnseg.training.presets import Preset, find_preset
 from fcnseg.training.samples import LabelledSample
-from fcnseg.training.trainer import Execution
+from fcnseg.training.trainer import Execution, Trainer
+from fcnseg.training.weight_surgery import new_network, set_trainable
 from tests.conftest import make_tiny
 
 CPU = Execution(torch.device("cpu"), micro_batch=2)
@@ -83,3 +86,17 @@ def plan(recipe: Recipe, how: Preset, samples: InMemory, out: Path, **values: An
     """A plan that validates on what it trains on."""
     initial = values.pop("initial", InitialWeights())
     return TrainPlan(recipe, how, initial, samples, samples, out, **{"log_every": 1, **values})
+
+
+def network_of(recipe: Recipe, seed: int = 3) -> FCN:
+    """A network of random weights, score layers among them."""
+    torch.manual_seed(seed)
+    network = new_network(network_spec(recipe), random_scores=True)
+    set_trainable(network, "last-fixed")
+    return network
+
+
+def without_dropout(trainer: Trainer) -> None:
+    """Leave the network in evaluation mode: masks differ with how images are put together."""
+    model = trainer.model
+    model.train = lambda mode=True: model  # type: ignore[method-assign, assignment, misc]

@@ -13,8 +13,7 @@ from fcnseg.recipes import load_recipe
 from fcnseg.training.distributed import joined_ranks
 from fcnseg.training.trainer import Trainer
 from fcnseg.training.weight_surgery import new_network, set_trainable
-from tests.training.memory import CPU, blocks, preset
-from tests.training.test_steps import without_dropout
+from tests.training.memory import CPU, blocks, preset, without_dropout
 
 
 def gradients(recipe_file: Path, name: str) -> dict[str, torch.Tensor]:
