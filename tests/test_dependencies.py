@@ -39,7 +39,6 @@ def imported_distributions() -> dict[str, set[str]]:
 
 def test_each_imported_module_is_declared() -> None:
     declared = {distribution(r) for requirements in (BASE, *EXTRAS.values()) for r in requirements}
-    declared.add("opencv-python-headless")  # of the development group: an optional peer of `fcnseg bench`
     assert [name for name, homes in imported_distributions().items() if not homes & declared] == []
 
 

@@ -102,11 +102,13 @@ def test_no_two_classes_have_one_name() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 homes[node.name].append(module)
-    remaining = {"Entry"}
-    assert {name: modules for name, modules in homes.items() if len(modules) > 1 and name not in remaining} == {}
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
 
 
-REMAINING = ("fcnseg.running.", "fcnseg.cli.console", "fcnseg.cli.reporters")
+REMAINING = (
+    "fcnseg.cli.console",
+    *(f"fcnseg.running.{name}" for name in ("listing", "predictor", "stage_times", "tile_grid", "volumes")),
+)
 """Modules whose docstrings are not rewritten yet."""
 
 

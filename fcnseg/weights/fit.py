@@ -81,5 +81,5 @@ def _check_finite(file: TensorFile, name: str, array: Array) -> None:
     if array.dtype.kind not in "fiub":
         raise WeightsError(f"{file.path}: {printable(name)} is of type {array.dtype}; save it as float32")
     if not all(np.isfinite(chunk).all() for chunk in float32_chunks(array)):
-        what = "holds NaN, infinity or numbers beyond float32"
-        raise WeightsError(f"{file.path}: {printable(name)} {what}; fetch the file again")
+        problem = "holds NaN, infinity or numbers beyond float32"
+        raise WeightsError(f"{file.path}: {printable(name)} {problem}; fetch the file again")

@@ -75,8 +75,8 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
     A Caffe model begins with a line feed (field 1), its name's length and its name, which may look like any text, but
     bytes follow that no text has: only a file that begins without such bytes is text.
     """
-    foreign = [what for magic, what in FOREIGN.items() if start.startswith(magic)]
+    foreign = [kind for magic, kind in FOREIGN.items() if start.startswith(magic)]
     if TEXT.issuperset(start):
-        foreign += [what for magic, what in FOREIGN_TEXT.items() if start.lstrip().startswith(magic)]
+        foreign += [kind for magic, kind in FOREIGN_TEXT.items() if start.lstrip().startswith(magic)]
     if foreign:
         raise WeightsError(f"{path} holds no weights: it is {foreign[0]}")
