@@ -83,9 +83,7 @@ ReportFile = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Writ
 
 Photographs = Annotated[
     Path | None,
-    typer.Option(
-        "--images", metavar="SOURCE", help="Photographs for the report.", show_default="those of the run"
-    ),
+    typer.Option("--images", metavar="SOURCE", help="Photographs for the report.", show_default="those of the run"),
 ]
 
 

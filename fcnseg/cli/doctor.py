@@ -42,6 +42,7 @@ def doctor(as_json: AsJson = False) -> None:
       fcnseg doctor --json
     """
     import fcnseg
+    from fcnseg.engine.cache import recorded_failures
     from fcnseg.engine.machine import backends, inspect_machine
     from fcnseg.engine.select import choose_backend
     from fcnseg.io.user_folders import engine_folder
@@ -50,6 +51,7 @@ def doctor(as_json: AsJson = False) -> None:
     machine = inspect_machine()
     listed = backends(machine)
     backend, why = choose_backend("auto", "auto", "auto")
+    failed = [(f"{model} {name}", f"could not be built: {reason}") for model, name, reason in recorded_failures()]
     folders = {"engines": inspect_folder(engine_folder()), "weights": inspect_folder(store_folder())}
     if as_json:
         document = {
@@ -57,6 +59,7 @@ def doctor(as_json: AsJson = False) -> None:
             "machine": asdict(machine),
             "backends": [asdict(b) for b in listed],
             "auto": {"backend": backend, "why": why},
+            "failed": dict(failed),
             "folders": {name: asdict(folder) for name, folder in folders.items()},
         }
         out().print_json(json.dumps(document, default=str), ensure_ascii=True)
@@ -64,7 +67,7 @@ def doctor(as_json: AsJson = False) -> None:
     _say("fcnseg", [("version", fcnseg.__version__), ("python", machine.python), ("system", machine.system)])
     _say("machine", _machine(machine))
     _say("libraries", [(NAMES.get(name, name), _library(lib)) for name, lib in machine.libraries.items()])
-    _say("engines", [*((b.name, _backend(b)) for b in listed), ("auto picks", f"{backend}: {why}")])
+    _say("engines", [*((b.name, _backend(b)) for b in listed), ("auto picks", f"{backend}: {why}"), *failed])
     _say("folders", [(name, _folder(folder)) for name, folder in folders.items()])
     missing = [(b.name, f"{b.install}  ({b.missing})") for b in listed if b.install]
     _say("to install what is missing", missing or [("nothing", "everything is here")])

@@ -24,7 +24,7 @@ def list_(as_json: AsJson = False) -> None:
     """List the engines in the cache, newest last: their model, device, precision and how they were verified."""
     from dataclasses import asdict
 
-    from fcnseg.engine.cache import cached_engines
+    from fcnseg.engine.cache import cached_engines, recorded_failures
     from fcnseg.io.user_folders import engine_folder
 
     engines = cached_engines()
@@ -47,6 +47,8 @@ def list_(as_json: AsJson = False) -> None:
             record.built[:16].replace("T", " "),
         )
     out().print(table)
+    for model, name, reason in recorded_failures():
+        err().print(f"{shown(model)} {shown(name)} could not be built: {shown(reason)}", markup=False)
     err().print(f"{len(engines)} in {engine_folder()}", markup=False)
 
 

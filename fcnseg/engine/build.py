@@ -148,18 +148,18 @@ def fastest_engine(
     def untried() -> list[EngineRequest]:
         return [r for r in requests.values() if force or not (lookup.find_recorded(r) or lookup.failure(r))]
 
+    failed: dict[str, str] = {}
     if untried():
         with cache.building([r.identity for r in requests.values()], hooks.on_note):
             if to_build := untried():
-                for precision, reason in _build(to_build, hooks, BuildTarget(fresh=force)).items():
+                failed = _build(to_build, hooks, BuildTarget(fresh=force))
+                for precision, reason in failed.items():
                     hooks.on_note(f"{precision} is left out: {reason}")
     engines = {p: path for p, r in requests.items() if (path := lookup.find_recorded(r))}
     if not engines:
-        reasons = "; ".join(
-            f"{p}: {lookup.failure(r) or lookup.recorded_failure(r.identity)}" for p, r in requests.items()
-        )
+        reasons = "; ".join(f"{p}: {failed.get(p) or lookup.failure(r)}" for p, r in requests.items())
         raise EngineError(
-            f"no {request.backend} engine of {request.model} gives the network's labels here ({reasons}); "
+            f"no {request.backend} engine of {request.model} can be had here ({reasons}); "
             "`fcnseg build-engine --force` tries again"
         )
     fastest = min(engines, key=lambda precision: _seconds_per_pixel(engines[precision]))
@@ -189,14 +189,16 @@ class BuildTarget:
 def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTarget) -> dict[str, str]:
     """Build engines that differ in precision alone; returns the reason of each failure by precision.
 
-    However that ends, the subprocess has ended and its unfinished files are gone.
+    A failure is recorded, so that it is not tried at every run; the death of the subprocess, which another run may be
+    spared, is not. However that ends, the subprocess has ended and its unfinished files are gone.
     """
     first = requests[0]
     reason = "asked for" if target.fresh else lookup.reason_to_build(first.identity)
     names = " and ".join(request.precision for request in requests)
     hooks.on_note(f"building {first.recipe.name} for {first.backend}, {names}: {reason}")
     outcomes: dict[str, str] = {}
-    while left := [request for request in requests if request.precision not in outcomes]:
+    deaths: dict[str, str] = {}
+    while left := [request for request in requests if request.precision not in outcomes | deaths]:
         with _work_folder((target.out or cache.engine_path(first.identity)).parent) as work:
             job = {
                 "requests": [request.as_json() for request in left],
@@ -207,14 +209,14 @@ def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTa
             hooks.on_progress("starting the builder", 0.0)
             death = run_job("fcnseg.engine.builder", job, lambda message: _take_message(message, hooks, outcomes))
         if culprit := next((request.precision for request in left if request.precision not in outcomes), None):
-            outcomes[culprit] = (
+            deaths[culprit] = (
                 f"the process that builds the engine died: {death or 'it said nothing'}; free some memory or use "
                 "--backend torch"
             )
     for request in requests:
-        if target.out is None and (outcome := outcomes[request.precision]):
+        if target.out is None and (outcome := outcomes.get(request.precision)):
             lookup.record_failure(request.identity, outcome)
-    return {precision: outcome for precision, outcome in outcomes.items() if outcome}
+    return {precision: outcome for precision, outcome in (outcomes | deaths).items() if outcome}
 
 
 @contextmanager

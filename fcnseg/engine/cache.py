@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from filelock import FileLock, Timeout
 
@@ -51,6 +51,15 @@ def strays() -> list[Path]:
     known = {path for path, _ in cached_engines()}
     files = [p for p in engine_folder().glob("*/*") if p.suffix in (SUFFIX, REJECTED, FAILED) and p not in known]
     return files + [p for p in engine_folder().glob(f"*/{PART}*") if p.exists()]
+
+
+def recorded_failures() -> list[tuple[str, str, str]]:
+    """List the engines that could not be built: the model, backend and precision ("openvino-int8"), and the reason."""
+    notes = sorted(engine_folder().glob(f"*/*{FAILED}"))
+    return [
+        (unquote(p.parent.name), p.stem.rpartition("-")[0], " ".join(p.read_text("utf-8", "replace").split()))
+        for p in notes
+    ]
 
 
 def remove(engine: Path) -> int:

@@ -93,11 +93,10 @@ class FakeBuilder:
 
 
 @pytest.mark.usefixtures("own_home")
-@pytest.mark.parametrize("dies_at", ["", "bf16"])
 def test_auto_says_what_it_cannot_build_and_does_not_try_it_again(
-    coarse: TinyModel, monkeypatch: pytest.MonkeyPatch, dies_at: str
+    coarse: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    builder = FakeBuilder(coarse, {"bf16": "no such layer"}, dies_at)
+    builder = FakeBuilder(coarse, {"bf16": "no such layer"})
     monkeypatch.setattr(build, "run_job", builder)
     notes: list[str] = []
     hooks = BuildHooks(notes.append)
@@ -105,13 +104,38 @@ def test_auto_says_what_it_cannot_build_and_does_not_try_it_again(
         file = fastest_engine(request_for(coarse), ["bf16", "fp32"], hooks)
         assert read_record(file).identity.precision == "fp32"
     assert len(notes) == 2
-    reason = "the process that builds the engine died: it ran out of memory" if dies_at else "no such layer"
-    assert notes[1].startswith(f"bf16 is left out: {reason}")
-    assert builder.jobs == ([["bf16", "fp32"], ["fp32"]] if dies_at else [["bf16", "fp32"]])
+    assert notes[1].startswith("bf16 is left out: no such layer")
+    assert builder.jobs == [["bf16", "fp32"]]
+    assert [(model, engine, reason) for model, engine, reason in cache.recorded_failures()] == [
+        (load_recipe(coarse.recipe).name, "openvino-bf16", "no such layer")
+    ]
     builder.reasons = {}
-    builder.dies_at = ""
     fastest_engine(request_for(coarse), ["bf16", "fp32"], hooks, force=True)
     assert builder.jobs[-1] == ["bf16", "fp32"]
+
+
+@pytest.mark.usefixtures("own_home")
+def test_the_death_of_a_builder_is_not_remembered(coarse: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = FakeBuilder(coarse, {}, dies_at="bf16")
+    monkeypatch.setattr(build, "run_job", builder)
+    notes: list[str] = []
+    file = fastest_engine(request_for(coarse), ["bf16", "fp32"], BuildHooks(notes.append))
+    assert read_record(file).identity.precision == "fp32"
+    assert notes[1].startswith("bf16 is left out: the process that builds the engine died: it ran out of memory")
+    assert builder.jobs == [["bf16", "fp32"], ["fp32"]]
+    assert not cache.recorded_failures()
+    builder.dies_at = ""
+    fastest_engine(request_for(coarse), ["bf16", "fp32"], BuildHooks())
+    assert builder.jobs[-1] == ["bf16"]
+
+
+@pytest.mark.usefixtures("own_home")
+def test_without_any_engine_the_death_of_its_builder_is_the_reason(
+    coarse: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "run_job", FakeBuilder(coarse, {}, dies_at="fp32"))
+    with pytest.raises(EngineError, match=r"fp32: the process that builds the engine died: it ran out of memory"):
+        fastest_engine(request_for(coarse), ["fp32"], BuildHooks())
 
 
 @pytest.mark.usefixtures("own_home")
