@@ -55,11 +55,11 @@ def strays() -> list[Path]:
 
 def recorded_failures() -> list[tuple[str, str, str]]:
     """List the engines that could not be built: the model, backend and precision ("openvino-int8"), and the reason."""
-    notes = sorted(engine_folder().glob(f"*/*{FAILED}"))
-    return [
-        (unquote(p.parent.name), p.stem.rpartition("-")[0], " ".join(p.read_text("utf-8", "replace").split()))
-        for p in notes
-    ]
+    failures = []
+    for path in sorted(engine_folder().glob(f"*/*{FAILED}")):
+        reason = " ".join(path.read_text("utf-8", "replace").split())
+        failures.append((unquote(path.parent.name), path.stem.rpartition("-")[0], reason))
+    return failures
 
 
 def remove(engine: Path) -> int:
