@@ -130,7 +130,6 @@ def make(checkout: Path, out: Path, photos: Path | None, truth: Path | None) -> 
         for file in sorted(side.glob("scene_*"))[:4]:
             shutil.copy(file, data / name)
     training = (
-        "--model",
         "street-fcn8s",
         "--scratch",
         "--steps",

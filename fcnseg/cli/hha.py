@@ -19,14 +19,14 @@ def hha(
         typer.Argument(metavar="DEPTH", help="A folder of depth maps, one file, an archive, or FILE.h5::/NAME."),
     ],
     camera: Annotated[
-        str, typer.Option("--camera", "-c", metavar="nyud|K.json", help="The camera whose depth it is, see above.")
+        str, typer.Option("--camera", "-c", metavar="nyud|K.json", help="The camera of the depth maps, see above.")
     ],
-    out_folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the HHA images go, as PNG.")],
+    out_folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the HHA images, as PNG.")],
     depth_scale: Annotated[
         float | None,
         typer.Option(
             metavar="N",
-            help="How many units of depth a metre has.",
+            help="Units of depth in a metre.",
             show_default="1000 (mm) in images, 1 (m) in .npy and HDF5",
         ),
     ] = None,
@@ -36,7 +36,7 @@ def hha(
     """Encode depth as HHA: horizontal disparity, height above ground, angle with gravity (Gupta et al. 2014).
 
     Models with an hha input (nyud-fcn32s-hha, nyud-fcn32s-color-hha) take these images with `fcnseg run --hha DIR` and
-    in training. DEPTH are 16-bit PNGs in millimetres (others with --depth-scale: 5000 for TUM RGB-D), .npy arrays
+    in training. DEPTH holds 16-bit PNGs in millimetres (others with --depth-scale: 5000 for TUM RGB-D), .npy arrays
     H x W in metres, or datasets such as nyu_depth_v2_labeled.mat::/depths. The direction of gravity is estimated for
     each image from its floors and walls; the camera must be held upright within 45 degrees.
 
@@ -44,8 +44,8 @@ def hha(
     {"fx": 519, "fy": 519, "cx": 320, "cy": 240} or {"K": [[519, 0, 320], [0, 519, 240], [0, 0, 1]]}; with "width" and
     "height" images of another size are refused.
 
-    Missing depth (0, NaN) takes the nearest measured value; surfaces are fitted to measured pixels alone. Images that
-    fail are named, the others done, and the exit code is 3.
+    Missing depth (0, NaN) becomes the nearest measured value; surfaces are fitted to measured pixels alone. Images that
+    fail are named, the others encoded, and the exit code is 3.
 
     \b
     Examples:

@@ -30,30 +30,30 @@ def train(
         ),
     ],
     out_: Annotated[
-        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run: model, log, checkpoint.")
+        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the training: model, log, checkpoint.")
     ],
     preset: Annotated[
         str,
         typer.Option(
-            metavar="modern|paper|heavy|FILE.toml", help="How to train; the options below change single values."
+            metavar="modern|paper|heavy|FILE.toml", help="Hyperparameters; the options below change single values."
         ),
     ] = "modern",
     weights: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Begin with these weights: an ImageNet classifier, another FCN, a run's checkpoint.pt. Twice for late "
-            "fusion, in the order of the streams.",
+            help="Initial weights: an ImageNet classifier, another FCN, a run's checkpoint.pt. Twice for late fusion, "
+            "in the order of the streams.",
             show_default="the model's own",
         ),
     ] = None,
-    scratch: Annotated[bool, typer.Option("--scratch", help="Begin with random weights.")] = False,
+    scratch: Annotated[bool, typer.Option("--scratch", help="Begin with random weights instead.")] = False,
     expand_classes: Annotated[
-        bool, typer.Option("--expand-classes", help="Keep the scores of a start of fewer classes; the new ones follow.")
+        bool, typer.Option("--expand-classes", help="Keep score layers of fewer classes, and add the new ones.")
     ] = False,
     val: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Validate on this data set instead of the validation part of --data."),
+        typer.Option(metavar="DATA", help="Validate on this data set instead of the validation split of --data."),
     ] = None,
     also: Annotated[
         list[Path] | None,
@@ -63,51 +63,53 @@ def train(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="What --data is: voc, sbd, pascalcontext, nyud, siftflow, camvid, pairs or hdf5.",
+            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, camvid, pairs or hdf5.",
             show_default="by its layout",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(metavar="NAME", help="The part to train on.")] = "train",
-    val_split: Annotated[str, typer.Option(metavar="NAME", help="The part to validate on.")] = "val",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Split to train on.")] = "train",
+    val_split: Annotated[str, typer.Option(metavar="NAME", help="Split to validate on.")] = "val",
     epochs: Annotated[float | None, typer.Option(min=0, help="Passes over the data, in every stage.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of every stage, instead of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")] = None,
     micro_batch: Annotated[
-        int, typer.Option(min=1, help="Images at once; the gradients of a step's images are summed.")
+        int, typer.Option(min=1, help="Images at once; the gradients of a step are accumulated.")
     ] = 8,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    crop: Annotated[str | None, typer.Option(metavar="WxH|off", help="Train on random views of this size.")] = None,
+    crop: Annotated[
+        str | None, typer.Option(metavar="WxH|off", help="Train on random crops, or on whole images.")
+    ] = None,
     staged: Annotated[
-        bool | None, typer.Option("--staged/--at-once", help="32s, 16s, 8s one after the other, or the last at once.")
+        bool | None, typer.Option("--staged/--at-once", help="Train 32s, 16s, 8s in turn, or the last at once.")
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(metavar="auto|fp32|bf16", help="Arithmetic of the trunk; auto: bf16 where the device has it."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where to train.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to train on.")] = "auto",
     workers: Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Processes that read images.")] = None,
     validate_every: Annotated[
         float, typer.Option(min=0, metavar="EPOCHS", help="Epochs between validations.", show_default="20 a stage")
     ] = 0.0,
-    save_every: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Between checkpoints.")] = 600.0,
-    log_every: Annotated[int, typer.Option(min=1, metavar="STEPS", help="Between rows of the log.")] = 20,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew in a folder that holds a run.")] = False,
+    save_every: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Seconds between checkpoints.")] = 600.0,
+    log_every: Annotated[int, typer.Option(min=1, metavar="STEPS", help="Steps between rows of the log.")] = 20,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, even in a used folder.")] = False,
     config: Config = None,  # noqa: ARG001 - read by its callback
     quiet: Quiet = False,
 ) -> None:
     """Train the network of RECIPE on labelled images.
 
-    The data set brings its classes (classes.txt in its folder, a name a line), or has the recipe's. Stopped at any
-    moment, the same command goes on; RUN/model.toml is a recipe that run, build-engine and score take as it stands,
-    RUN/best.toml that of the best validation, RUN/log.csv and RUN/tensorboard hold the curves. Several GPUs:
-    torchrun --nproc-per-node N -m fcnseg train ...
+    The classes are those of the data set (classes.txt in its folder, a name a line), or else the recipe's. A training
+    that was stopped at any moment is resumed by the same command. RUN/model.toml is a recipe that run, build-engine and
+    score take, RUN/best.toml that of the best validation; RUN/log.csv and RUN/tensorboard hold the curves. Several
+    GPUs: torchrun --nproc-per-node N -m fcnseg train ...
 
     \b
     Presets:
-      modern  own data, small or large: at once, random crops, AdamW, averaged weights
+      modern  your own data: at once, random crops, AdamW, cosine schedule, averaged weights
       paper   Long, Shelhamer & Darrell 2015: staged, batch 20, momentum 0.9
-      heavy   the authors' release: staged, batch 1, momentum 0.99, unnormalised loss
+      heavy   the authors' release: staged, batch 1, momentum 0.99, loss summed over pixels
 
     \b
     Examples:
@@ -179,9 +181,9 @@ def _print_result(folder: Path, result: TrainResult) -> None:
         name = f"{head}: " if len(result.figures) > 1 else ""
         out().print(
             f"{name}pixel accuracy {100 * values['pixel_accuracy']:.2f} %, "
-            f"mean accuracy {100 * values['mean_accuracy']:.2f} %, mean IU {100 * values['mean_iu']:.2f} %, "
-            f"frequency-weighted IU {100 * values['frequency_weighted_iu']:.2f} %"
+            f"mean accuracy {100 * values['mean_accuracy']:.2f} %, mean IoU {100 * values['mean_iu']:.2f} %, "
+            f"frequency-weighted IoU {100 * values['frequency_weighted_iu']:.2f} %"
         )
     if result.best > next(iter(result.figures.values()))["mean_iu"]:
-        out().print(f"the best validation, mean IU {100 * result.best:.2f} %: {shown(str(folder / 'best.toml'))}")
+        out().print(f"the best validation, mean IoU {100 * result.best:.2f} %: {shown(str(folder / 'best.toml'))}")
     out().print(f"the model: fcnseg run IMAGES --model {shown(str(folder / 'model.toml'))} --out DIR", markup=False)

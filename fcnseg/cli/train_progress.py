@@ -122,6 +122,6 @@ class _TrainProgress:
             of_head = f" of {head}" if len(figures) > 1 else ""
             self.console.print(
                 f"{stage.stride}s epoch {self.step * stage.batch_size / stage.images:6.1f}{of_head}: "
-                f"mean IU {100 * values['mean_iu']:5.2f} %, pixel accuracy {100 * values['pixel_accuracy']:5.2f} %"
+                f"mean IoU {100 * values['mean_iu']:5.2f} %, pixel accuracy {100 * values['pixel_accuracy']:5.2f} %"
                 f"{'  (best)' if best else ''}{eta}"
             )

@@ -58,7 +58,7 @@ def test_a_model_comes_out_that_run_and_score_take(fcnseg: Run, tiny: TinyModel,
     out = tmp_path / "mine"
     done = fcnseg(*command(tiny, data, out, "--epochs", 2))
     assert done.code == 0, done.err
-    assert "mean IU" in done.out
+    assert "mean IoU" in done.out
     assert str(out / "model.toml") in done.out
     labels = data / "val" / "labels"
     ran = fcnseg(
@@ -136,7 +136,7 @@ def test_torchrun_trains_in_two_processes(tiny: TinyModel, data: Path, tmp_path:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fcnseg"]
     done = subprocess.run([*torchrun, *words], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("mean IU") == 1
+    assert done.stdout.count("mean IoU") == 1
     assert (tmp_path / "run" / "model.toml").exists()
 
 
