@@ -105,14 +105,7 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
 
 
-REMAINING = (
-    "fcnseg.cli.console",
-    *(f"fcnseg.running.{name}" for name in ("listing", "predictor", "stage_times", "tile_grid", "volumes")),
-)
-"""Modules whose docstrings are not rewritten yet."""
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(REMAINING)])
+@pytest.mark.parametrize("module", MODULES)
 def test_docstrings_begin_with_a_noun_or_an_imperative(module: str) -> None:
     nodes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     tree = ast.parse(MODULES[module].read_text())

@@ -1,4 +1,4 @@
-"""Where the command line prints: results on standard output, everything else on standard error."""
+"""The consoles of the command line: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Errors:
-    """How the line that a command dies with is written: `as_json` if it asked for logs in JSON."""
+    """The form of the line that a command dies with: `as_json` if its logs are JSON."""
 
     as_json = False
 
 
 @cache
 def out() -> Console:
-    """Standard output, for results."""
+    """Return the console of standard output, for results."""
     from rich.console import Console
 
     return Console(
@@ -28,13 +28,13 @@ def out() -> Console:
 
 @cache
 def err() -> Console:
-    """Standard error, for progress, notes and errors."""
+    """Return the console of standard error, for progress, notes and errors."""
     from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def shown(name: str) -> str:
-    """A file name fit for a terminal: bytes that are no text and control characters are escaped."""
+    """Return a file name fit for a terminal: bytes that are no text, and control characters, are escaped."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

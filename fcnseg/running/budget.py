@@ -1,4 +1,4 @@
-"""Back-pressure: how much may be in memory between two stages."""
+"""Back-pressure: a bound on the bytes between two stages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 
 
 class Stopped(Exception):  # noqa: N818 - no error: the run ends
-    """Raised to those who wait for room when there is no need to go on."""
+    """Raised in threads that wait for room when the run stops."""
 
 
 class Budget:
-    """Room for so many bytes in so many items. Whatever its size, one item alone is always let in."""
+    """Room for so many bytes in so many items. An item alone has room whatever its size."""
 
     def __init__(self, limit_bytes: int, limit_items: int) -> None:
         self.limit_bytes, self.limit_items = limit_bytes, limit_items
@@ -19,7 +19,7 @@ class Budget:
         self._changed = threading.Condition()
 
     def take(self, nbytes: int) -> None:
-        """Wait until an item of that size has room, and give it. Raises Stopped after `stop`."""
+        """Wait until an item of that size has room, and take it. Raises Stopped after `stop`."""
         with self._changed:
             while self._items and not self._stopped and not self._fits(nbytes):
                 self._changed.wait()
@@ -32,14 +32,14 @@ class Budget:
         return self._items < self.limit_items and self._bytes + nbytes <= self.limit_bytes
 
     def give_back(self, nbytes: int) -> None:
-        """The item of that size is gone."""
+        """Free the room of an item of that size."""
         with self._changed:
             self._bytes -= nbytes
             self._items -= 1
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Let nobody wait any more."""
+        """Make all calls of `take` raise Stopped."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

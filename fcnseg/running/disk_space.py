@@ -14,10 +14,10 @@ from fcnseg.running.outputs import OutputPlace
 from fcnseg.types import Reference
 
 SAMPLE = 16
-"""How many inputs are looked at, or up to twice as many."""
+"""The number of inputs that are looked at, or up to twice as many."""
 
 PIXELS_A_PNG_BYTE, PIXELS_A_JPEG_BYTE = 1032, 64
-"""How many pixels of a single colour take a byte, at best."""
+"""The most pixels of a single colour that a byte holds."""
 
 SMALLEST_PNG_BYTES = 67
 """An image of one pixel, without a palette."""

@@ -25,7 +25,7 @@ from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, is_new
 from fcnseg.types import Engine, Failure, Frame, Reference, Reserve, Source, Summary
 
 SAMPLE = 32
-"""How many inputs are tried: evenly spaced ones."""
+"""The number of inputs that are tried, evenly spaced."""
 
 SAMPLE_WITH_PROBABILITIES = 8
 

@@ -1,7 +1,7 @@
-"""Before the first image: how many there are, whether two would write one file, whether outputs are someone else's.
+"""Listing: the number of inputs, and inputs that would write one output.
 
-One pass over the listing in constant memory: of each output's name only a 64-bit hash is kept, and a second pass
-names the inputs whose hashes met.
+One pass, in nearly constant memory: of each output's name only a 64-bit hash is kept. A second pass names the inputs
+whose hashes are equal.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fcnseg.io.parts import part_of
 from fcnseg.types import Failure, Reference
 
 SAY_EVERY = 10_000
-"""How many inputs are listed between two calls of `on_count`."""
+"""The inputs listed between two calls of `on_count`."""
 
 CLASHES_SHOWN = 3
 
 
 @dataclass
 class Listing:
-    """What the source holds: inputs in all and in each part, and what could not be listed."""
+    """The number of inputs in each part, and the failures of listing."""
 
     parts: list[int]
     failures: list[Failure] = field(default_factory=list)
@@ -53,52 +53,58 @@ def survey(
     listing = Listing([0] * parts)
     hashes = array("q")
     folders: set[str] = set()
-    for found in source:
-        listing.parts[part_of(found.key, parts) if parts > 1 else 0] += 1
-        if isinstance(found, Failure):
-            listing.failures.append(found)
+    for listed in source:
+        listing.parts[part_of(listed.key, parts) if parts > 1 else 0] += 1
+        if isinstance(listed, Failure):
+            listing.failures.append(listed)
             continue
-        check(found)
-        hashes.append(hash(found.stem))
-        folders.add(found.stem.rpartition("/")[0])
+        check(listed)
+        hashes.append(hash(listed.stem))
+        folders.add(listed.stem.rpartition("/")[0])
         if len(hashes) % SAY_EVERY == 0:
             on_count(listing.total)
     on_count(listing.total)
     names = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
-    met = set(names[1:][names[1:] == names[:-1]].tolist())
+    colliding = set(names[1:][names[1:] == names[:-1]].tolist())
     taken = _with_parents(folders)
     blocked = {hash(folder.removesuffix(s)) for folder in taken for s in suffixes if folder.endswith(s)}
     if blocked:
-        met |= set(names[np.isin(names, list(blocked))].tolist())
-    if met:
-        _name_clashes(source, met, {folder for folder in taken if folder.endswith(tuple(suffixes))}, suffixes, remedy)
+        colliding |= set(names[np.isin(names, list(blocked))].tolist())
+    if colliding:
+        _name_clashes(
+            source, colliding, {folder for folder in taken if folder.endswith(tuple(suffixes))}, suffixes, remedy
+        )
     return listing
 
 
 def _with_parents(folders: set[str]) -> set[str]:
-    found = set()
+    above = set()
     for folder in folders:
-        while folder and folder not in found:
-            found.add(folder)
+        while folder and folder not in above:
+            above.add(folder)
             folder = folder.rpartition("/")[0]
-    return found
+    return above
 
 
 def _name_clashes(
-    source: Iterable[Reference | Failure], met: set[int], folders: set[str], suffixes: Collection[str], remedy: str
+    source: Iterable[Reference | Failure],
+    colliding: set[int],
+    folders: set[str],
+    suffixes: Collection[str],
+    remedy: str,
 ) -> None:
-    """List again to name those whose hashes met. Raises SettingsError if names really are equal."""
+    """List again to name inputs of equal hashes. Raises SettingsError if their names are equal."""
     first: dict[str, str] = {}
     clashes = []
-    for found in source:
-        if isinstance(found, Failure) or hash(found.stem) not in met:
+    for listed in source:
+        if isinstance(listed, Failure) or hash(listed.stem) not in colliding:
             continue
-        if first.get(found.stem) == found.key:
-            raise SettingsError(f"{found.key} is listed twice; leave one out")
-        if found.stem in first:
-            clashes.append(f"{first[found.stem]} and {found.key}")
-        first.setdefault(found.stem, found.key)
-        clashes += [f"{found.key} and the folder {found.stem}{s}" for s in suffixes if found.stem + s in folders]
+        if first.get(listed.stem) == listed.key:
+            raise SettingsError(f"{listed.key} is listed twice; leave one out")
+        if listed.stem in first:
+            clashes.append(f"{first[listed.stem]} and {listed.key}")
+        first.setdefault(listed.stem, listed.key)
+        clashes += [f"{listed.key} and the folder {listed.stem}{s}" for s in suffixes if listed.stem + s in folders]
     if clashes:
         more = f" and {len(clashes) - CLASHES_SHOWN} more pairs" if len(clashes) > CLASHES_SHOWN else ""
         raise SettingsError(

@@ -14,25 +14,22 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.parts import Part
+from fcnseg.running.batching import Decoded, batches
 from fcnseg.running.budget import Budget, Stopped
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.intact import recorded, recorded_names
 from fcnseg.running.predictor import Predictor
+from fcnseg.running.recording import groups
 from fcnseg.running.stage_times import StageClock
 from fcnseg.running.worklist import Worklist
 from fcnseg.running.writing import write
-from fcnseg.types import Failure, Frame, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
-
-COMMIT_SECONDS = 0.05
-"""How long a finished image may wait for others to be recorded with."""
-
-COMMIT_IMAGES = 64
+from fcnseg.types import Failure, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,6 @@ class Pipeline:
         return stages.summary
 
 
-@dataclass
-class _Decoded:
-    """A decoded frame, the fingerprint of its input, and the bytes that its stage reserved for it."""
-
-    frame: Frame
-    fingerprint: str
-    reserved_bytes: int
-
-
 class _Stages:
     """The threads, queues and budgets of one run."""
 
@@ -106,8 +94,8 @@ class _Stages:
         self.listing = Budget(0, 2 * self.workers)
         self.decoding, self.writing = Budget(pipeline.ahead_bytes, items), Budget(pipeline.ahead_bytes, items)
         self.listed: queue.SimpleQueue[Reference | None] = queue.SimpleQueue()
-        self.decoded: queue.SimpleQueue[_Decoded | None] = queue.SimpleQueue()
-        self.predicted: queue.SimpleQueue[tuple[_Decoded, Prediction] | None] = queue.SimpleQueue()
+        self.decoded: queue.SimpleQueue[Decoded | None] = queue.SimpleQueue()
+        self.predicted: queue.SimpleQueue[tuple[Decoded, Prediction] | None] = queue.SimpleQueue()
         self.ended: queue.SimpleQueue[Settled | None] = queue.SimpleQueue()
         self.clock = StageClock({"list": 1, "decode": self.workers, "predict": 1, "write": self.workers})
         self.tally = threading.Lock()
@@ -239,7 +227,7 @@ class _Stages:
                 self.decoding.give_back(reserved_bytes)
             self._end_failed(reference.key, fingerprint, _load_failure(error))
         else:
-            self.decoded.put(_Decoded(frame, fingerprint, reserved_bytes))
+            self.decoded.put(Decoded(frame, fingerprint, reserved_bytes))
         finally:
             self.clock.add("decode", -waited_seconds)
 
@@ -249,8 +237,9 @@ class _Stages:
     # ------------------------------------------------------------------ predict
 
     def _predict(self) -> None:
-        under_way: dict[str, _Decoded] = {}
-        for frame, result in self.predictor.stream(self._batches(under_way)):
+        under_way: dict[str, Decoded] = {}
+        ready = batches(self.decoded, self.workers, self.predictor.batch, under_way, self.clock)
+        for frame, result in self.predictor.stream(ready):
             decoded = under_way.pop(frame.key)
             if isinstance(result, ImageError):
                 self._end_failed(frame.key, decoded.fingerprint, result)
@@ -260,34 +249,6 @@ class _Stages:
                 self.writing.take(result.nbytes)
                 self.clock.add("predict", start - time.perf_counter())  # waiting is not work
                 self.predicted.put((decoded, result))
-
-    def _batches(self, under_way: dict[str, _Decoded]) -> Iterator[list[Frame]]:
-        """Yield frames of one size, oldest first, as many as there are now and the engine likes.
-
-        An empty list says that none is there at the moment: what is still in the engine should come out.
-        """
-        window: list[_Decoded] = []
-        ended_workers = 0
-        started: float | None = None
-        while True:
-            if started is not None:
-                self.clock.add("predict", time.perf_counter() - started)
-            if not window and under_way and self.decoded.empty():
-                yield []
-            while ended_workers < self.workers and (not window or not self.decoded.empty()):
-                decoded = self.decoded.get()
-                if decoded is None:
-                    ended_workers += 1
-                else:
-                    window.append(decoded)
-            if not window:
-                return
-            size = window[0].frame.size
-            batch = [decoded for decoded in window if decoded.frame.size == size][: self.predictor.batch]
-            under_way.update((decoded.frame.key, decoded) for decoded in batch)
-            window = [decoded for decoded in window if decoded.frame.key not in under_way]
-            started = time.perf_counter()
-            yield [decoded.frame for decoded in batch]
 
     # ------------------------------------------------------------------ write
 
@@ -309,23 +270,9 @@ class _Stages:
     # ------------------------------------------------------------------ the ledger
 
     def _record(self) -> None:
-        """Record inputs that ended in the ledger, several at once, and tell the hooks."""
-        last = False
-        while not last:
-            group: list[Settled] = []
-            deadline = time.monotonic() + COMMIT_SECONDS
-            while len(group) < COMMIT_IMAGES and not last:
-                try:
-                    ended = self.ended.get(timeout=max(0.0, deadline - time.monotonic()) if group else None)
-                except queue.Empty:
-                    break
-                if ended is None:
-                    last = True
-                else:
-                    group.append(ended)
-            if group:
-                self.ledger.settle(group)
-                self._count(group)
+        for group in groups(self.ended):
+            self.ledger.settle(group)
+            self._count(group)
 
     def _count(self, group: Sequence[Settled]) -> None:
         for ended in group:

@@ -1,4 +1,4 @@
-"""Predicting images of any number and size: batches are halved, and images cut into tiles, where they do not fit.
+"""Prediction of images of any number and size: batches are halved, and images cut into tiles, if they do not fit.
 
 A tile's scores are those of the whole image as far as an engine gives the same scores for the same pixels in images of
 another size. OpenVINO's do, to the last bit, in every precision. torch chooses other kernels for other sizes, so that
@@ -25,19 +25,19 @@ from fcnseg.running.tile_grid import Tile, cut_image, smallest_side
 from fcnseg.types import Engine, Frame, Labels, Pixels, Prediction, Probabilities
 
 Inputs = Mapping[str, Pixels]
-Found = tuple[dict[str, Labels], dict[str, Probabilities] | None]
+Results = tuple[dict[str, Labels], dict[str, Probabilities] | None]
 
-SIDE_BY_INFLUENCE = 4
-"""The side of a tile by what it shares with its neighbours: larger ones take more memory, smaller ones more time (at 4,
-nine sixteenths of the arithmetic are a tile's own)."""
+SIDE_BY_HALO = 4
+"""The side of a tile by its halo: larger ones take more memory, smaller ones more time (at 4, nine sixteenths of the
+arithmetic are a tile's own)."""
 
 
 class Predictor:
-    """An engine that takes images of any size, in batches that fit it.
+    """An engine for images of any size, in batches that fit it.
 
-    `tile` is "auto" (cut what the engine or the memory does not take), the largest side of tiles in px (cut whatever is
-    larger), or "off". `batch` is how many images of one size it likes at once. `events` counts what it had to do
-    besides: images it cut, batches it halved. What turned out to fit is remembered for later images.
+    `tile` is "auto" (cut images that do not fit the engine or the memory), the largest side of tiles in px (cut all
+    that are larger), or "off". `batch` is the number of images of one size at once, None for the engine's best.
+    `events` counts images that were cut and batches that were halved. The sizes that fit are remembered.
 
     Raises SettingsError for tiles smaller than the model's halo allows.
     """
@@ -54,16 +54,16 @@ class Predictor:
         self.engine, self.probabilities, self.tile = engine, probabilities, tile
         self.batch = batch or engine.info.max_batch
         self.events: Counter[str] = Counter()
-        self._seen = halo_of(network_spec(recipe))
+        self._halo = halo_of(network_spec(recipe))
         self._most_px: float = inf
-        if isinstance(tile, int) and tile < smallest_side(self._seen):
+        if isinstance(tile, int) and tile < smallest_side(self._halo):
             raise SettingsError(
                 f"tiles of {tile} px are too small for {recipe.name}, whose labels depend on what lies around them; "
-                f"use --tile {smallest_side(self._seen)} or more"
+                f"use --tile {smallest_side(self._halo)} or more"
             )
 
     def one(self, frame: Frame) -> Prediction:
-        """The prediction of one image. Raises ImageError."""
+        """Return the prediction of one image. Raises ImageError."""
         known = self._most_px
         try:
             while True:
@@ -79,9 +79,10 @@ class Predictor:
             raise
 
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[tuple[Frame, Prediction | ImageError]]:
-        """The prediction of every image, or why there is none, in order. The images of a batch are of one size.
+        """Yield every image with its prediction, or the reason why there is none, in order.
 
-        An engine that overlaps batches has two of them under way; an empty batch asks for what is in the engine.
+        The images of a batch are of one size. An engine that overlaps batches has two of them under way; an empty batch
+        makes it finish those.
         """
         batches = iter(batches)
         under_way: deque[Sequence[Frame]] = deque()
@@ -89,7 +90,7 @@ class Predictor:
         ended = False
 
         def calls() -> Iterator[Inputs]:
-            """The inputs of batch after batch, up to an empty one, one that does not fit as it is, or the end."""
+            """Yield the inputs of batches, up to an empty one, one that does not fit as it is, or the end."""
             nonlocal apart, ended
             for batch in batches:
                 if not batch or not self._fits(batch):
@@ -101,8 +102,8 @@ class Predictor:
 
         while not ended:
             try:
-                for found in self._infer_each(calls()):
-                    yield from zip(under_way.popleft(), _predictions(found), strict=True)
+                for results in self._infer_each(calls()):
+                    yield from zip(under_way.popleft(), _predictions(results), strict=True)
             except ImageError:
                 while under_way:
                     yield from self._in_parts(under_way.popleft())
@@ -112,8 +113,8 @@ class Predictor:
 
     # ------------------------------------------------------------------ calls of the engine
 
-    def _infer_each(self, calls: Iterator[Inputs]) -> Generator[Found]:
-        """What the engine says of each call, overlapped if it can."""
+    def _infer_each(self, calls: Iterator[Inputs]) -> Generator[Results]:
+        """Yield the results of each call, overlapped if the engine can."""
         if hasattr(self.engine, "infer_many"):
             yield from self.engine.infer_many(calls, self.probabilities)
         else:
@@ -121,7 +122,7 @@ class Predictor:
                 yield self.engine.infer(inputs, self.probabilities)
 
     def _in_parts(self, batch: Sequence[Frame]) -> Iterator[tuple[Frame, Prediction | ImageError]]:
-        """A batch that may not go as it is: halves of it, down to single images."""
+        """Predict a batch that may not fit as it is: in halves, down to single images."""
         if len(batch) == 1:
             try:
                 yield batch[0], self.one(batch[0])
@@ -130,20 +131,20 @@ class Predictor:
             return
         if self._fits(batch):
             try:
-                found = _predictions(self.engine.infer(_together(batch), self.probabilities))
+                predictions = _predictions(self.engine.infer(_together(batch), self.probabilities))
             except ImageError as error:
                 if isinstance(error, TooLargeError):
                     self.events["batches halved"] += 1
                     self._most_px = len(batch) * _area(batch[0]) // 2
             else:
-                yield from zip(batch, found, strict=True)
+                yield from zip(batch, predictions, strict=True)
                 return
         middle = len(batch) // 2
         yield from self._in_parts(batch[:middle])
         yield from self._in_parts(batch[middle:])
 
     def _fits(self, batch: Sequence[Frame]) -> bool:
-        """Whether, for all that is known, these images of one size can go at once and whole."""
+        """Tell whether these images of one size are known not to need tiles or smaller batches."""
         try:
             whole = len(self._tiles(*batch[0].size)) == 1
         except ImageError:
@@ -153,17 +154,17 @@ class Predictor:
     # ------------------------------------------------------------------ tiles
 
     def _tiles(self, height: int, width: int) -> tuple[Tile, ...]:
-        """How to cut an image of that size; one tile: not at all."""
+        """Return the tiles of an image of that size; one tile is the whole image."""
         if self.tile == "off":
-            return cut_image((height, width), self._seen)
+            return cut_image((height, width), self._halo)
         largest, most_px = self.engine.info.largest or (inf, inf), self._most_px
         if isinstance(self.tile, int):
             largest = min(largest[0], self.tile), min(largest[1], self.tile)
         if height > largest[0] or width > largest[1] or height * width > most_px:
-            most_px = min(most_px, (SIDE_BY_INFLUENCE * (self._seen.before_px + self._seen.after_px)) ** 2)
-        tiles = cut_image((height, width), self._seen, largest, most_px)
+            most_px = min(most_px, (SIDE_BY_HALO * (self._halo.before_px + self._halo.after_px)) ** 2)
+        tiles = cut_image((height, width), self._halo, largest, most_px)
         if not tiles:
-            least = smallest_side(self._seen)
+            least = smallest_side(self._halo)
             raise ImageError(
                 f"{width} x {height} pixels do not fit the engine or the memory, nor do tiles of {least} x {least}, "
                 "the least that gives this model's labels; free memory, or build an engine with a larger --max-shape",
@@ -172,14 +173,14 @@ class Predictor:
         return tiles
 
     def _at_once(self, tiles: Sequence[Tile]) -> int:
-        """How many tiles go into one call."""
+        """Return the number of tiles in one call."""
         return int(max(1, min(self.batch, len(tiles), self._most_px // _tile_px(tiles))))
 
     def _whole(self, frame: Frame) -> Prediction:
         return _predictions(self.engine.infer(_together([frame]), self.probabilities))[0]
 
     def _stitched(self, frame: Frame, tiles: Sequence[Tile]) -> Prediction:
-        """The prediction of an image, put together from those of its tiles."""
+        """Predict an image tile by tile."""
         labels: dict[str, Any] = {}
         probabilities: dict[str, Any] = {}
         at_once = self._at_once(tiles)
@@ -189,8 +190,8 @@ class Predictor:
             for group in groups
         )
         with closing(self._infer_each(calls)) as results:
-            for group, found in zip(groups, results, strict=True):
-                for tile, prediction in zip(group, _predictions(found), strict=True):
+            for group, result in zip(groups, results, strict=True):
+                for tile, prediction in zip(group, _predictions(result), strict=True):
                     _paste(labels, prediction.labels, tile, frame.size)
                     _paste(probabilities, prediction.probabilities or {}, tile, frame.size)
         self.events["images cut into tiles"] += 1
@@ -203,21 +204,21 @@ def _area(frame: Frame) -> int:
 
 
 def _tile_px(tiles: Sequence[Tile]) -> int:
-    """The pixels of one of these, which are alike."""
+    """Return the pixels of one of these tiles of equal size."""
     rows, columns = tiles[0]
     return rows.end * columns.end
 
 
 def _together(frames: Sequence[Frame]) -> Inputs:
-    """N x H x W x C of each modality."""
+    """Return N x H x W x C of each modality."""
     if len(frames) == 1:
         return {modality: pixels[None] for modality, pixels in frames[0].inputs.items()}
     return {m: np.stack([frame.inputs[m] for frame in frames]) for m in frames[0].inputs}
 
 
-def _predictions(found: Found) -> list[Prediction]:
-    """The prediction of each image of a call."""
-    labels, probabilities = found
+def _predictions(results: Results) -> list[Prediction]:
+    """Return the prediction of each image of a call."""
+    labels, probabilities = results
     rows = len(next(iter(labels.values())))
     return [
         Prediction({h: a[i] for h, a in labels.items()}, {h: a[i] for h, a in (probabilities or {}).items()} or None)
@@ -225,10 +226,10 @@ def _predictions(found: Found) -> list[Prediction]:
     ]
 
 
-def _paste(whole: dict[str, Any], found: Mapping[str, Any], tile: Tile, size: tuple[int, int]) -> None:
-    """Put what a tile gives (... x h x w, by head) in its place in the image's arrays, made here when first needed."""
+def _paste(whole: dict[str, Any], result: Mapping[str, Any], tile: Tile, size: tuple[int, int]) -> None:
+    """Copy a tile's results (... x h x w, by head) into the image's arrays, which are made at the first tile."""
     rows, columns = tile
-    for head, part in found.items():
+    for head, part in result.items():
         if head not in whole:
             shape = (*part.shape[:-2], *size)
             needed, free = np.prod(shape, dtype=float) * part.itemsize, psutil.virtual_memory().available

@@ -25,10 +25,10 @@ LONGEST_JPEG = 65_500
 """The longest side that libjpeg writes, px."""
 
 STRIP_ROWS = 1024
-"""How many rows of an overlay are drawn at once."""
+"""The rows of an overlay that are drawn at once."""
 
 SORTED_ROWS = 64
-"""How many rows of probabilities are sorted at once."""
+"""The rows of probabilities that are sorted at once."""
 
 Content = Iterator[bytes | memoryview]
 

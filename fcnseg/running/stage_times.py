@@ -1,4 +1,4 @@
-"""Where the time of a run goes: how busy each stage was, which one held the others up, and what to change."""
+"""Times of the stages of a run: the busiest one, and advice about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADVICE = {
 
 
 class StageClock:
-    """Adds up how long the threads of each stage work (not wait)."""
+    """A clock that sums the seconds that the threads of each stage work (not wait)."""
 
     def __init__(self, threads: Mapping[str, int]) -> None:
         self.threads = threads
@@ -30,7 +30,7 @@ class StageClock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Counts the block as work of that stage."""
+        """Count the block as work of that stage."""
         start = time.perf_counter()
         try:
             yield
@@ -38,12 +38,12 @@ class StageClock:
             self.add(stage, time.perf_counter() - start)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Counts that much work of a stage (negative: takes it back)."""
+        """Count so many seconds of work of a stage (negative: take them back)."""
         with self._lock:
             self._busy[stage] += seconds
 
     def times(self) -> dict[str, StageTimes]:
-        """What each stage did so far."""
+        """Return the times of each stage so far."""
         wall = max(time.monotonic() - self._start, 1e-9)
         with self._lock:
             busy = dict(self._busy)
@@ -51,6 +51,6 @@ class StageClock:
 
 
 def bottleneck(times: Mapping[str, StageTimes]) -> tuple[str, str]:
-    """The busiest stage, and what to change about it."""
+    """Return the busiest stage, and advice to make it faster."""
     stage = max(times, key=lambda name: times[name].utilisation)
     return stage, ADVICE[stage]

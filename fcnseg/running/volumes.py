@@ -32,18 +32,18 @@ from fcnseg.running.sinks import FileSink, LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Output
 
 LEVEL = 1
-"""How hard zlib tries: more takes long and gains little."""
+"""The level of zlib: higher ones take long and gain little."""
 
 COMPRESSION = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": True}
 
 BYTES_AT_ONCE = 64 << 20
-"""How much of label maps of one size is read and compressed together."""
+"""The bytes of label maps of one size that are read and compressed together."""
 
 MISSING = "fcnseg:missing"
 """The data set that lists, as pairs of key and reason, the inputs without a result."""
 
 SPARE_BYTES = 16 << 20
-"""What must be free beyond the next array: HDF5 does not survive a full disk."""
+"""The room beyond the next array that must be free: HDF5 does not survive a full disk."""
 
 
 class VolumeInput(NamedTuple):
@@ -60,8 +60,8 @@ ListInputs = Callable[[], Iterator[VolumeInput]]
 
 @dataclass(frozen=True)
 class _Assembly:
-    """The file that is made, of which inputs, those of them that are `missing`, the present file or None, and the
-    threads that compress: HDF5 itself has but one."""
+    """The file to write, its inputs and those that are `missing`, the file to replace (or None), and threads that
+    compress: HDF5 itself has one."""
 
     target: h5py.File
     list_inputs: ListInputs
@@ -70,13 +70,13 @@ class _Assembly:
     threads: ThreadPoolExecutor
 
     def present(self) -> Iterator[VolumeInput]:
-        """The inputs that are not missing."""
+        """Yield the inputs that are not missing."""
         return (image for image in self.list_inputs() if image.key not in self.missing)
 
 
 def _packed(array: NDArray[Any], chunk: tuple[int, ...], corner: tuple[int, ...]) -> bytes:
-    """The chunk of that shape at that corner of an array, as HDF5 keeps it: with zeros beyond the array's end,
-    shuffled and deflated."""
+    """Return the chunk of that shape at that corner of an array as HDF5 keeps it: padded with zeros beyond the array's
+    end, shuffled and deflated."""
     piece = array[tuple(slice(start, start + side) for start, side in zip(corner, chunk, strict=True))]
     padding = [(0, side - there) for side, there in zip(chunk, piece.shape, strict=True)]
     values = np.ascontiguousarray(np.pad(piece, padding)).reshape(-1, 1).view(np.uint8)
@@ -102,8 +102,9 @@ class Volume:
         return any(path.is_file() for path in self.staged.rglob("*"))
 
     def assemble(self, list_inputs: ListInputs, missing: Mapping[str, str], *, keep: bool) -> Output:
-        """Write the file from what is staged and, with `keep`, from the present file where nothing is; inputs in
-        `missing` (by key, with the reason) are listed as such. Raises OutputError if an input is in none of the three.
+        """Write the file from staged images and, with `keep`, from the present file for those that are not staged.
+
+        Inputs in `missing` (reasons by key) are listed as such. Raises OutputError if an input is in none of the three.
         """
         partial = self.staged.with_suffix(".h5")  # hidden, and of one name: an unfinished one is written over
         try:
@@ -132,7 +133,7 @@ class Volume:
         return output
 
     def discard_staged(self) -> None:
-        """Remove what the file now holds."""
+        """Remove the staged images, which the file now holds."""
         shutil.rmtree(self.staged, ignore_errors=True)
 
     def _describe(self, target: h5py.File) -> None:
@@ -157,38 +158,38 @@ class Volume:
             )
 
     def _arrays(self, head: str, image: VolumeInput, before: h5py.File | None) -> dict[bytes, NDArray[Any]]:
-        """What belongs to one input, by the suffixes of its data sets' names."""
+        """Return the arrays of one input, by the suffixes of its data sets' names."""
         path = self.staged_file(image.stem, head)
         if path.exists():
             return self._read(path)
-        found = self._earlier(before, head, image) if before else {}
-        if not found:
+        arrays = self._earlier(before, head, image) if before else {}
+        if not arrays:
             raise OutputError(f"{path} is gone, so {self.file} cannot be written; run the same command again")
-        return found
+        return arrays
 
     def _earlier(self, before: h5py.File, head: str, image: VolumeInput) -> dict[bytes, NDArray[Any]]:
-        """The same, from an earlier assembly; empty if it is not there."""
-        name, found = self._name(head, image.key), {}
+        """Return the arrays of one input in the file to replace; empty if it is not there."""
+        name, arrays = self._name(head, image.key), {}
         for suffix in self._suffixes:
             with suppress(KeyError):  # `in` would take names for UTF-8
-                found[suffix] = before[name + suffix][()]
-        return found
+                arrays[suffix] = before[name + suffix][()]
+        return arrays
 
     def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
         raise NotImplementedError
 
     def _name(self, head: str, key: str) -> bytes:
-        """The data set of an input; names of HDF5 objects are bytes, as those of files."""
+        """Return the name of an input's data set; names in HDF5 are bytes, as those of files."""
         return os.fsencode(f"{head}/{key}" if len(self.info.heads) > 1 else key)
 
     def _create(self, made: _Assembly, name: bytes, array: NDArray[Any]) -> h5py.Dataset:
         chunk = (*array.shape[:-2], *(min(side, 256) for side in array.shape[-2:]))
-        found = made.target.create_dataset(name, array.shape, array.dtype, chunks=chunk, **COMPRESSION)
+        dataset = made.target.create_dataset(name, array.shape, array.dtype, chunks=chunk, **COMPRESSION)
         corners = list(product(*(range(0, size, side) for size, side in zip(array.shape, chunk, strict=True))))
         contents = made.threads.map(lambda corner: _packed(array, chunk, corner), corners)
         for corner, content in zip(corners, contents, strict=True):
-            found.id.write_direct_chunk(corner, content)
-        return found
+            dataset.id.write_direct_chunk(corner, content)
+        return dataset
 
     def _describe_classes(self, dataset: h5py.Dataset, head: str) -> None:
         """Name the classes, their colours (RGB, K x 3) and the value that marks void."""
@@ -198,8 +199,10 @@ class Volume:
 
 
 class ProbabilityVolume(Volume):
-    """Probabilities K x H x W, float16 or float32, a data set an input, called by its key. With `top_k`: k x H x W,
-    and the classes they belong to in a second data set, `<key>.classes`."""
+    """Probabilities K x H x W, float16 or float32, in a data set for each input, named by its key.
+
+    With `top_k`: k x H x W, and their classes in a second data set, `<key>.classes`.
+    """
 
     def __init__(self, file: Path, info: EngineInfo, dtype: str = "float16", top_k: int | None = None) -> None:
         storage = LocalFolder(staging_folder(file, "probabilities"))
@@ -208,16 +211,18 @@ class ProbabilityVolume(Volume):
             self._suffixes = (b"", b".classes")
 
     def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
-        found = np.load(path, mmap_mode="r")
+        values = np.load(path, mmap_mode="r")
         if path.suffix == ".npz":
-            return {b"": found["probabilities"], b".classes": found["classes"]}
-        return {b"": found}
+            return {b"": values["probabilities"], b".classes": values["classes"]}
+        return {b"": values}
 
 
 class LabelVolume(Volume):
-    """Label maps H x W, a data set an input, called by its key. If the inputs are the rows of one data set and of one
-    size, their label maps are one data set N x H x W, `labels` (or `<head>`), with the ignore value where there is
-    none."""
+    """Label maps H x W in a data set for each input, named by its key.
+
+    If the inputs are the rows of one data set and of one size, their label maps are one data set N x H x W, `labels`
+    (or `<head>`), with the ignore value in missing ones.
+    """
 
     def __init__(self, file: Path, info: EngineInfo) -> None:
         super().__init__(file, LabelPngSink(LocalFolder(staging_folder(file, "labels")), info), info)
@@ -247,9 +252,9 @@ class LabelVolume(Volume):
             return _packed(array[None], (1, *array.shape), (0, 0, 0))
 
         present, row_bytes = made.present(), whole.dtype.itemsize * int(np.prod(shape))
-        while some := list(islice(present, max(1, BYTES_AT_ONCE // row_bytes))):
-            self._check_space(len(some) * row_bytes)
-            for image, content in zip(some, made.threads.map(row, some), strict=True):
+        while group := list(islice(present, max(1, BYTES_AT_ONCE // row_bytes))):
+            self._check_space(len(group) * row_bytes)
+            for image, content in zip(group, made.threads.map(row, group), strict=True):
                 whole.id.write_direct_chunk((image.row, 0, 0), content)
         self._describe_classes(whole, head)
 
@@ -271,5 +276,5 @@ class LabelVolume(Volume):
 
 
 def _reason(error: Exception) -> str:
-    """HDF5's errors are of several lines."""
+    """Return the reason of an error in one line; HDF5's have several."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -108,7 +108,7 @@ def test_a_name_that_is_too_long_fails_the_image(sink: Sink, tmp_path: Path) -> 
 
 
 def test_a_storage_that_is_full_ends_the_run(sink: Sink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
+    def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
