@@ -48,7 +48,7 @@ def train(
 ) -> TrainResult:
     """Train the network of a recipe on labelled images, or resume the training in the folder `out`.
 
-    `data` is a folder or file of labelled images (see "Labelled images" in the README). The keywords are the options of
+    `data` is a folder or file of labelled images (see docs/training.md). The keywords are the options of
     `fcnseg train` and the fields of `fcnseg.training.preparation.TrainOptions`; `overrides` are fields of
     `fcnseg.training.presets.Preset` with other values: `epochs`, `lr`, `crop` (height, width) and so on.
     `out/model.toml` becomes a recipe that `fcnseg.run` and `fcnseg.score` take. Processes that `torchrun` started share

@@ -138,6 +138,16 @@ def test_usage_that_is_refused(fcnseg: Command, tmp_path: Path) -> None:
     assert "--depth-scale" in wrong.error_line
 
 
+def test_a_file_where_another_output_needs_a_folder_is_refused(fcnseg: Command, tmp_path: Path) -> None:
+    own = camera(tmp_path)
+    save(tmp_path / "depth/a.tif", depth_map(0))
+    save(tmp_path / "depth/a.png/b.tif", depth_map(1))
+    done = fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "hha")
+    assert done.code == 2
+    assert "a.tif and the folder a.png; rename one of them" in done.error_line
+    assert not (tmp_path / "hha").exists()
+
+
 def test_nothing_to_encode(fcnseg: Command, tmp_path: Path) -> None:
     own = camera(tmp_path / "elsewhere")
     (tmp_path / "depth").mkdir()
