@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +83,15 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(code, space)
     assert isinstance(space["labels"], np.ndarray)
     assert space["labels"].shape == (48, 64)
+
+
+def test_the_page_about_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, source, suffix in (("photos", "images", ".jpg"), ("gt", "labels", ".png")):
+        (tmp_path / folder).mkdir()
+        for name in ("scene_0000", "scene_0001"):
+            shutil.copy(ROOT / "examples/street" / source / f"{name}{suffix}", tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL):
+        exec(code, space)
+    assert sorted(path.name for path in Path("drawn").iterdir()) == ["scene_0000.jpg", "scene_0001.jpg"]
