@@ -2,6 +2,8 @@
 
     import fcnseg
 
+    fcnseg.run("photos", "masks")    # a label map for every image of a folder
+
     with fcnseg.load("street-fcn8s") as segmenter:
         labels = segmenter("photo.jpg").labels["labels"]    # uint8 H x W, the class of each pixel
 

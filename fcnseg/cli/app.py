@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -103,14 +106,9 @@ def _usage(error: Exception) -> str:
 def _fail(message: str, code: int, error: BaseException | None = None) -> int:
     """One line on standard error, or one of JSON; the traceback too with -vv."""
     if error is not None and "-vv" in sys.argv:
-        import traceback
-
         traceback.print_exception(error)
     line = " ".join(str(message).split())
     if Errors.as_json:
-        import json
-        import time
-
         event = {"time": round(time.time(), 3), "event": "error", "exit_code": code, "text": line}
         sys.stderr.write(json.dumps(event) + "\n")
     else:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fcnseg.cli.console import Errors, err
+from fcnseg.engine.options import BuildHooks
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from fcnseg.engine.options import BuildHooks
     from fcnseg.types import EngineInfo
 
 
@@ -45,8 +45,6 @@ def build_display(quiet: bool) -> Iterator[BuildHooks]:
 
     An interruption is one line.
     """
-    from fcnseg.engine.options import BuildHooks
-
     bar: Progress | None = None
     begun = False
 

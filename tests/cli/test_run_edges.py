@@ -2,22 +2,15 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fcnseg.cli import console
-from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter
-from fcnseg.engine.options import BuildHooks
 from fcnseg.running import pipeline
 from fcnseg.running import run as run_module
-from fcnseg.running.dry_run import Estimate
-from fcnseg.types import EngineInfo, Failure
+from fcnseg.types import EngineInfo
 from tests.conftest import Outcome, TinyModel, photograph
 
 Command = Callable[..., Outcome]
@@ -60,21 +53,6 @@ def test_names_are_shown_as_they_are(run: Command, photos: Path) -> None:
     assert "failed: :car:.jpg: " in run().err
 
 
-def test_failures_of_earlier_runs_are_counted_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    console.err.cache_clear()
-    reporter = PlainReporter(BuildHooks())
-    reporter.on_start(100, INFO)
-    for i in range(50):
-        reporter.hooks().on_failed_before(Failure(f"old{i}", "load", "bad"))
-    assert (reporter.remaining_seconds, reporter.ended, reporter.failed) == (None, 50, 0)
-    for i in range(30):
-        reporter.hooks().on_result(f"new{i}", Failure(f"new{i}", "load", "bad"))
-    said = capsys.readouterr().err
-    assert (said.count("failed: old"), said.count("failed: new")) == (FAILURES_SHOWN, FAILURES_SHOWN)
-    assert "80 of 100 images" in reporter.progress()
-    console.err.cache_clear()
-
-
 def test_an_earlier_failure_is_marked_in_the_logs(run: Command, photos: Path) -> None:
     (photos / "bad.png").touch()
     found = []
@@ -115,14 +93,6 @@ def test_a_dry_run_that_is_interrupted_estimates_nothing(run: Command, monkeypat
     assert (done.code, done.out, done.err) == (130, "", "fcnseg: interrupted: nothing is written\n")
 
 
-def test_outputs_of_one_file_system_share_its_room() -> None:
-    found = Estimate(1, 1, {}, bytes_written={"labels": 60, "probabilities": 30, "overlay": 60})
-    found.bytes_needed = {"labels": 60, "probabilities": 60, "overlay": 60}
-    found.free_bytes = dict.fromkeys(found.bytes_needed, 100)
-    found.file_systems = {"labels": 1, "probabilities": 1, "overlay": 2}
-    assert found.too_large == ["labels", "probabilities"]
-
-
 def test_an_hdf5_file_needs_room_twice(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--dry-run", "--save-probabilities", tmp_path / "probs.h5"]
     values = json.loads(run(*arguments, "--json", "-q").out)
@@ -134,28 +104,6 @@ def test_an_hdf5_file_needs_room_twice(run: Command, tmp_path: Path, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(room, 0, room))
     done = run(*arguments)
     assert (done.code, "NOT ENOUGH" in done.out, "as much again" in done.out) == (1, True, True)
-
-
-HELD = """
-import os, signal, sys, threading
-sys.path.insert(0, {folder!r})
-threading.Thread(target=threading.Event().wait, daemon=True).start()
-from fcnseg.engine.runtimes.openvino import _library
-try:
-    _library()
-except KeyboardInterrupt:
-    print("loaded" if sys.modules["openvino"].whole else "broken")
-"""
-
-
-def test_ctrl_c_waits_for_the_import_of_openvino(tmp_path: Path) -> None:
-    module = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\nwhole = True\n"
-    (tmp_path / "openvino.py").write_text(module)
-    done = subprocess.run(
-        [sys.executable, "-c", HELD.format(folder=str(tmp_path))], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "loaded\n"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_run_whose_outputs_cannot_have_room_is_refused(

@@ -14,7 +14,7 @@ from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.predictor import Predictor
 from fcnseg.types import Failure, Frame, Reference, Reserve, Sink, Source, Summary
-from tests.fakes import MemorySource, RawSink, RedEngine
+from tests.fakes import MemoryLedger, MemorySource, RawSink, RedEngine
 
 KEYS = [f"{i:02d}.jpg" for i in range(20)]
 BROKEN = {key: ImageError(f"{key} is broken") for key in KEYS[4::5]}
@@ -76,6 +76,15 @@ def test_every_input_ends_done_or_as_a_record(place: Place, workers: int, max_ba
     with place.ledger() as ledger:
         assert ledger.counts() == {"done": 16, "failed": 4}
     assert not list(place.records.glob("*.lock"))
+
+
+def test_any_ledger_will_do(place: Place) -> None:
+    ledger, source = MemoryLedger(place.folder), MemorySource(KEYS, BROKEN, SIZES)
+    for done, kept in ((16, 0), (0, 16)):
+        summary = Pipeline(source, Predictor(RedEngine(), place.recipe), [RawSink(place.folder)], ledger).run()
+        assert (summary.done, summary.kept, summary.failed) == (done, kept, 4)
+        assert ledger.counts() == {"done": 16, "failed": 4}
+    assert place.files() == expected(source)
 
 
 def test_images_of_one_size_are_batched(place: Place) -> None:
