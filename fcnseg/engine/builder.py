@@ -171,8 +171,9 @@ class Builder:
         with ExitStack() as stack:
             built = probable = stack.enter_context(load_engine(self.recipe, engine))
             if twin != engine:
-                with_probabilities = replace(record, identity=replace(identity, probabilities=True))
-                probable = stack.enter_context(instantiate(self.recipe, twin, with_probabilities))
+                probabilities = replace(identity, probabilities=True)
+                twin_record = replace(record, identity=probabilities, file_sha256=file_sha256(twin))
+                probable = stack.enter_context(instantiate(self.recipe, twin, twin_record))
             return verify(
                 built,
                 self._reference,

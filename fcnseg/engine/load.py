@@ -63,7 +63,9 @@ def instantiate(recipe: Recipe, file: Path, record: EngineRecord, choice: str = 
         largest=max((shapes.largest for shapes in fixed), key=prod, default=None),
         max_batch=max((shapes.max_batch for shapes in fixed), default=1),
     )
-    engine: Engine = runtime.load_engine()(recipe, file, info, probabilities=identity.probabilities)
+    engine: Engine = runtime.load_engine()(
+        recipe, file, info, sha256=record.file_sha256, probabilities=identity.probabilities
+    )
     return engine
 
 

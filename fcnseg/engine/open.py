@@ -13,6 +13,7 @@ from fcnseg.engine.options import BuildHooks, EngineOptions
 from fcnseg.engine.request import backend_for, refuse_settled_options, request_engine
 from fcnseg.engine.select import candidate_precisions
 from fcnseg.errors import EngineError, FcnsegError, OutputError, SettingsError
+from fcnseg.io.user_folders import use_temporary_engines
 from fcnseg.recipes import DEFAULT_MODEL, Recipe, find_recipe
 from fcnseg.types import AnyPath, Engine, optional_path
 
@@ -75,13 +76,20 @@ def engine_from(
         hooks.on_note(f"{backend} cannot be used: {error}; torch runs the model")
         return _torch_engine(recipe, options, f"{backend} cannot be used")
 
-    try:
+    def find_or_build() -> Path:
         if options.precision != "auto":
-            file = ensure_engine(request, hooks, require_verified=require_verified)
-        else:
-            candidates = candidate_precisions(backend, calibrate=options.calibrate is not None, on_note=hooks.on_note)
-            file = fastest_engine(request, candidates, hooks)
-            reason += ", the fastest precision that gives the network's labels"
+            return ensure_engine(request, hooks, require_verified=require_verified)
+        candidates = candidate_precisions(backend, calibrate=options.calibrate is not None, on_note=hooks.on_note)
+        return fastest_engine(request, candidates, hooks)
+
+    if options.precision == "auto":
+        reason += ", the fastest precision that gives the network's labels"
+    try:
+        try:
+            file = find_or_build()
+        except OutputError as error:
+            _keep_engines_elsewhere(error, hooks)
+            file = find_or_build()
         engine = load_engine(recipe, file, reason, require_verified=require_verified)
     except (EngineError, OutputError) as error:
         if not may_fall_back:
@@ -112,6 +120,17 @@ class FallbackEngine:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+
+def _keep_engines_elsewhere(error: OutputError, hooks: BuildHooks) -> None:
+    """Keep engines in the temporary folder where they cannot be kept in their own. Raises the error if that fails."""
+    try:
+        folder = use_temporary_engines()
+    except OSError:
+        raise error from None
+    if folder is None:
+        raise error
+    hooks.on_note(f"{str(error).partition(';')[0]}; the engine is kept in {folder} instead")
 
 
 def _torch_engine(recipe: Recipe, options: EngineOptions, choice: str) -> Engine:

@@ -16,15 +16,18 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from fcnseg.engine.identity import EngineIdentity
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.io.atomic import PART, whole_file
-from fcnseg.io.hashing import file_sha256
-from fcnseg.io.user_folders import data_folder
+from fcnseg.io.hashing import file_sha256, open_file_sha256
+from fcnseg.io.user_folders import key_file
 from fcnseg.types import Verification
+
+KEY_BYTES = 32
 
 FORMAT = 2
 """The number of this form of records; those of another form are refused, and their engines built again."""
@@ -95,12 +98,29 @@ def read_trusted_record(engine: Path) -> EngineRecord:
         size = engine.stat().st_size
         if size != record.file_bytes:
             raise EngineError(f"{engine} has {size} bytes instead of the recorded {record.file_bytes}; {rebuild}")
+        _check_owner(engine)
         digest = file_sha256(engine)
     except OSError as error:
         raise EngineError(f"{engine} cannot be read: {error.strerror}; {rebuild}") from error
     if digest != record.file_sha256:
         raise EngineError(f"{engine} was changed since it was built; {rebuild}")
     return record
+
+
+def open_engine_file(engine: Path, sha256: str) -> BufferedReader:
+    """Open an engine file whose bytes have that hash; what is read from it are these very bytes.
+
+    Raises EngineError if they are others, or cannot be read.
+    """
+    rebuild = "build it again with `fcnseg build-engine --force`"
+    try:
+        file = engine.open("rb")
+        if open_file_sha256(file) == sha256:
+            return file
+        file.close()
+    except OSError as error:
+        raise EngineError(f"{engine} cannot be read: {error.strerror}; {rebuild}") from error
+    raise EngineError(f"{engine} was changed since it was built; {rebuild}")
 
 
 def _parse(body: dict[str, Any]) -> EngineRecord:
@@ -120,17 +140,49 @@ def _seal(body: Mapping[str, Any]) -> str:
 
 
 def _key() -> bytes:
-    """Return the secret of this machine, made at first use, readable by its owner alone."""
-    path = data_folder() / "engine-key"
-    if path.is_file():
-        return path.read_bytes()
+    """Return the secret of this machine, made at first use, readable by its owner alone.
+
+    Raises EngineError for a key that others may have written or read. One that root has made readable, so that engines
+    in an image serve all of its users, is accepted: see `_check_owner`.
+    """
+    path = key_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PART) as file:  # readable by the owner alone
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            with suppress(FileExistsError):  # another process was first: its key counts
-                os.link(file.name, path)
+        if not path.is_file():
+            _make_key(path)
+        with path.open("rb") as file:
+            status, key = os.fstat(file.fileno()), file.read()
+    except PermissionError as error:
+        raise OutputError(
+            f"{path} cannot be read: {error.strerror}; if engines there are for all users of this image, make it "
+            "readable (chmod a+r), else set FCNSEG_HOME to a folder of yours"
+        ) from error
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; set FCNSEG_HOME to a folder of yours") from error
-    return path.read_bytes()
+    shared = status.st_mode & (0o022 if status.st_uid == 0 else 0o077)
+    if len(key) != KEY_BYTES or (hasattr(os, "getuid") and (status.st_uid not in (0, os.getuid()) or shared)):
+        fault = "is damaged" if len(key) != KEY_BYTES else "is not readable and writable by you alone"
+        raise EngineError(f"{path} {fault}; remove it, and engines are built again")
+    return key
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=PART) as file:  # readable by the owner alone
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was first: its key counts
+            os.link(file.name, path)
+
+
+def _check_owner(engine: Path) -> None:
+    """Refuse, under a key that every user may read, an engine or record that others than root or this user may write:
+    anybody could have sealed it."""
+    if not hasattr(os, "getuid") or not key_file().stat().st_mode & 0o077:
+        return
+    for path in (engine, record_path(engine)):
+        status = path.stat()
+        if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+            raise EngineError(
+                f"{path} can be written by other users and is not trusted; build it with a key of your own"
+            )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from io import BufferedReader
 from pathlib import Path
 
-FileState = tuple[str, int, int, int, int]
-"""Real path, size, modification and change times (ns) and inode: another one means another content."""
+FileState = tuple[int, int, int, int, int]
+"""Size, modification and change times (ns), inode and device: another one means another content."""
 
 _digests: dict[FileState, str] = {}
 
@@ -17,14 +18,20 @@ def file_sha256(path: Path) -> str:
 
     Raises OSError if the file cannot be read.
     """
-    state = file_state(path)
+    with path.open("rb") as file:
+        return open_file_sha256(file)
+
+
+def open_file_sha256(file: BufferedReader) -> str:
+    """Return the SHA-256 of an open file as `file_sha256` does; its position is the start, before and after."""
+    state = file_state(file.fileno())
     if state not in _digests:
-        with path.open("rb") as file:
-            _digests[state] = hashlib.file_digest(file, "sha256").hexdigest()
+        _digests[state] = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
     return _digests[state]
 
 
-def file_state(path: Path) -> FileState:
-    """Return what tells one content of a file from another without reading it. Raises OSError."""
-    status = path.stat()
-    return os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+def file_state(file: Path | int) -> FileState:
+    """Return what tells one content of a file (path or descriptor) from another without reading it. Raises OSError."""
+    status = os.stat(file)  # noqa: PTH116 - of descriptors too
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev

@@ -1,20 +1,74 @@
-"""Folders of this user that outlive a run: `FCNSEG_HOME` if it is set, else where the system keeps such things."""
+"""Folders of this user that outlive a run.
+
+`FCNSEG_HOME` holds everything if it is set, else there are the places where the system keeps such things. A user
+without a home (as in many containers) has a folder in the temporary one.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
 
+ENGINES = "FCNSEG_ENGINES"
+"""The variable that names the folder of engines, and of the key that seals their records, where it is another."""
+
 
 def data_folder() -> Path:
     """The folder of imported weights and of the key that seals engine records; it need not exist yet."""
-    home = os.environ.get("FCNSEG_HOME")
-    return Path(home) if home else platformdirs.user_data_path("fcnseg", appauthor=False)
+    return _home() or _platform_folder(platformdirs.user_data_path)
 
 
 def engine_folder() -> Path:
     """The folder of built engines, which can be made again at any time; it need not exist yet."""
+    if folder := os.environ.get(ENGINES):
+        return Path(folder)
+    return (_home() or _platform_folder(platformdirs.user_cache_path)) / "engines"
+
+
+def key_file() -> Path:
+    """The file of the key that seals engine records; it need not exist yet."""
+    return (engine_folder() if os.environ.get(ENGINES) else data_folder()) / "engine-key"
+
+
+def use_temporary_engines() -> Path | None:
+    """Keep engines in the temporary folder from now on, in this process and its subprocesses; None if they are already.
+
+    Raises OSError if nothing can be written there.
+    """
+    folder = temporary_home() / "engines"
+    if os.environ.get(ENGINES) == str(folder):
+        return None
+    folder.mkdir(exist_ok=True)
+    os.environ[ENGINES] = str(folder)
+    return folder
+
+
+def temporary_home() -> Path:
+    """Return a folder of this user alone in the temporary folder, made as needed."""
+    user = os.getuid() if hasattr(os, "getuid") else os.getpid()
+    folder = Path(tempfile.gettempdir()) / f"fcnseg-{user}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    ours = not hasattr(os, "getuid") or (status.st_uid == user and not status.st_mode & 0o077)
+    if stat.S_ISDIR(status.st_mode) and ours:
+        return folder
+    return Path(tempfile.mkdtemp(prefix="fcnseg-"))  # somebody else has taken the name
+
+
+def _home() -> Path | None:
     home = os.environ.get("FCNSEG_HOME")
-    return (Path(home) if home else platformdirs.user_cache_path("fcnseg", appauthor=False)) / "engines"
+    return Path(home) if home else None
+
+
+def _platform_folder(find: Callable[..., Path]) -> Path:
+    try:
+        return find("fcnseg", appauthor=False)
+    except RuntimeError:  # a user without a home
+        return temporary_home()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,16 +20,16 @@ def weights_sha256(path: Path) -> str:
     """
     memory = engine_folder() / "weights.json"
     try:
-        real_path, *times = file_state(path)
+        real_path, state = os.path.realpath(path), list(file_state(path)[:4])
         remembered = _read(memory)
         entry = remembered.get(real_path)
-        if isinstance(entry, list) and entry[:4] == times:
+        if isinstance(entry, list) and entry[:4] == state:
             return str(entry[4])
         digest = file_sha256(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
     with suppress(OSError), whole_file(memory) as file:  # without a memory every process computes it anew
-        file.write(json.dumps({**remembered, real_path: [*times, digest]}).encode())
+        file.write(json.dumps({**remembered, real_path: [*state, digest]}).encode())
     return digest
 
 

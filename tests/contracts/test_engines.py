@@ -17,6 +17,7 @@ from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.runtimes.tensorrt import engine as tensorrt_runtime
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
 from fcnseg.errors import EngineError, ImageError
+from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import load_recipe
 from fcnseg.types import Engine, EngineInfo, Pixels
 from fcnseg.weights.loading import load_network
@@ -54,13 +55,15 @@ def make(
         return lambda: TorchEngine(recipe, model.weights, "cpu")
     if request.param == "openvino":
         file = request.getfixturevalue("openvino_file")
-        return lambda: OpenVINOEngine(recipe, file, info, probabilities=True)
+        return lambda: OpenVINOEngine(recipe, file, info, sha256=file_sha256(file), probabilities=True)
     plan = FakePlan([SMALL], WITH_PROBABILITIES)
     monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library())
     monkeypatch.setattr(tensorrt_runtime, "find_device", torch.device)
     monkeypatch.setattr(tensorrt_runtime, "CudaStream", FakeStream)
     (tmp_path / "plan").write_bytes(b"plan")
-    return lambda: TensorRTEngine(recipe, tmp_path / "plan", info, probabilities=True)
+    return lambda: TensorRTEngine(
+        recipe, tmp_path / "plan", info, sha256=file_sha256(tmp_path / "plan"), probabilities=True
+    )
 
 
 def images(rows: int = 1, seed: int = 0) -> dict[str, Pixels]:
@@ -79,8 +82,8 @@ def test_making_one_reads_no_file(model: TinyModel, tmp_path: Path) -> None:
     recipe = load_recipe(model.recipe)
     info = EngineInfo("", "", "fp32", recipe.name, "", {}, recipe.modalities, {})
     TorchEngine(recipe, tmp_path / "absent", "cpu")
-    OpenVINOEngine(recipe, tmp_path / "absent", info)
-    TensorRTEngine(recipe, tmp_path / "absent", info)
+    OpenVINOEngine(recipe, tmp_path / "absent", info, sha256="")
+    TensorRTEngine(recipe, tmp_path / "absent", info, sha256="")
 
 
 def test_labels_and_probabilities_have_the_size_of_the_image(make: Callable[[], Engine]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from fcnseg.engine.options import BuildHooks, EngineOptions
 from fcnseg.engine.record import read_record, write_record
 from fcnseg.errors import EngineError, SettingsError
 from fcnseg.io.hashing import file_sha256
+from fcnseg.io.user_folders import ENGINES
 from tests.conftest import TinyModel
 
 
@@ -37,6 +41,7 @@ def test_torch_runs_what_cannot_be_built_or_entered(
     pixels = {"color": np.zeros((1, 5, 7, 3), np.uint8)}
     notes: list[str] = []
     own_home.write_text("a file")  # where the cache's folder would be
+    monkeypatch.setattr(tempfile, "tempdir", str(own_home))  # and no other place either
     with engine_from(options, BuildHooks(notes.append)) as engine:
         assert (engine.info.backend, engine.info.choice) == ("torch", "openvino cannot be used")
     assert "openvino cannot be used: cannot keep engines in" in notes[0]
@@ -52,3 +57,22 @@ def test_torch_runs_what_cannot_be_built_or_entered(
     assert "cannot load" in notes[0]
     with pytest.raises(EngineError, match="cannot load"):
         engine_from(replace(options, backend="openvino")).__enter__()
+
+
+def test_engines_are_kept_in_the_temporary_folder_where_home_cannot_be_written(
+    coarse: TinyModel, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENGINES, "")  # undone after the test, whatever it sets
+    own_home.write_text("a file")  # where the cache's folder would be
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    options = EngineOptions(str(coarse.recipe), coarse.weights, precision="fp32")
+    notes: list[str] = []
+    with engine_from(options, BuildHooks(notes.append)) as engine:
+        assert engine.info.backend == "openvino"
+        assert engine.info.file
+        assert engine.info.file.is_relative_to(tmp_path / f"fcnseg-{os.getuid()}" / "engines")
+    assert re.fullmatch(rf"cannot keep engines in .*; the engine is kept in {tmp_path}/.* instead", notes[0])
+    notes.clear()
+    with engine_from(options, BuildHooks(notes.append)) as engine:
+        assert engine.info.backend == "openvino"
+    assert notes == []

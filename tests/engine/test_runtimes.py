@@ -15,6 +15,7 @@ from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.errors import OutputError
+from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import MODALITIES, Recipe, load_recipe
 from fcnseg.types import EngineInfo
 from fcnseg.weights.loading import load_network
@@ -100,7 +101,7 @@ def openvino_engine(exported: Exported, file: Path) -> OpenVINOEngine:
     recipe = exported.recipe
     compile_graph(exported.file, {file: output_names(recipe, True)}, "fp32")
     info = EngineInfo("openvino", "", "fp32", recipe.name, "", {h.name: h.labels for h in recipe.heads}, (), {})
-    return OpenVINOEngine(recipe, file, info, probabilities=True)
+    return OpenVINOEngine(recipe, file, info, sha256=file_sha256(file), probabilities=True)
 
 
 def assert_file_says_what_it_takes_and_gives(exported: Exported) -> None:

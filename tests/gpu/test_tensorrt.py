@@ -18,6 +18,7 @@ from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
 from fcnseg.engine.runtimes.tensorrt.library import MODULES
 from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.errors import ImageError
+from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import Recipe, Shapes, find_recipe
 from fcnseg.running.predictor import Predictor
 from fcnseg.types import EngineInfo, Frame
@@ -70,7 +71,7 @@ def build(model: TinyModel, folder: Path, library: str, precision: str, shapes: 
     (folder / "plan").write_bytes(build_plan(file, library, shapes))
     heads = {head.name: head.labels for head in recipe.heads}
     info = EngineInfo(library, "this GPU", precision, recipe.name, loaded.weights_sha256, heads, recipe.modalities, {})
-    return TensorRTEngine(recipe, folder / "plan", info, probabilities=True)
+    return TensorRTEngine(recipe, folder / "plan", info, sha256=file_sha256(folder / "plan"), probabilities=True)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])

@@ -15,6 +15,7 @@ from fcnseg.engine.graph import LabelGraph
 from fcnseg.engine.runtimes.common import engine_info, output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph, processor_has
 from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.io.hashing import file_sha256
 from fcnseg.models import network_spec
 from fcnseg.models.halo import halo_of
 from fcnseg.recipes import Recipe, find_recipe
@@ -98,7 +99,7 @@ def test_on_openvino_to_the_last_bit(tmp_path: Path, family: str) -> None:
         info = engine_info(
             recipe, backend="openvino", device="cpu", precision=precision, weights_sha256="", versions={}
         )
-        running = OpenVINOEngine(recipe, file, info, probabilities=True)
+        running = OpenVINOEngine(recipe, file, info, sha256=file_sha256(file), probabilities=True)
         whole, tiled = both(running, recipe, picture(tmp_path, recipe, height, width), longer)
         assert same(tiled.labels, whole.labels)
         assert same(tiled.probabilities, whole.probabilities)

@@ -14,7 +14,8 @@ class Runtime:
     `package` is the distribution whose version its engines depend on, `device` what it runs on ("cpu" or "cuda"),
     `fixed_sizes`: an engine takes the range of sizes it was built for, else any. `compiler` names a function that takes
     a GraphSource, an EngineIdentity and the outputs of each file to write, and returns the graph these were made of;
-    `engine` a class that takes a recipe, a file, an EngineInfo and `probabilities`, and is an `Engine`. Both are
+    `engine` a class that takes a recipe, a file, an EngineInfo, the file's `sha256` and
+    `probabilities`, and is an `Engine`. Both are
     imported when first used.
     """
 

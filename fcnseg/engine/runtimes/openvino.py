@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fcnseg.engine.options import check_precision
+from fcnseg.engine.record import open_engine_file
 from fcnseg.engine.runtimes.common import ClosesOnExit, GraphSource, check_inputs, check_memory, output_names, too_large
 from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
@@ -189,22 +190,24 @@ def _check_precision(compiled: Any, precision: str) -> None:
 class OpenVINOEngine(ClosesOnExit):
     """A compiled file on this processor; see `types.Engine`.
 
-    `info` is from the file's record; the caller has checked the file. Images of a batch run one at a time: kernels
-    differ by batch size, and labels must not depend on batch composition. Several threads may call `infer`; they
-    take turns.
+    `info` and `sha256` are from the file's record; other bytes than these are not loaded. Images of a batch run one at
+    a time: kernels differ by batch size, and labels must not depend on batch composition. Several threads may call
+    `infer`; they take turns.
     """
 
-    def __init__(self, recipe: Recipe, file: Path, info: EngineInfo, *, probabilities: bool = False) -> None:
-        self.recipe, self.file, self.info = recipe, file, info
+    def __init__(
+        self, recipe: Recipe, file: Path, info: EngineInfo, *, sha256: str, probabilities: bool = False
+    ) -> None:
+        self.recipe, self.file, self.info, self.sha256 = recipe, file, info, sha256
         self.probabilities = probabilities
         self._request: Any = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         library = _library()
-        with _translated(f"OpenVINO cannot load {self.file}"):
+        with open_engine_file(self.file, self.sha256) as file, _translated(f"OpenVINO cannot load {self.file}"):
             # mapped privately and not copied: the weights stay in the page cache
-            self._blob = library.Tensor(np.memmap(self.file, dtype=np.uint8, mode="c"), shared_memory=True)
+            self._blob = library.Tensor(np.memmap(file, dtype=np.uint8, mode="c"), shared_memory=True)
             settings = {**LATENCY, "INFERENCE_PRECISION_HINT": _hint(self.info.precision)}
             compiled = _core().import_model(self._blob, "CPU", settings)
             self._request = compiled.create_infer_request()

@@ -12,6 +12,7 @@ import torch
 from fcnseg.engine.runtimes.tensorrt import engine as tensorrt_runtime
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
 from fcnseg.errors import EngineError, ImageError, TooLargeError
+from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import find_recipe
 from fcnseg.types import EngineInfo
 from tests.conftest import make_tiny
@@ -30,7 +31,8 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ten
         monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library())
         monkeypatch.setattr(tensorrt_runtime, "find_device", torch.device)
         monkeypatch.setattr(tensorrt_runtime, "CudaStream", FakeStream)
-        return TensorRTEngine(recipe, tmp_path / "plan", info, probabilities=probabilities)
+        file = tmp_path / "plan"
+        return TensorRTEngine(recipe, file, info, sha256=file_sha256(file), probabilities=probabilities)
 
     return engine
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fcnseg.engine.record import open_engine_file
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, labels_dtype, output_names, too_large
 from fcnseg.engine.runtimes.pytorch import find_device
 from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
@@ -39,9 +40,16 @@ class TensorRTEngine(ClosesOnExit):
     """
 
     def __init__(
-        self, recipe: Recipe, file: Path, info: EngineInfo, *, probabilities: bool = False, device: str = "cuda"
+        self,
+        recipe: Recipe,
+        file: Path,
+        info: EngineInfo,
+        *,
+        sha256: str,
+        probabilities: bool = False,
+        device: str = "cuda",
     ) -> None:
-        self.recipe, self.file, self.info = recipe, file, info
+        self.recipe, self.file, self.info, self.sha256 = recipe, file, info, sha256
         self.probabilities, self.device = probabilities, device
         self._session: Session | None = None
         self._lock = threading.RLock()
@@ -50,10 +58,8 @@ class TensorRTEngine(ClosesOnExit):
     def __enter__(self) -> Self:
         self._library = load_library(self.info.backend)
         device = find_device(self.device)
-        try:
-            plan = self.file.read_bytes()
-        except OSError as error:
-            raise EngineError(f"{self.file} cannot be read: {error.strerror}; build it again") from error
+        with open_engine_file(self.file, self.sha256) as file:
+            plan = file.read()
         if device.type != "cuda":
             raise EngineError(f"{self._library.title} runs on CUDA devices, not on {device}; use --backend torch")
         with _translated(self._library):

@@ -1,0 +1,79 @@
+"""fcnseg makes no connection that its user did not ask for, and writes nothing but what it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TinyModel, photograph
+
+ROOT = Path(__file__).parent.parent
+
+SITE = """
+import os, sys
+
+def watch(event, args):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        with open(os.environ["WATCHED"], "a") as file:
+            file.write(f"{event} {args[1:]}\\n")
+
+sys.addaudithook(watch)
+"""
+"""Notes connections of every Python process that begins with it on its path."""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Processes that note their connections, with a home and a temporary folder of their own."""
+    for name in ("site", "home", "tmp", "kept"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / 'site'}",
+        "WATCHED": str(tmp_path / "watched"),
+        "HOME": str(tmp_path / "home"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "FCNSEG_HOME": str(tmp_path / "kept"),
+    }
+
+
+def command(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fcnseg", *map(str, words)], env=environment, capture_output=True, text=True
+    )
+
+
+def test_the_watch_sees_connections(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = "import socket; socket.socket().connect_ex(('127.0.0.1', 9))"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert "127.0.0.1" in (tmp_path / "watched").read_text()
+
+
+@pytest.mark.slow
+def test_nothing_is_told_to_anybody(tiny: TinyModel, tmp_path: Path, environment: dict[str, str]) -> None:
+    """A build, with calibration, a run and a look at the machine: no connection, nothing in the user's home."""
+    for i in range(2):
+        photograph(tmp_path / "photos" / f"{i}.png", 60, 50, seed=i)
+    model = ("--model", tiny.recipe, "--weights", tiny.weights)
+    sizes = ("--max-shape", "64x64", "--opt-shape", "60x50", "--min-agreement", 0, "--calibrate", tmp_path / "photos")
+    out = tmp_path / "int8.engine"
+    for done in (
+        command(environment, "build-engine", tiny.recipe, *model[2:], "--precision", "int8", *sizes, "--out", out),
+        command(environment, "run", tmp_path / "photos", *model, "--precision", "fp32", "--out", tmp_path / "masks"),
+        command(environment, "doctor"),
+    ):
+        assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "watched").exists(), (tmp_path / "watched").read_text()
+    assert list((tmp_path / "home").rglob("*")) == []
+    assert [p for p in (tmp_path / "tmp").rglob("*") if p.is_file()] == []
+
+
+def test_openvino_starts_without_its_telemetry() -> None:
+    code = "import fcnseg.engine.options, openvino, sys; print(sys.modules.get('openvino_telemetry'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "None"
