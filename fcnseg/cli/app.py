@@ -36,7 +36,7 @@ UsageError, ClickException = typer.BadParameter.__mro__[1:3]
 
 app = typer.Typer(
     name="fcnseg",
-    help="Label maps from folders of images, by fully convolutional networks.",
+    help="Semantic segmentation of folders of images with fully convolutional networks.",
     epilog="Start with: fcnseg run photos/ --out masks/",
     no_args_is_help=True,
     rich_markup_mode=None,  # Rich would double the time that --help takes
@@ -71,11 +71,11 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Label maps from folders of images, by fully convolutional networks."""
+    """Semantic segmentation of folders of images with fully convolutional networks."""
 
 
 def main() -> None:
-    """Run the command line; every error a user can meet ends here as one line and an exit code."""
+    """Run the command line. Every error a user can meet becomes one line and an exit code here."""
     Errors.as_json = "--json-logs" in sys.argv
     try:
         code: Any = app(standalone_mode=False)
@@ -104,7 +104,7 @@ def _usage(error: Exception) -> str:
 
 
 def _fail(message: str, code: int, error: BaseException | None = None) -> int:
-    """One line on standard error, or one of JSON; the traceback too with -vv."""
+    """Print one line on standard error, or one of JSON, and with -vv the traceback; returns the exit code."""
     if error is not None and "-vv" in sys.argv:
         traceback.print_exception(error)
     line = " ".join(str(message).split())

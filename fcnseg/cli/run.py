@@ -37,7 +37,7 @@ def run(
     ] = None,
     weights: Weights = None,
     engine: Annotated[
-        Path | None, typer.Option(help="Run this engine, that `fcnseg build-engine --out` wrote here.")
+        Path | None, typer.Option(help="Run this engine file, written by `fcnseg build-engine --out` on this machine.")
     ] = None,
     depth: Annotated[
         str | None, typer.Option(help="Depth images, for models that take them: a folder, or FILE.h5::/dataset.")
@@ -47,17 +47,18 @@ def run(
     ] = None,
     glob: Annotated[str | None, typer.Option(help="Only images whose path or name matches, e.g. '*.jpg'.")] = None,
     layout: Annotated[
-        str, typer.Option(metavar="auto|NHWC|NCHW", help="Axes of an HDF5 data set, where sizes leave them open.")
+        str, typer.Option(metavar="auto|NHWC|NCHW", help="Axes of an HDF5 dataset, if its shape does not tell them.")
     ] = "auto",
     save_probabilities: Annotated[
         Path | None,
         typer.Option(metavar="DIR|FILE.h5", help="Also write class probabilities, K x H x W: .npy files, or one HDF5."),
     ] = None,
     probabilities_dtype: Annotated[
-        str | None, typer.Option(metavar="float16|float32", help="Their number type.", show_default="float16")
+        str | None,
+        typer.Option(metavar="float16|float32", help="Data type of the probabilities.", show_default="float16"),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Keep the probabilities of the K most probable classes, and which.")
+        int | None, typer.Option(min=1, help="Keep the K most probable classes of each pixel and their probabilities.")
     ] = None,
     overlay: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the images with their labels drawn over them.")
@@ -87,44 +88,44 @@ def run(
         int | None, typer.Option(min=1, help="Refuse larger images (decompression bombs).", show_default="178956970")
     ] = None,
     going_on: Annotated[
-        bool, typer.Option("--continue", help="Go on although the machine or a library has changed since.")
+        bool, typer.Option("--continue", help="Resume although the hardware or a library has changed since.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start over: what is in the way in the output folder is replaced.")
+        bool, typer.Option("--overwrite", help="Start over, replacing files in the output folder.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in earlier runs.")
+        bool, typer.Option("--retry-failed", help="Retry images that failed in earlier runs.")
     ] = False,
     max_failures: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Stop when more than N images have failed.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
-    num_parts: Annotated[int, typer.Option(min=1, help="Split the inputs into so many parts ...")] = 1,
-    part_id: Annotated[int, typer.Option(min=0, help="... and do this one, counted from 0.")] = 0,
+    num_parts: Annotated[int, typer.Option(min=1, help="Split the inputs into N parts ...")] = 1,
+    part_id: Annotated[int, typer.Option(min=0, help="... and process this one, counted from 0.")] = 0,
     no_space_check: Annotated[
-        bool, typer.Option("--no-space-check", help="Start even if what will be written cannot have room.")
+        bool, typer.Option("--no-space-check", help="Start even if there is not enough disk space for the outputs.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only look: how many, which sizes, how long, how many bytes.")
+        bool, typer.Option("--dry-run", help="Write nothing; estimate sizes, time and disk space from a sample.")
     ] = False,
     config: Config = None,  # noqa: ARG001 - read before all others
     quiet: Quiet = False,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Say more; -vv adds tracebacks.", show_default=False)
+        int, typer.Option("--verbose", "-v", count=True, help="Print more; -vv adds tracebacks.", show_default=False)
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
     json_logs: Annotated[
-        bool, typer.Option("--json-logs", help="One JSON object a line on standard error, instead of progress.")
+        bool, typer.Option("--json-logs", help="Print one JSON object per line on standard error instead of progress.")
     ] = False,
 ) -> None:
-    """Write one label map for each image of SOURCE.
+    """Segment every image of SOURCE, and write a label map for each.
 
     Label maps are indexed PNGs: the value of a pixel is its class, shown in the model's colours. They have the
     image's own size and lie in a mirrored tree: photos/a/b.jpg gives masks/a/b.png. Images are taken upright.
     An image that cannot be read is reported and the rest is done; the exit code is then 3.
 
-    Stopped for whatever reason, the same command goes on where it was: OUT/.fcnseg keeps what became of every image.
-    `fcnseg status OUT` tells how far it is.
+    The same command resumes a run that was stopped for whatever reason: OUT/.fcnseg records the state of every image.
+    `fcnseg status OUT` shows the progress.
 
     \b
     Examples:
