@@ -82,34 +82,17 @@ def make(checkout: Path, out: Path, photos: Path | None, truth: Path | None) -> 
     exact = ("--backend", "openvino", "--precision", "fp32", "-q")
     more = ("--save-probabilities", "all-probabilities", "--overlay", "all-overlay")
     fcnseg("all", "run", listed, "--out", "all", *more, *exact)
-    fcnseg(
-        "best",
-        "run",
-        archive,
-        "--out",
-        "best.h5",
-        "--save-probabilities",
-        "best-probabilities.h5",
-        "--top-k",
-        3,
-        *exact,
-    )
-    fcnseg("tiles", "run", listed, "--out", "tiles", "--tile", 320, *exact)
+    volumes = ("--out", "best.h5", "--save-probabilities", "best-probabilities.h5", "--top-k", 3)
+    fcnseg("best", "run", archive, *volumes, *exact)
+    mosaic = out.parent / "mosaic.png"
+    tiles = [np.asarray(Image.open(scenes / f"scene_000{i}.jpg")) for i in range(4)]
+    Image.fromarray(np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])).save(mosaic)
+    fcnseg("tiles", "run", mosaic, "--out", "tiles", "--tile", 600, *exact)
     fcnseg("part", "run", scenes, "--out", "part", "--num-parts", 3, "--part-id", 1, *exact)
     fcnseg("status", "status", "part", "--json", save=True)
-    fcnseg(
-        "score",
-        "score",
-        "openvino-fp32",
-        labels,
-        "--boundary",
-        "--allow-missing",
-        "--json",
-        "score.json",
-        "--csv",
-        "score",
-    )
-    fcnseg("score-probabilities", "score", "all-probabilities", labels, "--allow-missing", "--json", "calibration.json")
+    lenient = ("--allow-missing", "--json")
+    fcnseg("score", "score", "openvino-fp32", labels, "--boundary", "--csv", "score", *lenient, "score.json")
+    fcnseg("score-probabilities", "score", "all-probabilities", labels, *lenient, "calibration.json")
     fcnseg("diff", "diff", "openvino-fp32", "openvino-bf16", "--json", "diff.json")
     fcnseg("view", "view", scenes / "scene_0000.jpg", "openvino-fp32/scene_0000.png", "--out", "view.png", "--legend")
     fcnseg("models", "models", save=True)
