@@ -43,7 +43,7 @@ def test_from_a_model_to_label_maps_and_back_to_nothing(
 
     again = fcnseg(*build, "--json")
     record = json.loads(again.out)
-    assert (record["path"], record["verification"]["held"]) == (str(file), True)
+    assert (record["path"], record["verification"]["passed"]) == (str(file), True)
     assert len(record["file_sha256"]) == len(record["identity"]["weights"]) == len(record["graph_sha256"]) == 64
     assert "building" not in again.err
 
