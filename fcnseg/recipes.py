@@ -7,18 +7,16 @@ sources of its weights, and the range of image sizes an engine is built for.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import RecipeError, UnknownModelError
 from fcnseg.labels import Color, LabelSpace, voc_color
-from fcnseg.toml_table import TomlTable
-
-DEFAULT_MODEL = "street-fcn8s"
-"""The model of commands that are given none: its weights are bundled."""
+from fcnseg.toml_table import TEXT_LENGTH, TomlTable, printable
 
 DEFAULT_MODEL = "street-fcn8s"
 """The model that commands and functions take unless another is named: it comes with the package."""
@@ -28,6 +26,19 @@ MODALITIES = {"color": 3, "depth": 1, "hha": 3}
 
 ORDERS = {"color": ("bgr", "rgb"), "hha": ("as-stored",), "depth": ("log",)}
 """The forms in which each modality may reach the network: channel order, or for depth its natural logarithm."""
+
+NAME_LENGTH = 64
+
+_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}")
+_NAME_RULE = f"up to {NAME_LENGTH} of the letters a-z and A-Z, digits, -, _ and ., the first none of - and ."
+
+# Names of layers are attributes of a torch module, which hold no dot.
+_LAYER = re.compile(rf"[A-Za-z_][A-Za-z0-9_-]{{0,{NAME_LENGTH - 1}}}")
+_LAYER_RULE = f"up to {NAME_LENGTH} of the letters a-z and A-Z, digits, - and _, the first a letter or _"
+_SUFFIX = re.compile(rf"[A-Za-z0-9_-]{{0,{NAME_LENGTH}}}")
+_SUFFIX_RULE = f"up to {NAME_LENGTH} of the letters a-z and A-Z, digits, - and _"
+
+_URL = re.compile(r"https?://[!-~]{1,2000}", re.IGNORECASE)
 
 DATA_SETS = ("voc", "pascalcontext", "nyud", "siftflow", "camvid")
 """Data sets whose conventions the classes of a recipe may follow: see `fcnseg.io.conventions`."""
@@ -154,6 +165,11 @@ def find_recipe(model: str | Path) -> Recipe:
     raise UnknownModelError(f"there is no model named {str(model)!r}; {hint}")
 
 
+def name_from(text: str) -> str:
+    """Return the nearest valid name for a recipe: `my photos/` gives `my-photos`. A valid name stays."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("-.")[:NAME_LENGTH].rstrip("-") or "model"
+
+
 # ---------------------------------------------------------------------- reading
 
 
@@ -161,11 +177,11 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file. Raises RecipeError that names the file and every fault in it."""
     try:
         table = TomlTable(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read as TOML: {error}") from error
-    bundled = table.text("bundled", "")
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} cannot be read as TOML: {printable(str(error))}") from error
+    bundled = table.text("bundled", "", _or_empty(_NAME), f"a file beside the recipe, named by {_NAME_RULE}")
     recipe = Recipe(
-        name=table.text("name", path.stem),
+        name=_name(table, "name", name_from(path.stem)),
         title=table.text("title", ""),
         architecture=_architecture(table.table("architecture")),
         streams=tuple(map(_stream, table.tables("streams"))),
@@ -183,6 +199,15 @@ def load_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def _name(table: TomlTable, key: str, default: str | None = None) -> str:
+    """A name: it becomes part of paths, and is printed."""
+    return table.text(key, default, lambda v: _NAME.fullmatch(v) is not None, _NAME_RULE)
+
+
+def _or_empty(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda text: not text or pattern.fullmatch(text) is not None
+
+
 def _architecture(table: TomlTable) -> Architecture:
     scales = table.table("skip_scales", required=False)
     return Architecture(
@@ -197,7 +222,12 @@ def _architecture(table: TomlTable) -> Architecture:
 
 def _stream(table: TomlTable) -> StreamRecipe:
     inputs = tuple(map(_input, table.tables("inputs")))
-    return StreamRecipe(inputs, table.text("suffix", ""), table.text("first_layer", "") or None)
+    first_layer = table.text("first_layer", "", _or_empty(_LAYER), _LAYER_RULE) or None
+    return StreamRecipe(inputs, _suffix(table), first_layer)
+
+
+def _suffix(table: TomlTable) -> str:
+    return table.text("suffix", "", lambda v: _SUFFIX.fullmatch(v) is not None, _SUFFIX_RULE)
 
 
 def _input(table: TomlTable) -> Input:
@@ -211,7 +241,7 @@ def _head(table: TomlTable) -> HeadRecipe:
     if ignore < len(names):
         table.fault("ignore", f"{ignore} is a class", f"a label from {len(names)} up")
     labels = LabelSpace(names, _colors(table, len(names)), ignore)
-    return HeadRecipe(table.text("name", "labels"), labels, table.text("suffix", ""))
+    return HeadRecipe(_name(table, "name", "labels"), labels, _suffix(table))
 
 
 def _colors(table: TomlTable, classes: int) -> tuple[Color, ...]:
@@ -229,12 +259,18 @@ def _is_color(value: Any) -> bool:
 
 def _weight_source(table: TomlTable) -> WeightSource:
     return WeightSource(
-        file=table.text("file"),
-        url=table.text("url", "") or None,
+        file=_name(table, "file"),
+        url=table.text("url", "", _or_empty(_URL), "http://... or https://... in printable ASCII without spaces")
+        or None,
         size_mib=table.integer("size_mib", lambda v: v >= 0, "a whole number", 0) or None,
-        md5=table.text("md5", "") or None,
-        sha256=table.text("sha256", "") or None,
+        md5=_digest(table, "md5", 32),
+        sha256=_digest(table, "sha256", 64),
     )
+
+
+def _digest(table: TomlTable, key: str, digits: int) -> str | None:
+    pattern = re.compile(rf"[0-9a-fA-F]{{{digits}}}")
+    return table.text(key, "", _or_empty(pattern), f"{digits} hexadecimal digits").lower() or None
 
 
 def _shapes(table: TomlTable) -> Shapes:
@@ -260,18 +296,31 @@ def _faults_between_tables(recipe: Recipe) -> list[str]:
     if architecture.stride != 32 and architecture.stride not in skips:
         faults.append(f"architecture.stride: {architecture.backbone} has no skip layers; allowed is 32")
     faults += [
-        f"architecture.skip_scales.{name}: this network has no such skip layer; leave it out"
+        f"architecture.skip_scales.{printable(name)}: this network has no such skip layer; leave it out"
         for name in sorted(set(architecture.skip_scales) - set(skips.get(architecture.stride, ())))
     ]
     unique = {
         "streams.suffix": [stream.suffix for stream in recipe.streams],
         "heads.suffix": [head.suffix for head in recipe.heads],
-        "heads.name": [head.name for head in recipe.heads],
     }
     faults += [
         f"{key}: {values} are not all different; give each its own"
         for key, values in unique.items()
         if len(set(values)) < len(values)
+    ]
+    return faults + _faults_of_head_names([head.name for head in recipe.heads])
+
+
+def _faults_of_head_names(names: list[str]) -> list[str]:
+    """Heads that would share a folder, also where file systems ignore case, or a name in the graph."""
+    faults = []
+    if len({name.casefold() for name in names}) < len(names):
+        faults.append(f"heads.name: {names} are not all different, apart from case; give each its own")
+    taken = {*MODALITIES, *(f"{name}_probabilities" for name in names)}
+    faults += [
+        f"heads.name: {name!r} is also an input or the probabilities of the network; give it another"
+        for name in names
+        if name in taken
     ]
     return faults
 
@@ -286,9 +335,9 @@ def recipe_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(
         {
             "name": recipe.name,
-            "title": recipe.title,
+            "title": _text(recipe.title),
             **({"dataset": recipe.dataset} if recipe.dataset else {}),
-            "score": recipe.score,
+            "score": _text(recipe.score),
             **({"bundled": recipe.bundled.name} if recipe.bundled else {}),
             "architecture": _without_empty(recipe.architecture),
             "streams": [
@@ -299,7 +348,7 @@ def recipe_toml(recipe: Recipe) -> str:
                 {
                     "name": head.name,
                     "suffix": head.suffix,
-                    "classes": head.labels.names,
+                    "classes": [_text(name) for name in head.labels.names],
                     "colors": head.labels.colors,
                     "ignore": head.labels.ignore,
                 }
@@ -309,6 +358,11 @@ def recipe_toml(recipe: Recipe) -> str:
             **({"weights": [_without_empty(source) for source in recipe.weights]} if recipe.weights else {}),
         }
     )
+
+
+def _text(text: str) -> str:
+    """A text that can be read back, whatever the class names of a data set hold."""
+    return printable(text)[:TEXT_LENGTH]
 
 
 def _without_empty(table: Architecture | StreamRecipe | WeightSource) -> dict[str, Any]:

@@ -6,6 +6,17 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+TEXT_LENGTH = 1000
+
+PRINTABLE_TEXT = f"a text of up to {TEXT_LENGTH} printable characters"
+
+LARGEST_NUMBER = 1e300
+
+
+def printable(text: str) -> str:
+    """Return text with control characters, escape sequences and marks of direction escaped, in one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class TomlTable:
     """A TOML table. Methods return the value of a key, or note a fault and return an empty value of that type.
@@ -28,7 +39,7 @@ class TomlTable:
 
     def _unknown(self, key: str) -> str:
         near = difflib.get_close_matches(key, self._known_keys, n=1)
-        return f"{self.path}{key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+        return f"{self.path}{printable(key)[:60]}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
 
     def fault(self, key: str, problem: str, allowed: str) -> None:
         """Note what is wrong with a key."""
@@ -41,22 +52,34 @@ class TomlTable:
         if value is None:
             self.fault(key, "missing", allowed)
         elif not valid(value):
-            self.fault(key, repr(value)[:60], allowed)
+            self.fault(key, _shown(value), allowed)
         else:
             return value
         return empty
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """Return a string."""
-        return str(self.value(key, lambda v: isinstance(v, str), "a text", default, ""))
+    def text(
+        self,
+        key: str,
+        default: str | None = None,
+        valid: Callable[[str], bool] = lambda text: True,
+        allowed: str = PRINTABLE_TEXT,
+    ) -> str:
+        """Return a string that can be printed, valid by a further rule if one is given."""
+        if not isinstance(self.data.get(key, default), str):
+            allowed = "a text"
+        return str(self.value(key, lambda v: _is_text(v) and valid(v), allowed, default, ""))
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Return from 1 to 65535 strings."""
+        """Return from 1 to 65535 strings that can be printed."""
 
         def valid(v: Any) -> bool:
             return isinstance(v, list) and 0 < len(v) <= 65535 and all(isinstance(i, str) for i in v)
 
-        return tuple(self.value(key, valid, "a list of at least one text", None, ()))
+        items = tuple(self.value(key, valid, "a list of at least one text", None, ()))
+        for index, item in enumerate(items):
+            if not _is_text(item):
+                self.fault(f"{key}[{index}]", _shown(item), PRINTABLE_TEXT)
+        return items
 
     def choice(self, key: str, options: tuple[str, ...], default: str | None = None) -> str:
         """Return one of the options."""
@@ -69,13 +92,13 @@ class TomlTable:
 
     def number(self, key: str, valid: Callable[[float], bool], allowed: str, default: float) -> float:
         """Return a valid number, also where the file gives an integer."""
-        return float(self.value(key, lambda v: type(v) in (int, float) and valid(v), allowed, default, default))
+        return float(self.value(key, lambda v: _is_number(v) and valid(v), allowed, default, default))
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         """Return `count` numbers."""
 
         def valid(v: Any) -> bool:
-            return isinstance(v, list) and len(v) == count and all(type(i) in (int, float) for i in v)
+            return isinstance(v, list) and len(v) == count and all(map(_is_number, v))
 
         return tuple(map(float, self.value(key, valid, f"a list of {count} numbers", None, ())))
 
@@ -99,3 +122,18 @@ class TomlTable:
     def _subtable(self, data: Mapping[str, Any], path: str) -> TomlTable:
         self._subtables.append(TomlTable(data, path))
         return self._subtables[-1]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= TEXT_LENGTH and value.isprintable()
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER  # no nan either
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:60]
+    except (ValueError, RecursionError):  # Python writes no numbers of more than 4,300 digits
+        return "a very long value"

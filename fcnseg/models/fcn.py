@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fcnseg.errors import SettingsError
 from fcnseg.models.backbones import Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers, grids
 from fcnseg.models.geometry import Window
 from fcnseg.models.spec import Head, NetworkSpec, Stream, plan_fusion
@@ -138,6 +139,12 @@ class FCN(nn.Module):
         return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
 
     # ------------------------------------------------------------------ construction
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a layer. Raises SettingsError for a name that is taken: two suffixes of a recipe may meet in one."""
+        if hasattr(self, name):
+            raise SettingsError(f"{name} is the name of two layers; change first_layer or a suffix in the recipe")
+        super().add_module(name, module)
 
     def _layer(self, name: str) -> nn.Module:
         return self._modules[name]  # type: ignore[return-value]

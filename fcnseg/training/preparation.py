@@ -12,7 +12,7 @@ import torch
 from fcnseg.errors import SettingsError
 from fcnseg.io.atomic import new_digest
 from fcnseg.labels import LabelSpace
-from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, Recipe, find_recipe
+from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, Recipe, find_recipe, name_from
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
 from fcnseg.training.datasets.images import JoinedImages, LabelledImages
 from fcnseg.training.datasets.palette import with_palette_colors
@@ -78,7 +78,7 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
     preset = preset.in_precision(device)
     title = f"{base.title or base.name}, trained"
     return TrainPlan(
-        recipe=replace(recipe, name=options.out.resolve().name, title=title, weights=(), bundled=None),
+        recipe=replace(recipe, name=name_from(options.out.resolve().name), title=title, weights=(), bundled=None),
         preset=preset,
         initial=initial,
         train=train,

@@ -11,7 +11,7 @@ import torch
 from fcnseg.errors import SettingsError, WeightsMismatchError
 from fcnseg.models import FCN, network_spec
 from fcnseg.models.fcn import blank_network
-from fcnseg.recipes import Recipe
+from fcnseg.recipes import Recipe, name_from
 from fcnseg.weights.fit import fit
 from fcnseg.weights.hashing import weights_sha256
 from fcnseg.weights.reading import read_weights
@@ -39,7 +39,7 @@ def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
     path = find_weights(recipe, weights)
     file = read_weights(path)
     owner = file.metadata.get("recipe", recipe.name)
-    if owner != recipe.name:
+    if name_from(owner) != name_from(recipe.name):
         raise WeightsMismatchError(f"{path} holds the weights of {owner}, not of {recipe.name}; use --model {owner}")
     fitted = fit(file, recipe)
     network = blank_network(network_spec(recipe), fitted.dense)
