@@ -2,14 +2,22 @@
 
 import sys
 
+from fcnseg.cli.standard_streams import begin_json_logs, log_event, open_standard_streams
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """The `fcnseg` command."""
+    open_standard_streams()
+    if "--json-logs" in sys.argv:
+        begin_json_logs()
     try:
         from fcnseg.cli.app import main as command
     except KeyboardInterrupt:  # loading takes long enough to press it
-        sys.stderr.write("fcnseg: interrupted\n")
+        if "--json-logs" in sys.argv:
+            log_event("end", exit_code=130, interrupted=True)
+        else:
+            sys.stderr.write("fcnseg: interrupted\n")
         sys.exit(130)
     command()

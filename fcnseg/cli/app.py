@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 import traceback
 from typing import Annotated, Any
 
@@ -28,7 +25,8 @@ from fcnseg.cli import (
     view,
     weights,
 )
-from fcnseg.cli.console import Errors
+from fcnseg.cli.console import Errors, shown
+from fcnseg.cli.standard_streams import end_standard_output, log_event
 from fcnseg.errors import FcnsegError
 
 # Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
@@ -88,14 +86,22 @@ def main() -> None:
     except FcnsegError as error:
         code = _fail(str(error), error.exit_code, error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         code = _fail(f"{error.strerror or error}{where}; check the path and its permissions", 1, error)
     except MemoryError as error:
         code = _fail("out of memory; use a smaller batch or fewer workers", 1, error)
-    sys.exit(code if isinstance(code, int) else 0)
+    except Exception as error:
+        if not Errors.as_json:
+            raise
+        code = _fail(f"{type(error).__name__}: {error}", 1, error, trace=True)
+    code = code if isinstance(code, int) else 0
+    unwritten = end_standard_output()
+    if unwritten and not code:
+        quiet = isinstance(unwritten, BrokenPipeError)
+        code = 1 if quiet else _fail(f"standard output cannot be written: {unwritten.strerror}; redirect it", 1)
+    sys.exit(code)
 
 
 def _usage(error: Exception) -> str:
@@ -103,14 +109,12 @@ def _usage(error: Exception) -> str:
     return f"{context.command_path if context else 'fcnseg'} --help"
 
 
-def _fail(message: str, code: int, error: BaseException | None = None) -> int:
+def _fail(message: str, code: int, error: BaseException | None = None, *, trace: bool = False) -> int:
     """Print one line on standard error, or one of JSON, and with -vv the traceback; returns the exit code."""
-    if error is not None and "-vv" in sys.argv:
-        traceback.print_exception(error)
+    lines = traceback.format_exception(error) if error is not None and (trace or "-vv" in sys.argv) else []
     line = " ".join(str(message).split())
     if Errors.as_json:
-        event = {"time": round(time.time(), 3), "event": "error", "exit_code": code, "text": line}
-        sys.stderr.write(json.dumps(event) + "\n")
+        log_event("error", exit_code=code, text=line, **({"traceback": "".join(lines)} if lines else {}))
     else:
-        sys.stderr.write(f"fcnseg: error: {line}\n")
+        sys.stderr.write(f"{''.join(lines)}fcnseg: error: {shown(line)}\n")
     return code

@@ -6,6 +6,10 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
+from fcnseg.cli.shown import shown
+
+__all__ = ["Errors", "err", "out", "shown"]
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -19,9 +23,9 @@ class Errors:
 @cache
 def out() -> Console:
     """Return the console of standard output, for results."""
-    from rich.console import Console
+    from fcnseg.cli.printable_console import PrintableConsole
 
-    return Console(
+    return PrintableConsole(
         soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200
     )  # tables stay whole
 
@@ -29,12 +33,6 @@ def out() -> Console:
 @cache
 def err() -> Console:
     """Return the console of standard error, for progress, notes and errors."""
-    from rich.console import Console
+    from fcnseg.cli.printable_console import PrintableConsole
 
-    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-
-
-def shown(name: str) -> str:
-    """Return a file name fit for a terminal: bytes that are no text, and control characters, are escaped."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return PrintableConsole(stderr=True, soft_wrap=True, highlight=False, emoji=False)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fcnseg.cli.console import Errors, err
+from fcnseg.cli.standard_streams import log_event
 from fcnseg.engine.options import BuildHooks
 
 if TYPE_CHECKING:
@@ -23,8 +22,7 @@ def say_interrupted(error: KeyboardInterrupt, line: str) -> None:
         return
     error.args = (line,)
     if Errors.as_json:
-        event = {"time": round(time.time(), 3), "event": "end", "exit_code": 130, "interrupted": True}
-        err().print(json.dumps(event), markup=False)
+        log_event("end", exit_code=130, interrupted=True)
     else:
         err().print(f"fcnseg: interrupted: {line}")
 

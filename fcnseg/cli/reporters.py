@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Any, Self
 
 from fcnseg.cli.console import err, shown
 from fcnseg.cli.progress import described, say_interrupted
+from fcnseg.cli.standard_streams import log_event
 from fcnseg.engine.options import BuildHooks
 from fcnseg.running.hooks import Hooks
 from fcnseg.types import EngineInfo, Failure, StageTimes, Summary
@@ -156,6 +155,7 @@ class JsonReporter(Reporter):
     """Prints one JSON object a line on standard error.
 
     `event` is note, listing, building, start, done, kept, failed, error or end; a run that was interrupted ends so too.
+    What libraries print comes as `stderr`, Python's warnings as `warning`.
     """
 
     def __init__(self) -> None:
@@ -163,9 +163,7 @@ class JsonReporter(Reporter):
 
     def log(self, event: str, **values: Any) -> None:
         """Print an event."""
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **values}, default=str)
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        log_event(event, **values)
 
     def on_listing(self, count: int) -> None:
         """Log the number."""

@@ -13,6 +13,7 @@ from fcnseg.cli.config_file import Config
 from fcnseg.cli.console import Errors
 from fcnseg.cli.options import Backend, Calibrate, Device, Precision, Quiet, Weights, companions_of
 from fcnseg.cli.progress import interruptible
+from fcnseg.cli.standard_streams import begin_json_logs
 from fcnseg.recipes import DEFAULT_MODEL
 
 
@@ -143,6 +144,8 @@ def run(
     from fcnseg.running.options import RunOptions
 
     Errors.as_json = json_logs
+    if json_logs:
+        begin_json_logs()  # already begun, unless a settings file asks for it
     if going_on and overwrite:
         raise SettingsError("--continue goes on and --overwrite starts over; give one of them")
     if probabilities_dtype is not None and save_probabilities is None:
