@@ -85,8 +85,8 @@ def make(checkout: Path, out: Path, photos: Path | None, truth: Path | None) -> 
     volumes = ("--out", "best.h5", "--save-probabilities", "best-probabilities.h5", "--top-k", 3)
     fcnseg("best", "run", archive, *volumes, *exact)
     mosaic = out.parent / "mosaic.png"
-    tiles = [np.asarray(Image.open(scenes / f"scene_000{i}.jpg")) for i in range(4)]
-    Image.fromarray(np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])).save(mosaic)
+    scene = np.asarray(Image.open(scenes / "scene_0000.jpg"))
+    Image.fromarray(np.tile(scene, (2, 2, 1))).save(mosaic)
     fcnseg("tiles", "run", mosaic, "--out", "tiles", "--tile", 600, *exact)
     fcnseg("part", "run", scenes, "--out", "part", "--num-parts", 3, "--part-id", 1, *exact)
     fcnseg("status", "status", "part", "--json", save=True)
