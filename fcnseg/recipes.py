@@ -144,7 +144,12 @@ def recipe_folder() -> Path:
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the shipped recipes, sorted."""
+    """Return the names of the shipped recipes, sorted.
+
+    >>> import fcnseg
+    >>> fcnseg.recipe_names()[-1]
+    'voc-fcn8s-atonce'
+    """
     return sorted(path.stem for path in recipe_folder().glob("*.toml"))
 
 
@@ -152,6 +157,10 @@ def find_recipe(model: str | Path) -> Recipe:
     """Return the shipped recipe of that name, or read the user's own file: a path that ends in `.toml`.
 
     Raises UnknownModelError (with the nearest name) or RecipeError.
+
+    >>> import fcnseg
+    >>> fcnseg.find_recipe("voc-fcn8s").heads[0].labels.names[:3]
+    ('background', 'aeroplane', 'bicycle')
     """
     if str(model).endswith(".toml"):
         if not Path(model).is_file():

@@ -63,10 +63,13 @@ def build_engine(
     `min_agreement` (0..1) replaces the share of pixels that must get the fp32 network's label. With `out` the engine
     is written there instead of into the cache; `force` builds in any case.
 
-        fcnseg.build_engine("street-fcn8s", precision="fp32").path
-
     Raises SettingsError for options that do not fit, EngineError if the engine cannot be built here or differs from the
     fp32 network on too many pixels, WeightsError if there are no weights.
+
+    >>> import fcnseg
+    >>> engine = fcnseg.build_engine("street-fcn8s", precision="fp32", min_shape="64x64", max_shape="500x375")
+    >>> engine.record.verification.agreement > 0.9999
+    True
     """
     hooks = hooks or BuildHooks()
     target = optional_path(out)

@@ -45,9 +45,11 @@ def export_model(
 
     `probabilities` ("float32" or "float16") adds outputs of class probabilities, N x K x H x W, in that type.
 
-        fcnseg.export_model("street-fcn8s", "street.onnx")
-
     Raises SettingsError for an unknown type, OutputError if the file cannot be written, and the errors of weights.
+
+    >>> import fcnseg
+    >>> fcnseg.export_model("street-fcn8s", "street.onnx")
+    ['input   color: uint8, N x H x W x 3', 'output  labels: uint8, N x H x W']
     """
     if probabilities not in (None, "float32", "float16"):
         raise SettingsError(f"probabilities of type {probabilities!r} are unknown; use float32 or float16")

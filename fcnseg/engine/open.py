@@ -36,10 +36,13 @@ def open_engine(
     `engine` is a file that `build_engine` wrote, in place of all that chooses one. `probabilities`: the engine shall be
     able to give class probabilities. For the others see `build_engine`.
 
-        with fcnseg.open_engine("street-fcn8s", backend="torch") as engine:
-            labels, _ = engine.infer({"color": images})    # uint8 N x H x W x 3 in, uint8 N x H x W by head out
-
     Raises SettingsError for unknown choices, EngineError for what cannot be had here, WeightsError without weights.
+
+    >>> import fcnseg, numpy as np
+    >>> with fcnseg.open_engine("street-fcn8s", backend="torch", device="cpu") as engine:
+    ...     labels, _ = engine.infer({"color": np.zeros((2, 48, 64, 3), np.uint8)})
+    >>> labels["labels"].dtype, labels["labels"].shape
+    (dtype('uint8'), (2, 48, 64))
     """
     weights, engine, calibrate = map(optional_path, (weights, engine, calibrate))
     options = EngineOptions(model, weights, backend, device, precision, engine, calibrate)

@@ -24,9 +24,12 @@ def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
 
     Returns the new record, whose `verification` is None (and `note` says why) where no device here runs the engine.
 
-        fcnseg.verify_engine(fcnseg.build_engine("street-fcn8s").path).verification.agreement
-
     Raises EngineError if anything is wrong, and the errors of reading the recipe and the weights.
+
+    >>> import fcnseg
+    >>> engine = fcnseg.build_engine("street-fcn8s", precision="fp32", min_shape="64x64", max_shape="500x375")
+    >>> fcnseg.verify_engine(engine.path).verification.passed
+    True
     """
     hooks = hooks or BuildHooks()
     record = read_trusted_record(file)
