@@ -37,9 +37,10 @@ from benchmarks.opencv_peer import open_engine_or_peer
 from fcnseg.engine.bench import bench
 from fcnseg.engine.bench_frames import made_up_frames
 from fcnseg.engine.bench_session import Candidate, Workload
-from fcnseg.engine.hardware import cpu_name, usable_cores
+from fcnseg.engine.hardware import cpu_name
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import find_recipe
+from fcnseg.workers.limits import usable_cores
 
 MODEL = "voc-fcn8s"
 PRECISIONS = ("fp32", "bf16", "int8")

@@ -28,7 +28,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 
-from fcnseg.engine.hardware import cpu_name, usable_cores
+from fcnseg.engine.hardware import cpu_name
 from fcnseg.engine.open import engine_from
 from fcnseg.engine.options import EngineOptions
 from fcnseg.io.sources import open_source
@@ -52,6 +52,7 @@ from fcnseg.types import (
     Reserve,
     Summary,
 )
+from fcnseg.workers.limits import usable_cores
 
 RECIPE = find_recipe("street-fcn8s")
 EXAMPLES = Path(__file__).parent.parent / "examples" / "street" / "images"
@@ -99,7 +100,7 @@ def linked(photos: Path, folder: Path, count: int) -> Path:
 def flow(photos: Path, out: Path, engine: Any, hooks: Hooks | None = None, workers: int | None = None) -> Summary:
     """One run of the pipeline into an output folder."""
     (out / ".fcnseg").mkdir(parents=True, exist_ok=True)
-    workers = workers or min(8, os.cpu_count() or 1)
+    workers = workers or min(8, usable_cores())
     with SqliteLedger(out / ".fcnseg" / "ledger.sqlite", out) as ledger:
         return Pipeline(
             open_source(photos),

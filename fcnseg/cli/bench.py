@@ -83,10 +83,11 @@ def bench(
     from fcnseg.engine.bench import bench as measure
     from fcnseg.engine.bench_frames import made_up_frames, sample_frames
     from fcnseg.engine.bench_session import Candidate, Workload, open_candidate
-    from fcnseg.engine.hardware import cpu_name, usable_cores
+    from fcnseg.engine.hardware import cpu_name
     from fcnseg.engine.machine import runnable
     from fcnseg.engine.sizes import parse_size
     from fcnseg.io.sources import open_source
+    from fcnseg.workers.limits import usable_cores
 
     recipe = find_recipe(model)
     height_width = parse_size(size)

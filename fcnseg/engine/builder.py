@@ -26,7 +26,7 @@ from fcnseg.engine.record import EngineRecord, record_path, write_record
 from fcnseg.engine.request import EngineRequest
 from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.engine.runtimes.pytorch import TorchEngine, limit_threads
 from fcnseg.engine.verify import OnProgress, ReferenceNetwork, verify
 from fcnseg.errors import EngineError, FcnsegError
 from fcnseg.io.hashing import file_sha256
@@ -41,6 +41,7 @@ from fcnseg.workers.json_job import Tell, begin_job
 def main() -> None:
     """Do one job of `build`: tell progress, the outcome of each precision, or an error that is no EngineError."""
     job, tell = begin_job()
+    limit_threads()
     try:
         _build_all(job, tell)
     except FcnsegError as error:

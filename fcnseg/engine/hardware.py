@@ -1,9 +1,7 @@
-"""Processor, memory and GPUs of this machine."""
+"""Processor and GPUs of this machine (`workers.limits`: the cores and memory that may be used)."""
 
 from __future__ import annotations
 
-import math
-import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -12,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-CGROUP = Path("/sys/fs/cgroup")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 CPU_FEATURES = {
@@ -41,33 +38,6 @@ def cpu_name() -> str:
     """Return the processor's own name, e.g. "AMD EPYC 9R14"; the architecture where the system tells no more."""
     name = _cpuinfo().get("model name") or _sysctl("machdep.cpu.brand_string")
     return " ".join((name or platform.processor() or platform.machine() or "unknown processor").split())
-
-
-def usable_cores() -> int:
-    """Count the cores this process may use: its affinity, and a container's share rounded up."""
-    known = hasattr(os, "sched_getaffinity")  # not on macOS and Windows
-    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-    share = _cpu_share()
-    return max(1, min(cores, math.ceil(share))) if share else cores
-
-
-def _cpu_share() -> float | None:
-    """Return a container's limit in cores (cgroup v2, then v1); None without one."""
-    with suppress(OSError, ValueError):
-        quota, period = (CGROUP / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
-    with suppress(OSError, ValueError):
-        quota_us = int((CGROUP / "cpu/cpu.cfs_quota_us").read_text())
-        return quota_us / int((CGROUP / "cpu/cpu.cfs_period_us").read_text()) if quota_us > 0 else None
-    return None
-
-
-def memory_limit_bytes() -> int:
-    """Return a container's memory limit, or more than any machine has."""
-    for file in ("memory.max", "memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # "max" is no number
-            return int((CGROUP / file).read_text())
-    return 2**63
 
 
 @cache

@@ -17,11 +17,10 @@ from fcnseg.engine.hardware import (
     cpu_features,
     cpu_name,
     has_bf16,
-    memory_limit_bytes,
     torch_gpus,
-    usable_cores,
 )
 from fcnseg.engine.options import precisions_of
+from fcnseg.workers.limits import free_memory_bytes, memory_limit_bytes, usable_cores
 
 PACKAGES = {
     "torch": ("torch",),
@@ -75,8 +74,6 @@ class Machine:
 def inspect_machine() -> Machine:
     """Look at this machine; imports the installed runtimes, which takes a second or two. Raises nothing."""
     libraries = {name: inspect_library(name) for name in PACKAGES}
-    memory = psutil.virtual_memory()
-    limit = memory_limit_bytes()
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
@@ -84,8 +81,8 @@ def inspect_machine() -> Machine:
         cores=usable_cores(),
         logical_cores=os.cpu_count() or 1,
         features=cpu_features(),
-        memory_bytes=min(memory.total, limit),
-        free_memory_bytes=min(memory.available, limit),
+        memory_bytes=min(psutil.virtual_memory().total, memory_limit_bytes()),
+        free_memory_bytes=free_memory_bytes(),
         gpus=torch_gpus() if libraries["torch"].works else (),
         driver=NVIDIA_DRIVER.exists(),
         libraries=libraries,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from fcnseg.running.outputs import Outputs
 from fcnseg.running.records import record_file
 from fcnseg.running.stage_times import bottleneck
 from fcnseg.types import EngineInfo, Ledger, Source, Summary
+from fcnseg.workers.limits import usable_cores
 
 
 def finish(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary) -> None:
@@ -61,7 +61,7 @@ def write_record(info: EngineInfo, outputs: Outputs, summary: Summary) -> None:
     if info.file:
         engine["sidecar"] = asdict(read_record(info.file))
     stage, advice = bottleneck(summary.stages)
-    host = {"name": platform.node(), "system": platform.platform(), "processor": cpu_name(), "cores": os.cpu_count()}
+    host = {"name": platform.node(), "system": platform.platform(), "processor": cpu_name(), "cores": usable_cores()}
     record = {
         "settings": asdict(outputs.options),
         "engine": engine,

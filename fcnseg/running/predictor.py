@@ -15,7 +15,6 @@ from math import inf
 from typing import Any
 
 import numpy as np
-import psutil
 
 from fcnseg.errors import ImageError, SettingsError, TooLargeError
 from fcnseg.models.halo import halo_of
@@ -23,6 +22,7 @@ from fcnseg.models.spec import network_spec
 from fcnseg.recipes import Recipe
 from fcnseg.running.tile_grid import Tile, cut_image, smallest_side
 from fcnseg.types import Engine, Frame, Labels, Pixels, Prediction, Probabilities
+from fcnseg.workers.limits import free_memory_bytes
 
 Inputs = Mapping[str, Pixels]
 Results = tuple[dict[str, Labels], dict[str, Probabilities] | None]
@@ -232,7 +232,7 @@ def _paste(whole: dict[str, Any], result: Mapping[str, Any], tile: Tile, size: t
     for head, part in result.items():
         if head not in whole:
             shape = (*part.shape[:-2], *size)
-            needed, free = np.prod(shape, dtype=float) * part.itemsize, psutil.virtual_memory().available
+            needed, free = np.prod(shape, dtype=float) * part.itemsize, free_memory_bytes()
             if needed > free:
                 raise ImageError(
                     f"{size[1]} x {size[0]} pixels give {needed / 2**30:.1f} GiB of results, {free / 2**30:.1f} GiB of "

@@ -5,7 +5,6 @@ options -> preflight (listing, disk_space) -> outputs (sinks) -> resume (ledger)
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ from fcnseg.running.predictor import Predictor
 from fcnseg.running.preflight import check_space, open_inputs, survey_inputs
 from fcnseg.running.resume import open_ledger
 from fcnseg.types import AnyPath, Engine, Ledger, Source, Summary, optional_path
+from fcnseg.workers.limits import usable_cores
 
 
 def run(
@@ -157,7 +157,7 @@ def pipeline_of(
         ledger,
         outputs.part,
         total,
-        workers=options.workers or min(8, os.cpu_count() or 1),
+        workers=options.workers or min(8, usable_cores()),
         retry_failed=options.retry_failed,
         replace=bool(ledger.fact("replace")),
         max_failures=options.max_failures,

@@ -30,6 +30,7 @@ from fcnseg.io.storage import LocalFolder
 from fcnseg.running.records import staging_folder
 from fcnseg.running.sinks import FileSink, LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Output
+from fcnseg.workers.limits import usable_cores
 
 LEVEL = 1
 """The level of zlib: higher ones take long and gain little."""
@@ -111,7 +112,7 @@ class Volume:
             partial.parent.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
                 before = stack.enter_context(h5py.File(self.file)) if keep else None
-                threads = stack.enter_context(ThreadPoolExecutor(min(8, os.cpu_count() or 1)))
+                threads = stack.enter_context(ThreadPoolExecutor(min(8, usable_cores())))
                 with h5py.File(partial, "w") as target:
                     self._describe(target)
                     for head in self.info.heads:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from fcnseg.engine.runtimes.pytorch import limit_threads
 from fcnseg.recipes import DEFAULT_MODEL
 from fcnseg.training.distributed import device_of_rank, joined_ranks
 from fcnseg.training.plan import TrainHooks, TrainResult
 from fcnseg.training.preparation import TrainOptions, make_plan
 from fcnseg.training.stages import run_plan
 from fcnseg.training.trainer import Execution
+from fcnseg.workers.limits import usable_cores
 
 StrPath = str | Path
 
@@ -73,9 +74,10 @@ def train(
 def train_with(options: TrainOptions, hooks: TrainHooks | None = None) -> TrainResult:
     """Train as `train` does, with its options as one value."""
     device = device_of_rank(options.device)
+    limit_threads()
     with joined_ranks(device) as ranks:
         workers = options.workers
         if workers is None:
-            workers = min(MAX_WORKERS, os.cpu_count() or 1) if device.type == "cuda" else 0
+            workers = min(MAX_WORKERS, usable_cores()) if device.type == "cuda" else 0
         execution = Execution(device, ranks, workers, options.micro_batch)
         return run_plan(make_plan(options, device), execution, hooks, options.overwrite)

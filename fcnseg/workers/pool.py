@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from fcnseg.errors import FcnsegError
+from fcnseg.workers.limits import usable_cores
 from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
 
 
@@ -44,7 +44,7 @@ def map_in_processes(
     `workers` processes do it, or as many as pay off if None; with more than one the function must be picklable.
     Raises what the function raises, FcnsegError if a process dies.
     """
-    count = workers or min(len(items) // MIN_ITEMS_PER_PROCESS, _usable_cores())
+    count = workers or min(len(items) // MIN_ITEMS_PER_PROCESS, usable_cores())
     if count < 2:
         yield from map(function, items)
         return
@@ -61,10 +61,6 @@ def map_in_processes(
         executor.shutdown(wait=False, cancel_futures=True)
         processes.kill()  # their current batches are not waited for
         executor.shutdown(wait=True)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Processes:

@@ -1,10 +1,8 @@
-import os
 from pathlib import Path
 
 import pytest
 
 from fcnseg.engine import hardware
-from fcnseg.engine.machine import inspect_machine
 
 X86 = """processor\t: 0
 model name\t: Some  CPU  @ 2GHz
@@ -53,31 +51,3 @@ def test_without_cpuinfo_there_is_still_a_name(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "absent")
     assert hardware.cpu_name()
     assert isinstance(hardware.cpu_features(), tuple)
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({"cpu.max": "150000 100000"}, 2),
-        ({"cpu.max": "max 100000"}, 64),
-        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
-        ({}, 64),
-    ],
-)
-def test_cores_are_those_of_the_container(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], cores: int
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    assert hardware.usable_cores() == cores
-
-
-def test_memory_is_that_of_the_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
-    whole = inspect_machine().memory_bytes
-    (tmp_path / "memory.max").write_text(str(2**28))
-    assert inspect_machine().memory_bytes == 2**28 < whole

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import psutil
 
 from fcnseg.errors import ImageError, TooLargeError
 from fcnseg.models.backbones import Conv, Geometry, backbone_layers
 from fcnseg.recipes import MODALITIES, HeadRecipe, Recipe
 from fcnseg.types import EngineInfo, Pixels
+from fcnseg.workers.limits import free_memory_bytes
 
 if TYPE_CHECKING:
     from fcnseg.engine.identity import EngineIdentity
@@ -94,7 +94,7 @@ def check_inputs(recipe: Recipe, inputs: Mapping[str, Pixels]) -> int:
 def check_memory(recipe: Recipe, height: int, width: int, element_bytes: int) -> None:
     """Raise TooLargeError for an image that will not fit, before the out-of-memory killer ends the whole run."""
     needed = working_bytes(recipe, height, width, element_bytes)
-    free = psutil.virtual_memory().available
+    free = free_memory_bytes()
     if needed > free:
         raise TooLargeError(
             f"{too_large(height, width)} (about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free)"

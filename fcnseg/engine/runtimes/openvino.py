@@ -25,6 +25,7 @@ from fcnseg.engine.runtimes.common import ClosesOnExit, GraphSource, check_input
 from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
+from fcnseg.workers.limits import affine_cores, usable_cores
 
 if TYPE_CHECKING:
     from fcnseg.engine.identity import EngineIdentity
@@ -79,6 +80,13 @@ def processor_has(precision: str) -> bool:
     return precision.upper() in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def _settings() -> dict[str, Any]:
+    """Return the settings of all models. OpenVINO counts threads by affinity; of a container's share it does not
+    know."""
+    cores = usable_cores()
+    return {**LATENCY, **({"INFERENCE_NUM_THREADS": cores} if cores < affine_cores() else {})}
+
+
 def _hint(precision: str) -> Any:
     """Return the type of all that is not quantised: int8 engines leave the rest in float32."""
     types = _library().Type
@@ -120,7 +128,7 @@ def compile_graph(
             for port in kept.outputs:
                 if not port.get_names() & set(outputs):
                     kept.remove_result(port.get_node())
-            compiled = _core().compile_model(kept, "CPU", {**LATENCY, "INFERENCE_PRECISION_HINT": _hint(precision)})
+            compiled = _core().compile_model(kept, "CPU", {**_settings(), "INFERENCE_PRECISION_HINT": _hint(precision)})
             _check_precision(compiled, precision)
             with file.open("wb") as stream:
                 stream.write(compiled.export_model().getbuffer())
@@ -208,7 +216,7 @@ class OpenVINOEngine(ClosesOnExit):
         with open_engine_file(self.file, self.sha256) as file, _translated(f"OpenVINO cannot load {self.file}"):
             # mapped privately and not copied: the weights stay in the page cache
             self._blob = library.Tensor(np.memmap(file, dtype=np.uint8, mode="c"), shared_memory=True)
-            settings = {**LATENCY, "INFERENCE_PRECISION_HINT": _hint(self.info.precision)}
+            settings = {**_settings(), "INFERENCE_PRECISION_HINT": _hint(self.info.precision)}
             compiled = _core().import_model(self._blob, "CPU", settings)
             self._request = compiled.create_infer_request()
         _check_precision(compiled, self.info.precision)

@@ -20,6 +20,7 @@ from fcnseg.errors import EngineError, SettingsError, TooLargeError, is_out_of_m
 from fcnseg.recipes import Recipe
 from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
+from fcnseg.workers.limits import usable_cores
 
 
 class TorchEngine(ClosesOnExit):
@@ -45,6 +46,7 @@ class TorchEngine(ClosesOnExit):
         self._graph: LabelGraph | None = None
 
     def __enter__(self) -> Self:
+        limit_threads()
         loaded = load_whole_network(self.recipe, self.weights)
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
@@ -101,6 +103,12 @@ class TorchEngine(ClosesOnExit):
                 raise
             raise TooLargeError(too_large(*images[0].shape[1:3])) from error
         return labels, probable
+
+
+def limit_threads() -> None:
+    """Have torch use no more threads than this process has cores: of a container's share it does not know."""
+    if torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
 
 
 def find_device(name: str) -> torch.device:
