@@ -71,7 +71,8 @@ def import_(
 def _print_report(report: ImportReport) -> None:
     out_file = shown(str(report.out))
     summary = f"{report.tensors} tensors, {report.parameters:,} parameters, from {report.format}: {out_file}"
-    for line in (summary, *report.notes):
+    origin = f"SHA-256 of {report.source.name}: {report.sha256}"
+    for line in (summary, origin, *report.notes):
         err().print(line, markup=False)
 
 
@@ -119,7 +120,8 @@ def pull(
 ) -> None:
     """Download a model's released weights, check them, and import them.
 
-    An interrupted download is resumed.
+    An interrupted download is resumed. Where no hash of the file was published, the SHA-256 of the first one is kept,
+    and a later pull of another file fails.
 
     \b
     Example:
@@ -130,7 +132,11 @@ def pull(
     recipe = find_recipe(name)
     with bytes_progress() as bar:
         task = bar.add_task(recipe.name, total=None)
-        report = pull_weights(recipe, url, lambda here, total: bar.update(task, completed=here, total=total))
+
+        def on_bytes(here: int, total: int | None) -> None:
+            bar.update(task, completed=here, total=total)
+
+        report = pull_weights(recipe, url, on_bytes, lambda line: err().print(line, markup=False))
     _print_report(report)
 
 

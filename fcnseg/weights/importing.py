@@ -27,6 +27,8 @@ class ImportReport:
     initialised: tuple[str, ...]
     dense: tuple[str, ...]
     convention: str
+    sha256: str
+    """Of the source, in hexadecimal."""
     notes: tuple[str, ...] = ()
     """Lines for the user."""
 
@@ -63,6 +65,7 @@ def import_weights(
         fitted.initialised,
         tuple(sorted(fitted.dense)),
         fitted.convention,
+        metadata["source_sha256"],
         tuple(_notes(source, recipe, fitted)),
     )
 
