@@ -3,6 +3,7 @@
 import sys
 
 from fcnseg.cli.standard_streams import begin_json_logs, log_event, open_standard_streams
+from fcnseg.workers.signals import stops_interrupt
 
 __all__ = ["main"]
 
@@ -12,12 +13,13 @@ def main() -> None:
     open_standard_streams()
     if "--json-logs" in sys.argv:
         begin_json_logs()
-    try:
-        from fcnseg.cli.app import main as command
-    except KeyboardInterrupt:  # loading takes long enough to press it
-        if "--json-logs" in sys.argv:
-            log_event("end", exit_code=130, interrupted=True)
-        else:
-            sys.stderr.write("fcnseg: interrupted\n")
-        sys.exit(130)
-    command()
+    with stops_interrupt():
+        try:
+            from fcnseg.cli.app import main as command
+        except KeyboardInterrupt:  # loading takes long enough to press it
+            if "--json-logs" in sys.argv:
+                log_event("end", exit_code=130, interrupted=True)
+            else:
+                sys.stderr.write("fcnseg: interrupted\n")
+            sys.exit(130)
+        command()

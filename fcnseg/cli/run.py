@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -182,8 +180,6 @@ def run(
         part_id=part_id,
         space_check=not no_space_check,
     )
-    with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: clean, and resumable
     if dry_run:
         raise typer.Exit(show_estimate(options, quiet, as_json))
     raise typer.Exit(run_and_show(options, quiet=quiet, as_json=as_json, json_logs=json_logs, verbose=bool(verbose)))

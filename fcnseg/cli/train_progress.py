@@ -12,6 +12,7 @@ from fcnseg.cli.console import err
 from fcnseg.cli.progress import progress_bar
 from fcnseg.training.plan import Figures, StageStart, TrainHooks
 from fcnseg.training.trainer import StepResult
+from fcnseg.workers.signals import SYSTEM_STOPS, handling
 
 SAME_INTERRUPT_SECONDS = 1.0
 """Signals within this time are one: both the terminal and torchrun pass Ctrl-C on."""
@@ -27,7 +28,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C (or SIGTERM) into a request to stop after the current step, a second into an interrupt."""
+    """Turn the first Ctrl-C or its like into a request to stop after the current step, a second into an interrupt."""
     stop, requested_at = StopRequest(), 0.0
 
     def on_signal(*_: object) -> None:
@@ -38,12 +39,8 @@ def stop_requests() -> Iterator[StopRequest]:
         elif time.monotonic() > requested_at + SAME_INTERRUPT_SECONDS:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling((signal.SIGINT, *SYSTEM_STOPS), on_signal):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

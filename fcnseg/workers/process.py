@@ -25,8 +25,12 @@ ENDING_SECONDS = 5
 STDERR_LINES = 20
 """Last lines of standard error that are kept to explain a death."""
 
+PARENTS_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Signals that a subprocess ignores: its parent ends it. SIGTERM is not among them, by which libraries end theirs."""
+
 # The folder that holds fcnseg comes first only while fcnseg is imported: other files there must not shadow libraries.
 START = (
+    f"import signal; [signal.signal(number, signal.SIG_IGN) for number in {tuple(map(int, PARENTS_SIGNALS))}]; "
     "import sys; sys.path.insert(0, sys.argv[1]); import fcnseg; sys.path.append(sys.path.pop(0)); "
     "from importlib import import_module; import_module(sys.argv[2]).main()"
 )
@@ -131,8 +135,10 @@ def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def ignore_interrupts(*_: object) -> None:
-    """In the subprocess: leave Ctrl-C to the parent, which may still need answers and then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In the subprocess: leave it to the parent, which may still need answers, to end its workers on Ctrl-C and the
+    like. Batch systems signal all processes of a job."""
+    for number in PARENTS_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
@@ -145,7 +151,7 @@ def starting_by_multiprocessing() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
     os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     blocks = hasattr(signal, "pthread_sigmask")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS) if blocks else None
     try:
         yield
     finally:

@@ -373,7 +373,7 @@ def test_paths_on_standard_input(tiny: TinyModel, photos: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGKILL])
 def test_stopped_at_any_moment_the_same_command_finishes(
     fcnseg: Command, tiny: TinyModel, tmp_path: Path, number: signal.Signals
 ) -> None:

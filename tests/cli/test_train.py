@@ -193,14 +193,17 @@ def test_a_damaged_image_stops_it_with_one_line(
     assert "Traceback" not in done.err
 
 
-def test_interrupted_with_workers_it_ends_after_its_step(tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_interrupted_with_workers_it_ends_after_its_step(
+    tiny: TinyModel, data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     words = command(tiny, data, tmp_path / "run", "--steps", 3000, "--log-every", 1, "--workers", 2)
     process = subprocess.Popen(
         [sys.executable, "-m", "fcnseg", *words], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while rows(tmp_path / "run") < 4 and process.poll() is None:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    os.killpg(process.pid, number)  # as a terminal does: to all processes
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "the same command goes on" in said

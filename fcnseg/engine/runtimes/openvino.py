@@ -26,6 +26,7 @@ from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError,
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 from fcnseg.workers.limits import affine_cores, usable_cores
+from fcnseg.workers.signals import SYSTEM_STOPS
 
 if TYPE_CHECKING:
     from fcnseg.engine.identity import EngineIdentity
@@ -56,7 +57,7 @@ def _signals_held() -> Iterator[None]:
     held: list[int] = []
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread() and "openvino" not in sys.modules:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, *SYSTEM_STOPS):
             if callable(handler := signal.getsignal(number)):
                 before[number] = handler
                 signal.signal(number, lambda number, frame: held.append(number))
