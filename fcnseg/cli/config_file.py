@@ -19,7 +19,7 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
         return None
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"the settings {file} cannot be read: {reason}; give a TOML file") from error
     params = _params_by_name(context.command)

@@ -172,7 +172,7 @@ def find_preset(name: str | Path, recipe: Recipe) -> Preset:
 def _read_preset(path: Path, recipe: Recipe) -> Preset:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the preset {path} cannot be read: {error}; give a TOML file") from error
     base = find_preset(str(values.pop("base", "modern")), recipe)
     return override(replace(base, name=path.stem), values, str(path))

@@ -68,3 +68,10 @@ def test_settings_that_a_file_may_hold(fcnseg: Command, tiny: TinyModel, photos:
         assert done.code == 0, done.err
     score.write_text("ignore = [[1]]\n")
     assert "give texts or numbers" in fcnseg("score", "a", "b", "--config", score).error_line
+
+
+def test_nesting_without_end_is_one_line(fcnseg: Command, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("strict = " + "[" * 100_000)
+    done = fcnseg("run", tmp_path, "--out", tmp_path / "masks", "--config", file)
+    assert (done.code, "cannot be read" in done.error_line) == (2, True)

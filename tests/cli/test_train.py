@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from fcnseg.recipes import load_recipe
 from fcnseg.training.datasets import KINDS
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
@@ -55,11 +56,12 @@ def test_a_model_comes_out_that_run_and_score_take(fcnseg: Run, tiny: TinyModel,
         image = Image.open(file)
         image.putpalette([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9])
         image.save(file)
-    out = tmp_path / "mine"
+    out = tmp_path / "my model é"  # no name for a recipe
     done = fcnseg(*command(tiny, data, out, "--epochs", 2))
     assert done.code == 0, done.err
     assert "mean IoU" in done.out
     assert str(out / "model.toml") in done.out
+    assert load_recipe(out / "model.toml").name == "my-model"
     labels = data / "val" / "labels"
     ran = fcnseg(
         "run", data / "val" / "images", "--model", out / "model.toml", "--backend", "torch", "--out", tmp_path / "maps"
