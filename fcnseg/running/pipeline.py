@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fcnseg.errors import ImageError, OutputError
+from fcnseg.errors import FcnsegError, ImageError, OutputError
 from fcnseg.io.parts import Part
 from fcnseg.running.batching import Decoded, batches
 from fcnseg.running.budget import Budget, Stopped
@@ -30,6 +30,10 @@ from fcnseg.running.stage_times import StageClock
 from fcnseg.running.worklist import Worklist
 from fcnseg.running.writing import write
 from fcnseg.types import Failure, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
+from fcnseg.workers.limits import NO_MORE_THREADS, cannot_start
+
+LEAVING_SECONDS = 2.0
+"""The time that threads get whose results no longer matter."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,10 @@ class _Stages:
         self.predicted: queue.SimpleQueue[tuple[Decoded, Prediction] | None] = queue.SimpleQueue()
         self.ended: queue.SimpleQueue[Settled | None] = queue.SimpleQueue()
         self.clock = StageClock({"list": 1, "decode": self.workers, "predict": 1, "write": self.workers})
+        self.readers: list[threading.Thread] = []
+        self.decoders = 0
+        self.writers: list[threading.Thread] = []
+        self.recorder: threading.Thread | None = None
         self.tally = threading.Lock()
         self.stopping = False
         self.error: BaseException | None = None
@@ -106,11 +114,8 @@ class _Stages:
         """Run all stages; the engine runs in the calling thread."""
         start = time.monotonic()
         self.hooks.on_stages(self.clock.times)
-        lister = self._thread(self._list, "list")
-        decoders = [self._thread(self._decode, f"decode-{i}", _give_way) for i in range(self.workers)]
-        writers = [self._thread(self._write, f"write-{i}", _give_way) for i in range(self.workers)]
-        recorder = self._thread(self._record, "ledger")
         try:
+            self._start_threads()
             self._predict()
         except KeyboardInterrupt:
             self.summary.interrupted = True
@@ -120,19 +125,47 @@ class _Stages:
             self._fail(error)
         finally:
             self.stop()
-            for thread in (lister, *decoders):
-                thread.join()
-            for _ in writers:
+            self._leave_readers()
+            for _ in self.writers:
                 self.predicted.put(None)
-            for thread in writers:
+            for thread in self.writers:
                 thread.join()
             self.ended.put(None)
-            recorder.join()
+            if self.recorder:
+                self.recorder.join()
         self.summary.seconds = time.monotonic() - start
         self.summary.stages = self.clock.times()
         self.summary.events = dict(self.predictor.events)
         if self.error:
             raise self.error
+
+    def _start_threads(self) -> None:
+        """Start the threads of all stages; of decoders and writers as many as the system allows, if at least one each.
+
+        Raises FcnsegError if it allows too few.
+        """
+        try:
+            self.recorder = self._thread(self._record, "ledger")
+            self.readers.append(self._thread(self._list, "list"))
+            for i in range(self.workers):
+                self.writers.append(self._thread(self._write, f"write-{i}", _give_way))
+                self.readers.append(self._thread(self._decode, f"decode-{i}", _give_way))
+                self.decoders += 1
+        except RuntimeError as error:
+            if not cannot_start(error):
+                raise
+            if not self.decoders:
+                raise FcnsegError(NO_MORE_THREADS) from error
+            self.clock.threads = {**self.clock.threads, "decode": self.decoders, "write": len(self.writers)}
+            self.hooks.on_note(f"going on with {self.decoders} of {self.workers} --workers: {NO_MORE_THREADS}")
+
+    def _leave_readers(self) -> None:
+        """Wait for the threads that list and decode; not long if their results no longer matter, for a library may be
+        decoding for minutes. They are daemons, and touch nothing afterwards."""
+        deadline = time.monotonic() + LEAVING_SECONDS
+        matters = not (self.summary.interrupted or self.summary.stopped or self.error)
+        for thread in self.readers:
+            thread.join(None if matters else max(0.0, deadline - time.monotonic()))
 
     def stop(self) -> None:
         """Take no new work."""
@@ -238,7 +271,7 @@ class _Stages:
 
     def _predict(self) -> None:
         under_way: dict[str, Decoded] = {}
-        ready = batches(self.decoded, self.workers, self.predictor.batch, under_way, self.clock)
+        ready = batches(self.decoded, self.decoders, self.predictor.batch, under_way, self.clock)
         for frame, result in self.predictor.stream(ready):
             decoded = under_way.pop(frame.key)
             if isinstance(result, ImageError):

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from fcnseg.errors import ImageError, OutputError
+from fcnseg.errors import FcnsegError, ImageError, OutputError
 from fcnseg.io.parts import Part
 from fcnseg.recipes import Recipe, find_recipe
+from fcnseg.running import pipeline
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.pipeline import Pipeline
@@ -386,3 +387,58 @@ def test_stages_say_where_the_time_went(place: Place) -> None:
     assert list(summary.stages) == ["list", "decode", "predict", "write"]
     assert summary.stages["predict"].busy_seconds > 0.4
     assert summary.stages["predict"].utilisation > 0.5 > summary.stages["decode"].utilisation
+
+
+class StuckSource(MemorySource):
+    """Never comes back from decoding some of its images, as a library may for minutes."""
+
+    stuck = threading.Event()
+
+    def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+        if reference.key in ("02.jpg", "05.jpg"):
+            self.stuck.wait(60)
+        return super().load(reference, reserve)
+
+
+def test_ctrl_c_does_not_wait_for_a_decoder(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "LEAVING_SECONDS", 0.1)
+    source = StuckSource(KEYS)
+    start = time.monotonic()
+    summary = place.run(source, Interrupting(9, KeyboardInterrupt()), workers=4)
+    assert (summary.interrupted, summary.done) == (True, 9)
+    assert time.monotonic() - start < 30
+    with place.ledger() as ledger:
+        assert ledger.counts() == {"done": 9}, "what was being decoded is claimed no more"
+    source.stuck.set()
+    assert place.run(MemorySource(KEYS)).kept == 9
+    assert place.files() == expected(MemorySource(KEYS))
+
+
+@pytest.mark.parametrize("allowed", range(9))
+def test_threads_that_cannot_start_are_done_without(
+    place: Place, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    """Each input ends however many threads start, as long as every stage has one."""
+    begin, begun, notes = threading.Thread.start, [0], []
+
+    def start(thread: threading.Thread) -> None:
+        begun[0] += 1
+        if begun[0] > allowed:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    hooks = Hooks(on_note=notes.append)
+    if allowed < 4:  # the ledger's, the lister, a writer, a decoder
+        with pytest.raises(FcnsegError, match="allows no more threads"):
+            place.run(MemorySource(KEYS), hooks=hooks, workers=3)
+    else:
+        summary = place.run(MemorySource(KEYS), hooks=hooks, workers=3)
+        assert summary.done == 20
+        assert summary.stages["decode"].threads == (allowed - 2) // 2
+        assert place.files() == expected(MemorySource(KEYS))
+    assert len(notes) == (4 <= allowed < 8)
+    assert not [t for t in threading.enumerate() if t.name.startswith(("decode", "write", "list", "ledger"))]
+    monkeypatch.undo()
+    assert place.run(MemorySource(KEYS)).exit_code == 0
+    assert place.files() == expected(MemorySource(KEYS))
