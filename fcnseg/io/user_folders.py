@@ -36,6 +36,17 @@ def key_file() -> Path:
     return (engine_folder() if os.environ.get(ENGINES) else data_folder()) / "engine-key"
 
 
+def library_folder(name: str) -> Path:
+    """Return a folder, made as needed, for the files that a library would else write to the user's home."""
+    for parent in (_home() or _platform_folder(platformdirs.user_cache_path), temporary_home()):
+        folder = parent / name
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    return Path(tempfile.mkdtemp(prefix="fcnseg-"))
+
+
 def use_temporary_engines() -> Path | None:
     """Keep engines in the temporary folder from now on, in this process and its subprocesses; None if they are already.
 
