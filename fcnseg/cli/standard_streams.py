@@ -8,7 +8,6 @@ logged as events.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import io
 import json
 import os
@@ -27,7 +26,10 @@ PIPE_BYTES = 1 << 20
 
 LONGEST_LINE = 1 << 16
 
-F_SETPIPE_SZ = getattr(fcntl, "F_SETPIPE_SZ", None)
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class StandardError(io.RawIOBase):
@@ -67,6 +69,8 @@ class StandardError(io.RawIOBase):
 
     def _has_room(self) -> bool:
         """Wait for room, but not again for every line while there is none."""
+        if not hasattr(select, "poll"):  # Windows, where nothing but sockets can be waited for
+            return False
         waiting = select.poll()
         waiting.register(self._descriptor, select.POLLOUT)
         self._stalled = not waiting.poll(0 if self._stalled else 1000 * STALL_SECONDS)
@@ -144,9 +148,8 @@ def begin_json_logs() -> None:
     events, (lines, entrance) = os.dup(2), os.pipe()
     # A C library may print while it holds the interpreter's lock, which the relay needs: the pipe must not block.
     os.set_blocking(entrance, False)
-    if F_SETPIPE_SZ is not None:
-        with suppress(OSError):
-            fcntl.fcntl(entrance, F_SETPIPE_SZ, PIPE_BYTES)
+    with suppress(OSError, AttributeError):  # only Linux has it
+        fcntl.fcntl(entrance, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     relay = threading.Thread(target=_relay, args=(lines,), name="json-logs", daemon=True)
     _JsonLogs.events = StandardError(events)
     try:
