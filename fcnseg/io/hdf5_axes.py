@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import ImageError
+from fcnseg.io.hdf5 import check_chunk_size, check_own_values
 from fcnseg.io.hdf5_damage import check_value
 from fcnseg.types import Pixels
 
@@ -63,6 +64,10 @@ class DatasetKind:
 
 def kind_of(node: h5py.Dataset, expected: ExpectedImages, *, single: bool = False) -> DatasetKind:
     """Return the content of a dataset; `single`: it is one image of a group. Raises ImageError if it is no images."""
+    try:
+        check_own_values(node)
+    except OSError as error:
+        raise ImageError(str(error)) from error
     if node.shape is None:
         raise ImageError("it is empty")
     rank, dtype = len(node.shape), node.dtype
@@ -140,6 +145,8 @@ def looks_encoded(node: h5py.Dataset) -> bool:
 
 def encoded(node: h5py.Dataset, index: int | None) -> bytes:
     """Read one encoded file."""
+    check_own_values(node)
+    check_chunk_size(node)
     if node.dtype.hasobject:
         check_value(node, index)
     content = node[() if index is None else index]

@@ -112,7 +112,7 @@ def _stored(node: h5py.Dataset, index: int) -> bytes | None:
             continue
         if code == h5py.h5z.FILTER_DEFLATE:
             try:
-                content = zlib.decompress(content)
+                content = zlib.decompressobj().decompress(content, node.chunks[0] * VALUE.size + CHECKSUM_BYTES)
             except zlib.error:
                 return None
         elif code == h5py.h5z.FILTER_SHUFFLE:

@@ -122,11 +122,14 @@ class Hdf5Images:
             raw = os.fsencode(name)
             path = f"{above}/{os.fsdecode(raw)}"
             try:
-                if group.id.links.get_info(raw).type == h5py.h5l.TYPE_EXTERNAL:
-                    yield Failure(path[1:], "list", "a link to another file")
-                    continue
-                info = h5py.h5o.get_info(group.id, raw)
-                below = group[name] if info.type == h5py.h5o.TYPE_GROUP and info.addr not in seen else None
+                if group.id.links.get_info(raw).type == h5py.h5l.TYPE_HARD:
+                    info = h5py.h5o.get_info(group.id, raw)
+                else:
+                    if (node := node_at(group, raw)) is None:
+                        yield Failure(path[1:], "list", "a link to an object that is not there")
+                        continue
+                    info = h5py.h5o.get_info(node.id)
+                below = node_at(group, raw) if info.type == h5py.h5o.TYPE_GROUP and info.addr not in seen else None
             except DAMAGED as error:
                 yield Failure(path[1:], "list", reason(error))
                 continue
@@ -147,7 +150,9 @@ class Hdf5Images:
             return Hdf5Location(name_of(self._root), number)
         name = reference.stem.rpartition("/")[2]
         for candidate in (name, reference.key.rpartition("/")[2], reference.stem):
-            if isinstance(node_at(self._root, candidate), h5py.Dataset):
+            with _image_errors():
+                node = node_at(self._root, candidate)
+            if isinstance(node, h5py.Dataset):
                 return Hdf5Location(f"{name_of(self._root).rstrip('/')}/{candidate}")
         raise ImageError(f"no {self.modality} image named {name} in {self.name}; there must be one")
 
@@ -157,7 +162,7 @@ class Hdf5Images:
             node, kind = self._dataset(location)
             content = b""
             if not kind.axes:
-                check_bytes(node.size * node.dtype.itemsize if location.number is None else 1, max_pixels)
+                check_bytes(node.dtype.itemsize * (node.size if location.number is None else 1), max_pixels)
                 content = encoded(node, location.number)
         if not kind.axes:
             return READERS[modality](content, max_pixels, on_size)
@@ -175,7 +180,9 @@ class Hdf5Images:
     def _dataset(self, location: Hdf5Location) -> tuple[h5py.Dataset, DatasetKind]:
         if isinstance(self._root, h5py.Dataset):
             return self._root, self._kind
-        node = self._file[os.fsencode(location.dataset)]
+        node = node_at(self._file, location.dataset)
+        if not isinstance(node, h5py.Dataset):
+            raise ImageError("it is not there any more")
         return node, kind_of(node, self.expected, single=True)
 
     def fingerprint(self, location: Any) -> str:  # noqa: ARG002 - of the whole file

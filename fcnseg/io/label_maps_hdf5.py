@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from fcnseg.errors import LabelsError
-from fcnseg.io.hdf5 import name_of, names_in, node_at, open_hdf5, read_values
+from fcnseg.io.hdf5 import check_own_values, name_of, names_in, node_at, open_hdf5, read_values
 from fcnseg.io.raw_map import MapLocation, RawMap, map_errors
 from fcnseg.io.suffixes import MATLAB, has_suffix
 
@@ -46,6 +46,10 @@ def locate_in_hdf5(file: str, name: str = "") -> dict[str, MapLocation]:
 def _maps_of(node: h5py.Dataset, file: str, path: str) -> dict[str, MapLocation]:
     """Return the location of each map in a dataset, by its path from where the search began."""
     dataset, floats = name_of(node), node.dtype.kind == "f"
+    try:
+        check_own_values(node)
+    except OSError as error:
+        raise LabelsError(f"::{dataset} cannot be read: {error}") from error
     probabilities = dataset.removesuffix(CLASSES)
     of_probabilities = probabilities != dataset and node_at(node.file, probabilities) is not None
     if node.dtype.kind not in "biuf" or node.ndim not in (2, 3, 4) or of_probabilities:

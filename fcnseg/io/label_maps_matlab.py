@@ -42,7 +42,11 @@ def _read_from_hdf5(file: str) -> RawMap:
         nodes = {name: node_at(h5, name) for name in names_in(h5)}
         planes = (n for n, node in nodes.items() if n == SBD or (isinstance(node, h5py.Dataset) and node.ndim == 2))
         name = _variable(list(planes))
-        node = nodes[name]["Segmentation"] if name == SBD else nodes[name]
+        node = nodes[name]
+        if name == SBD:
+            node = node_at(node, "Segmentation") if isinstance(node, h5py.Group) else None
+            if not isinstance(node, h5py.Dataset):
+                raise LabelsError("has a GTcls without Segmentation; SBD's has one")
         return RawMap(read_values(node).T, variable=name)
 
 

@@ -12,7 +12,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -25,6 +25,7 @@ from PIL import Image
 
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import checksum
+from fcnseg.io.hdf5 import node_at, open_hdf5, read_values
 from fcnseg.io.names import plain
 from fcnseg.io.storage import LocalFolder
 from fcnseg.running.records import staging_folder
@@ -111,7 +112,7 @@ class Volume:
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
-                before = stack.enter_context(h5py.File(self.file)) if keep else None
+                before = stack.enter_context(open_hdf5(self.file)) if keep else None
                 threads = stack.enter_context(ThreadPoolExecutor(min(8, usable_cores())))
                 with h5py.File(partial, "w") as target:
                     self._describe(target)
@@ -172,8 +173,9 @@ class Volume:
         """Return the arrays of one input in the file to replace; empty if it is not there."""
         name, arrays = self._name(head, image.key), {}
         for suffix in self._suffixes:
-            with suppress(KeyError):  # `in` would take names for UTF-8
-                arrays[suffix] = before[name + suffix][()]
+            node = node_at(before, name + suffix)
+            if isinstance(node, h5py.Dataset):
+                arrays[suffix] = read_values(node)
         return arrays
 
     def _read(self, path: Path) -> dict[bytes, NDArray[Any]]:
@@ -270,9 +272,9 @@ class LabelVolume(Volume):
         return self._arrays(head, image, before)[b""].shape
 
     def _earlier(self, before: h5py.File, head: str, image: VolumeInput) -> dict[bytes, NDArray[Any]]:
-        stack = before.get(self._stack(head))
+        stack = node_at(before, self._stack(head))
         if image.row is not None and isinstance(stack, h5py.Dataset) and stack.ndim == 3:
-            return {b"": stack[image.row]} if image.row < len(stack) else {}
+            return {b"": read_values(stack, image.row)} if image.row < len(stack) else {}
         return super()._earlier(before, head, image)
 
 

@@ -21,6 +21,8 @@ def read(path: Path) -> TensorFile:
     """Return every blob under `/data`. Raises WeightsError for a damaged file or one without that group."""
     import h5py  # a tenth of a second, for one of four formats
 
+    from fcnseg.io.hdf5 import node_at, open_hdf5
+
     tensors: dict[str, Array] = {}
 
     def visit(name: str, item: object) -> None:
@@ -29,10 +31,11 @@ def read(path: Path) -> TensorFile:
             tensors[blob_name(layer, int(index))] = _numbers(f"/data/{printable(name)}", item)
 
     try:
-        with h5py.File(path, "r") as file:
-            if not isinstance(file.get("data"), h5py.Group):
+        with open_hdf5(path) as file:
+            data = node_at(file, "data")
+            if not isinstance(data, h5py.Group):
                 raise WeightsError(f"{path} is HDF5 without a /data group; Caffe's snapshots have one")
-            file["data"].visititems(visit)
+            data.visititems(visit)
     # damaged bytes make the HDF5 library fail in many ways
     except (
         OSError,
@@ -53,10 +56,10 @@ def read(path: Path) -> TensorFile:
 
 def _numbers(name: str, item: Any) -> Array:
     """Read a data set. Raises ValueError for text, for data in other files, and for data the file cannot hold."""
+    if item.external or item.is_virtual:  # asked first: a virtual one opens the others when its shape is asked for
+        raise ValueError(f"{name} keeps its numbers in another file")
     if item.shape is None or item.dtype.kind not in "fiu":
         raise ValueError(f"{name} holds no numbers")
-    if item.external or item.is_virtual:
-        raise ValueError(f"{name} keeps its numbers in another file")
     stored = item.id.get_storage_size()
     if not 0 < item.size * item.dtype.itemsize <= stored * (1 if item.chunks is None else MAX_COMPRESSION):
         raise ValueError(f"{name} of {shape_text(item.shape)} has {stored} bytes")

@@ -50,8 +50,9 @@ def open_hdf5(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     another order than its suffix says."""
     main = GROUPS[recipe.modalities[0]]
     with _opened(data) as file:
-        groups = [name for name in file if isinstance(file.get(f"{name}/{main}"), h5py.Group | h5py.Dataset)]
-        texts = _texts(file[SPLIT][()]) if isinstance(file.get(SPLIT), h5py.Dataset) else None
+        groups = [name for name in hdf5.names_in(file) if hdf5.node_at(file, f"{name}/{main}") is not None]
+        texts_node = hdf5.node_at(file, SPLIT)
+        texts = _texts(hdf5.read_values(texts_node)) if isinstance(texts_node, h5py.Dataset) else None
     if split in groups:
         locations = _locations(data, recipe, f"/{split}")
     elif groups or (texts is None and split not in SPLITS):

@@ -14,12 +14,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from scipy.io import loadmat
 
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
-from fcnseg.io.hdf5 import DAMAGED, open_hdf5, reason
+from fcnseg.io.hdf5 import DAMAGED, node_at, open_hdf5, reason
 from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
@@ -153,7 +154,7 @@ def _count(file: Path) -> int:
     """Return the number of images in the file. Raises SourceError if a dataset is missing, or if they disagree."""
     try:
         with open_hdf5(file) as opened:
-            counts = {name: len(opened[name]) for name in (*DATASETS.values(), "/labels")}
+            counts = {name: _length(opened, name) for name in (*DATASETS.values(), "/labels")}
     except DAMAGED as error:
         raise SourceError(
             f"{file} is not NYUDv2's labelled file: {reason(error)}; it has images, depths and labels"
@@ -161,6 +162,13 @@ def _count(file: Path) -> int:
     if len(set(counts.values())) > 1:
         raise SourceError(f"{file} holds different numbers of images, depths and labels: {counts}; fetch it again")
     return counts["/labels"]
+
+
+def _length(opened: h5py.File, name: str) -> int:
+    node = node_at(opened, name)
+    if not isinstance(node, h5py.Dataset):
+        raise KeyError(f"there is no dataset {name}")
+    return len(node)
 
 
 def _variable(file: Path, name: str) -> list[int]:
