@@ -122,9 +122,9 @@ def score(
     given = {**locals(), "list": list_, "boundary": boundary or report is not None}
     from fcnseg.cli.score_table import show_left_out, show_score
     from fcnseg.scoring.options import ScoreOptions
+    from fcnseg.scoring.result import classes_csv, score_json
+    from fcnseg.scoring.result import images_csv as csv_of_images
     from fcnseg.scoring.score import score_with
-    from fcnseg.scoring.writing import classes_csv, score_json
-    from fcnseg.scoring.writing import images_csv as csv_of_images
 
     files = {"--json": json_file, "--csv": csv_file, "--images-csv": images_csv}
     check_outputs(files, report, images)

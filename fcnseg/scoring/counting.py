@@ -11,10 +11,9 @@ from fcnseg.io.label_maps import read_map
 from fcnseg.io.pairing import Pair
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.calibration import BINS, Bins, confidence_bins
-from fcnseg.scoring.coded_maps import check_range, check_sizes, codes_of, naming
-from fcnseg.scoring.codes import FOREIGN
+from fcnseg.scoring.codes import FOREIGN, check_range, codes_of
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
-from fcnseg.scoring.label_encoding import LabelEncoding
+from fcnseg.scoring.label_encoding import LabelEncoding, check_sizes, naming
 
 
 @dataclass(frozen=True)
@@ -29,21 +28,6 @@ class Comparison:
     def classes(self) -> int:
         """K."""
         return self.truth.space.classes
-
-    @property
-    def truth_hints(self) -> dict[int, str]:
-        """Options that may explain stray values of ground truth."""
-        k = self.classes
-        return {k: f"--ignore {k} takes it as void, --reduce-labels classes as counted from 1"} | self._mask_hint
-
-    @property
-    def prediction_hints(self) -> dict[int, str]:
-        """Options that may explain stray values of predictions."""
-        return {self.classes: "--pred-label-map FILE says what its values mean"} | self._mask_hint
-
-    @property
-    def _mask_hint(self) -> dict[int, str]:
-        return {255: "--binary reads 0/255 masks"} if self.classes == 2 else {}
 
 
 @dataclass(frozen=True)
@@ -105,9 +89,11 @@ def _count(pair: Pair, how: Comparison) -> PairCounts | Fault:
     # values are few: they are checked and translated after counting
     truth_values, predicted_values, counts = joint_counts(truth, predicted)
     rows, columns = truth_table(truth_values), predicted_table(predicted_values)
-    check_range(pair.truth, truth_values, rows == FOREIGN, counts, truth_table, how.truth_hints)
+    hints = _hints(k := how.classes, f"--ignore {k} takes it as void, --reduce-labels classes as counted from 1")
+    check_range(pair.truth, truth_values, rows == FOREIGN, counts, truth_table, hints)
     wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN))
-    check_range(pair.prediction, predicted_values, wrong, counts, predicted_table, how.prediction_hints)
+    hints = _hints(how.classes, "--pred-label-map FILE says what its values mean")
+    check_range(pair.prediction, predicted_values, wrong, counts, predicted_table, hints)
     with naming(pair.truth):
         how.truth.check_palette(raw_truth.palette, truth_values)
     with naming(pair.prediction):
@@ -131,6 +117,11 @@ def _count(pair: Pair, how: Comparison) -> PairCounts | Fault:
     if confidence is not None:
         result = replace(result, bins=confidence_bins(confidence, predicted, codes_of(truth, truth_table)))
     return result
+
+
+def _hints(classes: int, advice: str) -> dict[int, str]:
+    """Return the options that may explain single stray values."""
+    return {classes: advice} | ({255: "--binary reads 0/255 masks"} if classes == 2 else {})
 
 
 def _with_bands(result: PairCounts, truth: Map, predicted: Map, how: Comparison) -> PairCounts:

@@ -10,9 +10,8 @@ from functools import partial
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.io.pairing import pair_sources
 from fcnseg.recipes import HeadRecipe
-from fcnseg.scoring.changes import ChangeTotals, Versions, count_changes
 from fcnseg.scoring.counting import Comparison, Fault
-from fcnseg.scoring.diff_result import Diff
+from fcnseg.scoring.diff_result import ChangeTotals, Diff, Versions, count_changes
 from fcnseg.scoring.labelling import check_classes, locate_heads, recorded_classes
 from fcnseg.scoring.options import DiffOptions, Progress, StrPath
 from fcnseg.workers.pool import map_in_processes

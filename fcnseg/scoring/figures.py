@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fcnseg.io.pairing import Pairing
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring import measures
 from fcnseg.scoring.calibration import BINS, calibration_error
@@ -18,37 +18,23 @@ from fcnseg.scoring.measures import FIGURES, Tally
 from fcnseg.scoring.result import Band, Calibration, ClassCounts, ClassScore, ImageScore, ReliabilityBin, Score
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Keys of the images that are not counted; see `Score`."""
-
-    missing: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
-
-
 def score_from_totals(
     totals: Totals,
     space: LabelSpace,
     excluded: frozenset[int],
-    left_out: LeftOut,
+    pairing: Pairing,
     resamplings: int,
     settings: Mapping[str, Any],
 ) -> Score:
-    """Compute the score; `excluded` classes are in no mean."""
+    """Compute the score of paired images; `excluded` classes are in no mean."""
     included = np.array([i not in excluded for i in range(space.classes)])
     tally = Tally.of(totals.counts, included)
     images = np.stack([*totals.images.values()])
-    figures = {name: float(measure(tally)) for name, measure in FIGURES.items()}
+    figures: dict[str, Any] = {name: float(measure(tally)) for name, measure in FIGURES.items()}
     ranges, class_ranges = intervals(images, included, resamplings) if resamplings and len(images) > 1 else ({}, None)
     boundary = Tally.of_margins(totals.boundary, included)
     return Score(
-        pixel_accuracy=figures["pixel_accuracy"],
-        mean_accuracy=figures["mean_accuracy"],
-        mean_iu=figures["mean_iu"],
-        frequency_weighted_iu=figures["frequency_weighted_iu"],
-        mean_dice=figures["mean_dice"],
-        kappa=figures["kappa"],
+        **figures,
         images=len(totals.images),
         pixels=int(tally.truth.sum()),
         void_pixels=totals.void,
@@ -57,11 +43,11 @@ def score_from_totals(
         confusion=totals.counts,
         absent=tuple(name for name, pixels in zip(space.names, tally.truth, strict=True) if not pixels),
         excluded_classes=tuple(space.names[i] for i in sorted(excluded)),
-        missing=left_out.missing,
-        extra=left_out.extra,
+        missing=pairing.missing,
+        extra=pairing.extra,
         invalid=tuple(fault for fault in totals.faults if not fault.all_void),
         all_void=tuple(fault.key for fault in totals.faults if fault.all_void),
-        excluded_images=left_out.excluded,
+        excluded_images=pairing.excluded,
         boundary_iu=float(measures.mean_iu(boundary)) if totals.widths else None,
         bands=tuple(_band(w, counts, included) for w, counts in zip(totals.widths, totals.bands, strict=True)),
         calibration=None if totals.bins is None else _calibration(totals.bins),

@@ -1,8 +1,9 @@
-"""Encodings of label maps: the class of each label value or colour, or void."""
+"""Encodings of label maps: the class of each label value or colour, or void; and label maps read by them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
 from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS
-from fcnseg.io.raw_map import RawMap
+from fcnseg.io.label_maps import read_map
+from fcnseg.io.raw_map import MapLocation, RawMap
 from fcnseg.labels import Color, LabelSpace
-from fcnseg.scoring.codes import VOID, CodeTable
+from fcnseg.scoring.codes import FOREIGN, VOID, CodeTable, check_range, codes_of
 from fcnseg.scoring.colors import check_palette, color_table, labels_from_colors
 from fcnseg.scoring.confusion import Counts, Map
 
@@ -133,3 +135,44 @@ def check_probabilities(values: NDArray[Any], classes: int) -> None:
 def _one_based(void: Mapping[int, int], classes: int) -> CodeTable:
     codes = {0: VOID, **void, **{i + 1: i for i in range(classes)}}
     return CodeTable(codes, f"labels are 1 to {classes}, and 0 for void")
+
+
+def read_codes(location: MapLocation, encoding: LabelEncoding) -> Map:
+    """Read one map as codes, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
+    return codes_of(*_read(location, encoding))
+
+
+def read_classes(location: MapLocation, encoding: LabelEncoding) -> Map:
+    """Read one map as codes, H x W: classes or VOID. Raises LabelsError for what cannot be read or is no class."""
+    values, table = _read(location, encoding)
+    codes = codes_of(values, table)
+    if (foreign := codes == FOREIGN).any():
+        distinct, counts = np.unique(values[foreign], return_counts=True)
+        check_range(location, distinct, np.ones(distinct.shape, bool), counts, table, {})
+    return codes
+
+
+def _read(location: MapLocation, encoding: LabelEncoding) -> tuple[Map, CodeTable]:
+    raw = read_map(location)
+    with naming(location):
+        values, table = encoding.interpret(raw)
+        if raw.palette:
+            encoding.check_palette(raw.palette, np.flatnonzero(np.bincount(values.ravel())))
+    return values, table
+
+
+def check_sizes(first: MapLocation, values: Map, second: MapLocation, others: Map) -> None:
+    """Raise LabelsError for maps of different sizes."""
+    if values.shape != others.shape:
+        turned = "; one of them is turned" if values.shape == others.shape[::-1] else ""
+        size, other_size = (f"{width} x {height}" for height, width in (values.shape, others.shape))
+        raise LabelsError(f"{first} is {size}, but {second} {other_size} px{turned}")
+
+
+@contextmanager
+def naming(location: MapLocation) -> Iterator[None]:
+    """Begin the message of a LabelsError with the file."""
+    try:
+        yield
+    except LabelsError as error:
+        raise LabelsError(f"{location} {error}") from error

@@ -67,8 +67,8 @@ class ComparisonOptions:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """Make options of the values that have the names of fields, in the forms that `score` and `diff` take them."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: _CONVERTERS.get(name, _same)(values[name]) for name in names & values.keys()})
+        own = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**{name: _CONVERTERS[name](v) if name in _CONVERTERS else v for name, v in own.items()})
 
     def __post_init__(self) -> None:
         faults = [fault for wrong, fault in self._checks() if wrong]
@@ -163,16 +163,8 @@ class DiffOptions(ComparisonOptions):
     truth: str | None = None
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-def _text(value: StrPath | int | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def _path(value: StrPath | None) -> Path | None:
-    return None if value is None else Path(value)
+def _optional(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else kind(value)
 
 
 def _paths(value: StrPath | Iterable[StrPath] | None) -> tuple[Path, ...]:
@@ -180,8 +172,8 @@ def _paths(value: StrPath | Iterable[StrPath] | None) -> tuple[Path, ...]:
 
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("model", "classes", "truth"), _text),
-    **dict.fromkeys(("list", "label_map", "pred_label_map", "palette"), _path),
+    **dict.fromkeys(("model", "classes", "truth"), _optional(str)),
+    **dict.fromkeys(("list", "label_map", "pred_label_map", "palette"), _optional(Path)),
     "ignore": lambda value: tuple(value or ()),
     "counted": _paths,
 }

@@ -39,10 +39,7 @@ def merge_partial_scores(files: Sequence[Path], keys: set[str], how: Comparison,
             part = _totals(score, how)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise _not_a_score(file) from error
-        for wrong, fault in (
-            (part.keys & totals.keys, "in another file too"),
-            (part.keys - keys, "not to be scored"),
-        ):
+        for wrong, fault in ((part.keys & totals.keys, "in another file too"), (part.keys - keys, "not to be scored")):
             if wrong:
                 raise SettingsError(
                     f"{file} has {len(wrong)} images that are {fault}: {', '.join(sorted(wrong)[:3])}; "

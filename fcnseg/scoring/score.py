@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from fcnseg.errors import LabelsError
+from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.io.conventions import convention_of
+from fcnseg.io.pairing import Pairing, pair_sources
+from fcnseg.io.parts import Part
+from fcnseg.io.run_records import key_lookup
+from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
-from fcnseg.scoring.counting import Fault, Totals, compare
-from fcnseg.scoring.figures import LeftOut, score_from_totals
+from fcnseg.scoring.counting import Comparison, Fault, Totals, compare
+from fcnseg.scoring.figures import score_from_totals
 from fcnseg.scoring.intervals import LEVEL, RESAMPLINGS, SEED
+from fcnseg.scoring.labelling import MAX_CLASSES, check_classes, locate_heads, recorded_classes
 from fcnseg.scoring.options import Progress, ScoreOptions, StrPath
 from fcnseg.scoring.partial_scores import merge_partial_scores
 from fcnseg.scoring.result import Score, json_value
-from fcnseg.scoring.tasks import Task, plan
 from fcnseg.workers.pool import map_in_processes
 
+BANDS = (1, 2, 3, 5, 10, 20, 40)
+"""Widths, px, of the bands around boundaries that are measured."""
+
 FAULTS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """One head to score: its pairs, and how they are compared. `model` is the recipe's name.
+
+    Classes in `excluded_if_absent` are in no mean if the ground truth has none of them.
+    """
+
+    model: str
+    head: HeadRecipe
+    pairing: Pairing
+    comparison: Comparison
+    excluded_if_absent: frozenset[int]
 
 
 def score(
@@ -97,6 +119,40 @@ def score_with(
     return replace(first, heads=scores) if len(scores) > 1 else first
 
 
+def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...]:
+    """Return the task of each head, before any map is read. Raises as `score`."""
+    labelling = options.labelling(predictions)
+    convention = convention_of(labelling.dataset)
+    recorded = recorded_classes(predictions)
+    tasks = []
+    for head, predicted_in, truth_in in locate_heads(labelling, predictions, truth, options.head):
+        space = head.labels
+        if space.classes > MAX_CLASSES:
+            raise SettingsError(f"{head.name} has {space.classes} classes; at most {MAX_CLASSES} can be scored")
+        if not options.pred_label_map:
+            check_classes(predictions, recorded.get(head.name, []), space, labelling.colored)
+        how = options.pairing(
+            excluded=convention.excluded_images,
+            allow_extra=options.allow_extra,
+            in_part=_part_filter(predicted_in, options),
+        )
+        pairing = pair_sources(predicted_in, truth_in, how)
+        if not pairing.pairs and options.num_parts > 1:
+            raise SettingsError(f"part {options.part_id} of {options.num_parts} has no pair; take fewer parts")
+        excluded = frozenset(i for i, name in enumerate(space.names) if name in convention.excluded_classes)
+        comparison = Comparison(*options.encodings(space, labelling.colored), BANDS if options.boundary else ())
+        tasks.append(Task(labelling.model, head, pairing, comparison, excluded))
+    return tuple(tasks)
+
+
+def _part_filter(predictions: str, options: ScoreOptions) -> Callable[[str], bool]:
+    """Return a function that tells, by the name of a label map, if its image is in the part to be scored."""
+    if options.num_parts == 1:
+        return lambda name: True
+    part, key_of = Part(options.part_id, options.num_parts), key_lookup(predictions, options.pred_pattern)
+    return lambda name: part.has(key_of(name))
+
+
 def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
     """Raise LabelsError for pairs that may not be left out, or if nothing is left."""
     refused = [
@@ -145,7 +201,7 @@ def _score(totals: Totals, task: Task, options: ScoreOptions, predictions: str, 
         totals,
         task.head.labels,
         frozenset.intersection(*uncounted) | absent,
-        LeftOut(task.pairing.missing, task.pairing.extra, task.pairing.excluded),
+        task.pairing,
         options.resamplings,
         {
             "predictions": predictions,

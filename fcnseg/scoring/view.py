@@ -15,10 +15,9 @@ from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, has_suffix
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
-from fcnseg.scoring.coded_maps import read_classes
 from fcnseg.scoring.colors import color_codes
 from fcnseg.scoring.confusion import Map
-from fcnseg.scoring.label_encoding import LabelEncoding
+from fcnseg.scoring.label_encoding import LabelEncoding, read_classes
 from fcnseg.scoring.labelling import Labelling, find_labelling
 
 MARGIN_PX = 8

@@ -11,7 +11,7 @@ import pytest
 
 import fcnseg
 from fcnseg.errors import SettingsError
-from fcnseg.scoring.writing import score_json
+from fcnseg.scoring.result import score_json
 from tests.scoring.maps import data_set, save, scored
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
-from fcnseg.scoring.coded_maps import read_classes
 from fcnseg.scoring.diff import DiffTask, plan_diff
 from fcnseg.scoring.diff_result import Diff, ImageDiff
+from fcnseg.scoring.label_encoding import read_classes
 from fcnseg.scoring.options import DiffOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, histogram
@@ -116,11 +116,7 @@ def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
 
 
 def _image_row(number: int, image: ImageDiff) -> list[Cell]:
-    cells = [
-        Cell(image.key, number),
-        Cell(f"{100 * image.share:.3f}", image.share),
-        page.count_cell(image.changed),
-    ]
+    cells = [Cell(image.key, number), Cell(f"{100 * image.share:.3f}", image.share), page.count_cell(image.changed)]
     if image.helped is not None and image.hurt is not None:
         cells += [page.count_cell(image.helped), page.count_cell(image.hurt)]
     return cells

@@ -43,30 +43,14 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class HeatCell:
-    """A cell of a heat map: its text and step of the scale."""
-
-    text: str
-    level: int
-
-
-@dataclass(frozen=True)
-class HeatRow:
-    """A row of a heat map."""
-
-    name: str
-    cells: tuple[HeatCell, ...]
-
-
-@dataclass(frozen=True)
 class Heat:
-    """A matrix of shares, 0..1: as rows, or as a picture if it is large."""
+    """A matrix of shares, 0..1: a picture if it is large, else rows of cells (a text and a step of the scale)."""
 
     title: str
     note: str
     names: tuple[str, ...]
-    rows: tuple[HeatRow, ...]
-    picture: str | None
+    rows: tuple[tuple[tuple[str, int], ...], ...] = ()
+    picture: str | None = None
 
 
 def render(file: Path, template: str, **values: Any) -> None:
@@ -124,12 +108,9 @@ def heat_map(title: str, note: str, names: Sequence[str], counts: NDArray[np.int
     shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
     levels = np.minimum((shares * LEVELS).astype(int), LEVELS - 1)
     if len(names) > MAX_TABLE_CLASSES:
-        return Heat(title, note, (), tuple(HeatRow(name, ()) for name in names), _heat_picture(levels))
-    rows = tuple(
-        HeatRow(name, tuple(HeatCell(_cell_text(s), int(v)) for s, v in zip(share, level, strict=True)))
-        for name, share, level in zip(names, shares, levels, strict=True)
-    )
-    return Heat(title, note, tuple(names), rows, None)
+        return Heat(title, note, tuple(names), picture=data_uri(Image.fromarray(_scale()[levels]), "png"))
+    rows = (zip(map(_cell_text, row), row_levels, strict=True) for row, row_levels in zip(shares, levels, strict=True))
+    return Heat(title, note, tuple(names), tuple(map(tuple, rows)))
 
 
 def largest_entries(counts: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
@@ -152,10 +133,6 @@ def _cell_text(share: float) -> str:
 def _scale() -> NDArray[np.uint8]:
     colors: NDArray[np.uint8] = colormaps["cividis"](np.linspace(0, 1, LEVELS), bytes=True)[:, :3]
     return colors
-
-
-def _heat_picture(levels: NDArray[np.int64]) -> str:
-    return data_uri(Image.fromarray(_scale()[levels]), "png")
 
 
 def _levels() -> str:

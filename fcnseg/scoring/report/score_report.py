@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
 from fcnseg.labels import LabelSpace
-from fcnseg.scoring.coded_maps import read_classes
+from fcnseg.scoring.label_encoding import read_classes
 from fcnseg.scoring.options import ScoreOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, band_curve, histogram, reliability_curve
-from fcnseg.scoring.report.page import Cell, Heat
+from fcnseg.scoring.report.page import Cell
 from fcnseg.scoring.report.pictures import Example, draw_example
 from fcnseg.scoring.result import ImageScore, Score
-from fcnseg.scoring.tasks import Task, plan
+from fcnseg.scoring.score import Task, plan
 
 EXAMPLES_EACH = 3
 """Number of the worst, the median and the best images that are shown."""
 
 TITLES = {"left": "Ground truth", "right": "Prediction", "wrong": "Errors", "photo": "Photograph"}
-
-
-@dataclass(frozen=True)
-class HeadReport:
-    """The section of the page about one head."""
-
-    name: str
-    figures: list[tuple[str, str, str]]
-    left_out: list[str]
-    notes: list[str]
-    columns: list[str]
-    rows: list[list[Cell]]
-    heat: Heat
-    confused: list[tuple[str, str, str, str]]
-    charts: list[Chart]
-    legend: list[tuple[str, str]]
-    examples: list[Example]
 
 
 def write_report(
@@ -68,23 +51,24 @@ def write_report(
     )
 
 
-def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> HeadReport:
+def _head(score: Score, task: Task, photographs: Photographs, several: bool) -> dict[str, Any]:
+    """Return the values that the page's section about one head shows."""
     space = task.head.labels
     columns, rows = _classes(score, space)
     note = "Each row is the ground truth of one class, and the classes its pixels were predicted as, in percent."
-    return HeadReport(
-        name=task.head.name,
-        figures=_figures(score),
-        left_out=_left_out(score),
-        notes=_notes(score),
-        columns=columns,
-        rows=rows,
-        heat=page.heat_map("Confusion matrix", note, space.names, score.confusion),
-        confused=page.largest_entries(score.confusion, space.names),
-        charts=_charts(score, f", {task.head.name}" if several else ""),
-        legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
-        examples=_examples(score, task, photographs),
-    )
+    return {
+        "name": task.head.name,
+        "figures": _figures(score),
+        "left_out": _left_out(score),
+        "notes": _notes(score),
+        "columns": columns,
+        "rows": rows,
+        "heat": page.heat_map("Confusion matrix", note, space.names, score.confusion),
+        "confused": page.largest_entries(score.confusion, space.names),
+        "charts": _charts(score, f", {task.head.name}" if several else ""),
+        "legend": [(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
+        "examples": _examples(score, task, photographs),
+    }
 
 
 def _charts(score: Score, of: str) -> list[Chart]:
