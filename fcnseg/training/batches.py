@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fcnseg.errors import FcnsegError, TrainingError
-from fcnseg.training.augmentation import AugmentedSamples, View, Visit
+from fcnseg.training.augmentation import View, Visit
 from fcnseg.training.distributed import Ranks
-from fcnseg.training.presets import Preset
-from fcnseg.training.samples import Samples
 from fcnseg.workers.process import ignore_interrupts, starting_by_multiprocessing
 
 
@@ -73,28 +71,8 @@ def collate(views: Sequence[View], micro_batch: int) -> MicroBatches:
     return batches
 
 
-def read_steps(
-    samples: Samples,
-    preset: Preset,
-    seed: Sequence[int],
-    start: int,
-    end: int,
-    ranks: Ranks,
-    workers: int,
-    micro_batch: int,
-) -> Iterator[MicroBatches]:
-    """Yield the batches of each step from number `start`, read ahead by `workers` processes (0: by this one)."""
-    visits = VisitSampler(len(samples), preset.batch_size, seed, start, end, ranks)
-    yield from read_ahead(
-        AugmentedSamples(samples, preset, seed), visits, workers, partial(collate, micro_batch=micro_batch)
-    )
-
-
 def read_ahead(
-    data: Dataset[Item],
-    indices: Iterable[Any],
-    workers: int,
-    collate: Callable[[list[Item]], Any] | None = None,
+    data: Dataset[Item], indices: Iterable[Any], workers: int, collate: Callable[[list[Item]], Any] | None = None
 ) -> Iterator[Any]:
     """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one).
 

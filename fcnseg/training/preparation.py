@@ -11,12 +11,12 @@ import torch
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.atomic import new_digest
-from fcnseg.labels import LabelSpace
+from fcnseg.io.label_maps import read_map
+from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, Recipe, find_recipe, name_from
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
 from fcnseg.training.datasets.images import JoinedImages, LabelledImages
-from fcnseg.training.datasets.palette import with_palette_colors
-from fcnseg.training.initial_weights import InitialWeights, find_initial_weights
+from fcnseg.training.initial_weights import find_initial_weights
 from fcnseg.training.plan import TrainPlan
 from fcnseg.training.presets import Preset, find_preset, override
 from fcnseg.training.samples import Samples
@@ -77,7 +77,7 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
         preset = replace(preset, crop=default_crop(train))
     preset = preset.in_precision(device)
     title = f"{base.title or base.name}, trained"
-    return TrainPlan(
+    plan = TrainPlan(
         recipe=replace(recipe, name=name_from(options.out.resolve().name), title=title, weights=(), bundled=None),
         preset=preset,
         initial=initial,
@@ -85,11 +85,11 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
         validation=validation,
         out=options.out,
         seed=options.seed,
-        settings=_settings(options, base, recipe, preset, initial, train, validation),
         validate_every=options.validate_every,
         save_every=options.save_every,
         log_every=options.log_every,
     )
+    return replace(plan, settings=_settings(options, base.name, plan))
 
 
 def _open_data(options: TrainOptions, recipe: Recipe) -> tuple[list[LabelledImages], LabelledImages]:
@@ -105,28 +105,20 @@ def _open_data(options: TrainOptions, recipe: Recipe) -> tuple[list[LabelledImag
     return parts, validation
 
 
-def _settings(
-    options: TrainOptions,
-    base: Recipe,
-    recipe: Recipe,
-    preset: Preset,
-    initial: InitialWeights,
-    train: Samples,
-    validation: Samples,
-) -> dict[str, Any]:
+def _settings(options: TrainOptions, base: str, plan: TrainPlan) -> dict[str, Any]:
     """Return all that determines the result of a training, for `train.json`."""
     return {
-        "recipe": base.name,
-        "classes": list(recipe.heads[0].labels.names),
+        "recipe": base,
+        "classes": list(plan.recipe.heads[0].labels.names),
         "data": [str(path.resolve()) for path in (options.data, *options.also)],
         "validation": str((options.validation or options.data).resolve()),
         "splits": [options.split, options.validation_split],
-        "images": len(train),
-        "validation_images": len(validation),
-        "names": _digest([*train.names, *validation.names]),
-        "initial_weights": initial.source,
+        "images": len(plan.train),
+        "validation_images": len(plan.validation),
+        "names": _digest([*plan.train.names, *plan.validation.names]),
+        "initial_weights": plan.initial.source,
         "expand_classes": options.expand_classes,
-        "preset": asdict(preset),
+        "preset": asdict(plan.preset),
         "seed": options.seed,
         "validate_every": options.validate_every,
     }
@@ -151,6 +143,20 @@ def with_labels(recipe: Recipe, labels: LabelSpace | None, data: Path) -> Recipe
     head = recipe.heads[0]
     dataset = recipe.dataset if labels.names == head.labels.names else ""
     return replace(recipe, heads=(HeadRecipe(head.name, labels, head.suffix),), dataset=dataset)
+
+
+def with_palette_colors(labels: LabelSpace, samples: LabelledImages) -> LabelSpace:
+    """Return the classes in the colours of the first label map's palette, so that predictions are drawn alike.
+
+    Classes stay as they are if they have colours of their own, or if the palette lacks a colour for each class or is a
+    grey ramp. Raises LabelsError for a map that cannot be read.
+    """
+    if labels.colors != tuple(voc_color(i % 256) for i in range(labels.classes)):
+        return labels
+    (location,) = samples.locations[0].labels.values()
+    palette = read_map(location).palette[: labels.classes]
+    grey = all(color == (i, i, i) for i, color in enumerate(palette))
+    return labels if grey or len(set(palette)) < labels.classes else replace(labels, colors=palette)
 
 
 def default_crop(samples: Samples) -> tuple[int, int]:

@@ -17,28 +17,15 @@ from fcnseg.errors import SettingsError, TrainingError
 from fcnseg.io.atomic import PART, whole_file, write_whole
 from fcnseg.training.plan import MEASURES
 
-COLUMNS = (
-    "stage",
-    "step",
-    "epoch",
-    "lr",
-    "loss",
-    *MEASURES,
-)
+COLUMNS = ("stage", "step", "epoch", "lr", "loss", *MEASURES)
 """Columns of `log.csv`; measures are shares of 1, and empty where there was no validation."""
 
 PATHS = ("data", "validation")
 """Settings that may differ when a training is resumed: data may move, as long as the names of its images agree."""
 
 FILES = (
-    "train.json",
-    "checkpoint.pt",
-    "log.csv",
-    "model.toml",
-    "model.safetensors",
-    "best.toml",
-    "best.safetensors",
-    "figures.json",
+    *("train.json", "checkpoint.pt", "log.csv", "figures.json"),
+    *("model.toml", "model.safetensors", "best.toml", "best.safetensors"),
     *(f"stage-{stride}s.safetensors" for stride in (32, 16, 8)),
 )
 

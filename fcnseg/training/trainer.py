@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from fcnseg.errors import TrainingError, is_out_of_memory
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.confusion import Counts, confusion
-from fcnseg.training.batches import LabelledBatch, MicroBatches, read_steps
+from fcnseg.training.augmentation import AugmentedSamples
+from fcnseg.training.batches import LabelledBatch, MicroBatches, VisitSampler, collate, read_ahead
 from fcnseg.training.distributed import SINGLE, Ranks
 from fcnseg.training.losses import jaccard_loss, labelled_weight, pixel_loss
 from fcnseg.training.optimizer import ema_update, make_optimizer, scheduled_lr
@@ -114,27 +116,18 @@ class Trainer:
         Raises TrainingError where the loss is not finite or memory runs out, naming the step and its images.
         """
         self.model.train()
-        seed = self.seed, self.stage
-        execution = self.execution
-        batches_by_step = read_steps(
-            self.samples,
-            self.preset,
-            seed,
-            self.step,
-            self.steps,
-            self.ranks,
-            execution.workers,
-            execution.micro_batch,
-        )
-        for batches in batches_by_step:
-            remedy = "--micro-batch 1" if execution.micro_batch > 1 else "a smaller --crop"
+        seed, images, micro_batch = (self.seed, self.stage), len(self.samples), self.execution.micro_batch
+        visits = VisitSampler(images, self.preset.batch_size, seed, self.step, self.steps, self.ranks)
+        views = AugmentedSamples(self.samples, self.preset, seed)
+        remedy = "--micro-batch 1" if micro_batch > 1 else "a smaller --crop"
+        for batches in read_ahead(views, visits, self.execution.workers, partial(collate, micro_batch=micro_batch)):
             with self._explained(self._description(batches), remedy):
                 loss = self._step(batches)
             if not math.isfinite(loss):
                 raise TrainingError(f"the loss is {loss} at {self._description(batches)}; try a lower --lr")
             lr = self._lr()
             self.step += 1
-            epoch = self.step * self.preset.batch_size / len(self.samples)
+            epoch = self.step * self.preset.batch_size / images
             yield StepResult(self.step, self.steps, epoch, lr, loss)
 
     def _step(self, batches: MicroBatches) -> float:

@@ -11,8 +11,7 @@ from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.class_files import read_class_file
-from fcnseg.training.datasets.classes import DatasetClasses
+from fcnseg.training.datasets.classes import DatasetClasses, read_class_file
 from fcnseg.training.datasets.hdf5 import hdf5_classes, is_hdf5, open_hdf5
 from fcnseg.training.datasets.images import LabelledImages
 from fcnseg.training.datasets.nyud import is_nyud, open_nyud
@@ -20,7 +19,7 @@ from fcnseg.training.datasets.pairs import is_camvid, is_pairs, open_camvid, ope
 from fcnseg.training.datasets.pascal_context import is_context, open_context
 from fcnseg.training.datasets.siftflow import is_siftflow, open_siftflow
 from fcnseg.training.datasets.splits import check_apart
-from fcnseg.training.datasets.voc import is_sbd, is_voc, open_sbd, open_voc
+from fcnseg.training.datasets.voc import open_sbd, open_voc, sbd_folder, voc_folder
 
 __all__ = ["KINDS", "check_apart", "open_samples", "own_labels"]
 
@@ -29,7 +28,7 @@ __all__ = ["KINDS", "check_apart", "open_samples", "own_labels"]
 class _Kind:
     """A data set: the test that recognises it for a recipe, the function that opens a split, its layout on disk."""
 
-    recognises: Callable[[Path, Recipe], bool]
+    recognises: Callable[[Path, Recipe], object]
     open: Callable[[Path, Recipe, str], LabelledImages]
     layout: str
 
@@ -44,8 +43,8 @@ _KINDS = {
         lambda data, recipe: is_siftflow(data), open_siftflow, "Images + SemanticLabels + GeoLabels + trainval.txt"
     ),
     "pascalcontext": _Kind(is_context, open_context, "trainval/*.mat + VOC2010"),
-    "sbd": _Kind(lambda data, recipe: is_sbd(data), open_sbd, "dataset/cls, and VOCdevkit/VOC2011 for validation"),
-    "voc": _Kind(lambda data, recipe: is_voc(data), open_voc, "VOCdevkit/VOC2012"),
+    "sbd": _Kind(lambda data, recipe: sbd_folder(data), open_sbd, "dataset/cls, and VOCdevkit/VOC2011 for validation"),
+    "voc": _Kind(lambda data, recipe: voc_folder(data), open_voc, "VOCdevkit/VOC2012"),
     "camvid": _Kind(is_camvid, open_camvid, "train/images + train/labels, or train + trainannot"),
     "pairs": _Kind(is_pairs, open_pairs, "images + labels, or train/images + train/labels"),
     "hdf5": _Kind(lambda data, recipe: is_hdf5(data), open_hdf5, "FILE.h5 with images and labels"),

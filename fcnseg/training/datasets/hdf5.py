@@ -30,14 +30,12 @@ from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGE_HDF5, MATLAB, has_suffix
 from fcnseg.recipes import Recipe
 from fcnseg.training.datasets.classes import DatasetClasses, make_classes
-from fcnseg.training.datasets.images import LabelledImages, SampleLocation
+from fcnseg.training.datasets.images import FOLDERS, LabelledImages, SampleLocation
 from fcnseg.training.datasets.label_maps import ground_truth
-from fcnseg.training.datasets.splits import held_out
+from fcnseg.training.datasets.splits import SPLITS, hold_out
 from fcnseg.types import Failure
 
-GROUPS = {"color": "images", "depth": "depth", "hha": "hha"}
 LABELS, SPLIT = "labels", "split"
-SPLITS = ("train", "val")
 
 
 def is_hdf5(data: Path) -> bool:
@@ -48,7 +46,7 @@ def is_hdf5(data: Path) -> bool:
 def open_hdf5(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     """Open a split. Raises SourceError for a missing split, dataset or label map, and for a file whose axes are in
     another order than its suffix says."""
-    main = GROUPS[recipe.modalities[0]]
+    main = FOLDERS[recipe.modalities[0]]
     with _opened(data) as file:
         groups = [name for name in hdf5.names_in(file) if hdf5.node_at(file, f"{name}/{main}") is not None]
         texts_node = hdf5.node_at(file, SPLIT)
@@ -67,10 +65,7 @@ def open_hdf5(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 def _in_split(data: Path, locations: list[SampleLocation], texts: list[str] | None, split: str) -> list[SampleLocation]:
     """Return the samples of a split: those whose text in `/split` is its name, else by a hash of their names."""
     if texts is None:
-        if len(locations) < 2:
-            raise SourceError(f"{data} has one image, which leaves none to hold out; training takes two at least")
-        val = held_out([sample.name for sample in locations])
-        return [sample for sample in locations if (sample.name in val) == (split == "val")]
+        return hold_out(locations, split, data)
     if len(texts) != len(locations):
         counts = f"{len(texts)} texts for {len(locations)} images"
         raise SourceError(f"{data}::/{SPLIT} has {counts}; it must have one for each")
@@ -81,7 +76,7 @@ def _in_split(data: Path, locations: list[SampleLocation], texts: list[str] | No
 
 def _locations(data: Path, recipe: Recipe, group: str) -> list[SampleLocation]:
     """Locate the images of a group, and their companions and label maps by name."""
-    images = {m: _images(data, f"{group}/{GROUPS[m]}", m) for m in recipe.modalities}
+    images = {m: _images(data, f"{group}/{FOLDERS[m]}", m) for m in recipe.modalities}
     several = len(recipe.heads) > 1
     labels = {
         head.name: locate_in_hdf5(str(data), f"{group}/{LABELS}" + (f"/{head.name}" if several else ""))

@@ -1,23 +1,29 @@
-"""Labelled images on disk: the form that every data set is opened as."""
+"""Labelled images on disk: the form that every data set is opened as, read as `fcnseg run` and `fcnseg score` do."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from fcnseg.errors import SettingsError, SourceError
+from fcnseg.errors import ImageError, LabelsError, SettingsError, SourceError
+from fcnseg.io.hdf5_images import Hdf5Images, Hdf5Location
+from fcnseg.io.images import MAX_PIXELS, READERS, OnSize, announced_size
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.codes import VOID
 from fcnseg.scoring.label_encoding import LabelEncoding
-from fcnseg.training.datasets.label_maps import check_binary_masks, read_labels
-from fcnseg.training.datasets.pixels import close_hdf5_images, image_size, read_pixels
-from fcnseg.training.datasets.sizes import check_sizes, forget_dataset_sizes, label_map_size
+from fcnseg.training.datasets.label_maps import check_binary_masks, forget_sizes, label_map_size, read_labels
 from fcnseg.training.samples import LabelledSample
+from fcnseg.types import Pixels
+
+FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
+"""Names of the folders (or groups of an HDF5 file) that hold the images of each modality."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,10 @@ class LabelledImages(Dataset[LabelledSample]):
     def __getitem__(self, index: int) -> LabelledSample:
         """Read a sample. Raises SourceError or LabelsError that names the file and its fault."""
         sample = self.locations[index]
-        inputs = {modality: read_pixels(location, modality) for modality, location in sample.inputs.items()}
+        inputs = {modality: _pixels(location, modality) for modality, location in sample.inputs.items()}
         labels = {head: read_labels(location, self.encodings[head]) for head, location in sample.labels.items()}
         sizes = {str(sample.inputs[modality]): pixels.shape[:2] for modality, pixels in inputs.items()}
-        check_sizes(sizes | {str(sample.labels[head]): values.shape for head, values in labels.items()})
+        _check_sizes(sizes | {str(sample.labels[head]): values.shape for head, values in labels.items()})
         return LabelledSample(sample.name, inputs, labels)
 
     def set_void_color(self, color: Color) -> None:
@@ -73,12 +79,12 @@ class LabelledImages(Dataset[LabelledSample]):
             raise SourceError(f"there is no {missing[0]}{more}; complete the data set, or take it off the lists")
         try:
             for sample in self.locations:
-                sizes = {str(place): image_size(place, modality) for modality, place in sample.inputs.items()}
+                sizes = {str(place): announced_size(partial(_pixels, place, m)) for m, place in sample.inputs.items()}
                 known = {str(place): size for place in sample.labels.values() if (size := label_map_size(place))}
-                check_sizes(sizes | known)
+                _check_sizes(sizes | known)
         finally:
-            close_hdf5_images()
-            forget_dataset_sizes()
+            _close_hdf5_images()
+            forget_sizes()
         for head, encoding in self.encodings.items():
             check_binary_masks([sample.labels[head] for sample in self.locations], encoding)
 
@@ -89,6 +95,43 @@ class JoinedImages(ConcatDataset[LabelledSample]):
     def __init__(self, parts: Sequence[LabelledImages]) -> None:
         super().__init__(parts)
         self.names = tuple(name for part in parts for name in part.names)
+
+
+def _check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise LabelsError unless all sizes are equal; keys are file names."""
+    (first, size), *others = sizes.items()
+    for name, other_size in others:
+        if other_size != size:
+            turned = "; one of them is turned" if other_size == size[::-1] else ""
+            (h, w), (other_h, other_w) = size, other_size
+            raise LabelsError(f"{first} is {w} x {h}, but {name} {other_w} x {other_h} px{turned}; sizes must agree")
+
+
+def _pixels(location: MapLocation, modality: str, on_size: OnSize = lambda height, width: None) -> Pixels:
+    """Read an image; `on_size` is called with its upright height and width, px. Raises SourceError that names it."""
+    try:
+        if not location.dataset:
+            return READERS[modality](Path(location.file), MAX_PIXELS, on_size)
+        root = location.dataset if location.number is not None else location.dataset.rpartition("/")[0] or "/"
+        place = Hdf5Location(location.dataset, location.number)
+        return _open_hdf5_images(location.file, root, modality).read(place, modality, MAX_PIXELS, on_size)
+    except (ImageError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f"{location}: {reason}; replace it, or take it out of the data set") from error
+
+
+@lru_cache(maxsize=8)
+def _open_hdf5_images(file: str, root: str, modality: str) -> Hdf5Images:
+    return Hdf5Images(f"{file}::{root}", modality)
+
+
+def _close_hdf5_images() -> None:
+    """Close the HDF5 files that this process keeps open between reads."""
+    _open_hdf5_images.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_close_hdf5_images)  # two processes must not share an open HDF5 file
 
 
 def only_head(recipe: Recipe, data_set: str) -> HeadRecipe:

@@ -14,7 +14,7 @@ from scipy.io import whosmat
 from fcnseg.errors import LabelsError
 from fcnseg.io import orientation
 from fcnseg.io.conventions import VARIABLES, one_based_variables
-from fcnseg.io.hdf5 import open_hdf5
+from fcnseg.io.hdf5 import node_at, open_hdf5
 from fcnseg.io.label_maps import read_map
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGES, MATLAB, NUMPY, has_suffix
@@ -146,7 +146,10 @@ def _mat_size(file: str) -> Size | None:
 def _dataset_size(file: str, dataset: str, matlab: bool) -> Size | None:
     """Return the size of the label maps in a dataset of an HDF5 file; None if they are RGB."""
     with open_hdf5(file) as opened:
-        size = _plane_size(opened[dataset])
+        node = node_at(opened, dataset)
+        if not isinstance(node, h5py.Dataset):
+            raise LabelsError("is no dataset")
+        size = _plane_size(node)
     return size[::-1] if size and matlab else size
 
 

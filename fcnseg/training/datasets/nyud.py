@@ -27,13 +27,12 @@ from fcnseg.recipes import Recipe
 from fcnseg.scoring.codes import VOID
 from fcnseg.scoring.colors import color_codes
 from fcnseg.scoring.label_encoding import LabelEncoding
-from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_head
+from fcnseg.training.datasets.images import FOLDERS, LabelledImages, SampleLocation, only_head
 from fcnseg.training.datasets.label_maps import ground_truth
 from fcnseg.training.datasets.splits import check_disjoint
 from fcnseg.training.samples import LabelledSample
 
 LABELED = "nyu_depth_v2_labeled.mat"
-FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
 DATASETS = {"color": "/images", "depth": "/depths"}
 LISTS = ("train", "val", "trainval", "test")
 CLASSES = 40

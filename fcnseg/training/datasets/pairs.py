@@ -25,17 +25,12 @@ from fcnseg.io.names import stem_of
 from fcnseg.io.pairing import find_maps
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import HeadRecipe, Recipe
-from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_color
+from fcnseg.training.datasets.images import FOLDERS, LabelledImages, SampleLocation, only_color
 from fcnseg.training.datasets.label_maps import ground_truth
-from fcnseg.training.datasets.splits import check_apart, check_disjoint, held_out
+from fcnseg.training.datasets.splits import SPLITS, check_apart, check_disjoint, hold_out
 from fcnseg.types import Failure, Reference
 
-FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
-"""Folder names of the images of each modality."""
-
 LABELS = "labels"
-
-SPLITS = ("train", "val")
 
 CAMVID_VOID = 11
 """The label of void in CamVid's label maps, after its 11 classes."""
@@ -105,11 +100,7 @@ def _from_lists(data: Path, recipe: Recipe, split: str, void: Collection[int]) -
     if lists or split not in SPLITS:
         raise _no_split(data, split, "it has " + (", ".join(f"{name}.txt" for name in sorted(lists)) or "no lists"))
     whole = _paired(data.__truediv__, recipe, void)
-    if len(whole) < 2:
-        raise SourceError(f"{data} has one image, which leaves none to hold out; training takes two at least")
-    val = held_out(whole.names)
-    locations = [sample for sample in whole.locations if (sample.name in val) == (split == "val")]
-    return LabelledImages(locations, whole.encodings)
+    return LabelledImages(hold_out(whole.locations, split, data), whole.encodings)
 
 
 def _no_split(data: Path, split: str, instead: str) -> SourceError:

@@ -13,11 +13,9 @@ from pathlib import Path
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONTEXT_LABEL_COUNT, CONTEXT_LABELS
 from fcnseg.io.lists import read_names
-from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only_color, only_head
-from fcnseg.training.datasets.label_maps import ground_truth
-from fcnseg.training.datasets.voc import voc_folder
+from fcnseg.training.datasets.images import LabelledImages, only_color, only_head
+from fcnseg.training.datasets.voc import labelled_files, voc_folder
 
 YEARS = ("VOC2010",)
 LISTS = ("Main", "Segmentation", "SegmentationContext")
@@ -40,7 +38,7 @@ def open_context(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     other numbers.
     """
     only_color(recipe, "PASCAL-Context")
-    head = only_head(recipe, "PASCAL-Context")
+    only_head(recipe, "PASCAL-Context")
     if not is_context(data, recipe):
         if not (data / "trainval").is_dir():
             raise SourceError(f"there is no folder {data}/trainval; put the label maps of PASCAL-Context there (.mat)")
@@ -54,13 +52,8 @@ def open_context(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     file = next((file for file in lists if file.is_file()), None)
     if file is None:
         raise SourceError(f"there is no list {lists[0]}; PASCAL-Context has train, val and trainval")
-    locations = [
-        SampleLocation(
-            n, {"color": MapLocation(f"{voc}/JPEGImages/{n}.jpg")}, {head.name: MapLocation(f"{data}/trainval/{n}.mat")}
-        )
-        for n in read_names(file)
-    ]
-    return LabelledImages(locations, {head.name: ground_truth(head)})
+    places = (voc / "JPEGImages", ".jpg"), (data / "trainval", ".mat")
+    return labelled_files(recipe, read_names(file), "PASCAL-Context", *places)
 
 
 def _check_numbers(file: Path) -> None:

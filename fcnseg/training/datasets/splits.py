@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fcnseg.errors import SourceError
 from fcnseg.io.atomic import checksum
-from fcnseg.training.datasets.images import LabelledImages
+from fcnseg.training.datasets.images import LabelledImages, SampleLocation
+
+SPLITS = ("train", "val")
 
 HELD_OUT = 0.2
 """Share of a data set without splits that is held out for validation."""
@@ -26,6 +29,14 @@ def held_out(names: Sequence[str]) -> set[str]:
     return set(sorted(ranks, key=ranks.__getitem__)[: min(max(count, 1), len(names) - 1)])
 
 
+def hold_out(samples: Sequence[SampleLocation], split: str, data: Path) -> list[SampleLocation]:
+    """Return the samples of "train" or "val" in a data set without splits. Raises SourceError if it has one only."""
+    if len(samples) < 2:
+        raise SourceError(f"{data} has one image, which leaves none to hold out; training takes two at least")
+    val = held_out([sample.name for sample in samples])
+    return [sample for sample in samples if (sample.name in val) == (split == "val")]
+
+
 def check_disjoint(train: Iterable[str], val: Iterable[str], what: str) -> None:
     """Raise SourceError that names an image of both lists; `what` names the lists."""
     both = sorted(set(train) & set(val))
@@ -41,8 +52,9 @@ def check_apart(train: LabelledImages, validation: LabelledImages) -> None:
 
     That is the same file, the same row of an HDF5 file, or a copy of a file under another name or in another data set.
     """
-    sides = ([next(iter(sample.inputs.values())) for sample in side.locations] for side in (train, validation))
-    train_images, val_images = sides
+    train_images, val_images = (
+        [next(iter(sample.inputs.values())) for sample in side.locations] for side in (train, validation)
+    )
     common = set(train_images) & set(val_images)
     if common:
         first = min(map(str, common))
@@ -53,16 +65,12 @@ def check_apart(train: LabelledImages, validation: LabelledImages) -> None:
 
 
 def _check_copies(train: list[Path], val: list[Path]) -> None:
-    for feature in (_size, _start, checksum):  # the cheapest first: each leaves fewer files for the next
+    for feature in (os.path.getsize, _start, checksum):  # the cheapest first: each leaves fewer files for the next
         shared = {feature(path) for path in train} & {feature(path) for path in val}
         train, val = ([path for path in side if feature(path) in shared] for side in (train, val))
     if val:
         twin = next(path for path in train if checksum(path) == checksum(val[0]))
         raise SourceError(f"{twin} and {val[0]} are one image, for training and validation; take out one of them")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
 
 
 def _start(path: Path) -> bytes:

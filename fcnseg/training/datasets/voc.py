@@ -23,16 +23,10 @@ from fcnseg.training.datasets.label_maps import ground_truth
 YEARS = ("VOC2011", "VOC2012")
 DEVKITS = (".", "VOCdevkit", "TrainVal/VOCdevkit")
 SBD = (
-    ".",
-    "dataset",
-    "benchmark_RELEASE/dataset",
-    "sbd",
-    "SBD",
-    "sbd/dataset",
-    "SBD/dataset",
-    "SBD/benchmark_RELEASE/dataset",
+    *(".", "dataset", "benchmark_RELEASE/dataset"),
+    *("sbd", "SBD", "sbd/dataset", "SBD/dataset", "SBD/benchmark_RELEASE/dataset"),
 )
-
+LISTS = "ImageSets/Segmentation"
 SEG11VALID = "seg11valid"
 
 
@@ -49,16 +43,6 @@ def sbd_folder(data: Path) -> Path | None:
     return next((data / place for place in SBD if (data / place / "cls").is_dir()), None)
 
 
-def is_voc(data: Path) -> bool:
-    """Tell whether a folder holds VOC."""
-    return voc_folder(data) is not None
-
-
-def is_sbd(data: Path) -> bool:
-    """Tell whether a folder holds SBD."""
-    return sbd_folder(data) is not None
-
-
 def open_voc(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     """Open a split of VOC: "train", "val", "trainval" or another list in `ImageSets/Segmentation`.
 
@@ -67,7 +51,7 @@ def open_voc(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     folder = voc_folder(data)
     if folder is None:
         raise SourceError(f"{data} holds no {' or '.join(YEARS)}; give VOCdevkit, with JPEGImages in it")
-    return _voc(folder, recipe, _voc_list(folder, split))
+    return _voc(folder, recipe, _listed(folder / LISTS, split))
 
 
 def open_sbd(data: Path, recipe: Recipe, split: str) -> LabelledImages:
@@ -79,7 +63,7 @@ def open_sbd(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     folder = sbd_folder(data)
     if folder is None:
         raise SourceError(f"{data} holds no SBD; give the folder that its release unpacks to, with dataset/cls in it")
-    train = _sbd_list(folder, "train")
+    train = _listed(folder, "train")
     voc = voc_folder(data)
     valid = _validation(data, voc, train)
     known = voc is not None and (voc.name == YEARS[0] or (data / f"{SEG11VALID}.txt").is_file())
@@ -88,8 +72,8 @@ def open_sbd(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     if split in ("val", SEG11VALID) and voc is not None:
         return _voc(voc, recipe, valid)
     if split == "val":
-        return _sbd(folder, recipe, [name for name in _sbd_list(folder, "val") if name not in set(train)])
-    names = [*train, *_sbd_list(folder, "val")] if split == "trainval" else _sbd_list(folder, split)
+        return _sbd(folder, recipe, [name for name in _listed(folder, "val") if name not in set(train)])
+    names = [*train, *_listed(folder, "val")] if split == "trainval" else _listed(folder, split)
     excluded = set(valid)
     return _sbd(folder, recipe, [name for name in dict.fromkeys(names) if name not in excluded])
 
@@ -99,15 +83,7 @@ def _validation(data: Path, voc: Path | None, train: Iterable[str]) -> list[str]
     if (data / f"{SEG11VALID}.txt").is_file():
         return list(read_names(data / f"{SEG11VALID}.txt"))
     trained = set(train)
-    return [name for name in _voc_list(voc, "val") if name not in trained] if voc is not None else []
-
-
-def _voc_list(folder: Path, split: str) -> tuple[str, ...]:
-    return _listed(folder / "ImageSets" / "Segmentation", split)
-
-
-def _sbd_list(folder: Path, split: str) -> tuple[str, ...]:
-    return _listed(folder, split)
+    return [name for name in _listed(voc / LISTS, "val") if name not in trained] if voc is not None else []
 
 
 def _listed(folder: Path, split: str) -> tuple[str, ...]:
@@ -119,14 +95,14 @@ def _listed(folder: Path, split: str) -> tuple[str, ...]:
 
 
 def _voc(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
-    return _files(recipe, names, "VOC", (folder / "JPEGImages", ".jpg"), (folder / "SegmentationClass", ".png"))
+    return labelled_files(recipe, names, "VOC", (folder / "JPEGImages", ".jpg"), (folder / "SegmentationClass", ".png"))
 
 
 def _sbd(folder: Path, recipe: Recipe, names: Iterable[str]) -> LabelledImages:
-    return _files(recipe, names, "SBD", (folder / "img", ".jpg"), (folder / "cls", ".mat"))
+    return labelled_files(recipe, names, "SBD", (folder / "img", ".jpg"), (folder / "cls", ".mat"))
 
 
-def _files(recipe: Recipe, names: Iterable[str], what: str, *places: tuple[Path, str]) -> LabelledImages:
+def labelled_files(recipe: Recipe, names: Iterable[str], what: str, *places: tuple[Path, str]) -> LabelledImages:
     """Return the images and label maps of these names; each of the two `places` is a folder and a suffix."""
     only_color(recipe, what)
     head = only_head(recipe, what)

@@ -1,4 +1,4 @@
-"""Label maps of training: their kinds, and values of no class."""
+"""Label maps of training: their kinds, headers that show that they are none, and values of no class."""
 
 from __future__ import annotations
 
@@ -7,31 +7,15 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from PIL import Image
 
 from fcnseg.labels import voc_color
 from fcnseg.recipes import find_recipe
 from fcnseg.training.datasets import open_samples, own_labels
 from fcnseg.training.preparation import with_labels
-from tests.training.data_sets import (
-    SIZE,
-    hdf5_groups,
-    indexed,
-    labels_of,
-    mat,
-    pairs,
-    photo,
-    text,
-)
-from tests.training.datasets.helpers import (
-    VOC,
-    fault,
-    folder_of,
-    own_recipe,
-    read,
-    reading_fault,
-    save_grey,
-)
+from tests.training.data_sets import SIZE, Array, hdf5_groups, indexed, labels_of, mat, pairs, photo, text
+from tests.training.datasets.helpers import VOC, fault, folder_of, own_recipe, read, reading_fault, save_grey
 
 
 def test_a_label_of_no_class_is_named_with_its_value_and_count(tmp_path: Path) -> None:
@@ -111,3 +95,20 @@ def test_masks_of_0_and_255_are_not_taken_for_void(tmp_path: Path) -> None:
     assert said.endswith("save cell as 1")
     save_grey(masks["c"] // 255, tmp_path / "labels/c.png")  # void elsewhere is fine
     assert set(np.unique(read(open_samples(data, own_recipe(data), "train"))["a"])) == {0, 255}
+
+
+@pytest.mark.parametrize("values", [np.array(3), np.arange(3)])
+def test_arrays_without_planes_are_named(values: Array, tmp_path: Path) -> None:
+    copy = pairs(tmp_path)
+    (tmp_path / "train/labels/a.png").unlink()
+    np.save(tmp_path / "train/labels/a.npy", values)
+    assert "a.npy: holds int64" in reading_fault(copy.data)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_label_maps_with_an_orientation_are_refused(orientation: int, tmp_path: Path) -> None:
+    copy = pairs(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(copy.labels["a"]["labels"]).save(tmp_path / "train/labels/a.png", exif=exif)
+    assert "a.png: its EXIF data turn it" in reading_fault(copy.data)
