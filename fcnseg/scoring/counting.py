@@ -10,10 +10,10 @@ from fcnseg.errors import LabelsError
 from fcnseg.io.label_maps import read_map
 from fcnseg.io.pairing import Pair
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
-from fcnseg.scoring.calibration import BINS, Bins, confidence_bins
 from fcnseg.scoring.codes import FOREIGN, check_range, codes_of
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
 from fcnseg.scoring.label_encoding import LabelEncoding, check_sizes, naming
+from fcnseg.scoring.measures import BINS, Floats, confidence_bins
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PairCounts:
     variable: str = ""
     boundary: Counts | None = None
     bands: Counts | None = None
-    bins: Bins | None = None
+    bins: Floats | None = None
 
     def margins(self, classes: int) -> Counts:
         """Return its right, ground truth and predicted pixels of each class, 3 x K."""
@@ -85,7 +85,7 @@ def _count(pair: Pair, how: Comparison) -> PairCounts | Fault:
         predicted, predicted_table = how.prediction.interpret(raw_predicted)
     if raw_truth.kind == "probabilities":
         raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
-    check_sizes(pair.prediction, predicted, pair.truth, truth)
+    check_sizes({pair.prediction: predicted.shape, pair.truth: truth.shape})
     # values are few: they are checked and translated after counting
     truth_values, predicted_values, counts = joint_counts(truth, predicted)
     rows, columns = truth_table(truth_values), predicted_table(predicted_values)
@@ -151,7 +151,7 @@ class Totals:
     variables: set[str] = field(default_factory=set)
     boundary: Counts = field(init=False)
     bands: Counts = field(init=False)
-    bins: Bins | None = None
+    bins: Floats | None = None
 
     def __post_init__(self) -> None:
         self.counts = np.zeros((self.classes, self.classes), np.int64)
@@ -190,7 +190,7 @@ class Totals:
         self.bands += other.bands
         self.add_bins(other.bins)
 
-    def add_bins(self, bins: Bins | None) -> None:
+    def add_bins(self, bins: Floats | None) -> None:
         """Add bins of confidence, if there are any."""
         if bins is not None:
             self.bins = bins + (np.zeros((3, BINS)) if self.bins is None else self.bins)

@@ -23,8 +23,7 @@ from fcnseg.scoring.result import json_value
 
 @dataclass(frozen=True)
 class ImageDiff:
-    """One image: its pixels, and those that changed. With ground truth, those that became right (`helped`) or wrong
-    (`hurt`), else None."""
+    """One image: its pixels, and those that changed; with ground truth, that became right (`helped`) or wrong."""
 
     key: str
     pixels: int
@@ -56,8 +55,7 @@ class ClassDiff:
 
 @dataclass(frozen=True)
 class TruthDiff:
-    """Changed pixels judged by ground truth: `helped` became right, `hurt` wrong, `neither` stayed wrong. Figures,
-    0..1, are pairs: before and after."""
+    """Changed pixels: `helped` became right, `hurt` wrong, `neither` stayed wrong; figures before and after, 0..1."""
 
     helped: int
     hurt: int
@@ -106,8 +104,7 @@ class Versions:
 
 @dataclass(frozen=True)
 class Change:
-    """The pixels of one image: `counts` of them have the codes `before`, `after` and `truth` (VOID without ground
-    truth); four arrays of one length."""
+    """Pixels of an image: `counts` of them have the codes `before`, `after` and `truth` (VOID without ground truth)."""
 
     key: str
     before: Counts
@@ -120,11 +117,11 @@ def count_changes(image: Versions, how: Comparison) -> Change | Fault:
     """Read and count one image. Returns a Fault for an image that cannot be compared."""
     try:
         before, after = read_classes(image.before, how.prediction), read_classes(image.after, how.prediction)
-        check_sizes(image.before, before, image.after, after)
+        check_sizes({image.before: before.shape, image.after: after.shape})
         truth = np.full_like(after, VOID)
         if image.truth is not None:
             truth = read_classes(image.truth, how.truth)
-            check_sizes(image.truth, truth, image.after, after)
+            check_sizes({image.truth: truth.shape, image.after: after.shape})
     except LabelsError as error:
         return Fault(image.key, str(error))
     codes = how.classes + 1  # with VOID, which is -1

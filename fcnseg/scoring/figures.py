@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from fcnseg.io.pairing import Pairing
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring import measures
-from fcnseg.scoring.calibration import BINS, calibration_error
 from fcnseg.scoring.counting import Totals
 from fcnseg.scoring.intervals import intervals
-from fcnseg.scoring.measures import FIGURES, Tally
+from fcnseg.scoring.measures import BINS, FIGURES, Tally, calibration_error
 from fcnseg.scoring.result import Band, Calibration, ClassCounts, ClassScore, ImageScore, ReliabilityBin, Score
 
 
@@ -105,16 +104,9 @@ def _calibration(bins: NDArray[np.float64]) -> Calibration:
     pixels, right, confidence = bins
     shares = np.full((2, BINS), np.nan)
     np.divide((confidence, right), pixels, out=shares, where=pixels > 0)
-    edges = np.linspace(0, 1, BINS + 1)
-    return Calibration(
-        calibration_error(bins),
-        tuple(
-            ReliabilityBin(
-                float(edges[i]), float(edges[i + 1]), int(pixels[i]), float(shares[0, i]), float(shares[1, i])
-            )
-            for i in range(BINS)
-        ),
-    )
+    edges = np.linspace(0, 1, BINS + 1).tolist()
+    rows = zip(edges, edges[1:], pixels.astype(int).tolist(), *shares.tolist(), strict=False)
+    return Calibration(calibration_error(bins), tuple(ReliabilityBin(*row) for row in rows))
 
 
 def _image_scores(keys: list[str], images: NDArray[np.int64], included: NDArray[np.bool_]) -> tuple[ImageScore, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,17 +90,9 @@ class LabelEncoding:
         if self.conventional:
             for variable, void in self.one_based.items():
                 tables[variable] = _one_based(own | dict.fromkeys(void, VOID), classes)
-            if (context := self._context()) and not self.reduced:
+            if (context := context_codes(self.space.names)) and not self.reduced:
                 tables[CONTEXT] = CodeTable(context, f"labels of PASCAL-Context are 0 to {CONTEXT_LABEL_COUNT}")
         return tables
-
-    def _context(self) -> dict[int, int] | None:
-        """Return the codes of PASCAL-Context's 459 labels, if the classes have that data set's names."""
-        background, *names = self.space.names
-        if background != "background" or not names or any(name not in CONTEXT_LABELS for name in names):
-            return None
-        table = dict.fromkeys(range(CONTEXT_LABEL_COUNT + 1), 0)
-        return table | {CONTEXT_LABELS[name]: i for i, name in enumerate(names, 1)}
 
     # ------------------------------------------------------------------ colours
 
@@ -118,6 +110,15 @@ class LabelEncoding:
         """Raise LabelsError if an indexed image shows a label in another colour than that of its class."""
         if palette and self.checked and not (self.table or self.reduced or self.binary):
             check_palette(palette, values, self.space)
+
+
+def context_codes(classes: Sequence[str]) -> dict[int, int] | None:
+    """Return the codes of PASCAL-Context's 459 labels, if classes have its names, after background; else None."""
+    background, *names = classes
+    if background != "background" or not names or any(name not in CONTEXT_LABELS for name in names):
+        return None
+    table = dict.fromkeys(range(CONTEXT_LABEL_COUNT + 1), 0)
+    return table | {CONTEXT_LABELS[name]: i for i, name in enumerate(names, 1)}
 
 
 def check_probabilities(values: NDArray[Any], classes: int) -> None:
@@ -161,12 +162,15 @@ def _read(location: MapLocation, encoding: LabelEncoding) -> tuple[Map, CodeTabl
     return values, table
 
 
-def check_sizes(first: MapLocation, values: Map, second: MapLocation, others: Map) -> None:
-    """Raise LabelsError for maps of different sizes."""
-    if values.shape != others.shape:
-        turned = "; one of them is turned" if values.shape == others.shape[::-1] else ""
-        size, other_size = (f"{width} x {height}" for height, width in (values.shape, others.shape))
-        raise LabelsError(f"{first} is {size}, but {second} {other_size} px{turned}")
+def check_sizes(shapes: Mapping[Any, tuple[int, ...]], advice: str = "") -> None:
+    """Raise LabelsError unless all shapes H x W are equal; keys are the files, `advice` ends the message."""
+    (first, shape), *others = shapes.items()
+    for other, other_shape in others:
+        if other_shape != shape:
+            turned = "; one of them is turned" if other_shape == shape[::-1] else ""
+            (height, width), (other_height, other_width) = shape, other_shape
+            sizes = f"{first} is {width} x {height}, but {other} {other_width} x {other_height} px"
+            raise LabelsError(f"{sizes}{turned}{advice}")
 
 
 @contextmanager

@@ -1,19 +1,24 @@
-"""Measures of segmentation: accuracy, IoU, Dice and kappa, from the pixel counts of each class.
+"""Measures of segmentation: accuracy, IoU, Dice and kappa, from the pixel counts of each class; calibration.
 
-Each takes a `Tally` and works on its last axis, so that many resamplings are measured at once. A class that occurs
-neither in the ground truth nor in the prediction has no figure (NaN) and is left out of the means, as in the authors'
-scorer. `iu` in names is intersection over union (IoU), as the paper calls it. Source of the first four: Long, Shelhamer
-& Darrell 2015, section 5.
+Those of labels take a `Tally` and work on its last axis, for many resamplings at once. A class that occurs neither in
+the ground truth nor in the prediction has no figure (NaN) and is left out of the means, as in the authors' scorer. `iu`
+is intersection over union (IoU), as in the source of the first four: Long, Shelhamer & Darrell 2015, section 5.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fcnseg.scoring.confusion import Map
+
 Floats = NDArray[np.float64]
+
+BINS = 15
+"""Number of equal bins of confidence from 0 to 1: Guo et al. 2017 (On Calibration of Modern Neural Networks)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,28 @@ FIGURES = {
     "kappa": kappa,
 }
 """The figures of a whole data set, in the order in which they are shown."""
+
+
+# ---------------------------------------------------------------------- calibration of probabilities
+
+
+def confidence_bins(confidence: NDArray[np.floating[Any]], predicted: Map, truth: Map) -> Floats:
+    """Return the pixels, the right ones, and the sum of confidences in each bin of confidence, 3 x BINS.
+
+    All are H x W: `confidence` is the probability of the `predicted` class; `truth` is negative where nothing counts.
+    """
+    counted = truth >= 0
+    confidence = confidence[counted].astype(np.float64)
+    right = predicted[counted] == truth[counted]
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)  # (low, high]
+    weights = (None, right, confidence)
+    return np.stack([np.bincount(bins, w, BINS).astype(np.float64) for w in weights])
+
+
+def calibration_error(bins: Floats) -> float:
+    """Return the expected calibration error, 0..1: the gap of confidence and accuracy, averaged over the pixels."""
+    pixels, right, confidence = bins
+    return float(np.abs(right - confidence).sum() / pixels.sum()) if pixels.sum() else float("nan")
 
 
 def _ratio(part: NDArray[np.generic], whole: NDArray[np.generic]) -> Floats:

@@ -37,8 +37,7 @@ class ComparisonOptions:
     `head` chooses one of several heads.
 
     Pairs: `pair` is "path", "stem" or "auto"; `list` a file of the images to compare; `gt_pattern` and `pred_pattern`
-    are patterns of file names, e.g. "{stem}_gtFine_labelIds.png". `allow_missing` leaves out images that one side
-    lacks.
+    are patterns of file names, e.g. "{stem}_gtFine_labelIds.png". `allow_missing` leaves out images without partner.
 
     Values: `ignore` do not count in ground truth, besides the recipe's; `reduce_labels` takes 0 as void and counts
     classes from 1; `label_map` and `pred_label_map` are files with the classes of label values in ground truth and in

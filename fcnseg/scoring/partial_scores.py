@@ -20,8 +20,7 @@ FREE = frozenset({"num_parts", "part_id", "resamplings", "list"})
 def merge_partial_scores(files: Sequence[Path], keys: set[str], how: Comparison, settings: Mapping[str, Any]) -> Totals:
     """Add the counts of earlier scores; a folder stands for the `.json` files in it.
 
-    Raises SettingsError for a file that cannot be read or was scored with other settings, and for pairs that are not
-    among `keys` or in two files.
+    Raises SettingsError for an unreadable file, one of other settings, and pairs in two files or not among `keys`.
     """
     totals = Totals(how.classes, how.bands)
     for file in (file for path in files for file in _json_files(path)):

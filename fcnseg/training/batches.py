@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -76,14 +76,14 @@ def read_ahead(
 ) -> Iterator[Any]:
     """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one).
 
-    With `collate`, each index is a list, whose items it joins. Raises the FcnsegError of an item, and TrainingError if
-    a worker dies.
+    With `collate`, each index is a list, whose items it joins. Raises an item's FcnsegError, or TrainingError
+    if a worker dies.
     """
     sampling = {"batch_sampler": indices} if collate else {"sampler": indices, "batch_size": None}
     loader: DataLoader[Item] = DataLoader(
         ErrorsAsItems(data),
         num_workers=workers,
-        collate_fn=_FirstErrorOr(collate),
+        collate_fn=partial(_first_error_or, collate),
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=ignore_interrupts,
         **sampling,
@@ -114,13 +114,8 @@ class ErrorsAsItems(Dataset[Any]):
             return error
 
 
-@dataclass(frozen=True)
-class _FirstErrorOr:
-    """Return the first error among items, else the items as `collate` joins them."""
-
-    collate: Callable[[list[Any]], Any] | None
-
-    def __call__(self, items: Any) -> Any:
-        if self.collate is None:
-            return items
-        return next((item for item in items if isinstance(item, FcnsegError)), None) or self.collate(items)
+def _first_error_or(collate: Callable[[list[Any]], Any] | None, items: Any) -> Any:
+    """Return the first error among items, else the items as `collate` joins them (None: a single item as it is)."""
+    if collate is None:
+        return items
+    return next((item for item in items if isinstance(item, FcnsegError)), None) or collate(items)

@@ -55,8 +55,7 @@ class _ClassPixels(Dataset[Mapping[str, Tensor]]):
 
 
 def balanced_weights(pixels: Tensor, power: float) -> Tensor:
-    """Return class weights K for numbers of pixels K: (median frequency / own frequency) to `power`, clipped to 1/2
-    and 3; 1 for classes that do not occur.
+    """Return class weights K: (median frequency / own frequency) to `power`, clipped to 1/2 and 3; 1 if absent.
 
     After Eigen & Fergus 2015 (arXiv 1411.4734), who take frequencies over the images that show a class only.
     """

@@ -55,8 +55,7 @@ class TrainPlan:
 class StageStart:
     """A stage that begins, or is resumed after `step`.
 
-    `source` describes its initial weights, `transfer` the layers copied from them (None in later stages and resumed
-    ones).
+    `source` describes its initial weights; `transfer` the layers copied from them, None if later or resumed.
     """
 
     stride: int

@@ -131,10 +131,9 @@ def _digest(names: Sequence[str]) -> str:
 
 
 def with_labels(recipe: Recipe, labels: LabelSpace | None, data: Path) -> Recipe:
-    """Return the recipe for the classes that a data set brings (None: as it is). Raises SettingsError for several
-    heads.
+    """Return the recipe for the classes that a data set brings (None: as it is).
 
-    With other classes the recipe no longer follows the conventions of its `dataset`.
+    With other classes it no longer follows the conventions of its `dataset`. Raises SettingsError for several heads.
     """
     if labels is None:
         return recipe

@@ -185,8 +185,7 @@ class Trainer:
     def _autocast(self, images: Tensor) -> AbstractContextManager[Any]:
         """Compute in bfloat16 where the preset says so, except on CPUs for small images N x H x W x C.
 
-        There oneDNN leaves parts of fc6's gradient unset: those where a 7 x 7 kernel sees nothing but the padding
-        around 2 px (PyTorch 2.15).
+        There oneDNN leaves fc6's gradient unset where a 7 x 7 kernel sees only the padding around 2 px (PyTorch 2.15).
         """
         if self.bf16 and (self.device.type != "cpu" or min(images.shape[1:3]) > SMALL_PX):
             return torch.autocast(self.device.type, dtype=torch.bfloat16)

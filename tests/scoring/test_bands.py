@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fcnseg.scoring.bands import FAR, band_tallies, boundary_tally, distance_to_other
-from fcnseg.scoring.calibration import BINS, calibration_error, confidence_bins
+from fcnseg.scoring.measures import BINS, calibration_error, confidence_bins
 
 
 def blobs(seed: int, classes: int, void: bool = True) -> NDArray[np.int64]:

@@ -32,8 +32,7 @@ def make_classes(
     """Make classes of names, and of colours if there are any.
 
     A last name "void" or "ignore" is the void label instead of a class, unless `ignore` is another value. Otherwise
-    void is `ignore`, or 255 (65535 for more than 255 classes). Raises SettingsError, naming the `source` of the names,
-    if they contradict each other.
+    void is `ignore`, or 255 (65535 for more than 255 classes). Raises SettingsError that names the `source`.
     """
     last, void_color = len(names) - 1, None
     if names and names[-1].lower() in VOID_NAMES and ignore in (None, last):

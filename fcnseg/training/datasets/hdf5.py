@@ -44,8 +44,7 @@ def is_hdf5(data: Path) -> bool:
 
 
 def open_hdf5(data: Path, recipe: Recipe, split: str) -> LabelledImages:
-    """Open a split. Raises SourceError for a missing split, dataset or label map, and for a file whose axes are in
-    another order than its suffix says."""
+    """Open a split. Raises SourceError for anything missing, and for axes in another order than the suffix says."""
     main = FOLDERS[recipe.modalities[0]]
     with _opened(data) as file:
         groups = [name for name in hdf5.names_in(file) if hdf5.node_at(file, f"{name}/{main}") is not None]

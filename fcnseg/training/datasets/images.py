@@ -10,20 +10,22 @@ from pathlib import Path
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from fcnseg.errors import ImageError, LabelsError, SettingsError, SourceError
+from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.hdf5_images import Hdf5Images, Hdf5Location
 from fcnseg.io.images import MAX_PIXELS, READERS, OnSize, announced_size
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.codes import VOID
-from fcnseg.scoring.label_encoding import LabelEncoding
+from fcnseg.scoring.label_encoding import LabelEncoding, check_sizes
 from fcnseg.training.datasets.label_maps import check_binary_masks, forget_sizes, label_map_size, read_labels
 from fcnseg.training.samples import LabelledSample
 from fcnseg.types import Pixels
 
 FOLDERS = {"color": "images", "depth": "depth", "hha": "hha"}
 """Names of the folders (or groups of an HDF5 file) that hold the images of each modality."""
+
+SIZES_AGREE = "; sizes must agree"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class LabelledImages(Dataset[LabelledSample]):
         inputs = {modality: _pixels(location, modality) for modality, location in sample.inputs.items()}
         labels = {head: read_labels(location, self.encodings[head]) for head, location in sample.labels.items()}
         sizes = {str(sample.inputs[modality]): pixels.shape[:2] for modality, pixels in inputs.items()}
-        _check_sizes(sizes | {str(sample.labels[head]): values.shape for head, values in labels.items()})
+        sizes |= {str(sample.labels[head]): values.shape for head, values in labels.items()}
+        check_sizes(sizes, SIZES_AGREE)
         return LabelledSample(sample.name, inputs, labels)
 
     def set_void_color(self, color: Color) -> None:
@@ -81,7 +84,7 @@ class LabelledImages(Dataset[LabelledSample]):
             for sample in self.locations:
                 sizes = {str(place): announced_size(partial(_pixels, place, m)) for m, place in sample.inputs.items()}
                 known = {str(place): size for place in sample.labels.values() if (size := label_map_size(place))}
-                _check_sizes(sizes | known)
+                check_sizes(sizes | known, SIZES_AGREE)
         finally:
             _close_hdf5_images()
             forget_sizes()
@@ -95,16 +98,6 @@ class JoinedImages(ConcatDataset[LabelledSample]):
     def __init__(self, parts: Sequence[LabelledImages]) -> None:
         super().__init__(parts)
         self.names = tuple(name for part in parts for name in part.names)
-
-
-def _check_sizes(sizes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise LabelsError unless all sizes are equal; keys are file names."""
-    (first, size), *others = sizes.items()
-    for name, other_size in others:
-        if other_size != size:
-            turned = "; one of them is turned" if other_size == size[::-1] else ""
-            (h, w), (other_h, other_w) = size, other_size
-            raise LabelsError(f"{first} is {w} x {h}, but {name} {other_w} x {other_h} px{turned}; sizes must agree")
 
 
 def _pixels(location: MapLocation, modality: str, on_size: OnSize = lambda height, width: None) -> Pixels:

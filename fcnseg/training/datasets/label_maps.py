@@ -49,8 +49,7 @@ def ground_truth(
 
 
 def read_labels(location: MapLocation, encoding: LabelEncoding) -> Labels:
-    """Read a label map H x W of classes and `ignore`. Raises LabelsError that names the file and a value of no
-    class."""
+    """Read a label map H x W of classes and `ignore`. Raises LabelsError that names a value of no class."""
     try:
         codes = read_codes(location, encoding)
     except LabelsError as error:

@@ -71,8 +71,7 @@ def open_camvid(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 def open_pairs(data: Path, recipe: Recipe, split: str, void: Collection[int] = ()) -> LabelledImages:
     """Open a split; label values in `void` are void too.
 
-    Raises SourceError for a missing or empty split, an image without a label map or the reverse, and an image of both
-    training and validation.
+    Raises SourceError for a missing or empty split, images or label maps without partner, and images of both splits.
     """
     main = FOLDERS[recipe.modalities[0]]
     for layout in ("{split}/{kind}", "{kind}/{split}"):

@@ -14,6 +14,7 @@ from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONTEXT_LABEL_COUNT, CONTEXT_LABELS
 from fcnseg.io.lists import read_names
 from fcnseg.recipes import Recipe
+from fcnseg.scoring.label_encoding import context_codes
 from fcnseg.training.datasets.images import LabelledImages, only_color, only_head
 from fcnseg.training.datasets.voc import labelled_files, voc_folder
 
@@ -26,9 +27,7 @@ ALIASES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 
 def is_context(data: Path, recipe: Recipe) -> bool:
     """Tell whether a folder has the label maps, and the recipe only classes of the data set, after background."""
-    background, *names = recipe.heads[0].labels.names
-    same_classes = background == "background" and bool(names) and all(name in CONTEXT_LABELS for name in names)
-    return same_classes and any((data / "trainval").glob("*.mat"))
+    return context_codes(recipe.heads[0].labels.names) is not None and any((data / "trainval").glob("*.mat"))
 
 
 def open_context(data: Path, recipe: Recipe, split: str) -> LabelledImages:
