@@ -13,13 +13,15 @@
     |-- WeightsError             a weight file is unreadable, truncated or foreign
     |-- DownloadError            a file could not be fetched
     |-- EngineError              a model cannot run on this device or with these settings
-    `-- TrainingError            training cannot go on
+    |-- TrainingError            training cannot go on
+    `-- NoMoreThreadsError       threads or processes cannot be started
 
 Messages have one form, "what was found; what to do", and fit on one line.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 
 
@@ -94,6 +96,18 @@ class TrainingError(FcnsegError):
     """Training cannot go on: the loss is no number, or memory ran out."""
 
 
+class NoMoreThreadsError(FcnsegError):
+    """The system allows no more threads or processes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or NO_MORE_THREADS)
+
+
+NO_MORE_THREADS = (
+    "the system allows no more threads or processes; use fewer --workers, or raise the limit: `ulimit -u`, "
+    "`ulimit -v`, or the container's"
+)
+
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|bad[ _]alloc|(can't|cannot|could not|failed to|unable to) allocate|allocation failed", re.IGNORECASE
 )
@@ -106,3 +120,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, not imported here
     return named or _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+_OUT_OF_THREADS = re.compile(
+    r"can't start new thread|resource temporarily unavailable|(failed|unable|cannot) to create (a )?thread|"
+    "pthread_create",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_threads(error: BaseException | str) -> bool:
+    """Recognise the failure to start a thread or process, for want of numbers or of memory for its stack, in the words
+    of Python, C++ and OpenMP."""
+    if isinstance(error, OSError):  # of fork: it names no file, as errors of reading do
+        return error.errno in (errno.EAGAIN, errno.ENOMEM) and error.filename is None
+    return _OUT_OF_THREADS.search(str(error)) is not None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fcnseg import errors
-from fcnseg.errors import FcnsegError, is_out_of_memory
+from fcnseg.errors import FcnsegError, is_out_of_memory, is_out_of_threads
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,22 @@ def test_exit_codes_are_those_of_the_drawing() -> None:
     for name in drawn_tree():
         kind = getattr(errors, name)
         assert kind.exit_code == (2 if issubclass(kind, errors.SettingsError) else 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        RuntimeError("Exception from src/inference/src/cpp/core.cpp:126:\nResource temporarily unavailable\n"),
+        BlockingIOError(11, "Resource temporarily unavailable"),
+        OSError(12, "Cannot allocate memory"),
+        "libgomp: Thread creation failed: Resource temporarily unavailable",
+    ],
+)
+def test_a_want_of_threads_is_recognised(error: Exception | str) -> None:
+    assert is_out_of_threads(error)
+
+
+@pytest.mark.parametrize("error", [OSError(11, "busy", "/some/file"), OSError(2, "not there"), RuntimeError("lost")])
+def test_other_faults_are_no_want_of_threads(error: Exception) -> None:
+    assert not is_out_of_threads(error)

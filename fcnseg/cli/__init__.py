@@ -2,7 +2,9 @@
 
 import sys
 
+from fcnseg.cli.leaving import prepare_leaving
 from fcnseg.cli.standard_streams import begin_json_logs, log_event, open_standard_streams
+from fcnseg.workers.limits import spare_threads
 from fcnseg.workers.signals import stops_interrupt
 
 __all__ = ["main"]
@@ -10,7 +12,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """The `fcnseg` command."""
+    prepare_leaving()
     open_standard_streams()
+    spare_threads()
     if "--json-logs" in sys.argv:
         begin_json_logs()
     with stops_interrupt():

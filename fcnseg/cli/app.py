@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from typing import Annotated, Any
@@ -26,11 +27,15 @@ from fcnseg.cli import (
     weights,
 )
 from fcnseg.cli.console import Errors, shown
+from fcnseg.cli.leaving import leave
 from fcnseg.cli.standard_streams import end_standard_output, log_event
-from fcnseg.errors import FcnsegError
+from fcnseg.errors import NO_MORE_THREADS, FcnsegError, is_out_of_threads
 
 # Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
 UsageError, ClickException = typer.BadParameter.__mro__[1:3]
+
+NO_ROOM = re.compile("failed to map segment|cannot allocate memory", re.IGNORECASE)
+"""What the system's loader says of a library for which the address space has no room."""
 
 app = typer.Typer(
     name="fcnseg",
@@ -87,21 +92,36 @@ def main() -> None:
         code = _fail(str(error), error.exit_code, error)
     except BrokenPipeError:
         code = 1
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        code = _fail(f"{error.strerror or error}{where}; check the path and its permissions", 1, error)
+    except (OSError, RuntimeError) as error:
+        if is_out_of_threads(error):
+            code = _fail(NO_MORE_THREADS, 1, error)
+        elif isinstance(error, OSError):
+            where = f" ({error.filename})" if error.filename else ""
+            code = _fail(f"{error.strerror or error}{where}; check the path and its permissions", 1, error)
+        else:
+            code = _fail_unforeseen(error)
+    except ImportError as error:
+        if not NO_ROOM.search(str(error)):
+            code = _fail_unforeseen(error)
+        else:
+            code = _fail(f"a library does not fit into memory: {error}; raise the limit (`ulimit -v`)", 1, error)
     except MemoryError as error:
         code = _fail("out of memory; use a smaller batch or fewer workers", 1, error)
     except Exception as error:
-        if not Errors.as_json:
-            raise
-        code = _fail(f"{type(error).__name__}: {error}", 1, error, trace=True)
+        code = _fail_unforeseen(error)
     code = code if isinstance(code, int) else 0
     unwritten = end_standard_output()
     if unwritten and not code:
         quiet = isinstance(unwritten, BrokenPipeError)
         code = 1 if quiet else _fail(f"standard output cannot be written: {unwritten.strerror}; redirect it", 1)
-    sys.exit(code)
+    leave(code)
+
+
+def _fail_unforeseen(error: Exception) -> int:
+    """Raise an error that nobody has foreseen, or print it as JSON if nothing else may be printed."""
+    if not Errors.as_json:
+        raise error
+    return _fail(f"{type(error).__name__}: {error}", 1, error, trace=True)
 
 
 def _usage(error: Exception) -> str:

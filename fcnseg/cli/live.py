@@ -17,6 +17,7 @@ from fcnseg.cli.console import err
 from fcnseg.cli.reporters import PlainReporter, Reporter, duration
 from fcnseg.engine.options import BuildHooks
 from fcnseg.types import EngineInfo, Failure, StageTimes
+from fcnseg.workers.limits import startable_threads
 
 LISTING_SECONDS = 1.0
 """The number of inputs is drawn if listing takes longer."""
@@ -42,7 +43,13 @@ class LiveReporter(PlainReporter):
         if time.monotonic() - self.printed_at > LISTING_SECONDS:
             sys.stderr.write("\r\x1b[K")
         super().on_start(total, info)
-        self.live = Live(console=err(), refresh_per_second=4, transient=True, get_renderable=self.render)
+        self.live = Live(
+            console=err(),
+            refresh_per_second=4,
+            transient=True,
+            get_renderable=self.render,
+            auto_refresh=bool(startable_threads(1)),  # by a thread
+        )
         self.live.start()
 
     def on_stages(self, times: Callable[[], dict[str, StageTimes]]) -> None:

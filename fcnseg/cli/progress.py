@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fcnseg.cli.console import Errors, err
 from fcnseg.cli.standard_streams import log_event
 from fcnseg.engine.options import BuildHooks
+from fcnseg.workers.limits import startable_threads
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -111,7 +112,8 @@ def progress_bar(*columns: str, transient: bool = False, disable: bool = False) 
         "remaining": rich.TimeRemainingColumn,
     }
     made = [named[column]() if column in named else rich.TextColumn(column) for column in columns]
-    return rich.Progress(*made, console=err(), transient=transient, disable=disable)
+    refresh = bool(startable_threads(1))  # by a thread
+    return rich.Progress(*made, console=err(), transient=transient, disable=disable, auto_refresh=refresh)
 
 
 def described(info: EngineInfo) -> str:

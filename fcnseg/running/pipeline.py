@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fcnseg.errors import FcnsegError, ImageError, OutputError
+from fcnseg.errors import NO_MORE_THREADS, ImageError, NoMoreThreadsError, OutputError, is_out_of_threads
 from fcnseg.io.parts import Part
 from fcnseg.running.batching import Decoded, batches
 from fcnseg.running.budget import Budget, Stopped
@@ -30,7 +30,6 @@ from fcnseg.running.stage_times import StageClock
 from fcnseg.running.worklist import Worklist
 from fcnseg.running.writing import write
 from fcnseg.types import Failure, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
-from fcnseg.workers.limits import NO_MORE_THREADS, cannot_start
 
 LEAVING_SECONDS = 2.0
 """The time that threads get whose results no longer matter."""
@@ -142,7 +141,7 @@ class _Stages:
     def _start_threads(self) -> None:
         """Start the threads of all stages; of decoders and writers as many as the system allows, if at least one each.
 
-        Raises FcnsegError if it allows too few.
+        Raises NoMoreThreadsError if it allows too few.
         """
         try:
             self.recorder = self._thread(self._record, "ledger")
@@ -152,10 +151,10 @@ class _Stages:
                 self.readers.append(self._thread(self._decode, f"decode-{i}", _give_way))
                 self.decoders += 1
         except RuntimeError as error:
-            if not cannot_start(error):
+            if not is_out_of_threads(error):
                 raise
             if not self.decoders:
-                raise FcnsegError(NO_MORE_THREADS) from error
+                raise NoMoreThreadsError from error
             self.clock.threads = {**self.clock.threads, "decode": self.decoders, "write": len(self.writers)}
             self.hooks.on_note(f"going on with {self.decoders} of {self.workers} --workers: {NO_MORE_THREADS}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from fcnseg.io.storage import LocalFolder
 from fcnseg.running.records import staging_folder
 from fcnseg.running.sinks import FileSink, LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Output
-from fcnseg.workers.limits import usable_cores
+from fcnseg.workers.limits import startable_threads, usable_cores
 
 LEVEL = 1
 """The level of zlib: higher ones take long and gain little."""
@@ -69,7 +69,12 @@ class _Assembly:
     list_inputs: ListInputs
     missing: Mapping[str, str]
     before: h5py.File | None
-    threads: ThreadPoolExecutor
+    threads: ThreadPoolExecutor | None
+
+    @property
+    def map(self) -> Callable[..., Iterable[Any]]:
+        """The function `map`, by the threads."""
+        return self.threads.map if self.threads else map
 
     def present(self) -> Iterator[VolumeInput]:
         """Yield the inputs that are not missing."""
@@ -113,7 +118,8 @@ class Volume:
             partial.parent.mkdir(parents=True, exist_ok=True)
             with ExitStack() as stack:
                 before = stack.enter_context(open_hdf5(self.file)) if keep else None
-                threads = stack.enter_context(ThreadPoolExecutor(min(8, usable_cores())))
+                number = startable_threads(min(8, usable_cores()))
+                threads = stack.enter_context(ThreadPoolExecutor(number)) if number > 1 else None
                 with h5py.File(partial, "w") as target:
                     self._describe(target)
                     for head in self.info.heads:
@@ -189,7 +195,7 @@ class Volume:
         chunk = (*array.shape[:-2], *(min(side, 256) for side in array.shape[-2:]))
         dataset = made.target.create_dataset(name, array.shape, array.dtype, chunks=chunk, **COMPRESSION)
         corners = list(product(*(range(0, size, side) for size, side in zip(array.shape, chunk, strict=True))))
-        contents = made.threads.map(lambda corner: _packed(array, chunk, corner), corners)
+        contents = made.map(lambda corner: _packed(array, chunk, corner), corners)
         for corner, content in zip(corners, contents, strict=True):
             dataset.id.write_direct_chunk(corner, content)
         return dataset
@@ -257,7 +263,7 @@ class LabelVolume(Volume):
         present, row_bytes = made.present(), whole.dtype.itemsize * int(np.prod(shape))
         while group := list(islice(present, max(1, BYTES_AT_ONCE // row_bytes))):
             self._check_space(len(group) * row_bytes)
-            for image, content in zip(group, made.threads.map(row, group), strict=True):
+            for image, content in zip(group, made.map(row, group), strict=True):
                 whole.id.write_direct_chunk((image.row, 0, 0), content)
         self._describe_classes(whole, head)
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fcnseg.errors import FcnsegError, TrainingError
 from fcnseg.training.augmentation import View, Visit
 from fcnseg.training.distributed import Ranks
+from fcnseg.workers.limits import OTHER_THREADS, affine_cores, has_threads
 from fcnseg.workers.process import ignore_interrupts, starting_by_multiprocessing
 
 
@@ -74,11 +75,14 @@ def collate(views: Sequence[View], micro_batch: int) -> MicroBatches:
 def read_ahead(
     data: Dataset[Item], indices: Iterable[Any], workers: int, collate: Callable[[list[Item]], Any] | None = None
 ) -> Iterator[Any]:
-    """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one).
+    """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one, as where the system
+    allows too few).
 
     With `collate`, each index is a list, whose items it joins. Raises an item's FcnsegError, or TrainingError
     if a worker dies.
     """
+    if workers and not has_threads(workers * (2 + affine_cores()) + OTHER_THREADS):
+        workers = 0
     sampling = {"batch_sampler": indices} if collate else {"sampler": indices, "batch_size": None}
     loader: DataLoader[Item] = DataLoader(
         ErrorsAsItems(data),

@@ -6,14 +6,14 @@ root. Containers, Kubernetes, Slurm and systemd all limit by control groups.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
+from fcnseg.errors import is_out_of_threads
 
 CGROUP = Path("/sys/fs/cgroup")
 """Where control groups lie if the system does not tell."""
@@ -23,13 +23,11 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 UNLIMITED = 2**63
 
+OTHER_THREADS = 20
+"""As many threads as a run has for everything but the engine."""
+
 MEMORY_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 """The files of a control group's memory limit and usage, by the version of control groups."""
-
-NO_MORE_THREADS = (
-    "the system allows no more threads or processes; use fewer --workers, or raise the limit: `ulimit -u`, "
-    "`ulimit -v`, or the container's"
-)
 
 
 def usable_cores() -> int:
@@ -57,6 +55,8 @@ def memory_limit_bytes() -> int:
 def free_memory_bytes() -> int:
     """Return the memory that can still be taken: of this machine, and within the control groups' limits. What these
     keep of files that are not in use counts as free."""
+    import psutil  # not for every command
+
     free: list[int] = [psutil.virtual_memory().available]
     for folder in _groups("memory"):
         for limit_name, usage_name in MEMORY_FILES:
@@ -73,12 +73,46 @@ def _file_cache_bytes(group: Path) -> int:
     return 0
 
 
-def cannot_start(error: BaseException) -> bool:
-    """Recognise the failure to start a thread or a process for want of numbers or memory for it."""
-    if isinstance(error, RuntimeError):
-        return "can't start new thread" in str(error)
-    # of fork: EAGAIN for too many, ENOMEM for too little memory. It names no file, as errors of reading do
-    return isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ENOMEM) and error.filename is None
+def startable_threads(count: int) -> int:
+    """Return how many of so many threads the system would let this process start now, by starting them."""
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait, daemon=True) for _ in range(count)]
+    started = 0
+    try:
+        for thread in threads:
+            thread.start()
+            started += 1
+    except RuntimeError as error:
+        if not is_out_of_threads(error):
+            raise
+    finally:
+        end.set()
+        for thread in threads[:started]:
+            thread.join()
+    return started
+
+
+def has_threads(count: int) -> bool:
+    """Tell whether the system would let this process start so many threads now."""
+    return startable_threads(count) == count
+
+
+def numeric_threads() -> int:
+    """Return how many threads a library that computes should use: one a core, or a single one where threads are few.
+
+    OpenMP ends the process if it cannot start one, and other libraries do no better.
+    """
+    cores = usable_cores()
+    return cores if cores == 1 or has_threads(cores + OTHER_THREADS) else 1
+
+
+def spare_threads() -> None:
+    """Have numeric libraries that are loaded later start no threads of their own if the system allows too few."""
+    cores = affine_cores()
+    # OpenBLAS, of which numpy and scipy have one each, interrupts the process if it cannot start its threads
+    if cores > 1 and not has_threads(2 * cores + OTHER_THREADS):
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
 
 
 def _cpu_shares() -> Iterator[float]:

@@ -10,8 +10,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from fcnseg.errors import FcnsegError
-from fcnseg.workers.limits import usable_cores
+from fcnseg.errors import FcnsegError, NoMoreThreadsError
+from fcnseg.workers.limits import startable_threads, usable_cores
 from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
 
 
@@ -45,7 +45,7 @@ def map_in_processes(
     Raises what the function raises, FcnsegError if a process dies.
     """
     count = workers or min(len(items) // MIN_ITEMS_PER_PROCESS, usable_cores())
-    if count < 2:
+    if count < 2 or (count := startable_threads(count)) < 1:
         yield from map(function, items)
         return
     batches = (items[start : start + BATCH_ITEMS] for start in range(0, len(items), BATCH_ITEMS))
@@ -74,6 +74,8 @@ class _Processes:
         """The function's results, by this thread's process."""
         try:
             return self._process(batch)
+        except NoMoreThreadsError:  # the processes there are, and this thread, go on without one more
+            return _map(self.function.args[0], batch)
         except WorkerDiedError as died:
             raise FcnsegError(
                 f"a process that compared {batch[0].key} and the next died ({died}); fewer --workers need less memory"

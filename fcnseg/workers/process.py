@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 import fcnseg
+from fcnseg.errors import NO_MORE_THREADS, NoMoreThreadsError, is_out_of_threads
 
 ENDING_SECONDS = 5
 """Time a subprocess gets to end by itself before it is killed."""
@@ -40,7 +41,7 @@ class WorkerProcess:
     """A subprocess that runs `module.main`, started on construction; `stop` it, or use it as a context manager.
 
     `environment` holds defaults for variables that are not set here. Its module path is this process's, but no file
-    that happens to lie in the current folder is executed.
+    that happens to lie in the current folder is executed. Raises NoMoreThreadsError.
     """
 
     requests: IO[bytes]
@@ -48,20 +49,27 @@ class WorkerProcess:
 
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
         root = str(Path(fcnseg.__file__).parents[1])
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", START, root, module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env={**(environment or {}), **os.environ, "PYTHONPATH": os.pathsep.join(_module_path())},
-        )
+        with _threads_counted():
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", START, root, module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env={**(environment or {}), **os.environ, "PYTHONPATH": os.pathsep.join(_module_path())},
+            )
         assert self._process.stdin
         assert self._process.stdout
         self.requests, self.answers = self._process.stdin, self._process.stdout
         self._stderr_tail: deque[bytes] = deque(maxlen=STDERR_LINES)
         self._stderr_reader = threading.Thread(target=self._read_stderr, daemon=True)
-        self._stderr_reader.start()
+        try:
+            with _threads_counted():
+                self._stderr_reader.start()
+        except NoMoreThreadsError:
+            self._process.kill()
+            self._process.communicate()
+            raise
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -104,6 +112,8 @@ class WorkerProcess:
         if code == -signal.SIGKILL:
             return "it ran out of memory and was killed"
         text = b"".join(self._stderr_tail).decode("utf-8", "replace")
+        if is_out_of_threads(text):
+            return NO_MORE_THREADS
         last_line = next((" ".join(line.split()) for line in reversed(text.splitlines()) if line.strip()), "")
         ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return f"{ending}: {last_line[:200]}" if last_line else ending
@@ -112,6 +122,17 @@ class WorkerProcess:
         assert self._process.stderr
         with self._process.stderr as lines:
             self._stderr_tail.extend(lines)
+
+
+@contextmanager
+def _threads_counted() -> Iterator[None]:
+    """Raise NoMoreThreadsError for a thread or process that cannot be started."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if is_out_of_threads(error):
+            raise NoMoreThreadsError from error
+        raise
 
 
 def _module_path() -> Iterator[str]:

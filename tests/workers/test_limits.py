@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fcnseg.engine.machine import inspect_machine
 from fcnseg.workers import limits
+from tests.control_groups import real_group, run_inside
 
 GIB = 2**30
 
@@ -132,30 +130,10 @@ def test_what_cannot_be_read_limits_nothing(groups: Groups) -> None:
 # ---------------------------------------------------------------------- real groups
 
 
-@contextmanager
-def real_group(controller: str, **values: str) -> Iterator[Path]:
-    """A group of this machine with limits; skips where none can be made."""
-    for _, mount in limits._mounts(controller):
-        group = mount / f"fcnseg-test-{os.getpid()}"
-        break
-    else:
-        pytest.skip(f"no control groups of version 1 for {controller}")
-    try:
-        group.mkdir()
-        for name, value in values.items():
-            (group / name.replace("__", ".")).write_text(value)
-    except OSError:
-        pytest.skip("control groups cannot be made here")
-    try:
-        yield group
-    finally:
-        group.rmdir()
-
-
 def inside(group: Path, script: str) -> str:
     """The output of a script that runs in a group."""
-    enter = f"import os; open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
-    done = subprocess.run([sys.executable, "-c", enter + script], capture_output=True, text=True, check=True)
+    done = run_inside(group, [sys.executable, "-c", script])
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
@@ -179,3 +157,10 @@ def test_memory_in_a_real_group() -> None:
         limit, free = map(int, inside(group, script).split())
     assert limit == GIB
     assert 0 < free <= GIB
+
+
+def test_threads_in_a_real_group() -> None:
+    with real_group("pids", pids__max="5") as group:
+        script = "from fcnseg.workers.limits import *; print(startable_threads(3), startable_threads(9), end=' ')\n"
+        script += "print(numeric_threads(), startable_threads(9))"
+        assert inside(group, script) == "3 4 1 4"

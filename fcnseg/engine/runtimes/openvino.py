@@ -22,10 +22,18 @@ import numpy as np
 from fcnseg.engine.options import check_precision
 from fcnseg.engine.record import open_engine_file
 from fcnseg.engine.runtimes.common import ClosesOnExit, GraphSource, check_inputs, check_memory, output_names, too_large
-from fcnseg.errors import EngineError, ImageError, SettingsError, TooLargeError, is_out_of_memory
+from fcnseg.errors import (
+    EngineError,
+    ImageError,
+    NoMoreThreadsError,
+    SettingsError,
+    TooLargeError,
+    is_out_of_memory,
+    is_out_of_threads,
+)
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
-from fcnseg.workers.limits import affine_cores, usable_cores
+from fcnseg.workers.limits import affine_cores, numeric_threads
 from fcnseg.workers.signals import SYSTEM_STOPS
 
 if TYPE_CHECKING:
@@ -84,8 +92,8 @@ def processor_has(precision: str) -> bool:
 def _settings() -> dict[str, Any]:
     """Return the settings of all models. OpenVINO counts threads by affinity; of a container's share it does not
     know."""
-    cores = usable_cores()
-    return {**LATENCY, **({"INFERENCE_NUM_THREADS": cores} if cores < affine_cores() else {})}
+    threads = numeric_threads()
+    return {**LATENCY, **({"INFERENCE_NUM_THREADS": threads} if threads < affine_cores() else {})}
 
 
 def _hint(precision: str) -> Any:
@@ -268,6 +276,8 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_threads(error):
+            raise NoMoreThreadsError from error
         raise EngineError(f"{what}: {_reason(error)}") from error
 
 

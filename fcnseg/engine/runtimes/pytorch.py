@@ -20,7 +20,7 @@ from fcnseg.errors import EngineError, SettingsError, TooLargeError, is_out_of_m
 from fcnseg.recipes import Recipe
 from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_network
-from fcnseg.workers.limits import usable_cores
+from fcnseg.workers.limits import numeric_threads
 
 
 class TorchEngine(ClosesOnExit):
@@ -106,9 +106,9 @@ class TorchEngine(ClosesOnExit):
 
 
 def limit_threads() -> None:
-    """Have torch use no more threads than this process has cores: of a container's share it does not know."""
-    if torch.get_num_threads() > usable_cores():
-        torch.set_num_threads(usable_cores())
+    """Have torch use no more threads than there are cores and threads for this process: it does not know of shares."""
+    if torch.get_num_threads() > (threads := numeric_threads()):
+        torch.set_num_threads(threads)
 
 
 def find_device(name: str) -> torch.device:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from fcnseg.errors import is_out_of_threads
+
 OnProgress = Callable[[str, float], None]
 """Called with the name of the phase and the fraction of the whole that is done, 0..1."""
 
@@ -104,7 +106,12 @@ def watched(build: Callable[[], Any], monitor: Any, on_progress: OnProgress) -> 
             monitor.events.put(None)
 
     thread = threading.Thread(target=work, name="tensorrt-build", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if not is_out_of_threads(error):
+            raise
+        return build()  # without its progress
     try:
         _follow(monitor.events, on_progress)
     finally:
