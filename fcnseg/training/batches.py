@@ -75,10 +75,9 @@ def collate(views: Sequence[View], micro_batch: int) -> MicroBatches:
 def read_ahead(
     data: Dataset[Item], indices: Iterable[Any], workers: int, collate: Callable[[list[Item]], Any] | None = None
 ) -> Iterator[Any]:
-    """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one, as where the system
-    allows too few).
+    """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one).
 
-    With `collate`, each index is a list, whose items it joins. Raises an item's FcnsegError, or TrainingError
+    Where the system allows too few processes, this one reads. With `collate`, each index is a list, whose items it joins. Raises an item's FcnsegError, or TrainingError
     if a worker dies.
     """
     if workers and not has_threads(workers * (2 + affine_cores()) + OTHER_THREADS):
