@@ -1,7 +1,5 @@
 """Pinhole cameras: built-in ones and those of JSON files."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass

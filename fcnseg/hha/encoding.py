@@ -17,8 +17,6 @@ Missing depth (0, negative, NaN or infinite) is taken from the nearest measured 
 are fitted to measured pixels only, and where there are too few the nearest normal is taken.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

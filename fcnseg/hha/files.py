@@ -1,7 +1,5 @@
 """HHA images in files, of depth maps in files: images as `fcnseg run` reads them, and `.npy` arrays."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -13,8 +13,6 @@ Sources: VGG-16: Simonyan & Zisserman 2014, table 1 D. AlexNet: Krizhevsky et al
 (normalisation after pooling as the FCN release has it). GoogLeNet: Szegedy et al. 2014, table 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal

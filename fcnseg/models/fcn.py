@@ -8,8 +8,6 @@ Sources: Long, Shelhamer & Darrell, CVPR 2015 (arXiv 1411.4038); the definitions
 (shelhamer/fcn.berkeleyvision.org at 1305c73).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -7,8 +7,6 @@ networks is derived from grids instead of typed in. Both axes are alike, so one 
 Source: Long, Shelhamer & Darrell 2015, section 3; the arithmetic is that of Caffe's coordinate maps.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self

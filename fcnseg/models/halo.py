@@ -6,8 +6,6 @@ image by a multiple of the coarsest stride moves every feature map by whole samp
 is that of one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -20,8 +20,6 @@ Hence, as long as no cell depends on both the image and the border (up to pool4)
 No size is typed in: windows, paddings and the blank image follow from the layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache

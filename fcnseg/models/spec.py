@@ -1,7 +1,5 @@
 """Specification of a network, and the plan of its skip fusion, derived from the layers' windows. Needs no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast

@@ -5,8 +5,6 @@ Sources: boundary IoU from Cheng et al. 2021 (Boundary IoU, section 4), whose wi
 bands ("trimaps") from Kohli et al. 2009 and Kraehenbuehl & Koltun 2011 (section 5).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Colours of label maps: RGB images as labels, and the palettes of indexed images."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 

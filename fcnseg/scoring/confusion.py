@@ -3,8 +3,6 @@
 Counts are whole numbers, summed over the data set and divided once, in `measures`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The difference of two sets of predictions of the same images."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """The difference of two runs: changed pixels, counted by image and by class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures of a score, computed from the sums over all pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

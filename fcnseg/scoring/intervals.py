@@ -1,7 +1,5 @@
 """Bootstrap confidence intervals of the figures: percentiles over resampled images (Efron 1979)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Encodings of label maps: the class of each label value or colour, or void; and label maps read by them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Text files of a user: names of classes, classes of label values, classes of colours."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

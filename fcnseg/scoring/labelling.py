@@ -1,7 +1,5 @@
 """Classes and heads that are compared: of a recipe, of the run that predicted, or of a number or list of classes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Options of `score` and `diff`: classes, pairing, label values, and what may be left out."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """Counts of earlier scores, read from their JSON files: a data set is scored in parts, and then as a whole."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The score of predictions: label maps, or probabilities, compared with ground truth."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """Drawing of one label map over its image, with a legend and the shares of its classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Augmentation: random scaling, cropping, flipping and colour jitter of labelled samples."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

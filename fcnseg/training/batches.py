@@ -1,7 +1,5 @@
 """Batches: the images of each step, shared by ranks, read ahead by worker processes, collated by size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial

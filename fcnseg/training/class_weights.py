@@ -1,7 +1,5 @@
 """Class frequencies, and class weights by median-frequency balancing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Data-parallel training: the ranks that `torchrun` started, or a single process."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

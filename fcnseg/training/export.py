@@ -1,7 +1,5 @@
 """Trained networks as files that every command takes: weights, and a recipe that names them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Initial weights: an ImageNet classifier, a coarser net, one of other classes, two nets, or random ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The optimizer of a preset, its learning-rate schedule, and the exponential moving average of weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The plan of a training, the callbacks it invokes, and its result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

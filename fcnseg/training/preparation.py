@@ -1,7 +1,5 @@
 """From options to a plan: recipe, classes, data sets, preset and initial weights, checked before the first step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks of the values in a preset file or given as options: all faults are reported together."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints

@@ -1,7 +1,5 @@
 """The folder of a training: settings, checkpoints, curves of loss and figures."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Labelled samples, and the data sets that give them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """One stage in the folder of its training: rows of the log, validations, checkpoints."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The stages of a training one after the other, from any initial weights, resumable after any step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace

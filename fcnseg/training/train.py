@@ -1,7 +1,5 @@
 """`fcnseg.train`: train a network on labelled images, or resume the training in a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path

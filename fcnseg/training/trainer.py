@@ -4,8 +4,6 @@ All that is random in a step follows from the seed, the stage and the step's num
 after any step with the same result: its state is the weights, the optimizer's state and that number.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext

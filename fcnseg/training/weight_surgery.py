@@ -5,8 +5,6 @@ out throughout: those of a new network are bilinear, as the paper begins every s
 Sources: Long, Shelhamer & Darrell 2015, section 4; Shelhamer, Long & Darrell 2016 (arXiv 1605.06211), section 4.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar

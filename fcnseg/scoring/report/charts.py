@@ -3,8 +3,6 @@
 Colours are placeholders that the page's style sheet replaces, so that charts follow light and dark.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Report of the difference of two runs: one HTML file that needs no other."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fcnseg.io.photographs import Photographs

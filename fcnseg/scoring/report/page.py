@@ -1,7 +1,5 @@
 """Parts that the pages of reports share: templates, cells of tables, heat maps, provenance."""
 
-from __future__ import annotations
-
 import math
 import platform
 from collections.abc import Mapping, Sequence

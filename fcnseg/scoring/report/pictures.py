@@ -1,7 +1,5 @@
 """Pictures of single images for reports: label maps over the photograph, and the pixels where two of them differ."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping

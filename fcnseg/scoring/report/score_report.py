@@ -1,7 +1,5 @@
 """Report of a score: one HTML file that needs no other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Data sets for training, one file each; `open_samples` recognises which one a path is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """The classes that a data set brings, and the files that name them: `classes.txt` and `classes.json`."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ for them. With several heads, `labels` is a group with one of these for each. `l
 attributes `classes`, `colors` and `ignore`, as `fcnseg run --out FILE.h5` writes them: these are then the classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Labelled images on disk: the form that every data set is opened as, read as `fcnseg run` and `fcnseg score` do."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

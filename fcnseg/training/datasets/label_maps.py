@@ -1,7 +1,5 @@
 """Ground truth of training: label maps as classes, and their sizes by their headers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any

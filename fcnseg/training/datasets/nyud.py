@@ -9,8 +9,6 @@ comes from `depths`, metres, and is given in millimetres, as the folder has it a
 `hha/depths/000000.png` ..., as `fcnseg hha FILE.mat::/depths --out hha` writes it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

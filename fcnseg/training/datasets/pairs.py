@@ -12,8 +12,6 @@ Depth (in mm, as the recipes' means ask for) and HHA images lie in `depth` and `
 has several heads, the maps of each lie in a folder of its name below `labels`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ lists of `ImageSets/Main`. Labels are matched with the recipe's classes by name;
 authors' release.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

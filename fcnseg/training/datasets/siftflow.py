@@ -5,8 +5,6 @@ On disk, as it unpacks: `Images`, `SemanticLabels` and `GeoLabels`, each with a 
 `test.txt` beside them. Two images without annotation are left out.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fcnseg.errors import SettingsError, SourceError

@@ -1,7 +1,5 @@
 """Splits: held-out images, and checks that training and validation share none."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterable, Sequence

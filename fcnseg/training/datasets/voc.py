@@ -8,8 +8,6 @@ SBD's training images and VOC's validation images overlap. As the authors do, tr
 VOC 2011's without SBD's training images: `seg11valid`, 736 images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
