@@ -75,8 +75,8 @@ def read_ahead(
 ) -> Iterator[Any]:
     """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one).
 
-    Where the system allows too few processes, this one reads. With `collate`, each index is a list, whose items it joins. Raises an item's FcnsegError, or TrainingError
-    if a worker dies.
+    Where the system allows too few processes, this one reads. With `collate`, each index is a list, whose items it
+    joins. Raises an item's FcnsegError, or TrainingError if a worker dies.
     """
     if workers and not has_threads(workers * (2 + affine_cores()) + OTHER_THREADS):
         workers = 0

@@ -13,7 +13,7 @@ attributes `classes`, `colors` and `ignore`, as `fcnseg run --out FILE.h5` write
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,7 @@ def _locations(data: Path, recipe: Recipe, group: str) -> list[SampleLocation]:
 
 def _images(data: Path, name: str, modality: str) -> dict[str, MapLocation]:
     """Locate each image of a dataset or group, by its number or its path in there."""
-    source = Hdf5Images(f"{data}::{name}", modality)
-    try:
+    with closing(Hdf5Images(f"{data}::{name}", modality)) as source:
         if source.expected.matlab != has_suffix(data, MATLAB):
             wrong = "by MATLAB, but not" if source.expected.matlab else "not by MATLAB, but"
             raise SourceError(f"{data} was written {wrong} called .mat: the order of its axes is unclear; rename it")
@@ -107,8 +106,6 @@ def _images(data: Path, name: str, modality: str) -> dict[str, MapLocation]:
             key = image.key.removeprefix(f"{name[1:]}/")
             locations[key] = MapLocation(str(data), image.location.dataset, image.location.number)
         return locations
-    finally:
-        source.close()
 
 
 @contextmanager
