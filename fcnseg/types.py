@@ -265,7 +265,10 @@ class Storage(Protocol):
         """The path (or URL) that names in it are relative to."""
 
     def place(self, name: str, content: Iterable[bytes | memoryview]) -> Output:
-        """Store a file whole, or not at all. Raises OSError, and whatever iterating the content raises."""
+        """Store a file whole, or not at all. Raises OSError, OutputError, and whatever iterating the content raises."""
+
+    def flush(self) -> None:
+        """Make durable what was placed until now. Raises OSError and OutputError."""
 
 
 class Sink(Protocol):
@@ -296,7 +299,7 @@ class Settled:
 class LedgerRow(NamedTuple):
     """The state of an input: "claimed" (by `claimant`), "done" (with `outputs`) or "failed" (at `stage`, for `reason`).
 
-    `attempts` counts its claims.
+    `attempts` counts its claims: without any, no run has made a file for it.
     """
 
     state: str
@@ -311,7 +314,8 @@ class LedgerRow(NamedTuple):
 class Ledger(Protocol):
     """The record of what became of every input, shared by the processes of a run. Safe to use from several threads.
 
-    A claim is durable before `claim` returns, so that no output exists of an input that nobody claimed.
+    Whatever is written (facts, claims, ends) is durable before the method returns: no output exists of an input that
+    nobody claimed, also after a power cut.
     """
 
     @property
@@ -334,7 +338,13 @@ class Ledger(Protocol):
         """Record the ends of inputs, all or none."""
 
     def release(self, claimant: str) -> None:
-        """Forget the claims of `claimant` that were not settled."""
+        """Forget the claims of `claimant` that were not settled, of inputs that nobody claimed before."""
+
+    def dead_claimants(self) -> list[str]:
+        """Return the claimants that died without an end, and were not forgotten since."""
+
+    def forget(self, claimants: Iterable[str]) -> None:
+        """Forget dead claimants: what they left unfinished is removed."""
 
     def in_flight(self) -> dict[str, list[str]]:
         """Return the claimed inputs of each claimant."""

@@ -152,6 +152,12 @@ class MemoryLedger:
     def is_alive(self, claimant: str) -> bool:
         return claimant in self._alive
 
+    def dead_claimants(self) -> list[str]:
+        return []
+
+    def forget(self, claimants: Iterable[str]) -> None:
+        pass
+
     def rows(self, keys: Sequence[str]) -> dict[str, LedgerRow]:
         with self._lock:
             return {key: self._rows[key] for key in keys if key in self._rows}
@@ -178,7 +184,7 @@ class MemoryLedger:
                 before = self._rows.get(end.key)
                 stage, reason = (end.failure.stage, end.failure.reason) if end.failure else ("", "")
                 state = "failed" if end.failure else "done"
-                attempts = before.attempts if before else 1
+                attempts = before.attempts if before else 0
                 self._rows[end.key] = LedgerRow(
                     state, None, attempts, stage, plain(reason), end.fingerprint, list(end.outputs)
                 )
@@ -186,7 +192,7 @@ class MemoryLedger:
     def release(self, claimant: str) -> None:
         with self._lock:
             for key, row in list(self._rows.items()):
-                if (row.state, row.claimant) == ("claimed", claimant):
+                if (row.state, row.claimant, row.attempts) == ("claimed", claimant, 1):
                     del self._rows[key]
 
     def in_flight(self) -> dict[str, list[str]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-
-from filelock import FileLock
+from functools import partial
 
 from fcnseg.io.atomic import new_digest
-from fcnseg.running.intact import intact_staging_folders, note_volume, relative_path
+from fcnseg.running.intact import announce_volume, intact_staging_folders, note_volume, relative_path
+from fcnseg.running.ledger_file import alone
 from fcnseg.running.outputs import OutputPlace, Outputs
 from fcnseg.running.volumes import LabelVolume, ProbabilityVolume, Volume, VolumeInput
 from fcnseg.types import EngineInfo, Ledger, Reference, Source
@@ -25,7 +25,7 @@ def assemble(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger)
             if isinstance(listed, Reference):
                 yield VolumeInput(listed.key, listed.stem, getattr(listed.location, "number", None))
 
-    with FileLock(outputs.records / "assembling"):
+    with alone(outputs.records / "assembling"):
         missing, content = _missing(source, ledger)
         known = ledger.fact("contents") or {}
         intact = intact_staging_folders(ledger)
@@ -36,7 +36,8 @@ def assemble(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger)
             staging = relative_path(ledger.folder, str(place.folder))
             keep = staging + os.sep in intact
             if not keep or volume.has_staged or known.get(staging) != content:
-                written = volume.assemble(inputs, missing, keep=keep)
+                announce = partial(announce_volume, ledger, place.folder)
+                written = volume.assemble(inputs, missing, keep=keep, on_written=announce)
                 note_volume(ledger, place.folder, written, content)
                 volume.discard_staged()
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from fcnseg.engine.hardware import cpu_name
 from fcnseg.engine.record import read_record
+from fcnseg.errors import OutputError
 from fcnseg.io.atomic import write_whole
 from fcnseg.io.overlays import legend
+from fcnseg.running.intact import absolute_path, is_there, recorded_volumes
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.records import record_file
 from fcnseg.running.stage_times import bottleneck
@@ -22,14 +26,32 @@ from fcnseg.workers.limits import usable_cores
 
 def finish(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary) -> None:
     """Finish the outputs of a run, unless it was interrupted or stopped, and write its record."""
-    if not (summary.interrupted or summary.stopped):
+    whole = not (summary.interrupted or summary.stopped)
+    if whole:
         if outputs.hdf5_files:
             from fcnseg.running.assembly import assemble  # h5py: not for runs that write folders
 
             assemble(info, source, outputs, ledger)
-        ledger.note(ended={"done": summary.done + summary.kept, "failed": summary.failed})
+        if summary.done:  # what was kept was looked at just now
+            check_outputs(ledger)
+    ledger.note(ended={"done": summary.done + summary.kept, "failed": summary.failed} if whole else None)
     write_legend(outputs.records, info)
     write_record(info, outputs, summary)
+
+
+def check_outputs(ledger: Ledger) -> None:
+    """Raise OutputError if outputs that are recorded as done are gone."""
+    volumes = tuple(staging + os.sep for staging in recorded_volumes(ledger))
+    gone = [
+        output.path
+        for output in (*recorded_volumes(ledger).values(), *chain.from_iterable(ledger.outputs()))
+        if not output.path.startswith(volumes) and not is_there(ledger.folder, output)
+    ]
+    if gone:
+        raise OutputError(
+            f"outputs that were written are gone or have another size ({len(gone):,}, the first of them "
+            f"{absolute_path(ledger.folder, gone[0])}): something removed or changed them; run the same command again"
+        )
 
 
 def write_legend(folder: Path, info: EngineInfo) -> None:

@@ -64,6 +64,14 @@ def is_intact(folder: str, output: RecordedOutput) -> bool:
         return False
 
 
+def is_there(folder: str, output: RecordedOutput) -> bool:
+    """Tell whether there is a file of an output's name and size."""
+    try:
+        return os.stat(absolute_path(folder, output.path)).st_size == output.size  # noqa: PTH116 - for every output
+    except OSError:
+        return False
+
+
 def are_intact(folder: str, outputs: Iterable[RecordedOutput], intact_staging: tuple[str, ...]) -> bool:
     """Tell whether all outputs of an input are as they were written, by themselves or in an intact HDF5 file."""
     return all(output.path.startswith(intact_staging) or is_intact(folder, output) for output in outputs)
@@ -82,6 +90,13 @@ def expect_volumes(ledger: Ledger, files: Mapping[Path, Path]) -> None:
     ledger.note(volumes={**expected, **known})
 
 
+def announce_volume(ledger: Ledger, staging: Path, file: Output) -> None:
+    """Record an HDF5 file that is written and about to get its name, which may be before or after a power cut."""
+    name, path = relative_path(ledger.folder, str(staging)), relative_path(ledger.folder, file.location)
+    announced = {**(ledger.fact("announced") or {}), name: [path, file.size, file.checksum, 0]}
+    ledger.note(announced=announced)
+
+
 def note_volume(ledger: Ledger, staging: Path, file: Output, content: str) -> None:
     """Record that what was staged in a folder is in an HDF5 file now; `content` tells what that is."""
     name = relative_path(ledger.folder, str(staging))
@@ -92,8 +107,13 @@ def note_volume(ledger: Ledger, staging: Path, file: Output, content: str) -> No
 
 
 def recorded_volumes(ledger: Ledger) -> dict[str, RecordedOutput]:
-    """Return the HDF5 files that a run is to write, by their staging folders."""
-    return {staging: RecordedOutput(*value) for staging, value in (ledger.fact("volumes") or {}).items()}
+    """Return the HDF5 files that a run is to write, by their staging folders: as noted, or as announced if they are."""
+    noted = {staging: RecordedOutput(*value) for staging, value in (ledger.fact("volumes") or {}).items()}
+    for staging, value in (ledger.fact("announced") or {}).items():
+        announced, before = RecordedOutput(*value), noted.get(staging)
+        if before is None or (not is_intact(ledger.folder, before) and is_intact(ledger.folder, announced)):
+            noted[staging] = announced
+    return noted
 
 
 def intact_staging_folders(ledger: Ledger) -> tuple[str, ...]:

@@ -13,56 +13,44 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock
-
 from fcnseg.errors import OutputError
 from fcnseg.io.names import plain
-from fcnseg.io.run_records import connect_for_reading
-from fcnseg.running.claims import Claimant, is_alive
+from fcnseg.io.storage import identity_of
+from fcnseg.running.claims import Claimant, dead_claimants, forget, is_alive, refuse_other_hosts
+from fcnseg.running.ledger_file import alone, is_blank, open_database, open_for_reading, translated
 from fcnseg.types import Failure, LedgerRow, RecordedOutput, Settled
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS images (
-    key BLOB PRIMARY KEY, state TEXT NOT NULL, owner TEXT, attempts INTEGER NOT NULL,
-    stage TEXT, reason TEXT, stamp TEXT, outputs TEXT
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-
-VERSION = 1
-"""The number of this schema, kept in the file's `user_version`."""
 
 ROWS_A_QUERY = 500
 
 
 class SqliteLedger:
-    """The rows of one part of a run. Several threads and processes may use one file.
+    """The rows of one part of a run. Several threads and processes of one machine may use one file.
 
     `folder` is what the paths of recorded outputs are relative to. With `reading`, a file that may not be written is
-    opened too, if it exists. Raises OutputError for a file that is no ledger or cannot be used.
+    opened too, if it exists. Raises OutputError for a file that is no ledger or cannot be used, that a process of
+    another machine works with, or that is removed or replaced after it was opened.
     """
 
     def __init__(self, file: Path, folder: Path, *, reading: bool = False) -> None:
         self.file, self.folder = file, str(folder)
         self._lock = threading.Lock()
-        self._writable = not reading or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK))
-        # SQLite does not wait for another process that turns a new file into one with a write-ahead log
-        with self._alone(), _translated(file):
-            self._database = _connected(file) if self._writable else connect_for_reading(file)
-            version = self._database.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, VERSION):
-                self._database.close()
-                raise OutputError(f"{file} is of another version of fcnseg ({version}); use --overwrite to start over")
-            if self._writable:
-                self._database.execute("PRAGMA journal_mode=WAL")
-                self._database.execute("PRAGMA synchronous=NORMAL")
-            if not version:
-                self._database.executescript(f"{SCHEMA} PRAGMA user_version={VERSION};")
+        may_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
+        self._writable = not reading or (may_write and not is_blank(file))
+        if not self._writable:
+            with translated(file):
+                self._database = open_for_reading(file)
+        else:
+            if not reading:
+                refuse_other_hosts(file.parent)
+            # SQLite does not wait for another process that turns a new file into one with a write-ahead log
+            with self._alone(), translated(file):
+                self._database = open_database(file)
+        self._identity = identity_of(file)
 
     # ------------------------------------------------------------------ facts about the run
 
@@ -88,12 +76,23 @@ class SqliteLedger:
     # ------------------------------------------------------------------ inputs
 
     def new_claimant(self) -> AbstractContextManager[str]:
-        """Return a unique name to claim inputs under, that is alive until the `with` block or its process ends."""
+        """Return a unique name to claim inputs under, that is alive until the `with` block or its process ends.
+
+        Raises OutputError if a process of another machine works here.
+        """
         return Claimant(self.file.parent)
 
     def is_alive(self, claimant: str) -> bool:
         """Tell whether the process that claims under this name still runs."""
         return is_alive(self.file.parent, claimant)
+
+    def dead_claimants(self) -> list[str]:
+        """Return the claimants that died without an end, and were not forgotten since."""
+        return dead_claimants(self.file.parent)
+
+    def forget(self, claimants: Iterable[str]) -> None:
+        """Forget dead claimants; what they left unfinished among the records is removed."""
+        forget(self.file.parent, claimants)
 
     def rows(self, keys: Sequence[str]) -> dict[str, LedgerRow]:
         """Return the rows of these inputs; inputs without one are left out."""
@@ -129,7 +128,7 @@ class SqliteLedger:
         return claimed
 
     def settle(self, settled: Iterable[Settled]) -> None:
-        """Record the ends of inputs, in one transaction."""
+        """Record the ends of inputs, in one transaction. Those that nobody claimed have no attempts."""
         rows = []
         for end in settled:
             state, stage, reason = (
@@ -139,16 +138,19 @@ class SqliteLedger:
             rows.append((os.fsencode(end.key), state, stage, plain(reason), end.fingerprint, outputs))
         with self._writing() as database:
             database.executemany(
-                "INSERT INTO images (key, state, attempts, stage, reason, stamp, outputs) VALUES (?, ?, 1, ?, ?, ?, ?) "
+                "INSERT INTO images (key, state, attempts, stage, reason, stamp, outputs) VALUES (?, ?, 0, ?, ?, ?, ?) "
                 "ON CONFLICT (key) DO UPDATE SET state = excluded.state, owner = NULL, stage = excluded.stage, "
                 "reason = excluded.reason, stamp = excluded.stamp, outputs = excluded.outputs",
                 rows,
             )
 
     def release(self, claimant: str) -> None:
-        """Forget the claims of `claimant` that were not settled."""
+        """Forget the claims of `claimant` that were not settled, of inputs that nobody claimed before.
+
+        The other claims stay as those of a dead claimant: files of an earlier attempt may be there.
+        """
         with self._writing() as database:
-            database.execute("DELETE FROM images WHERE state = 'claimed' AND owner = ?", (claimant,))
+            database.execute("DELETE FROM images WHERE state = 'claimed' AND owner = ? AND attempts = 1", (claimant,))
 
     def in_flight(self) -> dict[str, list[str]]:
         """Return the claimed inputs of each claimant."""
@@ -189,27 +191,45 @@ class SqliteLedger:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated(self.file):
+        with self._lock, translated(self.file):
             yield self._database
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated(self.file):
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._lock:
+            self._check_place()
             try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+                with translated(self.file):
+                    self._database.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield self._database
+                    except BaseException:
+                        if self._database.in_transaction:  # SQLite ends it itself at some errors
+                            self._database.execute("ROLLBACK")
+                        raise
+                    self._database.execute("COMMIT")
+            finally:
+                self._check_place()
 
-    def _alone(self) -> AbstractContextManager[Any]:
-        return FileLock(self.file.with_name(f"{self.file.name}-opening")) if self._writable else nullcontext()
+    def _check_place(self) -> None:
+        """Raise OutputError if the file is not the one that was opened: nobody would find what is written to that."""
+        if identity_of(self.file) != self._identity:
+            raise OutputError(
+                f"the ledger {self.file} was removed or replaced while the run went on, so that nothing tells which "
+                "outputs are whole; start over with --overwrite, or put it back"
+            )
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return alone(self.file.with_name(f"{self.file.name}-opening"))
 
     def close(self) -> None:
         """Close the file; the last one to do so removes the write-ahead log."""
-        with self._lock, self._alone():
-            self._database.close()
+        with self._lock:
+            if not self._writable or identity_of(self.file) != self._identity:
+                self._database.close()
+                return
+            with self._alone(), translated(self.file):
+                self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -220,23 +240,13 @@ class SqliteLedger:
         self.close()
 
 
-def _connected(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(file, timeout=60, isolation_level=None, check_same_thread=False)
-
-
 def _outputs(columns: Sequence[str | None]) -> list[list[RecordedOutput]]:
     """Parse the outputs of several rows; faster together than one by one."""
     parsed = json.loads(f"[{','.join(column or '[]' for column in columns)}]")
     return [[RecordedOutput(*output) for output in outputs] for outputs in parsed]
 
 
-@contextmanager
-def _translated(file: Path) -> Iterator[None]:
-    """Turn SQLite's errors into OutputError."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise OutputError(
-            f"the ledger {file} cannot be used: {error}; check the disk's space and permissions, "
-            "then run the same command again"
-        ) from error
+def has_begun(file: Path) -> bool:
+    """Tell whether a run has noted its settings in a ledger, without which it has no outputs."""
+    with SqliteLedger(file, file.parent, reading=True) as ledger:
+        return ledger.fact("settings") is not None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcnseg.errors import OutputError
+from fcnseg.io.atomic import make_durable_folder
 from fcnseg.io.parts import Part
 from fcnseg.io.storage import LocalFolder
 from fcnseg.recipes import Recipe
@@ -112,10 +114,9 @@ class Outputs:
         folders = [place.target for place in self.places if place.kind != "labels" and not place.is_hdf5]
         for folder in (self.records, *folders):
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                probe = folder / f".fcnseg-probe-{os.getpid()}"
-                probe.touch()
-                probe.unlink()
+                make_durable_folder(folder)
+                with tempfile.TemporaryFile(dir=folder):  # has no name that a power cut could leave
+                    pass
             except OSError as error:
                 raise unwritable(folder, error.errno or errno.EIO) from error
 

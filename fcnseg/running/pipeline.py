@@ -65,11 +65,9 @@ class Pipeline:
         """
         with self.ledger.new_claimant() as claimant:
             stages = _Stages(self, claimant)
-            try:
-                stages.run()
-            finally:
-                with suppress(OutputError):  # of a disk that is full: the claims lapse with the lock
-                    self.ledger.release(claimant)
+            stages.run()
+            # only now: after an error there may be files that no row tells of, and claims that lapse say whose they are
+            self.ledger.release(claimant)
         return stages.summary
 
 
@@ -303,8 +301,20 @@ class _Stages:
 
     def _record(self) -> None:
         for group in groups(self.ended):
+            self._flush()
             self.ledger.settle(group)
             self._count(group)
+
+    def _flush(self) -> None:
+        """Make durable what the sinks placed: a row that says "done" is never before its files."""
+        for sink in self.pipeline.sinks:
+            try:
+                sink.storage.flush()
+            except OSError as error:
+                raise OutputError(
+                    f"{sink.storage.root} cannot be written: {error.strerror or error}; mend this and run the same "
+                    "command again"
+                ) from error
 
     def _count(self, group: Sequence[Settled]) -> None:
         for ended in group:

@@ -15,6 +15,7 @@ from fcnseg.io.sources import ImageSource, open_source
 from fcnseg.recipes import Recipe
 from fcnseg.running.disk_space import EvenSample, shortages
 from fcnseg.running.hooks import Hooks
+from fcnseg.running.ledger import has_begun
 from fcnseg.running.listing import Listing, survey
 from fcnseg.running.options import RunOptions, check_options
 from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
@@ -57,7 +58,7 @@ def survey_inputs(
     options, names = outputs.options, outputs.names
     check_places(outputs)
     folders = [p.target for p in outputs.places if p.target.is_dir()]
-    foreign = folders and options.resume != "overwrite" and not any(outputs.records.glob(LEDGERS))
+    foreign = folders and options.resume != "overwrite" and not any(map(has_begun, outputs.records.glob(LEDGERS)))
     inputs = [options.source, *options.companions.values()]
     beside_inputs = any(may_hold_inputs(folder, place) for folder in folders for place in inputs)
 

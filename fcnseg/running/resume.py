@@ -18,7 +18,8 @@ from fcnseg.recipes import Recipe
 from fcnseg.running.claims import is_alive
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.intact import absolute_path, expect_volumes, is_intact, recorded_volumes
-from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.ledger import SqliteLedger, has_begun
+from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.records import LEDGERS, parts_of
@@ -34,7 +35,9 @@ def open_ledger(
     if options.resume == "overwrite":
         start_over(outputs, hooks)
     check_parts(outputs)
-    with SqliteLedger(outputs.ledger_file, outputs.folder) as ledger:
+    remove_blank_ledgers(outputs)
+    # a claimant that lives until the last record is written: whatever it leaves unfinished is known to be its own
+    with SqliteLedger(outputs.ledger_file, outputs.folder) as ledger, ledger.new_claimant():
         settings, machine = settings_of(options, recipe, info), machine_of(options, info, source)
         recorded = ledger.agree(settings=settings, machine=machine, replace=options.resume == "overwrite")
         if changed := check_agreement(options, recorded, settings, machine):
@@ -60,12 +63,19 @@ def check_earlier_run(recipe: Recipe, info: EngineInfo, source: ImageSource, out
 def check_parts(outputs: Outputs) -> None:
     """Raise SettingsError if an earlier run had another number of parts."""
     options = outputs.options
-    others = [p for p in outputs.records.glob(LEDGERS) if parts_of(p) != options.num_parts]
+    others = [p for p in outputs.records.glob(LEDGERS) if parts_of(p) != options.num_parts and has_begun(p)]
     if others:
         raise SettingsError(
             f"{options.out} was filled in {parts_of(others[0])} parts, not {options.num_parts}; "
             "use the same --num-parts, or --overwrite to start over"
         )
+
+
+def remove_blank_ledgers(outputs: Outputs) -> None:
+    """Remove ledgers of another number of parts that no run has begun: a power cut may leave them."""
+    for file in outputs.records.glob(LEDGERS):
+        if parts_of(file) != outputs.part.count and not has_begun(file):
+            remove_ledger(file)
 
 
 def check_agreement(
@@ -106,8 +116,7 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
                         Path(absolute_path(ledger.folder, output.path)).unlink()
         except OutputError as error:
             hooks.on_note(f"{error}; it is removed, and what it knew of is left where it is")
-        for path in outputs.records.glob(f"{file.name}*"):
-            path.unlink()
+        remove_ledger(file)
     for staging in outputs.hdf5_files:
         rmtree(staging, ignore_errors=True)
 

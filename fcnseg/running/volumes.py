@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnseg.errors import OutputError
-from fcnseg.io.atomic import checksum
+from fcnseg.io.atomic import checksum, flush_folder
 from fcnseg.io.hdf5 import node_at, open_hdf5, read_values
 from fcnseg.io.names import plain
 from fcnseg.io.storage import LocalFolder
@@ -108,10 +108,18 @@ class Volume:
         """Tell whether there are images that the file does not hold yet."""
         return any(path.is_file() for path in self.staged.rglob("*"))
 
-    def assemble(self, list_inputs: ListInputs, missing: Mapping[str, str], *, keep: bool) -> Output:
+    def assemble(
+        self,
+        list_inputs: ListInputs,
+        missing: Mapping[str, str],
+        *,
+        keep: bool,
+        on_written: Callable[[Output], None] = lambda output: None,
+    ) -> Output:
         """Write the file from staged images and, with `keep`, from the present file for those that are not staged.
 
-        Inputs in `missing` (reasons by key) are listed as such. Raises OutputError if an input is in none of the three.
+        Inputs in `missing` (reasons by key) are listed as such. `on_written` hears of the file when it is durable,
+        before it replaces the present one. Raises OutputError if an input is in none of the three.
         """
         partial = self.staged.with_suffix(".h5")  # hidden, and of one name: an unfinished one is written over
         try:
@@ -130,7 +138,9 @@ class Volume:
             with partial.open("rb+") as written:
                 os.fsync(written.fileno())
             output = Output(str(self.file), partial.stat().st_size, checksum(partial))
+            on_written(output)
             os.replace(partial, self.file)
+            flush_folder(self.file.parent)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise OutputError(
                 f"{self.file} cannot be written: {_reason(error)}; what it is made of is kept, mend this and run the "
@@ -141,8 +151,12 @@ class Volume:
         return output
 
     def discard_staged(self) -> None:
-        """Remove the staged images, which the file now holds."""
-        shutil.rmtree(self.staged, ignore_errors=True)
+        """Remove the staged images, which the file now holds. The folder stays: another process may write to it."""
+        for path in self.staged.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def _describe(self, target: h5py.File) -> None:
         info = self.info

@@ -18,13 +18,19 @@ from fcnseg.types import Failure, Ledger, LedgerRow, OutputName, Reference, Sett
 T = TypeVar("T")
 
 LOOKED_UP_AT_ONCE = 256
-CLAIMED_AT_ONCE = 8
+
+FEWEST_CLAIMS, MOST_CLAIMS = 8, 64
+"""The inputs claimed at once: a claim waits for the disk, but what is claimed no other process can take."""
+
+CLAIM_SECONDS = 0.5
+"""If claimed inputs are taken up faster, more are claimed the next time, else fewer."""
+
 POLL_SECONDS = 0.2
 
 
 def is_new(row: LedgerRow | None) -> bool:
-    """Tell whether no run has looked into an input yet: a file where its output belongs is not its own then."""
-    return row is None or (row.state == "failed" and not row.fingerprint)
+    """Tell whether no run has claimed an input yet: a file where its output belongs is not its own then."""
+    return row is None or not row.attempts
 
 
 def fingerprint_of(source: Source, reference: Reference) -> str:
@@ -54,11 +60,13 @@ class Worklist:
     on_kept: Callable[[str], None] = lambda key: None
     on_failed: Callable[[Failure, bool], None] = lambda failure, before: None
     stopped: Callable[[], bool] = lambda: False
-    _searched: dict[str, set[Path]] = field(default_factory=dict)
-    """The folders that were searched for unfinished files of each dead claimant."""
+    _dead: dict[str, set[Path]] = field(default_factory=dict)
+    """Dead claimants, and the folders that were searched for unfinished files of each."""
+    _claims: int = FEWEST_CLAIMS
 
     def __iter__(self) -> Iterator[Reference]:
         self._intact = intact_staging_folders(self.ledger)
+        self._dead = {claimant: set() for claimant in self.ledger.dead_claimants()}
         waiting: list[Reference] = []
         for references in chunks(self._listed(), LOOKED_UP_AT_ONCE):
             if self.stopped():
@@ -70,6 +78,8 @@ class Worklist:
             self._intact = intact_staging_folders(self.ledger)  # another process may have written HDF5 files meanwhile
             yield from self._claimed(waiting, still_waiting)
             waiting = still_waiting
+        if not self.stopped():
+            self.ledger.forget(self._dead)
 
     def _listed(self) -> Iterator[Reference]:
         """Yield the inputs of this part; what cannot be listed is settled as failed."""
@@ -85,13 +95,18 @@ class Worklist:
     def _claimed(self, references: list[Reference], waiting: list[Reference]) -> Iterator[Reference]:
         """Claim and yield those of the references that need work; those that others claimed go to `waiting`."""
         rows = self.ledger.rows([r.key for r in references])
+        if self._dead:
+            for reference in references:
+                self._search(self._dead, reference)
         todo = [r for r in references if self._needs_work(r, rows.get(r.key), waiting)]
-        for group in chunks(todo, CLAIMED_AT_ONCE):
-            if self.stopped():
-                return
+        while todo and not self.stopped():
+            group, todo = todo[: self._claims], todo[self._claims :]
+            start = time.monotonic()
             claimed = set(self.ledger.claim([r.key for r in group], self.claimant, rows))
             waiting.extend(r for r in group if r.key not in claimed)
             yield from (r for r in group if r.key in claimed)
+            fast = time.monotonic() - start < CLAIM_SECONDS
+            self._claims = min(self._claims * 2, MOST_CLAIMS) if fast else max(self._claims // 2, FEWEST_CLAIMS)
 
     def _needs_work(self, reference: Reference, row: LedgerRow | None, waiting: list[Reference]) -> bool:
         """Tell whether there is work to do on an input, by its row."""
@@ -131,14 +146,19 @@ class Worklist:
         claimant = row.claimant or ""
         if claimant == self.claimant:
             return False
-        if claimant not in self._searched:
+        if claimant not in self._dead:
             if self.ledger.is_alive(claimant):
                 return False
-            self._searched[claimant] = set()
-        folders = {Path(path).parent for path in self._paths(reference)} - self._searched[claimant]
-        remove_unfinished(claimant, folders)
-        self._searched[claimant] |= folders
+            self._dead[claimant] = set()
+        self._search((claimant,), reference)
         return True
+
+    def _search(self, claimants: Iterable[str], reference: Reference) -> None:
+        """Remove what dead claimants left unfinished where the outputs of an input belong."""
+        folders = {Path(path).parent for path in self._paths(reference)}
+        for claimant in claimants:
+            remove_unfinished(claimant, folders - self._dead[claimant])
+            self._dead[claimant] |= folders
 
     def _paths(self, reference: Reference) -> list[str]:
         """Return where the outputs of an input belong."""

@@ -101,9 +101,9 @@ def test_ends_are_recorded(one: Ledger, other: Ledger) -> None:
 def test_an_input_may_end_unclaimed_and_again(one: Ledger) -> None:
     one.settle([Settled("a", "", failure=Failure("a", "list", "why"))])
     assert one.claim(["a"], "claimant", one.rows(["a"])) == ["a"]
-    assert (one.rows(["a"])["a"].attempts, list(one.rows(["a"])["a"].outputs)) == (2, [])
+    assert (one.rows(["a"])["a"].attempts, list(one.rows(["a"])["a"].outputs)) == (1, [])
     one.settle([Settled("a", "f", (OUTPUT,))])
-    assert (one.counts(), list(one.failures()), one.rows(["a"])["a"].attempts) == ({"done": 1}, [], 2)
+    assert (one.counts(), list(one.failures()), one.rows(["a"])["a"].attempts) == ({"done": 1}, [], 1)
 
 
 def test_claims_that_are_not_settled_are_released(one: Ledger, other: Ledger) -> None:
@@ -113,6 +113,16 @@ def test_claims_that_are_not_settled_are_released(one: Ledger, other: Ledger) ->
     one.release("claimant")
     assert other.rows(["a", "b", "c"]).keys() == {"a", "c"}
     assert other.claim(["b"], "another", {}) == ["b"]
+
+
+def test_of_an_input_that_was_claimed_before_a_claim_is_not_forgotten(one: Ledger, other: Ledger) -> None:
+    one.claim(["a"], "first", {})
+    one.settle([Settled("a", "f", (OUTPUT,))])
+    one.claim(["a"], "second", one.rows(["a"]))
+    one.release("second")
+    assert one.rows(["a"])["a"][:3] == ("claimed", "second", 2)  # a file of the first may be there
+    assert not other.is_alive("second")
+    assert other.claim(["a"], "third", other.rows(["a"])) == ["a"]
 
 
 def test_failures_and_outputs_are_in_the_order_of_keys(one: Ledger) -> None:

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 from fcnseg.io.atomic import PART, PROCESS
-from fcnseg.running.claims import Claimant, is_alive, remove_unfinished
+from fcnseg.running.claims import Claimant, dead_claimants, forget, is_alive, remove_unfinished
 
 
 def test_a_claimant_lives_as_long_as_its_process(tmp_path: Path) -> None:
@@ -20,7 +20,9 @@ def test_a_claimant_lives_as_long_as_its_process(tmp_path: Path) -> None:
         assert is_alive(tmp_path, name)
         other.kill()
     assert not is_alive(tmp_path, name)
-    assert not list(tmp_path.glob("*.lock"))
+    assert dead_claimants(tmp_path) == [name]
+    forget(tmp_path, [name])
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_the_dead_claimants_unfinished_files_go(tmp_path: Path) -> None:
