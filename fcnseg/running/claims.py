@@ -58,7 +58,9 @@ class Claimant:
         except OutputError:
             self._release()
             raise
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        if not locks_reach_all(self._file.parent):
+            with suppress(RuntimeError):  # no more threads are allowed: the lock has to do
+                threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         return self.name
 
     def _beat(self) -> None:
