@@ -138,11 +138,11 @@ class FCN(nn.Module):
 
     # ------------------------------------------------------------------ construction
 
-    def add_module(self, name: str, module: nn.Module | None) -> None:
+    def _add_layer(self, name: str, module: nn.Module) -> None:
         """Add a layer. Raises SettingsError for a name that is taken: two suffixes of a recipe may meet in one."""
         if hasattr(self, name):
             raise SettingsError(f"{name} is the name of two layers; change first_layer or a suffix in the recipe")
-        super().add_module(name, module)
+        self.add_module(name, module)
 
     def _layer(self, name: str) -> nn.Module:
         return self._modules[name]  # type: ignore[return-value]
@@ -174,9 +174,9 @@ class FCN(nn.Module):
         if not conv.weight.is_meta:  # nothing to fill, and arithmetic on meta tensors costs seconds of imports
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        self.add_module(name, conv)
+        self._add_layer(name, conv)
         if self.spec.batch_norm:
-            self.add_module(f"{name}_bn", nn.BatchNorm2d(channels))
+            self._add_layer(f"{name}_bn", nn.BatchNorm2d(channels))
         return channels
 
     def _add_inception(self, layer: Inception, suffix: str, channels_in: int) -> int:
@@ -192,12 +192,12 @@ class FCN(nn.Module):
     def _add_scores(self, tap: str, stream: Stream, channels: int) -> None:
         """Score layers start at zero: a new skip changes nothing until it is trained (paper, section 4.2)."""
         if tap in self.spec.skip_scales:
-            self.add_module(f"scale_{tap}{stream.suffix}", ChannelScale(channels, self.spec.skip_scales[tap]))
+            self._add_layer(f"scale_{tap}{stream.suffix}", ChannelScale(channels, self.spec.skip_scales[tap]))
         for head in self.spec.heads:
             score = nn.Conv2d(channels, head.classes, 1)
             nn.init.zeros_(score.weight)
             nn.init.zeros_(score.bias)  # type: ignore[arg-type]
-            self.add_module(f"score_{tap}{stream.suffix}{head.suffix}", score)
+            self._add_layer(f"score_{tap}{stream.suffix}{head.suffix}", score)
 
     def _add_deconvolutions(self, head: Head, dense: frozenset[str]) -> None:
         for step in self.fusion:
@@ -209,7 +209,7 @@ class FCN(nn.Module):
                 mixing = torch.eye(k) if groups == 1 else torch.ones(k, 1)
                 with torch.no_grad():
                     deconv.weight.copy_(mixing[:, :, None, None] * bilinear_kernel(kernel))
-            self.add_module(name, deconv)
+            self._add_layer(name, deconv)
 
 
 def _with_margins(x: Tensor, window: Window) -> Tensor:
