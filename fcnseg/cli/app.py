@@ -136,5 +136,6 @@ def _fail(message: str, code: int, error: BaseException | None = None, *, trace:
     if Errors.as_json:
         log_event("error", exit_code=code, text=line, **({"traceback": "".join(lines)} if lines else {}))
     else:
-        sys.stderr.write(f"{''.join(lines)}fcnseg: error: {shown(line)}\n")
+        trace_lines = [f"{shown(text)}\n" for text in "".join(lines).splitlines()]  # their messages have names in them
+        sys.stderr.write(f"{''.join(trace_lines)}fcnseg: error: {shown(line)}\n")
     return code

@@ -1,8 +1,8 @@
 """Images in zip and tar archives, read in place.
 
 Members are listed in the archive's own order. Hidden ones and `__MACOSX` are left out; links, devices, encrypted
-members and names that lead outside the output folder are failures. No list of members is kept in memory. A compressed
-tar is unpacked once into a temporary file.
+members and names that lead outside the output folder are failures, as are members whose records are malformed. No list
+of members is kept in memory. A compressed tar is unpacked once into a temporary file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +18,9 @@ from typing import Any, BinaryIO
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.archive_names import is_image_member, member_reference
 from fcnseg.io.images import READERS, OnSize, check_bytes
-from fcnseg.io.seekable import Seekable, open_regular
+from fcnseg.io.seekable import Seekable, TooLongError, open_regular
 from fcnseg.io.suffixes import BZIP2_TAR, GZIP_TAR, XZ_TAR, ZIP, has_suffix
+from fcnseg.io.tar_headers import HeaderError, TarMembers
 from fcnseg.io.zip_archive import ZipImages
 from fcnseg.types import Failure, Pixels, Reference
 
@@ -29,6 +29,10 @@ DECOMPRESSORS: dict[tuple[str, ...], Callable[[BinaryIO], Any]] = {
     BZIP2_TAR: bz2.BZ2File,
     XZ_TAR: lzma.LZMAFile,
 }
+
+LEAST_LIMIT_BYTES, LARGEST_RATIO = 256 << 20, 100
+"""A compressed tar may unpack to so many bytes, or to so many times its own, whichever is more: images hardly compress,
+but 300 kB of xz can hold gigabytes of zeros."""
 
 
 def open_archive(path: str) -> ZipImages | TarImages:
@@ -45,24 +49,19 @@ class TarImages:
         decompress = next((opener for suffixes, opener in DECOMPRESSORS.items() if has_suffix(path, suffixes)), None)
         self._bytes = _unpacked(path, file, decompress) if decompress else Seekable(file)
         try:
-            tarfile.open(fileobj=self._bytes.reader(), mode="r:").close()
-        except (tarfile.TarError, ValueError) as error:
+            TarMembers(self._bytes).check()
+        except HeaderError as error:
             self.close()
             raise SourceError(f"{path} is not a tar archive, or it is damaged: {error}") from error
 
     def __iter__(self) -> Iterator[Reference | Failure]:
-        try:
-            with tarfile.open(fileobj=self._bytes.reader(), mode="r:") as archive:
-                while (member := archive.next()) is not None:
-                    archive.members.clear()  # type: ignore[attr-defined]  # they would pile up
-                    if is_image_member(member.name) and not member.isdir():
-                        plain = member.isreg() and not member.issparse()
-                        fault = "" if plain else "a link, a device or a sparse file, not a plain file"
-                        location = member.offset_data, member.size
-                        fingerprint = f"{member.mtime}-{member.offset_data}-{member.size}"
-                        yield member_reference(member.name, fault, fingerprint, location)
-        except (tarfile.TarError, ValueError) as error:
-            yield Failure(Path(self.path).name, "list", f"the archive is damaged or cut short: {error}")
+        members = TarMembers(self._bytes)
+        for member in members:
+            if is_image_member(member.name) and not member.is_folder:
+                fingerprint = f"{member.mtime}-{member.offset}-{member.size}"
+                yield member_reference(member.name, member.fault, fingerprint, (member.offset, member.size))
+        if members.fault:
+            yield Failure(Path(self.path).name, "list", members.fault)
 
     def read(self, location: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Decode one member."""
@@ -80,10 +79,16 @@ class TarImages:
 
 def _unpacked(path: str, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> Seekable:
     with file:
+        limit = max(LEAST_LIMIT_BYTES, LARGEST_RATIO * Seekable(file).size)
         try:
-            return Seekable.copy(opener(file))
+            return Seekable.copy(opener(file), limit)
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise SourceError(f"{path} cannot be unpacked: {error}; check that it is whole") from error
+        except MemoryError as error:
+            raise SourceError(f"{path} cannot be unpacked: there is not enough memory; unpack it yourself") from error
+        except TooLongError as error:
+            hint = "set TMPDIR to a folder with room, or unpack it yourself if it is genuine"
+            raise SourceError(f"{path} cannot be unpacked: {error}; {hint}") from error
         except OSError as error:
             hint = "set TMPDIR to a folder with room, or unpack it yourself"
             raise SourceError(f"{path} cannot be unpacked: {error.strerror or error}; {hint}") from error

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from fcnseg.errors import SourceError
 from fcnseg.io.folders import ImageFiles, file_reference
 from fcnseg.io.lists import BYTE_ORDER_MARK, entries
-from fcnseg.io.seekable import Seekable, open_regular
+from fcnseg.io.seekable import Seekable, TooLongError, open_regular
 from fcnseg.types import Reference
 
 LONGEST_PATH_BYTES = 1 << 16
@@ -91,5 +91,7 @@ class ImageList(ImageFiles):
 def _copied(stream: BinaryIO) -> Seekable:
     try:
         return Seekable.copy(stream)
+    except TooLongError as error:
+        raise SourceError(f"standard input cannot be kept: {error}; set TMPDIR to a folder with room") from error
     except OSError as error:
         raise SourceError(f"standard input cannot be kept in a temporary file: {error.strerror}; set TMPDIR") from error

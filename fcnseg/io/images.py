@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,12 @@ READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": rea
 SPARE_BYTES = 1 << 20
 """The least size that a file may have besides its pixels."""
 
+METADATA_BYTES = 64 << 20
+"""The most that a member of an archive may have besides its pixels."""
+
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"P")
+"""The first bytes of encoded images."""
+
 BAND_PIXELS = 1 << 24
 """Images of more pixels are converted in bands of so many and turned as they are read: without copies of the whole."""
 
@@ -156,6 +163,23 @@ def check_bytes(size: int, max_pixels: int) -> None:
     limit = 8 * max_pixels + SPARE_BYTES
     if size > limit:
         raise ImageError(f"{size} bytes is more than an image of {max_pixels} pixels takes ({limit}); see --max-pixels")
+
+
+def check_start(start: bytes, size: int) -> None:
+    """Raise ImageError for a file of so many bytes that starts as no image does, or as one that needs far fewer (16 a
+    pixel): it is not unpacked then. A size that is not in the start passes."""
+    with _image_errors(start):
+        try:
+            with Image.open(io.BytesIO(start), formats=FORMATS) as image:
+                width, height = image.size
+        except UnidentifiedImageError:
+            if not start.startswith(MAGIC):
+                raise
+            return
+        except (OSError, SyntaxError, ValueError, struct.error):
+            return
+    if size > 16 * width * height + METADATA_BYTES:
+        raise ImageError(f"{size} bytes is more than an image of {width} x {height} pixels takes; it is damaged")
 
 
 @contextmanager

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import io
+import math
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 from fcnseg.errors import SourceError
 
+PIECE_BYTES = 1 << 20
+"""How much is copied at once."""
+
+SPARE_BYTES = 64 << 20
+"""The room that a copy leaves to others on its file system."""
+
+
+class TooLongError(Exception):
+    """A stream is longer than it may be, or than there is room for."""
+
 
 class Seekable:
-    """An open file whose readers do not disturb one another. ClosesOnExit it ends them."""
+    """An open file whose readers do not disturb one another."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.size = os.fstat(file.fileno()).st_size
 
     @classmethod
-    def copy(cls, stream: BinaryIO) -> Seekable:
-        """Copy the rest of a stream to a temporary file, which is gone when it is closed."""
+    def copy(cls, stream: BinaryIO, limit_bytes: float = math.inf) -> Seekable:
+        """Copy the rest of a stream to a temporary file, which is gone when it is closed.
+
+        Raises TooLongError beyond the limit, and before the file system is full.
+        """
         file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` ends it
+        size = 0
         try:
-            shutil.copyfileobj(stream, file, 1 << 20)
+            while piece := stream.read(PIECE_BYTES):
+                size += len(piece)
+                if size > limit_bytes:
+                    raise TooLongError(f"it unpacks to more than {limit_bytes} bytes")
+                if hasattr(os, "fstatvfs") and _free_bytes(file.fileno()) < len(piece) + SPARE_BYTES:
+                    raise TooLongError(f"there is no room for it in {tempfile.gettempdir()}")
+                file.write(piece)
             file.flush()
         except BaseException:
             file.close()
@@ -32,8 +52,9 @@ class Seekable:
         return cls(file)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read up to `size` bytes from `offset`."""
-        return os.pread(self._file.fileno(), size, offset)
+        """Read up to `size` bytes from `offset`; none where there can be none."""
+        size = min(size, self.size - offset)
+        return os.pread(self._file.fileno(), size, offset) if size > 0 and offset >= 0 else b""
 
     def reader(self) -> io.BufferedReader:
         """Return a file object with a position of its own."""
@@ -64,6 +85,12 @@ class _Reader(io.RawIOBase):
         start = (0, self._position, self._file.size)[whence]
         self._position = max(0, start + offset)
         return self._position
+
+
+def _free_bytes(descriptor: int) -> int:
+    """Return the free bytes of a file's file system."""
+    status = os.fstatvfs(descriptor)
+    return status.f_bavail * status.f_frsize
 
 
 def open_regular(path: str, what: str) -> BinaryIO:
