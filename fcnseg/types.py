@@ -325,6 +325,9 @@ class Ledger(Protocol):
     def new_claimant(self) -> AbstractContextManager[str]:
         """Return a unique name to claim inputs under, that is alive until the `with` block or its process ends."""
 
+    def describe(self, claimant: str) -> str:
+        """Return in words which process claims under this name, and what to do if it does not end."""
+
     def is_alive(self, claimant: str) -> bool:
         """Tell whether the process that claims under this name still runs."""
 

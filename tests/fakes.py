@@ -149,6 +149,9 @@ class MemoryLedger:
         finally:
             self._alive.discard(name)
 
+    def describe(self, claimant: str) -> str:
+        return f"{claimant}; let it end"
+
     def is_alive(self, claimant: str) -> bool:
         return claimant in self._alive
 

@@ -21,10 +21,10 @@ def status(
     failures: Annotated[bool, typer.Option("--failures", help="List every failed input with its reason.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the progress of a run: what is done, failed or missing, in which part.
+    """Show the progress of a run: what is done, failed or left, in which part, and whether a run is at work.
 
-    Label maps are looked at: one that was removed or changed since counts as missing. The exit code is 0 only if
-    every input of every part is done, 3 if some failed or are missing.
+    Label maps are looked at: one that was removed or changed since is left to be done. The exit code is 0 only if
+    every input of every part is done, 3 if some failed or are left.
     """
     from fcnseg.running.status import failures as failures_of
     from fcnseg.running.status import status as status_of
@@ -62,9 +62,11 @@ def _line(part: PartStatus, parts: int) -> str:
     if part.running:
         words.append(f"{part.running:,} being done")
     if part.missing:
-        words.append(f"{part.missing:,} missing")
+        words.append(f"{part.missing:,} {'not done yet' if part.at_work else 'left'}")
     if not part.assembled:
-        words.append("the HDF5 file is not written")
-    if not part.ended:
+        words.append(f"the HDF5 file is not written{' yet' if part.at_work else ''}")
+    if part.at_work:
+        words.append("a run is at work")
+    elif not part.ended:
         words.append("the last run did not end: the same command goes on")
     return name + ", ".join(words)

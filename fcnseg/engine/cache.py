@@ -8,12 +8,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from filelock import FileLock, Timeout
-
 from fcnseg.engine.identity import EngineIdentity
 from fcnseg.engine.record import EngineRecord, read_record, read_trusted_record, record_path, write_record
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.io.atomic import PART, whole_file
+from fcnseg.io.locks import held
 from fcnseg.io.user_folders import engine_folder
 
 SUFFIX = ".engine"
@@ -104,24 +103,15 @@ def building(identities: Iterable[EngineIdentity], on_wait: Callable[[str], None
 
 @contextmanager
 def _locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    lock = FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            on_wait("another process builds this engine; waiting for it")
-            lock.acquire()
-    except OSError as error:
-        raise OutputError(
-            f"cannot keep engines in {path.parent}: {error.strerror}; set FCNSEG_HOME to a folder of yours"
-        ) from error
-    try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(path, "it builds this engine", on_wait, at_once=True))
+        except OSError as error:
+            raise OutputError(
+                f"cannot keep engines in {path.parent}: {error.strerror}; set FCNSEG_HOME to a folder of yours"
+            ) from error
         yield
-    finally:
-        with suppress(OSError):  # while it is held: who waits for a file without a name tries again with a new one
-            path.unlink()
-        lock.release()
 
 
 @contextmanager

@@ -82,4 +82,4 @@ def connect_for_reading(file: Path) -> sqlite3.Connection:
     log = file.with_name(f"{file.name}-wal")
     immutable = "" if log.exists() and log.stat().st_size else "&immutable=1"
     uri = f"{file.absolute().as_uri()}?mode=ro{immutable}"
-    return sqlite3.connect(uri, timeout=60, isolation_level=None, check_same_thread=False, uri=True)
+    return sqlite3.connect(uri, timeout=5, isolation_level=None, check_same_thread=False, uri=True)

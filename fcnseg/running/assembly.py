@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from fcnseg.io.atomic import new_digest
+from fcnseg.io.locks import held
 from fcnseg.running.intact import announce_volume, intact_staging_folders, note_volume, relative_path
-from fcnseg.running.ledger_file import alone
 from fcnseg.running.outputs import OutputPlace, Outputs
+from fcnseg.running.records import ASSEMBLING
 from fcnseg.running.volumes import LabelVolume, ProbabilityVolume, Volume, VolumeInput
 from fcnseg.types import EngineInfo, Ledger, Reference, Source
 
 
-def assemble(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger) -> None:
+def assemble(
+    info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, on_wait: Callable[[str], None]
+) -> None:
     """Write the HDF5 files of a run from the staged images, unless they are whole and hold just those.
 
-    One process at a time does. Raises OutputError if a file cannot be written.
+    One process at a time does; `on_wait` is told of a wait for another. Raises OutputError if a file cannot be written.
     """
 
     def inputs() -> Iterator[VolumeInput]:
@@ -25,7 +28,7 @@ def assemble(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger)
             if isinstance(listed, Reference):
                 yield VolumeInput(listed.key, listed.stem, getattr(listed.location, "number", None))
 
-    with alone(outputs.records / "assembling"):
+    with held(outputs.records / ASSEMBLING, "it writes the HDF5 files", on_wait):
         missing, content = _missing(source, ledger)
         known = ledger.fact("contents") or {}
         intact = intact_staging_folders(ledger)

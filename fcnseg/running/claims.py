@@ -22,6 +22,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import PART, PROCESS, flush_folder
+from fcnseg.io.locks import LockHolder, lock_holder
 from fcnseg.running.drives import locks_reach_all
 
 BEAT_SECONDS = 10.0
@@ -47,7 +48,7 @@ class Claimant:
             self._lock.acquire()
             if not isinstance(self._lock, SoftFileLock):  # whose file has a content of its own
                 with self._file.open("w", encoding="utf-8") as file:
-                    json.dump(this_machine(), file)
+                    json.dump({**this_machine(), "pid": os.getpid()}, file)
                     file.flush()
                     os.fsync(file.fileno())
             flush_folder(self._file.parent)
@@ -113,6 +114,17 @@ def _was_held(file: Path) -> bool:
     with suppress(OSError):
         return file.stat().st_size > 0 or _age_seconds(file) > DEAD_SECONDS
     return False
+
+
+def claimant_process(records: Path, name: str) -> LockHolder:
+    """Return the process behind a claimant, as far as its lock file tells."""
+    return lock_holder(_lock_file(records, name))
+
+
+def living_claimants(records: Path) -> list[LockHolder]:
+    """Return the processes at work among the records."""
+    names = [file.stem for file in records.glob("*.lock")]
+    return [claimant_process(records, name) for name in names if is_alive(records, name)]
 
 
 def forget(records: Path, names: Iterable[str]) -> None:

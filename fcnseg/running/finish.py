@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,14 +25,16 @@ from fcnseg.types import EngineInfo, Ledger, Source, Summary
 from fcnseg.workers.limits import usable_cores
 
 
-def finish(info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary) -> None:
+def finish(
+    info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary, on_note: Callable[[str], None]
+) -> None:
     """Finish the outputs of a run, unless it was interrupted or stopped, and write its record."""
     whole = not (summary.interrupted or summary.stopped)
     if whole:
         if outputs.hdf5_files:
             from fcnseg.running.assembly import assemble  # h5py: not for runs that write folders
 
-            assemble(info, source, outputs, ledger)
+            assemble(info, source, outputs, ledger, on_note)
         if summary.done:  # what was kept was looked at just now
             check_outputs(ledger)
     ledger.note(ended={"done": summary.done + summary.kept, "failed": summary.failed} if whole else None)

@@ -21,8 +21,8 @@ from typing import Any, Self
 from fcnseg.errors import OutputError
 from fcnseg.io.names import plain
 from fcnseg.io.storage import identity_of
-from fcnseg.running.claims import Claimant, dead_claimants, forget, is_alive, refuse_other_hosts
-from fcnseg.running.ledger_file import alone, is_blank, open_database, open_for_reading, translated
+from fcnseg.running.claims import Claimant, claimant_process, dead_claimants, forget, is_alive, refuse_other_hosts
+from fcnseg.running.ledger_file import alone, open_database, open_for_reading, translated
 from fcnseg.types import Failure, LedgerRow, RecordedOutput, Settled
 
 ROWS_A_QUERY = 500
@@ -31,22 +31,20 @@ ROWS_A_QUERY = 500
 class SqliteLedger:
     """The rows of one part of a run. Several threads and processes of one machine may use one file.
 
-    `folder` is what the paths of recorded outputs are relative to. With `reading`, a file that may not be written is
-    opened too, if it exists. Raises OutputError for a file that is no ledger or cannot be used, that a process of
-    another machine works with, or that is removed or replaced after it was opened.
+    `folder` is what the paths of recorded outputs are relative to. With `reading`, no other process is waited for and a
+    file that may not be written is opened too, if it exists. Raises OutputError for a file that is no ledger or cannot
+    be used, that a process of another machine works with, or that is removed or replaced after it was opened.
     """
 
     def __init__(self, file: Path, folder: Path, *, reading: bool = False) -> None:
         self.file, self.folder = file, str(folder)
         self._lock = threading.Lock()
-        may_write = os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
-        self._writable = not reading or (may_write and not is_blank(file))
-        if not self._writable:
+        self._writable = not reading
+        if reading:
             with translated(file):
                 self._database = open_for_reading(file)
         else:
-            if not reading:
-                refuse_other_hosts(file.parent)
+            refuse_other_hosts(file.parent)
             # SQLite does not wait for another process that turns a new file into one with a write-ahead log
             with self._alone(), translated(file):
                 self._database = open_database(file)
@@ -81,6 +79,11 @@ class SqliteLedger:
         Raises OutputError if a process of another machine works here.
         """
         return Claimant(self.file.parent)
+
+    def describe(self, claimant: str) -> str:
+        """Return in words which process claims under this name, and what to do if it does not end."""
+        process = claimant_process(self.file.parent, claimant)
+        return f"{process}; {process.remedy}"
 
     def is_alive(self, claimant: str) -> bool:
         """Tell whether the process that claims under this name still runs."""

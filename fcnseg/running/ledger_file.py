@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import flush_folder
+from fcnseg.io.locks import lock_holder, note_holder
 from fcnseg.io.run_records import connect_for_reading
 
 try:
@@ -41,7 +42,11 @@ _MAKE = f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;"
 BESIDE = ("-wal", "-shm", "-journal")
 """The ends of the names of SQLite's files beside a database."""
 
-BUSY_SECONDS = 60
+BUSY_SECONDS = 20
+"""The longest wait for another process that writes, or opens the file: both take it moments."""
+
+READING_SECONDS = 5
+"""The same of one who only looks."""
 
 
 def open_database(file: Path) -> sqlite3.Connection:
@@ -69,15 +74,23 @@ def open_database(file: Path) -> sqlite3.Connection:
 
 
 def open_for_reading(file: Path) -> sqlite3.Connection:
-    """Open a ledger where nothing may be written; a blank one has no rows."""
+    """Open a ledger without waiting for others, also where nothing may be written; a blank one has no rows."""
     if not is_blank(file):
-        database = connect_for_reading(file)
+        database = _opened(file)
         if _check_version(database, file):
             return database
         database.close()
     database = _connected(":memory:")
     database.executescript(_MAKE)
     return database
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    """Open a ledger to be read, for writing if that is allowed: SQLite then restores what a crash left in its log."""
+    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+        return connect_for_reading(file)
+    uri = f"{file.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, timeout=READING_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
 
 
 def is_blank(file: Path) -> bool:
@@ -152,7 +165,13 @@ def alone(file: Path) -> Iterator[None]:
     """Hold a lock file, removed at the end: whoever waited for it then makes a new one. Raises OutputError."""
     lock = FileLock(file)
     try:
-        lock.acquire()
+        lock.acquire(timeout=BUSY_SECONDS)
+        note_holder(file)
+    except Timeout as error:
+        process = lock_holder(file)
+        raise OutputError(
+            f"{process} is opening the ledger and does not end: {process.remedy}; then run the same command again"
+        ) from error
     except OSError as error:
         raise OutputError(f"{file} cannot be locked: {error.strerror or error}; {advice(file.parent)}") from error
     try:
@@ -174,6 +193,8 @@ def translated(file: Path) -> Iterator[None]:
 
 def _cause(file: Path, error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_BUSY:
+        return "another process keeps it so and does not go on; end that, then run the same command again"
     if code == sqlite3.SQLITE_FULL:
         return "make room on its drive, then run the same command again"
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):

@@ -90,6 +90,7 @@ class _Stages:
             self._kept,
             self._failed_at_listing,
             lambda: self.stopping,
+            self.hooks.on_note,
         )
         items = 4 * max(self.workers, self.predictor.batch)
         self.listing = Budget(0, 2 * self.workers)

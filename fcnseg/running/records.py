@@ -10,6 +10,9 @@ from fcnseg.io.suffixes import HDF5, has_suffix
 RECORDS = ".fcnseg"
 """The folder for records inside an output folder."""
 
+ASSEMBLING = "assembling"
+"""The lock of the one process that writes the HDF5 files."""
+
 LEDGERS = "ledger*.sqlite"
 """The ledgers of a run: `ledger.sqlite`, or one for each part."""
 

@@ -15,7 +15,7 @@ from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
 from fcnseg.io.sources import ImageSource
 from fcnseg.recipes import Recipe
-from fcnseg.running.claims import is_alive
+from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.intact import absolute_path, expect_volumes, is_intact, recorded_volumes
 from fcnseg.running.ledger import SqliteLedger, has_begun
@@ -24,6 +24,9 @@ from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.records import LEDGERS, parts_of
 from fcnseg.types import EngineInfo, Ledger
+
+LISTED_BELOW = "the folder of all its paths"
+"""The name, in words for the user, under which the deepest folder above all files of a list is recorded."""
 
 
 @contextmanager
@@ -90,12 +93,28 @@ def check_agreement(
             f"{options.out} was made with other settings: {changed}; use the same, another --out, or "
             "--overwrite to start over"
         )
-    if (changed := differences(recorded["machine"], machine)) and options.resume != "continue":
+    places, versions = differences_of_machines(recorded["machine"], machine, options)
+    changed = ", ".join(filter(None, (places, versions)))
+    if versions and options.resume != "continue":
         raise SettingsError(
             f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
             "(labels may differ where two classes tie), --overwrite starts over"
         )
+    if places and options.resume != "continue":
+        raise SettingsError(
+            f"{options.out} was filled from another place: {places}; --continue goes on with the images that are there "
+            "now (labels do not depend on where images lie), --overwrite starts over"
+        )
     return changed
+
+
+def differences_of_machines(before: Mapping[str, Any], now: Mapping[str, Any], options: RunOptions) -> tuple[str, str]:
+    """Return in words how the places of the inputs differ, and how the device and the libraries do."""
+    places = {"source", LISTED_BELOW, *options.companions}
+    return (
+        differences(*({name: value for name, value in each.items() if name in places} for each in (before, now))),
+        differences(*({name: value for name, value in each.items() if name not in places} for each in (before, now))),
+    )
 
 
 def start_over(outputs: Outputs, hooks: Hooks) -> None:
@@ -103,9 +122,10 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
 
     All parts are removed if the run was in another number of parts.
     """
-    for lock in outputs.records.glob("*.lock"):
-        if is_alive(outputs.records, lock.stem):
-            raise SettingsError(f"another process is writing to {outputs.options.out}; end it before --overwrite")
+    for process in living_claimants(outputs.records):
+        raise SettingsError(
+            f"{process} is writing to {outputs.options.out}; end it before --overwrite: {process.remedy}"
+        )
     for file in outputs.records.glob(LEDGERS):
         if file != outputs.ledger_file and parts_of(file) == outputs.part.count:
             continue  # another part of the same run
@@ -145,7 +165,7 @@ def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> di
     place = os.fspath(options.source)
     machine = {"source": place if place == "-" else os.path.abspath(place)}
     if source.root:
-        machine["the folder of all its paths"] = source.root
+        machine[LISTED_BELOW] = source.root
     for name, folder in options.companions.items():
         machine[name] = os.path.abspath(folder)
     return {**machine, "device": info.device, **info.versions}

@@ -125,7 +125,7 @@ def run_with(options: RunOptions, hooks: Hooks | None = None) -> Summary:
         ledger.note(listed=listing.parts, listed_at=time.time(), ended=None)
         hooks.on_start(total, engine.info)
         summary = pipeline_of(source, predictor, outputs, ledger, hooks, total).run()
-        finish(engine.info, source, outputs, ledger, summary)
+        finish(engine.info, source, outputs, ledger, summary, hooks.on_note)
     return summary
 
 

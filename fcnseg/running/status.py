@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fcnseg.errors import SourceError
+from fcnseg.io.locks import is_held
+from fcnseg.running.claims import living_claimants
 from fcnseg.running.intact import are_intact, intact_staging_folders, recorded_volumes
 from fcnseg.running.ledger import SqliteLedger
-from fcnseg.running.records import LEDGERS, parts_of, record_folders
+from fcnseg.running.records import ASSEMBLING, LEDGERS, parts_of, record_folders
 from fcnseg.types import Failure, Ledger
 
 
@@ -18,7 +20,8 @@ class PartStatus:
     """One part: its inputs by the newest listing (None: not known, for none has started), and how many of them are
     done, failed, or being done by a living process.
 
-    `ended`: the last run came to its end. `assembled`: the HDF5 files it was to write are as it wrote them.
+    `ended`: the last run came to its end; `at_work`: a process works on it now. `assembled`: the HDF5
+    files it was to write are as it wrote them.
     """
 
     index: int
@@ -28,6 +31,7 @@ class PartStatus:
     running: int = 0
     started: bool = True
     ended: bool = True
+    at_work: bool = False
     assembled: bool = True
 
     @property
@@ -56,13 +60,20 @@ def status(out: Path) -> list[PartStatus]:
     for file in files:
         with SqliteLedger(file, folder, reading=True) as ledger:
             index = int(file.stem.split("-")[1]) if count > 1 else 0
-            parts[index] = _part(ledger, index)
+            parts[index] = replace(_part(ledger, index), at_work=_is_at_work(ledger, records, count))
             if (at := ledger.fact("listed_at") or 0.0) > newest:
                 newest, listed = at, ledger.fact("listed")
     return [
         replace(parts.get(index) or PartStatus(index, None, started=False), inputs=listed[index])
         for index in range(count)
     ]
+
+
+def _is_at_work(ledger: Ledger, records: Path, parts: int) -> bool:
+    """Tell whether a process works on this part: one that runs the only part may have nothing claimed just now."""
+    if any(ledger.is_alive(claimant) for claimant in ledger.in_flight()):
+        return True
+    return parts == 1 and (bool(living_claimants(records)) or is_held(records / ASSEMBLING))
 
 
 def _part(ledger: Ledger, index: int) -> PartStatus:

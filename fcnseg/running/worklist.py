@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from fcnseg.io.locks import WaitNotice
 from fcnseg.io.parts import Part
 from fcnseg.running.claims import remove_unfinished
 from fcnseg.running.intact import absolute_path, are_intact, intact_staging_folders
@@ -26,6 +27,11 @@ CLAIM_SECONDS = 0.5
 """If claimed inputs are taken up faster, more are claimed the next time, else fewer."""
 
 POLL_SECONDS = 0.2
+
+ROWS_TOLD_OF = 500
+"""The inputs that a line about waiting counts at the most; it names KEYS_SHOWN of them."""
+
+KEYS_SHOWN = 3
 
 
 def is_new(row: LedgerRow | None) -> bool:
@@ -47,7 +53,8 @@ class Worklist:
 
     Inputs that another living process has claimed come last: it is waited for, and if it dies they are taken over.
     `names` are those of the files that an input must have to be done, relative to the ledger's folder. With `replace`,
-    files that no run made may be in their place. `on_kept` and `on_failed` hear of inputs that need no work.
+    files that no run made may be in their place. `on_kept` and `on_failed` hear of inputs that need no work,
+    `on_wait` in a line of a long wait for another process.
     """
 
     source: Source
@@ -60,6 +67,7 @@ class Worklist:
     on_kept: Callable[[str], None] = lambda key: None
     on_failed: Callable[[Failure, bool], None] = lambda failure, before: None
     stopped: Callable[[], bool] = lambda: False
+    on_wait: Callable[[str], None] = lambda line: None
     _dead: dict[str, set[Path]] = field(default_factory=dict)
     """Dead claimants, and the folders that were searched for unfinished files of each."""
     _claims: int = FEWEST_CLAIMS
@@ -72,14 +80,31 @@ class Worklist:
             if self.stopped():
                 return
             yield from self._claimed(references, waiting)
+        notice = WaitNotice()
         while waiting and not self.stopped():
             time.sleep(POLL_SECONDS)
+            if notice.is_due():
+                self._tell_waits(waiting)
             still_waiting: list[Reference] = []
             self._intact = intact_staging_folders(self.ledger)  # another process may have written HDF5 files meanwhile
             yield from self._claimed(waiting, still_waiting)
             waiting = still_waiting
         if not self.stopped():
             self.ledger.forget(self._dead)
+
+    def _tell_waits(self, waiting: list[Reference]) -> None:
+        """Tell which processes are waited for, with which images, and how to go on."""
+        keys: dict[str, list[str]] = {}
+        rows = self.ledger.rows([reference.key for reference in waiting[:ROWS_TOLD_OF]])
+        for key, row in rows.items():
+            if row.state == "claimed" and row.claimant != self.claimant:
+                keys.setdefault(row.claimant or "", []).append(key)
+        for claimant, claimed in keys.items():
+            more = f" and {len(claimed) - KEYS_SHOWN} more" if len(claimed) > KEYS_SHOWN else ""
+            images = f"{', '.join(claimed[:KEYS_SHOWN])}{more}"
+            self.on_wait(
+                f"waiting for {images}, claimed by {self.ledger.describe(claimant)}; its images are taken over then"
+            )
 
     def _listed(self) -> Iterator[Reference]:
         """Yield the inputs of this part; what cannot be listed is settled as failed."""

@@ -13,6 +13,7 @@ from tensorboardX import SummaryWriter
 
 from fcnseg.errors import SettingsError, TrainingError
 from fcnseg.io.atomic import PART, whole_file, write_whole
+from fcnseg.io.locks import lock_holder, note_holder
 from fcnseg.training.plan import MEASURES
 
 COLUMNS = ("stage", "step", "epoch", "lr", "loss", *MEASURES)
@@ -60,7 +61,11 @@ class RunFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise SettingsError(f"another training is at work in {self.path}; give another --out") from error
+            process = lock_holder(Path(self._lock.lock_file))
+            raise SettingsError(
+                f"another training is at work in {self.path}: {process}; give another --out ({process.remedy})"
+            ) from error
+        note_holder(Path(self._lock.lock_file))
         for name in FILES if overwrite else ():
             (self.path / name).unlink(missing_ok=True)
         for leftover in [*self.path.glob(f"{PART}*"), *(self.path.glob("tensorboard/events.*") if overwrite else ())]:

@@ -151,7 +151,7 @@ def test_parts_and_their_status(fcnseg: Command, run: Command, photos: Path, tmp
     assert (state.code, values["whole"], sum(part["done"] for part in values["parts"])) == (0, True, 9)
     (masks / "0/2.png").unlink()
     state = fcnseg("status", masks)
-    assert (state.code, "1 missing" in state.out) == (3, True)
+    assert (state.code, "1 left" in state.out) == (3, True)
     assert "in the way" not in run("--num-parts", 3, "--part-id", 0, "--dry-run").out  # those of other parts
 
 
