@@ -24,7 +24,7 @@ ALLOWED = {
     "running": COMPUTING | {"engine", "running"},
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
     "training": COMPUTING | {"scoring", "training", "engine.graph", "engine.hardware", "engine.runtimes.pytorch"},
-    "hha": FOUNDATION | {"io", "running.listing", "hha"},
+    "hha": FOUNDATION | {"io", "running.listing", "running.name_rules", "hha"},
     "__main__": {"cli"},
 }
 """What the modules of each layer may import: layers, or single modules of them."""

@@ -18,6 +18,7 @@ from fcnseg.io.names import is_hdf5_name
 from fcnseg.io.sources import open_source
 from fcnseg.io.suffixes import NUMPY, has_suffix
 from fcnseg.running.listing import survey
+from fcnseg.running.name_rules import NameRules
 from fcnseg.types import Failure, Reference, Summary
 
 MARK = ("Software", "fcnseg hha")
@@ -50,7 +51,7 @@ def encode_files(
     def check(reference: Reference) -> None:
         _check_output(_output(out, reference), reference)
 
-    total = survey(depth_maps, check=check, remedy="rename one of them").total
+    total = survey(depth_maps, check=check, remedy="rename one of them", rules=NameRules([out])).total
     summary = Summary(total)
     for number, entry in enumerate(depth_maps):
         on_progress(number, total)

@@ -14,12 +14,16 @@ import numpy as np
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.parts import part_of
+from fcnseg.running.name_rules import NameRules
 from fcnseg.types import Failure, Reference
 
 SAY_EVERY = 10_000
 """The inputs listed between two calls of `on_count`."""
 
 CLASHES_SHOWN = 3
+
+EQUAL_NAMES = NameRules()
+"""The rules of file systems on which only equal names are one."""
 
 
 @dataclass
@@ -43,12 +47,14 @@ def survey(
     check: Callable[[Reference], None] = lambda reference: None,
     on_count: Callable[[int], None] = lambda count: None,
     remedy: str = "rename one, or choose with --glob",
+    rules: NameRules = EQUAL_NAMES,
 ) -> Listing:
     """List everything once. `check` sees each input and may refuse it by raising; outputs' names are stems with one of
-    the `suffixes`.
+    the `suffixes`. `rules` are those of the outputs' file systems.
 
-    Raises SettingsError if the outputs of two inputs cannot both exist: one name for two (`a.jpg` and `a.png`), or a
-    file of one where the other needs a folder (`a.jpg`, whose output is `a.png`, and `a.png/b.jpg`).
+    Raises SettingsError if the outputs of two inputs cannot both exist: one name for two (`a.jpg` and `a.png`, or
+    `A.png` where case does not count), or a file of one where the other needs a folder (`a.jpg`, whose output is
+    `a.png`, and `a.png/b.jpg`).
     """
     listing = Listing([0] * parts)
     hashes = array("q")
@@ -59,8 +65,9 @@ def survey(
             listing.failures.append(listed)
             continue
         check(listed)
-        hashes.append(hash(listed.stem))
-        folders.add(listed.stem.rpartition("/")[0])
+        stem = rules.fold(listed.stem)
+        hashes.append(hash(stem))
+        folders.add(stem.rpartition("/")[0])
         if len(hashes) % SAY_EVERY == 0:
             on_count(listing.total)
     on_count(listing.total)
@@ -71,9 +78,8 @@ def survey(
     if blocked:
         colliding |= set(names[np.isin(names, list(blocked))].tolist())
     if colliding:
-        _name_clashes(
-            source, colliding, {folder for folder in taken if folder.endswith(tuple(suffixes))}, suffixes, remedy
-        )
+        blocking = {folder for folder in taken if folder.endswith(tuple(suffixes))}
+        _name_clashes(source, colliding, blocking, suffixes, remedy, rules)
     return listing
 
 
@@ -92,21 +98,27 @@ def _name_clashes(
     folders: set[str],
     suffixes: Collection[str],
     remedy: str,
+    rules: NameRules,
 ) -> None:
-    """List again to name inputs of equal hashes. Raises SettingsError if their names are equal."""
-    first: dict[str, str] = {}
+    """List again to name inputs of equal hashes. Raises SettingsError if their names are equal, or one there."""
+    known: dict[str, list[Reference]] = {}
     clashes = []
+    alike = ""
     for listed in source:
-        if isinstance(listed, Failure) or hash(listed.stem) not in colliding:
+        if isinstance(listed, Failure) or hash(stem := rules.fold(listed.stem)) not in colliding:
             continue
-        if first.get(listed.stem) == listed.key:
+        earlier = known.setdefault(stem, [])
+        if any(other.key == listed.key for other in earlier):
             raise SettingsError(f"{listed.key} is listed twice; leave one out")
-        if listed.stem in first:
-            clashes.append(f"{first[listed.stem]} and {listed.key}")
-        first.setdefault(listed.stem, listed.key)
-        clashes += [f"{listed.key} and the folder {listed.stem}{s}" for s in suffixes if listed.stem + s in folders]
+        same = next((other for other in earlier if rules.are_one(other.stem, listed.stem)), None)
+        if same is None:
+            earlier.append(listed)
+        else:
+            clashes.append(f"{same.key} and {listed.key}")
+            alike = alike or (", whose names are one to the output's file system" if same.stem != listed.stem else "")
+        clashes += [f"{listed.key} and the folder {listed.stem}{s}" for s in suffixes if stem + s in folders]
     if clashes:
         more = f" and {len(clashes) - CLASHES_SHOWN} more pairs" if len(clashes) > CLASHES_SHOWN else ""
         raise SettingsError(
-            f"these inputs would write one output: {', '.join(clashes[:CLASHES_SHOWN])}{more}; {remedy}"
+            f"these inputs would write one output: {', '.join(clashes[:CLASHES_SHOWN])}{more}{alike}; {remedy}"
         )

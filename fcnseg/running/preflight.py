@@ -17,6 +17,7 @@ from fcnseg.running.disk_space import EvenSample, shortages
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.ledger import has_begun
 from fcnseg.running.listing import Listing, survey
+from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
 from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
 from fcnseg.running.records import LEDGERS, RECORDS
@@ -62,9 +63,11 @@ def survey_inputs(
     inputs = [options.source, *options.companions.values()]
     beside_inputs = any(may_hold_inputs(folder, place) for folder in folders for place in inputs)
 
+    rules = NameRules(place.folder for place in outputs.places)
+
     def check(reference: Reference) -> None:
         on_input(reference)
-        if reference.stem.startswith((f"{RECORDS}/", f"{RECORDS}.")):
+        if rules.fold(reference.stem).startswith((f"{RECORDS}/", f"{RECORDS}.")):
             raise SettingsError(f"{reference.key} would be written among the records of the run; rename it")
         if not (foreign or beside_inputs):
             return
@@ -75,7 +78,7 @@ def survey_inputs(
                 raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
 
     suffixes = {name.suffix for name in names}
-    return survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing)
+    return survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing, rules=rules)
 
 
 def check_places(outputs: Outputs) -> None:
