@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from fcnseg.types import Settled
 
-COMMIT_SECONDS = 0.05
+COMMIT_SECONDS = 0.1
 """The longest time that a finished image waits for others to be recorded with."""
 
 COMMIT_IMAGES = 64

@@ -442,3 +442,43 @@ def test_threads_that_cannot_start_are_done_without(
     monkeypatch.undo()
     assert place.run(MemorySource(KEYS)).exit_code == 0
     assert place.files() == expected(MemorySource(KEYS))
+
+
+def test_a_file_of_a_claimed_input_is_not_foreign_after_ctrl_c(place: Place) -> None:
+    place.run(MemorySource(KEYS))
+    changed = MemorySource(KEYS)
+    changed.fingerprints = dict.fromkeys(KEYS, "2")
+    assert place.run(changed, Interrupting(0, KeyboardInterrupt())).interrupted
+    assert place.run(changed).exit_code == 0
+    assert place.files() == expected(changed)
+
+
+def test_a_file_of_a_claimed_input_is_not_foreign_after_an_error_of_a_later_sink(place: Place, tmp_path: Path) -> None:
+    second = RawSink(tmp_path / "more", {"03": OSError(errno.ENOSPC, "no space")})
+    with pytest.raises(OutputError):
+        place.run(MemorySource(KEYS), sinks=[RawSink(place.folder), second])
+    summary = place.run(MemorySource(KEYS), sinks=[RawSink(place.folder), second])
+    assert (summary.exit_code, summary.done + summary.kept) == (0, 20)
+
+
+def test_an_input_that_could_not_be_read_for_a_while_is_done_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.run(MemorySource(KEYS))
+    with monkeypatch.context() as patch:
+        patch.setattr(MemorySource, "fingerprint", lambda _, reference: f"{1 // (reference.key != '03.jpg')}")
+        assert [failure.key for failure in place.run(MemorySource(KEYS)).failures] == ["03.jpg"]
+    summary = place.run(MemorySource(KEYS))
+    assert (summary.exit_code, summary.done, summary.kept) == (0, 1, 19)
+
+
+def test_what_dead_processes_left_is_removed(place: Place) -> None:
+    place.run(MemorySource(KEYS))
+    (place.records / "gone-0.lock").write_text("{}")
+    unfinished = [folder / ".fcnseg-part-gone-1-2" for folder in (place.folder, place.records)]
+    for path in unfinished:
+        path.touch()
+    (place.folder / ".fcnseg-part-other-1-2").touch()  # of a run with records elsewhere
+    place.run(MemorySource(KEYS))
+    assert [path.name for path in place.folder.glob(".fcnseg-part-*")] == [".fcnseg-part-other-1-2"]
+    assert sorted(path.name for path in place.records.iterdir()) == ["ledger.sqlite"]
