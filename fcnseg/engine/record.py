@@ -12,9 +12,10 @@ import hmac
 import json
 import os
 import secrets
+import stat
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from io import BufferedReader
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 from fcnseg.engine.identity import EngineIdentity
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.io.atomic import PART, whole_file
-from fcnseg.io.hashing import file_sha256, open_file_sha256
+from fcnseg.io.hashing import file_sha256, file_state, open_file_sha256
 from fcnseg.io.user_folders import key_file
 from fcnseg.types import Verification
 
@@ -107,20 +108,29 @@ def read_trusted_record(engine: Path) -> EngineRecord:
     return record
 
 
-def open_engine_file(engine: Path, sha256: str) -> BufferedReader:
-    """Open an engine file whose bytes have that hash; what is read from it are these very bytes.
+@contextmanager
+def open_engine_file(engine: Path, sha256: str) -> Iterator[BufferedReader]:
+    """Open an engine file whose bytes have that hash; what is read from it in the block are these very bytes.
 
-    Raises EngineError if they are others, or cannot be read.
+    Raises EngineError if they are others, cannot be read, or were overwritten before the end of the block.
     """
     rebuild = "build it again with `fcnseg build-engine --force`"
-    try:
-        file = engine.open("rb")
-        if open_file_sha256(file) == sha256:
-            return file
-        file.close()
-    except OSError as error:
-        raise EngineError(f"{engine} cannot be read: {error.strerror}; {rebuild}") from error
-    raise EngineError(f"{engine} was changed since it was built; {rebuild}")
+    changed = EngineError(f"{engine} was changed since it was built; {rebuild}")
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(engine.open("rb"))
+            state = file_state(file.fileno())
+            digest = open_file_sha256(file)
+        except OSError as error:
+            raise EngineError(f"{engine} cannot be read: {error.strerror}; {rebuild}") from error
+        if digest != sha256:
+            raise changed
+        try:
+            yield file
+        finally:
+            file.seek(0)
+            if file_state(file.fileno()) != state and open_file_sha256(file) != sha256:  # a lost name changes it too
+                raise changed
 
 
 def _parse(body: dict[str, Any]) -> EngineRecord:
@@ -142,15 +152,17 @@ def _seal(body: Mapping[str, Any]) -> str:
 def _key() -> bytes:
     """Return the secret of this machine, made at first use, readable by its owner alone.
 
-    Raises EngineError for a key that others may have written or read. One that root has made readable, so that engines
+    Raises OutputError for a key that others may have written or read. One that root has made readable, so that engines
     in an image serve all of its users, is accepted: see `_check_owner`.
     """
     path = key_file()
     try:
-        if not path.is_file():
+        if not os.path.lexists(path):
             _make_key(path)
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise _refused(path, "is no regular file")
         with path.open("rb") as file:
-            status, key = os.fstat(file.fileno()), file.read()
+            status, key = os.fstat(file.fileno()), file.read(KEY_BYTES + 1)
     except PermissionError as error:
         raise OutputError(
             f"{path} cannot be read: {error.strerror}; if engines there are for all users of this image, make it "
@@ -158,11 +170,16 @@ def _key() -> bytes:
         ) from error
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; set FCNSEG_HOME to a folder of yours") from error
+    if len(key) != KEY_BYTES or not any(key):  # zeros are what a power cut may leave
+        raise _refused(path, "is damaged")
     shared = status.st_mode & (0o022 if status.st_uid == 0 else 0o077)
-    if len(key) != KEY_BYTES or (hasattr(os, "getuid") and (status.st_uid not in (0, os.getuid()) or shared)):
-        fault = "is damaged" if len(key) != KEY_BYTES else "is not readable and writable by you alone"
-        raise EngineError(f"{path} {fault}; remove it, and engines are built again")
+    if hasattr(os, "getuid") and (status.st_uid not in (0, os.getuid()) or shared):
+        raise _refused(path, "is not readable and writable by you alone")
     return key
+
+
+def _refused(path: Path, fault: str) -> OutputError:
+    return OutputError(f"{path} {fault}; remove it, and engines are built again")
 
 
 def _make_key(path: Path) -> None:
@@ -171,18 +188,33 @@ def _make_key(path: Path) -> None:
         file.write(secrets.token_bytes(KEY_BYTES))
         file.flush()
         os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another process was first: its key counts
+        try:
             os.link(file.name, path)
+        except FileExistsError:  # another process was first: its key counts
+            return
+        except OSError:  # a file system without hard links
+            _write_key(path, Path(file.name).read_bytes())
+
+
+def _write_key(path: Path, key: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with suppress(FileExistsError), os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _check_owner(engine: Path) -> None:
-    """Refuse, under a key that every user may read, an engine or record that others than root or this user may write:
-    anybody could have sealed it."""
+    """Refuse, under a key that every user may read, an engine or record that others than root or this user may write or
+    exchange: anybody could have sealed it."""
     if not hasattr(os, "getuid") or not key_file().stat().st_mode & 0o077:
         return
-    for path in (engine, record_path(engine)):
+    for path in (engine.parent, engine, record_path(engine)):
         status = path.stat()
-        if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+        sticky = (
+            path == engine.parent and status.st_mode & stat.S_ISVTX
+        )  # nobody can exchange the files of others there
+        if status.st_uid not in (0, os.getuid()) or (status.st_mode & 0o022 and not sticky):
             raise EngineError(
                 f"{path} can be written by other users and is not trusted; build it with a key of your own"
             )

@@ -52,15 +52,58 @@ def test_what_is_read_are_the_bytes_that_were_hashed(tmp_path: Path) -> None:
         (tmp_path / "other").write_bytes(b"a wrong one..")
         os.replace(tmp_path / "other", file)
         assert opened.read() == b"the right one"
+    with pytest.raises(EngineError, match="was changed"), open_engine_file(file, digest):
+        pass
+
+
+def test_an_engine_that_is_overwritten_while_it_loads_is_refused(tmp_path: Path) -> None:
+    """What is mapped, or not read yet, changes with the file; the time of modification can be set back."""
+    file = tmp_path / "engine"
+    file.write_bytes(b"the right one")
+    digest, before = file_sha256(file), file.stat()
+
+    def load() -> None:
+        with open_engine_file(file, digest) as opened:
+            file.write_bytes(b"a wrong one..")
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert opened.read() == b"a wrong one.."
+
     with pytest.raises(EngineError, match="was changed"):
-        open_engine_file(file, digest)
+        load()
 
 
-@pytest.mark.parametrize("content", [b"", b"short", bytes(31), bytes(33)])
-def test_a_key_of_another_length_is_refused(engine: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"short", b"k" * 31, b"k" * 33, bytes(32)])
+def test_a_key_of_another_length_or_of_zeros_is_refused(engine: Path, content: bytes) -> None:
     key_file().write_bytes(content)
-    with pytest.raises(EngineError, match="engine-key is damaged; remove it"):
+    with pytest.raises(OutputError, match="engine-key is damaged; remove it"):
         read_record(engine)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "dangling"])
+def test_a_key_that_is_no_file_is_refused_at_once(engine: Path, kind: str) -> None:
+    key_file().unlink()
+    if kind == "pipe":
+        os.mkfifo(key_file())
+    elif kind == "folder":
+        key_file().mkdir()
+    else:
+        key_file().symlink_to("/dev/zero" if kind == "device" else "nowhere")
+    with pytest.raises(OutputError, match="engine-key"):
+        read_record(engine)
+
+
+def test_a_key_is_made_where_there_are_no_hard_links(
+    coarse: TinyModel,
+    own_home: Path,  # noqa: ARG001 - where the key is
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    engine = keep(request_for(coarse).identity, 0.1)
+    assert read_trusted_record(engine)
+    assert key_file().stat().st_mode & 0o777 == 0o600
 
 
 def test_a_new_key_is_the_owners_alone_and_flushed(
@@ -79,14 +122,14 @@ def test_a_new_key_is_the_owners_alone_and_flushed(
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_a_key_that_others_may_write_is_refused(engine: Path, mode: int) -> None:
     key_file().chmod(mode)
-    with pytest.raises(EngineError, match="is not readable and writable by you alone"):
+    with pytest.raises(OutputError, match="is not readable and writable by you alone"):
         read_record(engine)
 
 
 @root
 def test_a_key_of_another_user_is_refused(engine: Path) -> None:
     os.chown(key_file(), 12345, 12345)
-    with pytest.raises(EngineError, match="is not readable and writable by you alone"):
+    with pytest.raises(OutputError, match="is not readable and writable by you alone"):
         read_record(engine)
 
 
@@ -104,6 +147,10 @@ def test_engines_baked_into_an_image_serve_its_users(engine: Path, monkeypatch: 
         with pytest.raises(EngineError, match="can be written by other users"):
             read_trusted_record(engine)
         path.chmod(0o644)
+    engine.parent.chmod(0o777)
+    with pytest.raises(EngineError, match="can be written by other users"):
+        read_trusted_record(engine)
+    engine.parent.chmod(0o1777)
     assert read_trusted_record(engine)
 
 
