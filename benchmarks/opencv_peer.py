@@ -26,7 +26,8 @@ from fcnseg.models.backbones import Conv, Layer, LocalResponseNorm, MaxPool
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.types import Engine, Labels, Pixels, Probabilities
 from fcnseg.weights.tensors import Array
-from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
+from fcnseg.workers.process import WorkerDiedError
+from fcnseg.workers.remote import RemoteFunction
 
 if TYPE_CHECKING:
     from fcnseg.models.fcn import FCN
@@ -152,13 +153,14 @@ def _converted(recipe: Recipe, weights: Path | None, text: Path, numbers: Path) 
     convert = partial(write_caffe, recipe, weights, text)
     if "torch" in sys.modules:
         return convert(numbers)
-    remote = RemoteFunction(convert)
     try:
-        return remote(numbers)
+        remote = RemoteFunction(convert)
+        try:
+            return remote(numbers)
+        finally:
+            remote.stop()
     except WorkerDiedError as died:
         raise EngineError(f"converting {recipe.name} for OpenCV failed: {died}; free some memory") from died
-    finally:
-        remote.stop()
 
 
 def write_caffe(recipe: Recipe, weights: Path | None, text: Path, numbers: Path) -> tuple[list[str], str]:

@@ -18,7 +18,8 @@ import numpy as np
 from fcnseg.engine.bench_session import BenchSession, Candidate, Workload
 from fcnseg.errors import EngineError, is_out_of_memory
 from fcnseg.types import Labels
-from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
+from fcnseg.workers.process import WorkerDiedError
+from fcnseg.workers.remote import RemoteFunction
 
 REFERENCE = Candidate("torch", "fp32")
 
@@ -151,7 +152,10 @@ class _Contender:
         """Begin in a fresh process, unless the candidate has failed."""
         self.stop()
         if self.failure is None:
-            self.session = RemoteFunction(BenchSession(self.candidate, self.workload, self.options.batch_size))
+            try:
+                self.session = RemoteFunction(BenchSession(self.candidate, self.workload, self.options.batch_size))
+            except WorkerDiedError as died:
+                self.failure = str(died)
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""

@@ -20,7 +20,7 @@ from fcnseg.engine.record import EngineRecord, read_record
 from fcnseg.engine.request import EngineRequest, backend_for, request_engine
 from fcnseg.engine.select import candidate_precisions
 from fcnseg.engine.sizes import measured_shapes, shapes_of
-from fcnseg.errors import EngineError, OutputError, SettingsError
+from fcnseg.errors import EngineError, OutputError, SettingsError, is_out_of_memory
 from fcnseg.io.atomic import PART
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
 from fcnseg.types import AnyPath, optional_path
@@ -192,8 +192,8 @@ class BuildTarget:
 def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTarget) -> dict[str, str]:
     """Build engines that differ in precision alone; returns the reason of each failure by precision.
 
-    A failure is recorded, so that it is not tried at every run; the death of the subprocess, which another run may be
-    spared, is not. However that ends, the subprocess has ended and its unfinished files are gone.
+    A failure is recorded, so that it is not tried at every run; the death of the subprocess and a lack of memory, which
+    another run may be spared, are not. However that ends, the subprocess has ended and its unfinished files are gone.
     """
     first = requests[0]
     reason = "asked for" if target.fresh else lookup.reason_to_build(first.identity)
@@ -217,7 +217,8 @@ def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTa
                 "--backend torch"
             )
     for request in requests:
-        if target.out is None and (outcome := outcomes.get(request.precision)):
+        outcome = outcomes.get(request.precision)
+        if target.out is None and outcome and not is_out_of_memory(EngineError(outcome)):
             lookup.record_failure(request.identity, outcome)
     return {precision: outcome for precision, outcome in (outcomes | deaths).items() if outcome}
 

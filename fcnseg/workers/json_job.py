@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from fcnseg.workers.process import WorkerProcess, take_over_pipes
+from fcnseg.workers.process import WorkerDiedError, WorkerProcess, take_over_pipes
 
 Tell = Callable[[Mapping[str, Any]], object]
 
@@ -20,7 +20,11 @@ def run_job(module: str, job: Mapping[str, Any], on_message: Tell) -> str:
 
     `on_message` gets each message of the job. However the call ends, the process has ended too.
     """
-    with WorkerProcess(module) as process:
+    try:
+        process = WorkerProcess(module)
+    except WorkerDiedError as error:
+        return str(error)
+    with process:
         with suppress(BrokenPipeError):  # it died already: the loop below ends at once
             process.requests.write(json.dumps(job, default=str).encode() + b"\n")
             process.requests.flush()

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 from fcnseg.errors import FcnsegError, NoMoreThreadsError
 from fcnseg.workers.limits import startable_threads, usable_cores
-from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
+from fcnseg.workers.process import WorkerDiedError
+from fcnseg.workers.remote import RemoteFunction
 
 
 class Keyed(Protocol):

@@ -37,11 +37,16 @@ START = (
 )
 
 
+class WorkerDiedError(Exception):
+    """A subprocess did not start, or ended before it answered; `str` is the cause."""
+
+
 class WorkerProcess:
     """A subprocess that runs `module.main`, started on construction; `stop` it, or use it as a context manager.
 
     `environment` holds defaults for variables that are not set here. Its module path is this process's, but no file
-    that happens to lie in the current folder is executed. Raises NoMoreThreadsError.
+    that happens to lie in the current folder is executed. Raises NoMoreThreadsError, WorkerDiedError
+    if there is no Python to start.
     """
 
     requests: IO[bytes]
@@ -49,15 +54,18 @@ class WorkerProcess:
 
     def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
         root = str(Path(fcnseg.__file__).parents[1])
-        with _threads_counted():
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, root, module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                env={**(environment or {}), **os.environ, "PYTHONPATH": os.pathsep.join(_module_path())},
-            )
+        try:
+            with _threads_counted():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", START, root, module],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                    env={**(environment or {}), **os.environ, "PYTHONPATH": os.pathsep.join(_module_path())},
+                )
+        except OSError as error:
+            raise WorkerDiedError(f"{sys.executable or 'Python'} does not start: {error.strerror}") from error
         assert self._process.stdin
         assert self._process.stdout
         self.requests, self.answers = self._process.stdin, self._process.stdout

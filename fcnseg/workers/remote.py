@@ -10,20 +10,16 @@ from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from fcnseg.workers.process import ENDING_SECONDS, WorkerProcess, take_over_pipes
+from fcnseg.workers.process import ENDING_SECONDS, WorkerDiedError, WorkerProcess, take_over_pipes
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
-class WorkerDiedError(Exception):
-    """A subprocess ended before it answered; `str` is the cause."""
-
-
 class RemoteFunction(Generic[Argument, Result]):
     """A picklable function of one argument in a subprocess of its own, started on construction.
 
-    Arguments, results and exceptions cross pipes as pickles.
+    Arguments, results and exceptions cross pipes as pickles. Raises WorkerDiedError if the system starts no process.
     """
 
     def __init__(self, function: Callable[[Argument], Result], environment: Mapping[str, str] | None = None) -> None:
@@ -33,7 +29,7 @@ class RemoteFunction(Generic[Argument, Result]):
     def __call__(self, argument: Argument) -> Result:
         """Call the function there. Raises what it raises, WorkerDiedError if the process dies."""
         try:
-            if self._function is not None:  # sent with the first call, so that construction never waits or fails
+            if self._function is not None:  # sent with the first call, so that construction never waits
                 pickle.dump(self._function, self._process.requests, pickle.HIGHEST_PROTOCOL)
                 self._function = None
             pickle.dump(argument, self._process.requests, pickle.HIGHEST_PROTOCOL)

@@ -139,6 +139,17 @@ def test_without_any_engine_the_death_of_its_builder_is_the_reason(
 
 
 @pytest.mark.usefixtures("own_home")
+def test_a_lack_of_memory_is_not_remembered(coarse: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = FakeBuilder(coarse, {"fp32": "OpenVINO cannot compile graph.onnx: std::bad_alloc"})
+    monkeypatch.setattr(build, "run_job", builder)
+    for _ in range(2):
+        with pytest.raises(EngineError, match="bad_alloc"):
+            fastest_engine(request_for(coarse), ["fp32"], BuildHooks())
+    assert len(builder.jobs) == 2
+    assert not cache.recorded_failures()
+
+
+@pytest.mark.usefixtures("own_home")
 def test_auto_without_any_engine_gives_every_reason(coarse: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = FakeBuilder(coarse, {"bf16": "no such layer", "fp32": "no such type"})
     monkeypatch.setattr(build, "run_job", builder)

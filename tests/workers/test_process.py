@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fcnseg.workers.process import WorkerProcess, starting_by_multiprocessing
+from fcnseg.workers.json_job import run_job
+from fcnseg.workers.process import WorkerDiedError, WorkerProcess, starting_by_multiprocessing
 
 
 def test_starting_leaves_the_environment_and_the_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +33,14 @@ def test_one_that_does_not_end_by_itself_is_killed(tmp_path: Path, monkeypatch: 
     process.stop(grace_seconds=0.1)
     process.stop()
     assert not psutil.pid_exists(process.pid)
+
+
+@pytest.mark.parametrize("python", ["/dev/null", "/nowhere/python", ""])
+def test_one_that_the_system_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, python: str) -> None:
+    monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(WorkerDiedError, match="does not start: "):
+        WorkerProcess("json")
+    assert "does not start" in run_job("json", {}, lambda message: None)
 
 
 def test_an_environment_gives_defaults_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

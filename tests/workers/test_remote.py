@@ -16,7 +16,8 @@ import pytest
 from fcnseg.scoring.counting import PairCounts, compare
 from fcnseg.scoring.options import ScoreOptions
 from fcnseg.scoring.score import plan
-from fcnseg.workers.remote import RemoteFunction, WorkerDiedError
+from fcnseg.workers.process import WorkerDiedError
+from fcnseg.workers.remote import RemoteFunction
 from tests.scoring.maps import data_set
 
 
