@@ -193,7 +193,7 @@ def translated(file: Path) -> Iterator[None]:
 
 def _cause(file: Path, error: sqlite3.Error) -> str:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_BUSY:
+    if code == sqlite3.SQLITE_BUSY and not lacks(file.parent):
         return "another process keeps it so and does not go on; end that, then run the same command again"
     if code == sqlite3.SQLITE_FULL:
         return "make room on its drive, then run the same command again"

@@ -111,7 +111,7 @@ def test_a_lock_that_outlived_its_host_is_named(
 ) -> None:
     """Where `flock` is missing a lock is a file, which stays when its pod is gone."""
 
-    def missing(descriptor: int, operation: int) -> None:
+    def missing(*_: object) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     masks = tmp_path / "masks"
