@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fcnseg.cli.console import Errors
 from fcnseg.errors import SettingsError
 
 
@@ -23,6 +24,8 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"the settings {file} cannot be read: {reason}; give a TOML file") from error
     params = _params_by_name(context.command)
+    if values.get("json_logs", values.get("json-logs")) is True:
+        Errors.as_json = True
     faults, defaults = [], {}
     for name, value in values.items():
         if name not in params:

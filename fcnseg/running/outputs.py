@@ -89,6 +89,13 @@ class Outputs:
             for name in output_names(self.heads, place.suffix).values()
         )
 
+    def holds(self, path: str) -> bool:
+        """Tell whether a path leads into one of the places, links of folders followed."""
+        folder, name = os.path.split(path)
+        real = Path(folder).resolve() / name
+        folders = {place.folder.resolve() for place in self.places}
+        return not folders.isdisjoint(real.parents) or real in {place.target.resolve() for place in self.places}
+
     def sinks(self, info: EngineInfo) -> list[FileSink]:
         """Return a sink for each place, for the predictions of an engine."""
         return [self._sink(place, info) for place in self.places]

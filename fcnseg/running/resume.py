@@ -120,6 +120,7 @@ def differences_of_machines(before: Mapping[str, Any], now: Mapping[str, Any], o
 def start_over(outputs: Outputs, hooks: Hooks) -> None:
     """Remove the outputs of earlier runs of this part, as far as they are as they were written, and its ledger.
 
+    Only the folders that this run writes to are cleared.
     All parts are removed if the run was in another number of parts.
     """
     for process in living_claimants(outputs.records):
@@ -132,8 +133,9 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
         try:
             with SqliteLedger(file, outputs.folder) as ledger:
                 for output in chain(chain.from_iterable(ledger.outputs()), recorded_volumes(ledger).values()):
-                    if is_intact(ledger.folder, output):
-                        Path(absolute_path(ledger.folder, output.path)).unlink()
+                    path = absolute_path(ledger.folder, output.path)
+                    if outputs.holds(path) and is_intact(ledger.folder, output):  # anybody may have written the ledger
+                        Path(path).unlink()
         except OutputError as error:
             hooks.on_note(f"{error}; it is removed, and what it knew of is left where it is")
         remove_ledger(file)

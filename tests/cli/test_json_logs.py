@@ -116,3 +116,20 @@ def test_settings_of_a_file_and_what_is_printed_at_the_very_end(run_line: list[s
 def test_what_ends_before_it_begins(arguments: list[str], code: int) -> None:
     (event,) = events_of([sys.executable, "-W", "always", "-m", "fcnseg", *arguments], code)
     assert (event["event"], event["exit_code"]) == ("error", code)
+
+
+def test_a_settings_file_with_faults_that_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("json_logs = true\nnonsense = 3\n")
+    command = [
+        sys.executable,
+        "-m",
+        "fcnseg",
+        "run",
+        "photos",
+        "--out",
+        "out",
+        "--config",
+        str(tmp_path / "settings.toml"),
+    ]
+    (event,) = events_of(command, 2)
+    assert "nonsense is no option" in event["text"]

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -520,3 +521,26 @@ def test_the_status_on_media_for_reading_alone(
         assert "bad.png: load: the file is empty" in found.out
         assert re.match(r"[89] of (9|10) inputs are done, 1 failed", found.out)
         assert "being done" not in found.out
+
+
+@pytest.mark.parametrize("way", ["absolute", "upwards", "through a link"])
+def test_overwrite_removes_nothing_elsewhere_whatever_the_ledger_says(
+    fcnseg: Callable[..., Outcome], tiny: TinyModel, tmp_path: Path, way: str
+) -> None:
+    photograph(tmp_path / "photos" / "a.png")
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    victim = elsewhere / "victim.png"
+    arguments = ("run", tmp_path / "photos", "--out", out, *tiny.arguments)
+    assert fcnseg(*arguments).code == 0
+    victim.write_bytes((out / "a.png").read_bytes())
+    (out / "link").symlink_to(elsewhere)
+    recorded = {"absolute": str(victim), "upwards": "../elsewhere/victim.png", "through a link": "link/victim.png"}[way]
+    with sqlite3.connect(out / ".fcnseg" / "ledger.sqlite") as database:
+        (outputs,) = database.execute("SELECT outputs FROM images").fetchone()
+        assert "a.png" in outputs
+        database.execute("UPDATE images SET outputs = ?", (outputs.replace("a.png", recorded),))
+    database.close()
+    assert fcnseg(*arguments, "--overwrite").code == 0
+    assert victim.exists()
+    assert (out / "a.png").exists()
