@@ -16,7 +16,7 @@ FOUNDATION = {"errors", "labels", "recipes", "toml_table", "types"}
 COMPUTING = FOUNDATION | {"io", "models", "weights", "workers"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
-    "io": FOUNDATION | {"io"},
+    "io": FOUNDATION | {"io", "workers.limits"},
     "workers": FOUNDATION | {"workers"},
     "models": FOUNDATION | {"models"},
     "weights": FOUNDATION | {"io", "models", "weights"},

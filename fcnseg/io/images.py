@@ -31,6 +31,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
 from fcnseg.io import png
+from fcnseg.io.decoder_work import (
+    MOST_FRAMES,
+    SMALL_FILE_BYTES,
+    check_decoder,
+    check_parts,
+    check_scans,
+    frame_count,
+    has_one_scan,
+)
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.types import Pixels
 
@@ -75,7 +84,7 @@ def read_color(
     source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
 ) -> Pixels:
     """Decode to uint8 H x W x 3, RGB, upright. Raises ImageError with the reason if the file is no such image."""
-    return _read(source, max_pixels, on_size, _color)
+    return _read(source, max_pixels, on_size, _rgb)
 
 
 def read_hha(
@@ -120,6 +129,13 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Calla
         with _image_errors(source):
             if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
+            if isinstance(image, JpegImageFile) and image.fp is not None:
+                image.fp.seek(0)
+                content = image.fp.read(image.width * image.height * 4 + SPARE_BYTES)
+                if not has_one_scan(image, content):
+                    check_scans(image, content + image.fp.read(8 * max_pixels), max_pixels)
+                if convert is _rgb and (pixels := _plain_jpeg(image, content)) is not None:
+                    return _turned(pixels, orientation)
             return _turned(convert(image), orientation)
 
 
@@ -134,14 +150,19 @@ def _opened(source: Path | bytes, max_pixels: int) -> Image.Image:
         size = len(source)
     if size == 0:
         raise ImageError("the file is empty (0 bytes)")
+    if size > SMALL_FILE_BYTES:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            check_parts(file)
     image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     if isinstance(image, TiffImageFile):
         image.filename = ""  # Pillow maps files with a name into memory, and then garbles those that it turns
     try:
         check_pixels(image.height, image.width, max_pixels)
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":
-            raise ImageError(f"the file holds {frames} frames; split it into single images")
+        check_decoder(image)
+        frames = frame_count(image, size) if image.format != "MPO" else 1
+        if frames > 1:
+            many = f"{frames} frames" if frames < MOST_FRAMES else "very many frames"
+            raise ImageError(f"the file holds {many}; split it into single images")
     except BaseException:
         image.close()
         raise
@@ -226,21 +247,11 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= BAND_PIXELS else turned
 
 
-def _color(image: Image.Image) -> Pixels:
-    """Decode an image that was just opened."""
-    pixels = _plain_jpeg(image)
-    return _rgb(image) if pixels is None else pixels
-
-
-def _plain_jpeg(image: Image.Image) -> Pixels | None:
+def _plain_jpeg(image: JpegImageFile, content: bytes) -> Pixels | None:
     """Decode a sound RGB or grey JPEG to exactly Pillow's pixels, in three quarters (480 x 360) to a fifth (12
     megapixels) of its time (benchmarks/decoding.py); None for all others, which Pillow decodes or refuses."""
-    if not isinstance(image, JpegImageFile) or image.fp is None:
-        return None
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return None
-    image.fp.seek(0)
-    content = image.fp.read(image.width * image.height * 4 + SPARE_BYTES)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(content, "RGB", strict=True)
     except ValueError:

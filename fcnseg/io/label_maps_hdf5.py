@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from fcnseg.errors import LabelsError
 from fcnseg.io.hdf5 import check_own_values, name_of, names_in, node_at, open_hdf5, read_values
-from fcnseg.io.raw_map import MapLocation, RawMap, map_errors
+from fcnseg.io.raw_map import MapLocation, RawMap, check_memory, map_errors
 from fcnseg.io.suffixes import MATLAB, has_suffix
 
 CLASSES = ".classes"
@@ -75,6 +76,8 @@ def read_from_hdf5(location: MapLocation) -> RawMap:
         node = node_at(h5, location.dataset)
         if not isinstance(node, h5py.Dataset):
             raise LabelsError("is no dataset")
+        planes = node.shape if location.number is None else node.shape[1:]
+        check_memory(math.prod(planes) * node.dtype.itemsize)
         classes = node_at(h5, f"{location.dataset}{CLASSES}")
         if classes is not None:
             return RawMap(read_values(classes, 0), confidence=read_values(node, 0))

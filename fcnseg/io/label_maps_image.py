@@ -10,8 +10,10 @@ import numpy as np
 from PIL import Image
 
 from fcnseg.errors import LabelsError
+from fcnseg.io.decoder_work import MOST_FRAMES, SMALL_FILE_BYTES, check_decoder, check_parts, frame_count
+from fcnseg.io.images import FORMATS
 from fcnseg.io.png import SIGNATURE
-from fcnseg.io.raw_map import RawMap, palette_colors
+from fcnseg.io.raw_map import RawMap, check_memory, palette_colors
 
 GREY_STEP = {2: 85, 4: 17}
 """By bit depth (byte 24 of a PNG): Pillow spreads few levels over 0..255; divided by this they are the file's again."""
@@ -21,12 +23,17 @@ def read_from_image(data: bytes) -> RawMap:
     """Read the bytes of a lossless image of one picture. Raises LabelsError, or whatever Pillow does, without naming
     the file."""
     image: Image.Image
-    with _any_size(), Image.open(io.BytesIO(data)) as image:
+    if len(data) > SMALL_FILE_BYTES:
+        check_parts(io.BytesIO(data))
+    with _any_size(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         is_png = data.startswith(SIGNATURE)
         if image.format in ("JPEG", "WEBP", "MPO"):
             raise LabelsError(f"is {image.format}, which changes labels; keep label maps as PNG")
-        if getattr(image, "n_frames", 1) > 1:
-            raise LabelsError(f"holds {image.n_frames} pictures; keep one label map in a file")  # type: ignore[attr-defined]
+        if (frames := frame_count(image, len(data))) > 1:
+            many = f"{frames} pictures" if frames < MOST_FRAMES else "very many pictures"
+            raise LabelsError(f"holds {many}; keep one label map in a file")
+        check_decoder(image)
+        check_memory(image.width * image.height * len(image.getbands()))
         if image.mode.startswith("RGB") and is_png and data[24] == 16:
             raise LabelsError("has colours of 16 bits a channel; save them with 8")
         if image.mode == "P":

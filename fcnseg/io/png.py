@@ -35,6 +35,12 @@ STRIP_BYTES = 1 << 20
 PIECE_BYTES = 1 << 20
 """How much is read at once to compare checksums."""
 
+DEFLATE_RATIO = 1100
+"""Deflate packs at most 1032 bytes to one."""
+
+SURPLUS_BYTES = 64 << 20
+"""Bytes that a small file may unpack to, whatever it claims."""
+
 RUN_LENGTHS = (1, zlib.DEFLATED, 15, 8, zlib.Z_RLE)
 
 
@@ -113,12 +119,22 @@ def read_unfiltered(data: bytes) -> tuple[NDArray[np.uint8], bytes] | None:
                 packed.append(content)
             start += size + 12
         size = height * (width + 1)
-        rows = np.frombuffer(zlib_ng.decompress(b"".join(packed), bufsize=size + 1), np.uint8)
+        if size > DEFLATE_RATIO * sum(map(len, packed)):  # damaged, or a claim that would take all memory
+            return None
+        rows = np.frombuffer(_inflated(b"".join(packed), size), np.uint8)
     except (struct.error, zlib_ng.error):  # type: ignore[misc]  # its stub calls the class an instance
         return None
     if rows.size != size or (kind == INDEXED and not palette) or (rows := rows.reshape(height, width + 1))[:, 0].any():
         return None
     return np.ascontiguousarray(rows[:, 1:]), palette if kind == INDEXED else b""
+
+
+def _inflated(packed: bytes, size: int) -> bytes:
+    """Unpack up to one byte more than there should be, or a few megabytes."""
+    if DEFLATE_RATIO * len(packed) < SURPLUS_BYTES:
+        content: bytes = zlib_ng.decompress(packed, bufsize=size + 1)  # a tenth of the time of the other
+        return content
+    return bytes(zlib_ng.decompressobj().decompress(packed, size + 1))
 
 
 def chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:

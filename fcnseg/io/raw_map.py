@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
 from fcnseg.labels import Color
+from fcnseg.workers.limits import free_memory_bytes
+
+SMALL_BYTES = 256 << 20
+"""Maps of fewer bytes are read without a look at the memory."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,14 @@ def map_errors(location: MapLocation) -> Iterator[None]:
         raise
     except Exception as error:  # Pillow, NumPy, SciPy and h5py raise all kinds on damaged files
         raise LabelsError(f"{location} cannot be read: {_reason(error)}") from error
+
+
+def check_memory(nbytes: int) -> None:
+    """Raise LabelsError, without naming the file, for a map that says it is larger than the memory there is."""
+    if nbytes > SMALL_BYTES and nbytes > free_memory_bytes():
+        raise LabelsError(
+            f"says it takes {nbytes} bytes, more than the memory that is free; it is damaged, or cut it up"
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -49,6 +49,8 @@ for path in json.load(sys.stdin):
                 found[name] = list(read_map(location).values.shape)
             except LabelsError as error:
                 found[name] = str(error)
+            except MemoryError:  # of the limit; elsewhere there is a look at the memory first
+                found[name] = "not enough memory"
     except LabelsError as error:
         found[""] = str(error)
     ends.append(found)

@@ -19,6 +19,7 @@ from scipy.io import loadmat
 from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.conventions import CONVENTIONS
 from fcnseg.io.hdf5 import DAMAGED, node_at, open_hdf5, reason
+from fcnseg.io.label_maps_matlab import check_mat
 from fcnseg.io.lists import read_names
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.recipes import Recipe
@@ -173,6 +174,7 @@ def _variable(file: Path, name: str) -> list[int]:
     if not file.is_file():
         raise SourceError(f"there is no {file}; put it beside {LABELED} (it holds {name})")
     try:
+        check_mat(file)
         values: Any = loadmat(file, variable_names=[name])[name]
         return [int(value) for value in np.asarray(values).ravel()]
     except Exception as error:  # SciPy raises all kinds on damaged files
