@@ -116,8 +116,15 @@ class Outputs:
             counts = ledger.counts()
         return counts.get("done", 0) + counts.get("failed", 0)
 
+    def refuse_links(self) -> None:
+        """Raise OutputError if the folder of records, or anything in it, is a link, which writing would follow."""
+        links = [path for path in (self.records, *self.records.glob("*")) if path.is_symlink()]
+        if links:
+            raise OutputError(f"{links[0]} is a symbolic link, and records are not written to other places; remove it")
+
     def make(self) -> None:
         """Make the folders. Raises OutputError if they cannot be written to."""
+        self.refuse_links()
         folders = [place.target for place in self.places if place.kind != "labels" and not place.is_hdf5]
         for folder in (self.records, *folders):
             try:

@@ -83,6 +83,7 @@ def survey_inputs(
 
 def check_places(outputs: Outputs) -> None:
     """Refuse outputs in the place of inputs, HDF5 files that no run made, and places that cannot be written to."""
+    outputs.refuse_links()
     options = outputs.options
     inputs = [options.source, *options.companions.values()]
     sources = {os.path.realpath(split_hdf5_name(os.fspath(place))[0]) for place in inputs}

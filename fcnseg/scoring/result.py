@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from fcnseg.scoring.counting import Fault
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What formulas begin with in spreadsheets, in full width too."""
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -193,7 +196,22 @@ def images_csv(score: Score) -> str:
 
 def _table(names: list[str], rows: Iterable[list[Any]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([None if isinstance(v, float) and math.isnan(v) else v for v in row] for row in rows)
+    for row in (names, *rows):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(map(_cell, row))  # with another, it would not quote a CR
+        text.write(line.getvalue().removesuffix("\r\n") + "\n")
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as spreadsheets may have it: nothing instead of NaN, and an apostrophe before a text that they
+    would take for a formula."""
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if not isinstance(value, str) or not value.lstrip(" ").startswith(FORMULA_STARTS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fcnseg.errors import SettingsError
+from fcnseg.errors import OutputError, SettingsError
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.intact import recorded_names
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.preflight import check_places
 from fcnseg.running.sinks import overlaid_modality
 from fcnseg.types import EngineInfo
 
@@ -54,6 +55,23 @@ def test_records_lie_in_the_folder_or_beside_the_file(tmp_path: Path) -> None:
     assert Outputs(options, recipe).ledger_file == tmp_path / "masks/.fcnseg/ledger-1-of-3.sqlite"
     options = replace(options, out=tmp_path / "masks.h5", num_parts=1, part_id=0)
     assert Outputs(options, recipe).ledger_file == tmp_path / ".masks.h5.fcnseg/ledger.sqlite"
+
+
+@pytest.mark.parametrize("out", ["masks", "masks.h5"])
+@pytest.mark.parametrize("link", ["", "ledger.sqlite", "run.json", "gone"])
+def test_records_that_are_a_link_are_refused(tmp_path: Path, out: str, link: str) -> None:
+    outputs = Outputs(RunOptions(tmp_path, tmp_path / out), find_recipe("street-fcn8s"))
+    elsewhere = tmp_path / "elsewhere"
+    outputs.records.parent.mkdir(exist_ok=True)
+    if link:
+        outputs.records.mkdir()
+    if link != "gone":
+        elsewhere.mkdir()
+    (outputs.records / link if link else outputs.records).symlink_to(elsewhere)
+    for check in (outputs.make, lambda: check_places(outputs)):
+        with pytest.raises(OutputError, match="is a symbolic link, and records"):
+            check()
+    assert link == "gone" or not list(elsewhere.iterdir())
 
 
 def test_a_model_without_pictures_has_no_overlays() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -15,7 +17,7 @@ import fcnseg
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.io.parts import Part
 from fcnseg.running.ledger import SqliteLedger
-from fcnseg.scoring.result import score_json
+from fcnseg.scoring.result import _table, score_json
 from fcnseg.types import Failure, Settled
 from tests.scoring.maps import data_set, save, score_pair, scored
 
@@ -126,3 +128,12 @@ def test_siftflow_by_its_conventions(tmp_path: Path) -> None:
     assert scored(tmp_path / "pred", tmp_path / "gt", model="siftflow-fcn16s", head="geometric").pixel_accuracy == 1
     with pytest.raises(SettingsError, match="has no head depth"):
         scored(tmp_path / "pred", tmp_path / "gt", model="siftflow-fcn16s", head="depth")
+
+
+def test_no_cell_of_a_table_is_a_formula() -> None:
+    formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "\uff1d1+1"]
+    others = ["road", "-5", "+1e3", "a=b", "3 - 2", "", "'quoted"]
+    numbers = [-1.5, float("nan"), 7, None]
+    table = _table(["x"], [[value] for value in [*formulas, *others, *numbers]])
+    cells = [row[0] if row else "" for row in csv.reader(io.StringIO(table, newline=""))][1:]
+    assert cells == [*(f"'{formula}" for formula in formulas), *others, "-1.5", "", "7", ""]
