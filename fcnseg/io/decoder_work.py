@@ -4,8 +4,6 @@ A few hundred kilobytes can hold hundreds of scans of one JPEG, each of which vi
 parts that are listed one by one.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from typing import IO
@@ -23,9 +21,9 @@ from fcnseg.io.png import SIGNATURE, chunks
 SMALL_FILE_BYTES = 1 << 20
 """The parts of smaller files are not counted: they cannot be too many."""
 
-MOST_SCANS = 16
+MOST_SCANS = 32
 """The most scans of a JPEG of as many pixels as are allowed; smaller ones may have accordingly more. Encoders write a
-dozen at most."""
+dozen, of CMYK 18."""
 
 LEAST_PIXELS = 1 << 16
 """An image of fewer pixels is as much work for each scan."""
@@ -101,7 +99,7 @@ def _tiff_strips(file: IO[bytes], start: bytes) -> int:
         if entries > MOST_PARTS:
             return int(entries)
         entry = struct.Struct(f"{order}HHQ8x" if big else f"{order}HHL4x")
-        counts = {tag: count for tag, _, count in entry.iter_unpack(file.read(entries * entry.size))}
+        counts: dict[int, int] = {tag: count for tag, _, count in entry.iter_unpack(file.read(entries * entry.size))}
     except (struct.error, OSError, ValueError, OverflowError):
         return 0
     return max(counts.get(STRIP_OFFSETS, 0), counts.get(TILE_OFFSETS, 0))

@@ -5,8 +5,6 @@ the first damaged header. Here a member that cannot be is a fault of its own, an
 offsets only ever move forward. Sources: POSIX.1-2017, pax, and the manual of GNU tar, "Basic Tar Format".
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field

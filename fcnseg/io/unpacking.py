@@ -3,8 +3,6 @@
 Python's own reader hands all that is packed to bzip2 and LZMA at once: a kilobyte can unpack to gigabytes.
 """
 
-from __future__ import annotations
-
 import bz2
 import lzma
 import struct

@@ -13,6 +13,7 @@ from fcnseg.errors import LabelsError
 from fcnseg.io import orientation
 from fcnseg.io.conventions import VARIABLES, one_based_variables
 from fcnseg.io.hdf5 import node_at, open_hdf5
+from fcnseg.io.images import FORMATS
 from fcnseg.io.label_maps import read_map
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGES, MATLAB, NUMPY, has_suffix
@@ -121,7 +122,7 @@ def label_map_size(location: MapLocation) -> Size | None:
 
 
 def _image_size(file: str) -> Size:
-    with Image.open(file) as image:
+    with Image.open(file, formats=FORMATS) as image:
         if image.format in ("JPEG", "MPO", "WEBP"):
             raise LabelsError(f"{image.format} changes labels, keep them as PNG")
         # getexif of a PNG would decode its pixels, that of its base class reads the header alone
