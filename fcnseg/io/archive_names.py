@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnseg.io.names import safe_key, stem_of
+from fcnseg.io.names import LONGEST_KEY_BYTES, LONGEST_PART_BYTES, is_too_long, safe_key, stem_of
 from fcnseg.io.suffixes import IMAGES, has_suffix
 from fcnseg.types import Failure, Reference
 
@@ -19,5 +19,7 @@ def member_reference(name: str, fault: str, fingerprint: str, location: Any) -> 
     """Return the reference of a member; a failure if there is a `fault`, or the name leads outside the archive."""
     key = safe_key(name)
     if key is None:
-        return Failure(name, "list", "the member's name leads outside the archive")
+        return Failure(name[:LONGEST_KEY_BYTES], "list", "the member's name leads outside the archive")
+    if is_too_long(key):
+        return Failure(f"{key[:LONGEST_PART_BYTES]}...", "list", "the member's name is too long for a file")
     return Failure(key, "list", fault) if fault else Reference(key, stem_of(key), fingerprint, location)

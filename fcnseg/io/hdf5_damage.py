@@ -37,6 +37,10 @@ ALIGNMENT = 8
 CHECKSUM_BYTES = 4
 """Of a chunk, behind it (Fletcher-32)."""
 
+ANSWERS_KEPT = 64
+
+_short_by_dataset: dict[tuple[object, ...], set[tuple[int, ...]]] = {}
+
 SIZES = (8, 8)
 """The bytes of addresses and lengths in the files that are looked at: all but exotic ones."""
 
@@ -50,11 +54,25 @@ def check_chunks(node: h5py.Dataset, index: int | None) -> None:
     filters = (created.get_filter(number)[0] for number in range(created.get_nfilters()))
     if h5py.h5z.FILTER_FLETCHER32 not in filters:
         return
+    short = _short_chunks(node)  # a damaged tree of chunks may lead to another than is found by its corner
     starts = [range(0, size, side) for size, side in zip(node.shape, node.chunks, strict=True)]
     for corner in product(*(starts if index is None else [[index], *starts[1:]])):
         chunk = node.id.get_chunk_info_by_coord(corner)
-        if chunk.byte_offset is not None and chunk.size < CHECKSUM_BYTES:
+        if corner in short or (chunk.byte_offset is not None and chunk.size < CHECKSUM_BYTES):
             raise OSError(f"its chunk at {chunk.byte_offset} is damaged")
+
+
+def _short_chunks(node: h5py.Dataset) -> set[tuple[int, ...]]:
+    """Return the corners of chunks that are too short for a checksum, kept as long as the file does not change."""
+    status = os.fstat(node.file.id.get_vfd_handle())
+    key = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, node.name
+    if key not in _short_by_dataset:
+        if len(_short_by_dataset) >= ANSWERS_KEPT:
+            _short_by_dataset.clear()
+        short: set[tuple[int, ...]] = set()
+        node.id.chunk_iter(lambda chunk: short.add(chunk.chunk_offset) if chunk.size < CHECKSUM_BYTES else None)
+        _short_by_dataset[key] = short
+    return _short_by_dataset[key]
 
 
 def check_value(node: h5py.Dataset, index: int | None) -> None:

@@ -19,7 +19,7 @@ from fcnseg.io.hdf5 import DAMAGED, advice, is_matlab, name_of, node_at, open_hd
 from fcnseg.io.hdf5_axes import DatasetKind, ExpectedImages, cache_bytes, encoded, kind_of, open_with_cache, ordered
 from fcnseg.io.hdf5_candidates import candidates, held_text
 from fcnseg.io.images import READERS, OnSize, check_bytes, check_pixels
-from fcnseg.io.names import safe_key, split_hdf5_name, stem_of
+from fcnseg.io.names import LONGEST_PART_BYTES, is_too_long, safe_key, split_hdf5_name, stem_of
 from fcnseg.types import Failure, Pixels, Reference
 
 LAYOUTS = ("auto", "NHWC", "NCHW")
@@ -111,6 +111,8 @@ class Hdf5Images:
         key = safe_key(name)
         if key is None:
             return Failure(name, "list", "the name leads outside the output folder")
+        if is_too_long(key):
+            return Failure(f"{key[:LONGEST_PART_BYTES]}...", "list", "the name is too long for a file")
         return Reference(key, stem_of(key), self._fingerprint, location)
 
     def _members(self, group: h5py.Group, above: str, seen: set[int]) -> Iterator[Reference | Failure]:

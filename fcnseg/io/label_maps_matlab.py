@@ -15,16 +15,16 @@ from fcnseg.errors import LabelsError
 from fcnseg.io.conventions import VARIABLES
 from fcnseg.io.hdf5 import names_in, node_at, open_hdf5, read_values
 from fcnseg.io.images import MAX_PIXELS
+from fcnseg.io.matlab_elements import MATRIX, check_variable
 from fcnseg.io.raw_map import RawMap, check_memory
 
 HEADER_BYTES = 128
 """The header of a file of version 5 ("MAT-File Format", MathWorks): a text, and at its end the order of bytes."""
 
+VERSION_5 = 0x0100
+
 COMPRESSED = 15
 """The type of an element that is packed with zlib."""
-
-PIECE_BYTES = 1 << 20
-"""How much is unpacked at once."""
 
 MOST_BYTES = 8 * MAX_PIXELS
 """The most that all variables of a file may unpack to: MATLAB's numbers have 8 bytes."""
@@ -51,27 +51,29 @@ def read_from_mat(file: str) -> RawMap:
 
 
 def check_mat(file: str | Path) -> None:
-    """Raise LabelsError if the variables of a file of version 5 unpack to more than an image takes, or than there is
-    memory for. Other versions do not pack them, or are HDF5."""
+    """Raise LabelsError, without naming the file, if one of version 5 is damaged, or unpacks to more than an image
+    takes or there is memory for. Other versions do not pack their variables, or are HDF5."""
     with Path(file).open("rb") as opened:
         head = opened.read(HEADER_BYTES)
-        if not head.startswith(b"MATLAB 5") or head[126:] not in (b"IM", b"MI"):
+        order, left = {b"IM": "<", b"MI": ">"}.get(head[126:], ""), MOST_BYTES
+        if not order or struct.unpack(f"{order}H", head[124:126]) != (VERSION_5,):
             return
-        element, total = struct.Struct("<2L" if head[126:] == b"IM" else ">2L"), 0
-        while len(tag := opened.read(element.size)) == element.size:
-            kind, left = element.unpack(tag)
-            if kind != COMPRESSED:
-                opened.seek(left, 1)
-                continue
-            unpacker = zlib.decompressobj()
-            while left > 0 and (piece := opened.read(min(left, PIECE_BYTES))):
-                left -= len(piece)
-                while piece and not unpacker.eof:
-                    total += len(unpacker.decompress(piece, PIECE_BYTES))
-                    piece = unpacker.unconsumed_tail
-                    if total > MOST_BYTES:
-                        raise LabelsError(f"unpacks to more than {MOST_BYTES} bytes, which no label map takes")
-    check_memory(total)
+        while tag := opened.read(8):
+            kind, size = struct.unpack(f"{order}2L", tag) if len(tag) == 8 else (0, 0)
+            if kind not in (COMPRESSED, MATRIX) or size > MOST_BYTES:
+                raise LabelsError("is damaged: it holds something else than variables")
+            content = opened.read(size)
+            if kind == COMPRESSED:
+                content = zlib.decompressobj().decompress(content, left + 1)
+                kind, size = struct.unpack_from(f"{order}2L", content) if len(content) >= 8 else (0, 0)
+                content = content[8:]
+            left -= len(content)
+            if left < 0:
+                raise LabelsError(f"unpacks to more than {MOST_BYTES} bytes, which no label map takes")
+            if kind != MATRIX or len(content) < size:
+                raise LabelsError("is damaged: a variable is cut short")
+            check_variable(memoryview(content)[:size], order)
+    check_memory(MOST_BYTES - left)
 
 
 def _is_map(name: str, value: NDArray[Any]) -> bool:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from fcnseg.io.suffixes import HDF5, IMAGE_HDF5, IMAGES, LABEL_MAPS, has_suffix
 
+LONGEST_KEY_BYTES, LONGEST_PART_BYTES = 3500, 255
+"""The longest key, which leaves room for the output folder's path, and the longest name in it."""
+
 NAMES_SHOWN = 3
 """How many names a message lists."""
 
@@ -29,6 +32,13 @@ def safe_key(name: str) -> str | None:
     """Return the key of a name in an archive or HDF5 file, `./a//b.jpg` as `a/b.jpg`; None if it leads outside."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     return None if name.startswith("/") or ".." in parts or not parts else "/".join(parts)
+
+
+def is_too_long(key: str) -> bool:
+    """Tell whether a key cannot be the path of an output: files of no common system have such names."""
+    return len(os.fsencode(key)) > LONGEST_KEY_BYTES or any(
+        len(os.fsencode(part)) > LONGEST_PART_BYTES for part in key.split("/")
+    )
 
 
 def split_hdf5_name(source: str) -> tuple[str, str]:
