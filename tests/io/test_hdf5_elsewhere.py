@@ -159,7 +159,7 @@ from fcnseg.errors import FcnsegError
 from fcnseg.recipes import find_recipe
 from fcnseg.training.datasets.hdf5 import hdf5_classes, open_hdf5
 from fcnseg.training.datasets.nyud import open_nyud
-from fcnseg.training.datasets.sizes import label_map_size
+from fcnseg.training.datasets.label_maps import label_map_size
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.weights.reading import read_weights
 recipe = find_recipe("street-fcn8s")
