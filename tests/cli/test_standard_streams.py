@@ -36,8 +36,17 @@ GONE = "2> >(:)"  # a reader that leaves at once
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("redirections", ["2>/dev/full", "2>&-", GONE, "0<&- 2>&-", "1>&- 2>&-"])
-@pytest.mark.parametrize("options", [[], ["-v"], ["--json-logs"], ["-q", "--json"]])
+@pytest.mark.parametrize(
+    ("options", "redirections"),
+    [
+        ([], "2>/dev/full"),
+        (["-v"], "2>&-"),
+        (["--json-logs"], GONE),
+        (["--json-logs"], "2>/dev/full"),
+        (["-q", "--json"], "0<&- 2>&-"),
+        ([], "1>&- 2>&-"),
+    ],
+)
 def test_a_run_outlives_its_standard_error(
     options: list[str], redirections: str, run_line: list[str], tmp_path: Path
 ) -> None:
