@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,19 +30,20 @@ sys.addaudithook(watch)
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Processes that note their connections, with a home and a temporary folder of their own."""
-    for name in ("site", "home", "tmp", "kept"):
+    for name in ("site", "home", "kept"):
         (tmp_path / name).mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
-    return {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / 'site'}",
-        "WATCHED": str(tmp_path / "watched"),
-        "HOME": str(tmp_path / "home"),
-        "TMPDIR": str(tmp_path / "tmp"),
-        "FCNSEG_HOME": str(tmp_path / "kept"),
-    }
+    with tempfile.TemporaryDirectory() as folder:  # of a short name: training's workers have sockets in it
+        yield {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path / 'site'}",
+            "WATCHED": str(tmp_path / "watched"),
+            "HOME": str(tmp_path / "home"),
+            "TMPDIR": folder,
+            "FCNSEG_HOME": str(tmp_path / "kept"),
+        }
 
 
 def command(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
@@ -77,7 +80,7 @@ def test_nothing_is_told_to_anybody(tiny: TinyModel, tmp_path: Path, environment
         assert done.returncode == 0, done.stderr
     assert not (tmp_path / "watched").exists(), (tmp_path / "watched").read_text()
     assert list((tmp_path / "home").rglob("*")) == []
-    assert [p for p in (tmp_path / "tmp").rglob("*") if p.is_file()] == []
+    assert [p for p in Path(environment["TMPDIR"]).rglob("*") if p.is_file()] == []
 
 
 def test_openvino_starts_without_its_telemetry() -> None:

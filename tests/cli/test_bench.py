@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fcnseg.engine import bench, hardware
+from fcnseg.engine import bench, machine
 from fcnseg.engine.bench import BenchOptions, BenchResult, Figures, Row
 from fcnseg.engine.bench_session import Candidate, Workload, open_candidate
 from fcnseg.errors import SettingsError
@@ -106,7 +106,7 @@ def test_everything_that_runs_here_is_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "int8")}
-    monkeypatch.setattr(hardware, "runnable", lambda device: here)
+    monkeypatch.setattr(machine, "runnable", lambda device: here)
     fcnseg("bench", *model(tiny), "-q")
     fcnseg("bench", *model(tiny), "-q", "--calibrate", tmp_path)
     fcnseg("bench", *model(tiny), "-q", "--engines", "torch")
