@@ -53,13 +53,21 @@ class RawMap:
 
 
 @contextmanager
-def map_errors(location: MapLocation) -> Iterator[None]:
-    """Turn everything that readers raise on a damaged or foreign file into one LabelsError that names it."""
+def naming(location: MapLocation) -> Iterator[None]:
+    """Begin the message of a LabelsError with the file."""
     try:
         yield
     except LabelsError as error:
         raise LabelsError(f"{location} {error}") from error
-    except MemoryError:
+
+
+@contextmanager
+def map_errors(location: MapLocation) -> Iterator[None]:
+    """Turn everything that readers raise on a damaged or foreign file into one LabelsError that names it."""
+    try:
+        with naming(location):
+            yield
+    except (LabelsError, MemoryError):
         raise
     except Exception as error:  # Pillow, NumPy, SciPy and h5py raise all kinds on damaged files
         raise LabelsError(f"{location} cannot be read: {_reason(error)}") from error

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 from fcnseg.types import StageTimes
 
-STAGES = ("list", "decode", "predict", "write")
-
 ADVICE = {
     "list": "listing the inputs is slow; read them from a faster disk, or from an archive or HDF5 file",
     "decode": "decoding is slow; raise --workers, or split the inputs over machines with --num-parts",

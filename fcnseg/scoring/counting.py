@@ -9,10 +9,11 @@ import numpy as np
 from fcnseg.errors import LabelsError
 from fcnseg.io.label_maps import read_map
 from fcnseg.io.pairing import Pair
+from fcnseg.io.raw_map import naming
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
 from fcnseg.scoring.codes import FOREIGN, check_range, codes_of
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
-from fcnseg.scoring.label_encoding import LabelEncoding, check_sizes, naming
+from fcnseg.scoring.label_encoding import LabelEncoding, check_sizes
 from fcnseg.scoring.measures import BINS, Floats, confidence_bins
 
 

@@ -1,7 +1,6 @@
 """Encodings of label maps: the class of each label value or colour, or void; and label maps read by them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from fcnseg.errors import LabelsError
 from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS
 from fcnseg.io.label_maps import read_map
-from fcnseg.io.raw_map import MapLocation, RawMap
+from fcnseg.io.raw_map import MapLocation, RawMap, naming
 from fcnseg.labels import Color, LabelSpace
 from fcnseg.scoring.codes import FOREIGN, VOID, CodeTable, check_range, codes_of
 from fcnseg.scoring.colors import check_palette, color_table, labels_from_colors
@@ -169,12 +168,3 @@ def check_sizes(shapes: Mapping[Any, tuple[int, ...]], advice: str = "") -> None
             (height, width), (other_height, other_width) = shape, other_shape
             sizes = f"{first} is {width} x {height}, but {other} {other_width} x {other_height} px"
             raise LabelsError(f"{sizes}{turned}{advice}")
-
-
-@contextmanager
-def naming(location: MapLocation) -> Iterator[None]:
-    """Begin the message of a LabelsError with the file."""
-    try:
-        yield
-    except LabelsError as error:
-        raise LabelsError(f"{location} {error}") from error

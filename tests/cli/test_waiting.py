@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from fcnseg.io import locks
-from fcnseg.running import ledger as ledger_module
 from fcnseg.running.ledger import SqliteLedger
 from tests.conftest import Outcome, TinyModel, photograph
 
@@ -52,6 +51,18 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+def after_describe(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Let something happen as soon as the holder of a claim has been described."""
+    describe = SqliteLedger.describe
+
+    def describe_and_act(self: SqliteLedger, claimant: str) -> str:
+        described = describe(self, claimant)
+        act()
+        return described
+
+    monkeypatch.setattr(SqliteLedger, "describe", describe_and_act)
+
+
 def test_a_stopped_process_is_named_with_what_it_holds(
     fcnseg: Callable[..., Outcome],
     tiny: TinyModel,
@@ -66,14 +77,7 @@ def test_a_stopped_process_is_named_with_what_it_holds(
     assert time.monotonic() - started < 10
     assert "a run is at work" in state.out
     assert "did not end" not in state.out
-    describe = SqliteLedger.describe
-
-    def describe_and_end(self: SqliteLedger, claimant: str) -> str:
-        described = describe(self, claimant)
-        other.kill()
-        return described
-
-    monkeypatch.setattr(ledger_module.SqliteLedger, "describe", describe_and_end)
+    after_describe(monkeypatch, other.kill)
     done = fcnseg("run", photos, "--out", tmp_path / "masks", *tiny.arguments)
     assert done.code == 0, done.err
     assert f"waiting for 1.png, 2.png, claimed by process {other.pid} on this host since 20" in done.err
@@ -125,14 +129,7 @@ def test_a_lock_that_outlived_its_host_is_named(
     started = time.monotonic()
     state = fcnseg("status", masks)
     assert (time.monotonic() - started < 10, "a run is at work" in state.out) == (True, True)
-    describe = SqliteLedger.describe
-
-    def describe_and_remove(self: SqliteLedger, claimant: str) -> str:
-        described = describe(self, claimant)
-        lock.unlink()
-        return described
-
-    monkeypatch.setattr(ledger_module.SqliteLedger, "describe", describe_and_remove)
+    after_describe(monkeypatch, lock.unlink)
     done = fcnseg("run", photos, "--out", masks, *tiny.arguments)
     assert done.code == 0, done.err
     assert "waiting for 1.png, claimed by process 123 on old-pod since 20" in done.err
