@@ -109,7 +109,7 @@ NO_MORE_THREADS = (
 )
 
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|bad[ _]alloc|(can't|cannot|could not|failed to|unable to) allocate|allocation failed", re.IGNORECASE
+    r"out of memory|bad[ _]alloc|(can't|cannot|could not|failed to|unable to) alloc|allocation failed", re.IGNORECASE
 )
 
 

@@ -92,19 +92,16 @@ def main() -> None:
         code = _fail(str(error), error.exit_code, error)
     except BrokenPipeError:
         code = 1
-    except (OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError) as error:  # a library that cannot be loaded may raise any of them
         if is_out_of_threads(error):
             code = _fail(NO_MORE_THREADS, 1, error)
+        elif lines := [line for line in str(error).splitlines() if NO_ROOM.search(line)]:
+            code = _fail(f"a library does not fit into memory: {lines[0]}; raise the limit (`ulimit -v`)", 1, error)
         elif isinstance(error, OSError):
             where = f" ({error.filename})" if error.filename else ""
             code = _fail(f"{error.strerror or error}{where}; check the path and its permissions", 1, error)
         else:
             code = _fail_unforeseen(error)
-    except ImportError as error:
-        if not NO_ROOM.search(str(error)):
-            code = _fail_unforeseen(error)
-        else:
-            code = _fail(f"a library does not fit into memory: {error}; raise the limit (`ulimit -v`)", 1, error)
     except MemoryError as error:
         code = _fail("out of memory; use a smaller batch or fewer workers", 1, error)
     except Exception as error:

@@ -217,30 +217,35 @@ class OpenVINOEngine(ClosesOnExit):
     ) -> None:
         self.recipe, self.file, self.info, self.sha256 = recipe, file, info, sha256
         self.probabilities = probabilities
-        self._request: Any = None
+        self._settings: dict[str, Any] = {}  # empty while closed
+        self._request: Any = None  # none after a failure, until the next call
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
+        self._settings = {**_settings(), "INFERENCE_PRECISION_HINT": _hint(self.info.precision)}
+        self._load()
+        return self
+
+    def _load(self) -> None:
         library = _library()
         with open_engine_file(self.file, self.sha256) as file, _translated(f"OpenVINO cannot load {self.file}"):
             # mapped privately and not copied: the weights stay in the page cache
             self._blob = library.Tensor(np.memmap(file, dtype=np.uint8, mode="c"), shared_memory=True)
-            settings = {**_settings(), "INFERENCE_PRECISION_HINT": _hint(self.info.precision)}
-            compiled = _core().import_model(self._blob, "CPU", settings)
+            compiled = _core().import_model(self._blob, "CPU", self._settings)
             self._request = compiled.create_infer_request()
         _check_precision(compiled, self.info.precision)
         self._outputs = {name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()}
-        return self
 
     def close(self) -> None:
         """Release the model."""
         self._request = self._blob = None
+        self._settings = {}
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
     ) -> tuple[dict[str, Labels], dict[str, Probabilities] | None]:
         """Labels N x H x W of each head and, if asked, float32 probabilities N x K x H x W. See `types.Engine`."""
-        if self._request is None:
+        if not self._settings:
             raise EngineError("the engine is closed; use it inside its `with` block")
         if probabilities and not self.probabilities:
             raise EngineError("this engine gives labels alone; open one with probabilities")
@@ -260,14 +265,20 @@ class OpenVINOEngine(ClosesOnExit):
     def _infer_one(self, inputs: dict[str, Pixels], outputs: dict[str, list[Any]]) -> None:
         height, width = next(iter(inputs.values())).shape[1:3]
         check_memory(self.recipe, height, width, 2 if self.info.precision == "bf16" else 4)
+        if self._request is None:
+            self._load()
         try:
             self._request.infer({m: np.ascontiguousarray(pixels) for m, pixels in inputs.items()})
-        except RuntimeError as error:
+            found = {name: self._request.get_output_tensor(self._outputs[name]).data for name in outputs}
+            if any(array.shape[-2:] != (height, width) for array in found.values()):
+                raise MemoryError("out of memory")  # OpenVINO may leave an output empty and say nothing
+        except (RuntimeError, MemoryError) as error:
+            self._request = self._blob = None  # what it computes after a failed allocation is wrong without a word
             if is_out_of_memory(error):
                 raise TooLargeError(too_large(height, width)) from error
             raise ImageError(f"OpenVINO cannot run {width} x {height} pixels: {_reason(error)}", "predict") from error
-        for name, parts in outputs.items():
-            parts.append(self._request.get_output_tensor(self._outputs[name]).data.copy())  # overwritten by the next
+        for name, array in found.items():
+            outputs[name].append(array.copy())  # overwritten by the next
 
 
 @contextlib.contextmanager
@@ -281,7 +292,7 @@ def _translated(what: str) -> Iterator[None]:
         raise EngineError(f"{what}: {_reason(error)}") from error
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """Return the last line that says something: the first ones name OpenVINO's source files."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception from")]
