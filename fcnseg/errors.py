@@ -135,3 +135,8 @@ def is_out_of_threads(error: BaseException | str) -> bool:
     if isinstance(error, OSError):  # of fork: it names no file, as errors of reading do
         return error.errno in (errno.EAGAIN, errno.ENOMEM) and error.filename is None
     return _OUT_OF_THREADS.search(str(error)) is not None
+
+
+def installs(*packages: str) -> str:
+    """Say how packages that are not installed are got: by their own names, which holds wherever fcnseg is from."""
+    return f"`pip install {' '.join(packages)}` installs {'it' if len(packages) == 1 else 'them'}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
@@ -21,7 +22,8 @@ from fcnseg.types import Labels
 from fcnseg.workers.process import WorkerDiedError
 from fcnseg.workers.remote import RemoteFunction
 
-REFERENCE = Candidate("torch", "fp32")
+REFERENCE = Candidate("torch" if find_spec("torch") else "onnxruntime", "fp32")
+"""The network that labels are compared with."""
 
 CEILING = "a product of two large square matrices by torch in the same precision, median over the rounds"
 
@@ -116,7 +118,7 @@ def bench(
     with ExitStack() as stack:
         for contender in (reference, *contenders):
             stack.callback(contender.stop)
-        steps.begin("torch fp32, for its labels")
+        steps.begin(f"{REFERENCE.backend} fp32, for its labels")
         expected, gflop = reference.refer()
         for contender in contenders:
             steps.begin(f"building or loading {contender.candidate}")

@@ -14,7 +14,9 @@ import psutil
 
 from fcnseg.engine.open import engine_from
 from fcnseg.engine.options import EngineOptions
-from fcnseg.recipes import Recipe
+from fcnseg.models import network_spec
+from fcnseg.models.arithmetic import network_gflop
+from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.types import Engine, Frame, Labels, Pixels
 
 
@@ -55,6 +57,10 @@ def open_candidate(
 
     The opener of `fcnseg bench`.
     """
+    if candidate.backend == "onnxruntime":
+        from fcnseg.engine.runtimes.onnx_runtime import reference_engine
+
+        return reference_engine(find_recipe(model), weights)
     if candidate.backend == "openvino":
         device = "auto"  # it has the processor alone, also where torch is given a GPU
     options = EngineOptions(model, weights, candidate.backend, device, candidate.precision, calibrate=calibrate)
@@ -111,17 +117,14 @@ class BenchSession:
         """Return the most bytes this process ever held."""
         return peak_memory_bytes()
 
-    # The ceiling's module needs torch, which must not add to the memory of other engines' processes.
-
     def gflop(self) -> float:
         """Return the 10^9 operations of an image, the mean over all."""
-        from fcnseg.engine.ceiling import network_gflop
-
-        sizes = [frame.size for frame in self.workload.frames]
-        return sum(network_gflop(self.workload.recipe, *size) for size in sizes) / len(sizes)
+        spec, sizes = network_spec(self.workload.recipe), [frame.size for frame in self.workload.frames]
+        return sum(network_gflop(spec, *size) for size in sizes) / len(sizes)
 
     def ceiling(self, precision: str) -> float | None:
-        """Measure a large matrix product in 10^9 operations a second; None where torch has none that is fast."""
+        """Measure a large matrix product in 10^9 operations a second; None where there is none that is fast."""
+        # may import torch, which must not add to the memory of other engines' processes
         from fcnseg.engine.ceiling import matrix_product_gflops
 
         return matrix_product_gflops(precision, self.workload.device)

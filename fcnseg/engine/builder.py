@@ -12,36 +12,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
 import fcnseg
 from fcnseg import errors
 from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
 from fcnseg.engine.calibration import SampleImages, sample_images
-from fcnseg.engine.export import export_onnx
-from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.graph import write_graph
 from fcnseg.engine.identity import EngineIdentity, runs_here
 from fcnseg.engine.load import instantiate, load_engine
 from fcnseg.engine.record import EngineRecord, record_path, write_record
 from fcnseg.engine.request import EngineRequest
 from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.pytorch import TorchEngine, limit_threads
+from fcnseg.engine.runtimes.onnx_runtime import ReferenceEngine
 from fcnseg.engine.verify import OnProgress, ReferenceNetwork, verify
 from fcnseg.errors import EngineError, FcnsegError
 from fcnseg.io.hashing import file_sha256
-from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
-from fcnseg.types import Pixels, Verification
-from fcnseg.weights.loading import load_whole_network
+from fcnseg.types import Engine, Pixels, Verification
+from fcnseg.weights.loading import LoadedWeights, load_whole_model
 from fcnseg.weights.store import find_weights
+from fcnseg.weights.tensors import Array
 from fcnseg.workers.json_job import Tell, begin_job
 
 
 def main() -> None:
     """Do one job of `build`: tell progress, the outcome of each precision, or an error that is no EngineError."""
     job, tell = begin_job()
-    limit_threads()
     try:
         _build_all(job, tell)
     except FcnsegError as error:
@@ -84,10 +80,11 @@ class Builder:
         work: Path,
         on_progress: OnProgress = lambda phase, fraction: None,
     ) -> None:
-        self.recipe, self.weights, self.images, self.work, self.on_progress = recipe, weights, images, work, on_progress
+        self.recipe, self.images, self.work, self.on_progress = recipe, images, work, on_progress
+        self._weights_file = weights
+        self._weights: LoadedWeights | None = None
         self._opened = ExitStack()
         self._reference: ReferenceNetwork | None = None
-        self._exported: Path | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -125,23 +122,41 @@ class Builder:
             twin.unlink(missing_ok=True)
         return record
 
-    def graph_file(self, identity: EngineIdentity) -> Path:
-        """Return the exported fp32 graph with probabilities; exported once."""
-        if self._exported is None:
-            self._exported = self.export(load_whole_network(self.recipe, self.weights).network, "graph", identity)
-        return self._exported
+    def weights(self) -> Mapping[str, Array]:
+        """Return the float32 tensors of the network by name."""
+        return self._loaded().tensors
 
-    def export(self, network: FCN, name: str, identity: EngineIdentity, *, skip_margins: bool = True) -> Path:
-        """Export a network's graph with probabilities to a file in the folder for unfinished ones."""
-        self.on_progress("exporting the graph", 0.05)
+    def graph_file(self) -> Path:
+        """Return the fp32 graph with probabilities, without the arithmetic of margins."""
+        return self.write("graph")
+
+    def plain_graph_file(self) -> Path:
+        """Return the plain fp32 graph with probabilities, which engines are held against."""
+        return self.write("plain", skip_margins=False)
+
+    def write(self, name: str, **options: Any) -> Path:
+        """Write a graph with probabilities to a file in the folder for unfinished ones, once for each name."""
         file = self.work / f"{name}.onnx"
-        graph = LabelGraph(network, self.recipe, "float32", skip_margins=skip_margins).eval()
-        export_onnx(graph, file, weights_sha256=identity.weights, separate_weights=True)
+        if not file.exists():
+            self.on_progress("writing the graph", 0.05)
+            loaded = self._loaded()
+            settings = {
+                "weights": loaded.tensors,
+                "probabilities": "float32",
+                "weights_sha256": loaded.sha256,
+                **options,
+            }
+            write_graph(file, self.recipe, separate_weights=True, **settings)
         return file
 
     def calibration(self) -> list[Mapping[str, Pixels]]:
         """Return the images as batches of one, N x H x W x C by modality."""
         return [{m: pixels[None] for m, pixels in inputs.items()} for inputs in self.images.inputs]
+
+    def _loaded(self) -> LoadedWeights:
+        if self._weights is None:
+            self._weights = load_whole_model(self.recipe, self._weights_file)
+        return self._weights
 
     def _record(self, identity: EngineIdentity, graph: Path, engine: Path) -> EngineRecord:
         record = EngineRecord(
@@ -151,23 +166,30 @@ class Builder:
             file_bytes=engine.stat().st_size,
             graph_sha256=file_sha256(graph),
             verification=None,
-            versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "library": identity.library},
+            versions={"fcnseg": fcnseg.__version__, "library": identity.library},
             built=datetime.now(UTC).isoformat(),
             build_seconds=0.0,
             model_source=str(self.recipe.path.resolve()),
-            weights_source=str(find_weights(self.recipe, self.weights).resolve()),
+            weights_source=str(find_weights(self.recipe, self._weights_file).resolve()),
             note="" if runs_here(identity.backend) else f"not verified: no GPU here runs what {identity.library} built",
         )
         write_record(engine, record)
         return record
+
+    def _network(self, device: str) -> Engine:
+        """Return the fp32 network that engines are compared with: on GPUs torch's, which is there to run them."""
+        if device == "cpu":
+            return ReferenceEngine(self.recipe, self.plain_graph_file())
+        from fcnseg.engine.runtimes.pytorch import TorchEngine
+
+        return TorchEngine(self.recipe, self._weights_file, device)
 
     def _verify(self, engine: Path, twin: Path, record: EngineRecord, min_agreement: float) -> Verification:
         """Load the engine from disk and compare it with the network; `twin` gives the same engine's probabilities."""
         identity = record.identity
         if self._reference is None:
             self.on_progress("loading the network", 0.4)
-            device = RUNTIMES[identity.backend].device
-            network = self._opened.enter_context(TorchEngine(self.recipe, self.weights, device))
+            network = self._opened.enter_context(self._network(RUNTIMES[identity.backend].device))
             self._reference = ReferenceNetwork(network, self.recipe, self.images.inputs)
         with ExitStack() as stack:
             built = probable = stack.enter_context(load_engine(self.recipe, engine))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -78,7 +81,9 @@ def _sysctl(name: str) -> str:
 
 
 def torch_gpus() -> tuple[Gpu, ...]:
-    """List the GPUs that torch can use; loads torch."""
+    """List the GPUs that torch can use; loads torch if it is installed."""
+    if not find_spec("torch"):
+        return ()
     import torch
 
     gpus = []
@@ -89,3 +94,15 @@ def torch_gpus() -> tuple[Gpu, ...]:
     if torch.backends.mps.is_available():
         gpus.append(Gpu("mps", f"{cpu_name()} GPU", torch.mps.recommended_max_memory(), "", True))
     return tuple(gpus)
+
+
+def nvidia_gpus() -> int:
+    """Count the NVIDIA GPUs that the driver offers this process, without loading torch, which takes seconds."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value

@@ -13,16 +13,18 @@ from typing import Any
 
 import fcnseg
 from fcnseg.engine.calibration import ImageFiles
-from fcnseg.engine.hardware import cpu_name
+from fcnseg.engine.hardware import cpu_name, nvidia_gpus
 from fcnseg.engine.runtimes import RUNTIMES
-from fcnseg.errors import EngineError
+from fcnseg.errors import EngineError, installs
 from fcnseg.recipes import Recipe, Shapes
 from fcnseg.weights.hashing import weights_sha256
 from fcnseg.weights.store import find_weights
 
 GRAPH_SOURCES = (
     "models/*.py",
-    *(f"engine/{name}.py" for name in ("graph", "export", "precision", "builder")),
+    "engine/graph*.py",
+    "engine/precision.py",
+    "engine/builder.py",
     "engine/runtimes/openvino.py",
     "engine/runtimes/tensorrt/compile.py",
     "engine/runtimes/tensorrt/onnx_graph.py",
@@ -111,15 +113,15 @@ def library_version(backend: str) -> str:
     try:
         return f"{package} {version(package)}"
     except PackageNotFoundError as error:
-        raise EngineError(
-            f"{backend} is not installed; `pip install 'fcnseg[{backend}]'` installs it, or use --backend torch"
-        ) from error
+        raise EngineError(f"{backend} is not installed; {installs(package)}, or use --backend torch") from error
 
 
 def device_name(backend: str) -> str:
     """Return the name of the processor, or of the first GPU (NO_GPU where there is none)."""
     if RUNTIMES[backend].device == "cpu":
         return cpu_name()
+    if not nvidia_gpus():
+        return NO_GPU
     import torch
 
     if not torch.cuda.is_available():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -12,7 +13,7 @@ from fcnseg.engine.load import check_engine_file, load_engine
 from fcnseg.engine.options import BuildHooks, EngineOptions
 from fcnseg.engine.request import backend_for, refuse_settled_options, request_engine
 from fcnseg.engine.select import candidate_precisions
-from fcnseg.errors import EngineError, FcnsegError, OutputError, SettingsError
+from fcnseg.errors import EngineError, FcnsegError, OutputError, SettingsError, installs
 from fcnseg.io.user_folders import use_temporary_engines
 from fcnseg.recipes import DEFAULT_MODEL, Recipe, find_recipe
 from fcnseg.types import AnyPath, Engine, optional_path
@@ -73,7 +74,7 @@ def engine_from(
     if backend == "torch":
         return _torch_engine(recipe, options, reason)
     request = request_engine(options, backend, probabilities=probabilities, companions=companions)
-    may_fall_back = options.backend == "auto" and options.precision in ("auto", "fp32")
+    may_fall_back = options.backend == "auto" and options.precision in ("auto", "fp32") and find_spec("torch")
 
     def torch_instead(error: FcnsegError) -> Engine:
         hooks.on_note(f"{backend} cannot be used: {error}; torch runs the model")
@@ -137,8 +138,12 @@ def _keep_engines_elsewhere(error: OutputError, hooks: BuildHooks) -> None:
 
 
 def _torch_engine(recipe: Recipe, options: EngineOptions, choice: str) -> Engine:
-    from fcnseg.engine.runtimes.pytorch import TorchEngine
-
+    try:
+        from fcnseg.engine.runtimes.pytorch import TorchEngine
+    except ImportError as error:
+        raise EngineError(
+            f"{error.name} is not installed, which runs networks as they are; {installs('torch')}"
+        ) from error
     precision = "fp32" if options.precision == "auto" else options.precision
     return TorchEngine(recipe, options.weights, options.device, precision, choice=choice)
 

@@ -5,26 +5,23 @@ Score layers, skip scales, deconvolutions and sums stay float32 in each of them.
 
 from __future__ import annotations
 
-import ast
 import copy
 import math
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from fcnseg.engine.options import PRECISIONS
 from fcnseg.errors import EngineError
-from fcnseg.models.backbones import LocalResponseNorm
-from fcnseg.models.fcn import FCN
+from fcnseg.models.backbones import LocalResponseNorm, backbone_layers
+from fcnseg.models.layers import trunk_names
+from fcnseg.models.spec import NetworkSpec
 from fcnseg.types import Pixels
+from fcnseg.weights.tensors import Array
 
 if TYPE_CHECKING:
     import onnx
-
-    from fcnseg.engine.graph import LabelGraph
 
 EXACT = "score_", "upscore", "scale_"
 """The layers, by the beginning of their names, that stay float32 in every precision."""
@@ -33,99 +30,68 @@ INT8_MAX = 127
 """Symmetric: -127..127, so that zero is exact and negation loses nothing."""
 
 
-def lower_trunk(network: FCN, dtype: torch.dtype) -> None:
-    """Put the trunk in `dtype`, in place; score layers, skip scales and deconvolutions stay float32."""
-    for name, module in network.named_children():
-        if not name.startswith(EXACT):
-            module.to(dtype)
-
-
-def cast_trunk(network: FCN, precision: str) -> None:
-    """Put the trunk in "fp32", "bf16" or "fp16", in place; in "fp16" with headroom where the network allows it."""
-    if precision == "fp16" and is_homogeneous(network):
-        rescale_trunk(network, HEADROOM)
-    lower_trunk(network, torch_dtype(precision))
-
-
-def torch_dtype(precision: str) -> torch.dtype:
-    """Return torch's type of a precision that is not quantised."""
-    dtype: torch.dtype = getattr(torch, PRECISIONS[precision].torch_dtype or "")
-    return dtype
-
-
 HEADROOM = 3
 """float16 features are 2^3 times smaller: Caffe's VGG then stays 50 times below its limit."""
 
 
-# ---------------------------------------------------------------------- headroom
-
-
-def is_homogeneous(network: FCN) -> bool:
+def is_homogeneous(spec: NetworkSpec) -> bool:
     """Tell whether scaling the trunk's input and biases scales its features alike.
 
     Convolutions, ReLU and pooling do; AlexNet's and GoogLeNet's local response normalisation does not, nor does
     batch normalisation.
     """
-    return not network.spec.batch_norm and not any(isinstance(layer, LocalResponseNorm) for layer in network.layers)
+    layers = backbone_layers(spec.backbone, spec.geometry)
+    return not spec.batch_norm and not any(isinstance(layer, LocalResponseNorm) for layer in layers)
 
 
-def rescale_trunk(network: FCN, exponent: int) -> None:
-    """Give float16 headroom: make all features before fc6 smaller by 2^exponent, in place, and no score different.
+def with_headroom(weights: Mapping[str, Array], spec: NetworkSpec, exponent: int = HEADROOM) -> dict[str, Array]:
+    """Return weights that give float16 headroom: all features before fc6 are smaller by 2^exponent, no score differs.
 
     The first convolution's weights and the biases up to fc6 shrink; the weights of fc6 and of the skips' score layers
     grow. Powers of two make that exact in float32: the scores stay bit-identical. Caffe's VGG reaches about 10,000 at
-    pool3, where float16 ends at 65,504. Parameters are replaced, not written into: they may lie in a mapped file.
-    Raises EngineError for a network that is not homogeneous (see `is_homogeneous`).
+    pool3, where float16 ends at 65,504. Raises EngineError for a network that is not homogeneous.
     """
-    if not is_homogeneous(network):
-        raise EngineError(f"a {network.spec.backbone} trunk cannot be rescaled: it normalises; leave its range alone")
-    smaller, larger = 2.0**-exponent, 2.0**exponent
-    modules = dict(network.named_children())
-    for stream in network.spec.streams:
-        first = stream.first_layer or network.layers[0].name + stream.suffix
-        _scale(modules[first], "weight", smaller)
-        for layer in network.layers:
-            name = first if layer is network.layers[0] else layer.name + stream.suffix
-            if layer.name == "fc6":
-                _scale(modules[name], "weight", larger)
-                break
-            if name in modules:  # pooling has no parameters
-                _scale(modules[name], "bias", smaller)
-        for skip in network.spec.skips:
-            for head in network.spec.heads:
-                _scale(modules[f"score_{skip}{stream.suffix}{head.suffix}"], "weight", larger)
-
-
-def _scale(module: nn.Module, name: str, factor: float) -> None:
-    parameter = getattr(module, name)
-    setattr(module, name, nn.Parameter(parameter.detach() * factor, requires_grad=parameter.requires_grad))
+    if not is_homogeneous(spec):
+        raise EngineError(f"a {spec.backbone} trunk cannot be rescaled: it normalises; leave its range alone")
+    smaller, larger = np.float32(2.0**-exponent), np.float32(2.0**exponent)
+    factors: dict[str, np.float32] = {}
+    for stream in spec.streams:
+        names = trunk_names(spec, stream)
+        before = takewhile(lambda name: name != "fc6", names)
+        factors |= {f"{names[name]}.bias": smaller for name in before}  # pooling has none
+        factors[f"{next(iter(names.values()))}.weight"] = smaller
+        factors[f"{names['fc6']}.weight"] = larger
+        scores = (f"score_{skip}{stream.suffix}{head.suffix}.weight" for skip in spec.skips for head in spec.heads)
+        factors |= dict.fromkeys(scores, larger)
+    return {name: array * factors[name] if name in factors else array for name, array in weights.items()}
 
 
 # ---------------------------------------------------------------------- int8
 
 
-def measure_ranges(graph: LabelGraph, images: Iterable[Mapping[str, Pixels]]) -> dict[str, float]:
-    """The largest magnitude that each trunk convolution's input reaches on `images` (inputs N x H x W x C by
-    modality): the calibration that `quantize` takes, by the layer's name. A layer that only ever sees zeros (dead
-    channels before it) has no range and stays float."""
-    ranges: dict[str, float] = {}
+def measure_ranges(model: onnx.ModelProto, images: Iterable[Mapping[str, Pixels]]) -> dict[str, float]:
+    """Return the largest magnitude that each trunk convolution's input reaches on `images` (inputs N x H x W x C by
+    modality): the calibration that `quantize` takes, by the layer's name.
 
-    def note(name: str, inputs: tuple[torch.Tensor, ...]) -> None:
-        ranges[name] = max(ranges.get(name, 0.0), float(inputs[0].abs().max()))
+    `model` is a plain float32 graph with its weights loaded. A layer that only ever sees zeros (dead channels before
+    it) has no range and stays float.
+    """
+    import onnx
+    from onnx.helper import make_node, make_tensor_value_info
 
-    handles = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs))
-        for name, module in graph.network.named_children()
-        if isinstance(module, nn.Conv2d) and not name.startswith(EXACT)
-    ]
-    try:
-        with torch.inference_mode():
-            for inputs in images:
-                graph.scores(*(torch.from_numpy(inputs[modality]) for modality in graph.recipe.modalities))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: largest for name, largest in ranges.items() if largest > 0}
+    from fcnseg.engine.runtimes.onnx_runtime import session_of
+
+    measured = onnx.ModelProto()
+    measured.CopyFrom(model)
+    layers = list(_trunk_convolutions(model.graph).items())
+    del measured.graph.output[:]
+    for number, (_, node) in enumerate(layers):
+        measured.graph.node.append(make_node("Abs", [node.input[0]], [f"magnitude:{number}"]))
+        measured.graph.node.append(make_node("ReduceMax", [f"magnitude:{number}"], [f"largest:{number}"], keepdims=0))
+        measured.graph.output.append(make_tensor_value_info(f"largest:{number}", onnx.TensorProto.FLOAT, []))
+    session = session_of(measured.SerializeToString())
+    largest = np.max([session.run(None, dict(inputs)) for inputs in images], axis=0)
+    return {name: float(value) for (name, _), value in zip(layers, largest, strict=True) if value > 0}
 
 
 def quantize(model: onnx.ModelProto, input_ranges: Mapping[str, float]) -> onnx.ModelProto:
@@ -221,18 +187,9 @@ class _Quantizer:
 
 
 def _trunk_convolutions(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    """The trunk's Conv nodes by the name of their layer."""
-    convolutions = ((_layer(node), node) for node in graph.node if node.op_type == "Conv")
-    return {layer: node for layer, node in convolutions if not layer.startswith(EXACT)}
-
-
-def _layer(node: onnx.NodeProto) -> str:
-    """A convolution's layer: from the exporter's note of its module, else from its weights, which identical layers
-    share."""
-    notes = {note.key: note.value for note in node.metadata_props}
-    scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
-    names = [scope for scope in scopes if scope.startswith("network.")] or [node.input[1].removesuffix(".weight")]
-    return str(names[-1]).removeprefix("network.")
+    """Return the trunk's Conv nodes by the name of their layer."""
+    convolutions = (node for node in graph.node if node.op_type == "Conv")
+    return {node.name: node for node in convolutions if not node.name.startswith(EXACT)}
 
 
 def _replace(field: Any, messages: list[Any]) -> None:

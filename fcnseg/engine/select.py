@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from fcnseg.engine.hardware import has_bf16
+from fcnseg.engine.hardware import has_bf16, nvidia_gpus
 from fcnseg.engine.options import BACKENDS, check_precision
-from fcnseg.errors import EngineError, SettingsError
+from fcnseg.errors import EngineError, SettingsError, installs
 
 
 def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]:
@@ -62,7 +60,7 @@ def candidate_precisions(
 
         precisions = [p for p in ("bf16", "fp32") if processor_has(p)]
         if calibrate and find_spec("nncf") is None:
-            on_note("int8 is left out: it needs nncf; `pip install 'fcnseg[int8]'` installs it")
+            on_note(f"int8 is left out: it needs nncf; {installs('nncf')}")
             calibrate = False
     else:
         precisions = ["fp16", *(["bf16"] if has_bf16("cuda") else []), "fp32"]
@@ -73,18 +71,8 @@ def lacking_cuda() -> str:
     """Say what is missing to run on an NVIDIA GPU here; "" if nothing is. Loads torch only where there is a GPU."""
     if not nvidia_gpus():
         return "no NVIDIA GPU"
+    if not find_spec("torch"):
+        return f"an NVIDIA GPU is here, but torch is not: {installs('torch')}"
     import torch
 
     return "" if torch.cuda.is_available() else "an NVIDIA GPU is here, but this torch cannot use it"
-
-
-def nvidia_gpus() -> int:
-    """Count the NVIDIA GPUs that the driver offers this process, without loading torch, which takes seconds."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0
-    return count.value

@@ -173,3 +173,14 @@ def grids(layers: tuple[Layer, ...], start: Grid = IMAGE) -> dict[str, Grid]:
             grid = grid.after(window)
         outputs[layer.name] = grid
     return outputs
+
+
+def receptive_field_px(backbone: str, *, final_average_pool: bool = False) -> int:
+    """Return the receptive field of a score at stride 32, as in the paper's table 1: 404, 355 and 715.
+
+    The paper's 907 for GoogLeNet counts the classifier's last 7 x 7 average pool, which the FCN discards:
+    `final_average_pool=True`.
+    """
+    layers = backbone_layers(backbone, "classifier")
+    grid = grids(layers)[layers[-1].name]
+    return (grid.after(Window(7)) if final_average_pool else grid).receptive_field_px

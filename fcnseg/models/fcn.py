@@ -14,18 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcnseg.errors import SettingsError
-from fcnseg.models.backbones import Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers, grids
+from fcnseg.models.backbones import Conv, Layer, LocalResponseNorm, MaxPool, backbone_layers
 from fcnseg.models.geometry import Window
+from fcnseg.models.layers import WeightLayer, bilinear_kernel, taken, trunk_names, weight_layers
 from fcnseg.models.spec import Head, NetworkSpec, Stream, plan_fusion
-
-
-def bilinear_kernel(size: int) -> Tensor:
-    """Return the size x size kernel that makes a deconvolution of stride ceil(size / 2) interpolate bilinearly."""
-    factor = (size + 1) // 2
-    centre = factor - 1 if size % 2 else factor - 0.5
-    taps = 1 - (torch.arange(size, dtype=torch.float32) - centre).abs() / factor
-    return taps[:, None] * taps[None, :]
 
 
 class ChannelScale(nn.Module):
@@ -55,10 +47,10 @@ class FCN(nn.Module):
         self.spec = spec
         self.layers = backbone_layers(spec.backbone, spec.geometry)
         self.fusion = plan_fusion(spec)
-        for stream in spec.streams:
-            self._add_trunk(stream)
-        for head in spec.heads:
-            self._add_deconvolutions(head, dense_deconvolutions)
+        for layer in weight_layers(spec, dense_deconvolutions):
+            if hasattr(self, layer.name):
+                raise taken(layer.name)
+            self.add_module(layer.name, _module(layer))
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
         """Scores of every head; see the class."""
@@ -73,9 +65,10 @@ class FCN(nn.Module):
         They are returned as float32 whatever the precision of the trunk: scores and sums stay exact.
         """
         taps: dict[str, Tensor] = {}
-        x = x.to(next(self._layer(self._first_name(stream)).parameters()).dtype)
-        for index, layer in enumerate(self.layers):
-            x = self._run(layer, self._first_name(stream) if index == 0 else layer.name + stream.suffix, x)
+        names = trunk_names(self.spec, stream)
+        x = x.to(next(self._layer(names[self.layers[0].name]).parameters()).dtype)
+        for layer in self.layers:
+            x = self._run(layer, names[layer.name], x)
             if layer.name in self.spec.skips:
                 taps[layer.name] = x
         taps["fr"] = x
@@ -136,80 +129,34 @@ class FCN(nn.Module):
             scores.append(self._layer(f"score_{tap}{stream.suffix}{head.suffix}")(x))
         return scores[0] if len(scores) == 1 else torch.stack(scores).mean(0)
 
-    # ------------------------------------------------------------------ construction
-
-    def _add_layer(self, name: str, module: nn.Module) -> None:
-        """Add a layer. Raises SettingsError for a name that is taken: two suffixes of a recipe may meet in one."""
-        if hasattr(self, name):
-            raise SettingsError(f"{name} is the name of two layers; change first_layer or a suffix in the recipe")
-        self.add_module(name, module)
-
     def _layer(self, name: str) -> nn.Module:
         return self._modules[name]  # type: ignore[return-value]
 
-    def _first_name(self, stream: Stream) -> str:
-        return stream.first_layer or self.layers[0].name + stream.suffix
 
-    def _channels(self, layer: Conv) -> int:
-        """Return the channels of a convolution at this width, an even number, so that groups divide them."""
-        if layer.fully_connected:
-            return self.spec.fc_width
-        return max(2, 2 * round(layer.channels * self.spec.width / 2))
-
-    def _add_trunk(self, stream: Stream) -> None:
-        channels = stream.channels
-        for index, layer in enumerate(self.layers):
-            suffix_name = self._first_name(stream) if index == 0 else layer.name + stream.suffix
-            if isinstance(layer, Conv):
-                channels = self._add_conv(suffix_name, layer, channels)
-            elif isinstance(layer, Inception):
-                channels = self._add_inception(layer, stream.suffix, channels)
-            if layer.name in self.spec.skips:
-                self._add_scores(layer.name, stream, channels)
-        self._add_scores("fr", stream, channels)
-
-    def _add_conv(self, name: str, layer: Conv, channels_in: int) -> int:
-        channels, window = self._channels(layer), layer.window
-        conv = nn.Conv2d(channels_in, channels, window.kernel, window.stride, window.pad, groups=layer.groups)
-        if not conv.weight.is_meta:  # nothing to fill, and arithmetic on meta tensors costs seconds of imports
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-        self._add_layer(name, conv)
-        if self.spec.batch_norm:
-            self._add_layer(f"{name}_bn", nn.BatchNorm2d(channels))
-        return channels
-
-    def _add_inception(self, layer: Inception, suffix: str, channels_in: int) -> int:
-        total = 0
-        for branch in layer.branches:
-            channels = channels_in
-            for part in branch:
-                if isinstance(part, Conv):
-                    channels = self._add_conv(part.name + suffix, part, channels)
-            total += channels
-        return total
-
-    def _add_scores(self, tap: str, stream: Stream, channels: int) -> None:
-        """Score layers start at zero: a new skip changes nothing until it is trained (paper, section 4.2)."""
-        if tap in self.spec.skip_scales:
-            self._add_layer(f"scale_{tap}{stream.suffix}", ChannelScale(channels, self.spec.skip_scales[tap]))
-        for head in self.spec.heads:
-            score = nn.Conv2d(channels, head.classes, 1)
-            nn.init.zeros_(score.weight)
-            nn.init.zeros_(score.bias)  # type: ignore[arg-type]
-            self._add_layer(f"score_{tap}{stream.suffix}{head.suffix}", score)
-
-    def _add_deconvolutions(self, head: Head, dense: frozenset[str]) -> None:
-        for step in self.fusion:
-            name, k = step.name + head.suffix, head.classes
-            groups = 1 if name in dense else k
-            kernel, stride = step.window.kernel, step.window.stride
-            deconv = nn.ConvTranspose2d(k, k, kernel, stride, groups=groups, bias=False)
-            if not deconv.weight.is_meta:
-                mixing = torch.eye(k) if groups == 1 else torch.ones(k, 1)
-                with torch.no_grad():
-                    deconv.weight.copy_(mixing[:, :, None, None] * bilinear_kernel(kernel))
-            self._add_layer(name, deconv)
+def _module(layer: WeightLayer) -> nn.Module:
+    """Return a new layer: score layers are zero, deconvolutions bilinear (see `layers.initial_values`)."""
+    channels, window = layer.channels, layer.window
+    if layer.kind == "normalisation":
+        return nn.BatchNorm2d(channels)
+    if layer.kind == "scale":
+        return ChannelScale(channels, layer.value)
+    if layer.kind == "deconvolution":
+        module: nn.Module = nn.ConvTranspose2d(
+            layer.channels_in, channels, window.kernel, window.stride, groups=layer.groups, bias=False
+        )
+        assert isinstance(module.weight, Tensor)
+        if not module.weight.is_meta:
+            mixing = torch.eye(channels) if layer.groups == 1 else torch.ones(channels, 1)
+            with torch.no_grad():
+                module.weight.copy_(mixing[:, :, None, None] * torch.from_numpy(bilinear_kernel(window.kernel)))
+        return module
+    conv = nn.Conv2d(layer.channels_in, channels, window.kernel, window.stride, window.pad, groups=layer.groups)
+    if layer.kind == "score":
+        nn.init.zeros_(conv.weight)
+    elif not conv.weight.is_meta:  # nothing to fill, and arithmetic on meta tensors costs seconds of imports
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
 
 
 def _with_margins(x: Tensor, window: Window) -> Tensor:
@@ -228,30 +175,6 @@ def blank_network(spec: NetworkSpec, dense_deconvolutions: frozenset[str] = froz
     """Return the network of `spec` on the meta device: for shapes, or for `load_state_dict(assign=True)`."""
     with torch.device("meta"):
         return FCN(spec, dense_deconvolutions)
-
-
-def deconvolution_names(spec: NetworkSpec) -> tuple[str, ...]:
-    """Return the names of all deconvolution layers of a network."""
-    return tuple(step.name + head.suffix for head in spec.heads for step in plan_fusion(spec))
-
-
-def parameter_count(spec: NetworkSpec) -> int:
-    """Count parameters as the paper's table 1 does: weights and biases of trunk and score layers, without the
-    deconvolutions (fixed interpolation there) and the constant skip scales."""
-    network = blank_network(spec)
-    skipped = (*deconvolution_names(spec), *(n for n, m in network.named_children() if isinstance(m, ChannelScale)))
-    return sum(p.numel() for name, p in network.named_parameters() if name.rpartition(".")[0] not in skipped)
-
-
-def receptive_field_px(backbone: str, *, final_average_pool: bool = False) -> int:
-    """Return the receptive field of a score at stride 32, as in the paper's table 1: 404, 355 and 715.
-
-    The paper's 907 for GoogLeNet counts the classifier's last 7 x 7 average pool, which the FCN discards:
-    `final_average_pool=True`.
-    """
-    layers = backbone_layers(backbone, "classifier")
-    grid = grids(layers)[layers[-1].name]
-    return (grid.after(Window(7)) if final_average_pool else grid).receptive_field_px
 
 
 def fold_batch_norm(network: FCN) -> FCN:

@@ -27,18 +27,13 @@ from itertools import count, takewhile
 from math import prod
 from typing import Self
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from fcnseg.models.backbones import Conv, Layer, MaxPool
-from fcnseg.models.fcn import FCN
 from fcnseg.models.geometry import Window
-from fcnseg.models.spec import NetworkSpec, Stream
+from fcnseg.models.spec import NetworkSpec
 
 
 def applies(spec: NetworkSpec) -> bool:
-    """True for networks whose trunks `WindowedTrunk` can compute: VGG-16, `caffe` geometry, no batch norm."""
+    """True for networks whose margins can be left out: VGG-16, `caffe` geometry, no batch norm."""
     return spec.backbone == "vgg16" and spec.geometry == "caffe" and not spec.batch_norm
 
 
@@ -160,116 +155,3 @@ def _has_background(steps: tuple[Step, ...], blank: int) -> bool:
     for step in steps[1:]:
         reach = reach.after(step.layer.window)
     return reach.inside < reach.inside_end
-
-
-# ---------------------------------------------------------------------- the trunk
-
-
-class WindowedTrunk(nn.Module):
-    """Compute `FCN.trunk` for one stream, to float rounding, with a fraction of the arithmetic.
-
-    For inference (no dropout, no gradients) with constant weights: one vector a layer is derived from them on
-    construction, in the network's precision. The weights themselves stay the network's.
-    """
-
-    def __init__(self, network: FCN, stream: Stream) -> None:
-        super().__init__()
-        if not applies(network.spec):
-            raise ValueError(f"not a plain VGG-16 in 'caffe' geometry: {network.spec}")
-        self.plan = plan_windows(network.layers)
-        names = [layer.name + stream.suffix for layer in network.layers]
-        names[0] = stream.first_layer or names[0]
-        self.names = dict(zip((layer.name for layer in network.layers), names, strict=True))
-        self._add_backgrounds(network, stream.channels)
-
-    def forward(self, network: FCN, image: Tensor) -> dict[str, Tensor]:
-        """Return the float32 feature maps that score layers read, by layer name: see `FCN.trunk`.
-
-        `image` is N x C x H x W, `network` the one this was made for.
-        """
-        height, width = image.shape[-2:]
-        first, *steps = self.plan.steps
-        dtype = self._conv(network, first.layer).weight.dtype
-        x = self._run_on_window(network, first, image.to(dtype))
-        blank = self._blank(height, width)
-        maps: dict[str, Tensor] = {}
-        for step in steps:
-            x, blank = self._run_on_window(network, step, x), self._run(network, step.layer, blank)
-            if step.layer.name in network.spec.skips or step is steps[-1]:
-                maps[step.layer.name] = self._whole(step, x, blank, height, width)
-        x = maps[steps[-1].layer.name]
-        for layer in network.layers[len(self.plan.steps) :]:
-            x = self._run(network, layer, x)
-        maps["fr"] = x
-        return {name: maps[name].float() for name in (*network.spec.skips, "fr")}
-
-    @torch.no_grad()
-    def _add_backgrounds(self, network: FCN, channels: int) -> None:
-        """Register two buffers a convolution: its answer to the background before it, and the background after it."""
-        background = torch.zeros(channels)
-        for step in self.plan.steps:
-            if isinstance(step.layer, Conv):
-                conv = self._conv(network, step.layer)
-                weight, bias = conv.weight, conv.bias
-                assert bias is not None
-                exact = torch.promote_types(weight.dtype, torch.float32)
-                answer = weight.sum((2, 3), dtype=exact) @ background.to(weight.device, exact) + bias
-                background = answer.relu()
-                name, after_relu = step.layer.name, background.to(weight.dtype)[:, None, None]
-                self.register_buffer(f"answer_{name}", answer.to(weight.dtype), persistent=False)
-                self.register_buffer(f"background_{name}", after_relu, persistent=False)
-
-    def _conv(self, network: FCN, layer: Layer) -> nn.Conv2d:
-        conv = network.get_submodule(self.names[layer.name])
-        assert isinstance(conv, nn.Conv2d)
-        return conv
-
-    def _run(self, network: FCN, layer: Layer, x: Tensor) -> Tensor:
-        """Run a layer on a whole map."""
-        if isinstance(layer, Conv):
-            return F.relu(self._conv(network, layer)(x), inplace=True)
-        assert isinstance(layer, MaxPool)
-        return F.max_pool2d(x, layer.window.kernel, layer.window.stride, ceil_mode=True)
-
-    def _run_on_window(self, network: FCN, step: Step, x: Tensor) -> Tensor:
-        """Run a layer on the window of a map minus its background; return the next window minus its own."""
-        if isinstance(step.layer, MaxPool):
-            return F.max_pool2d(x, step.layer.window.kernel, step.layer.window.stride)
-        if step.padding:
-            x = _padded(x, step.padding, step.multiple)
-        weight, name = self._conv(network, step.layer).weight, step.layer.name
-        x = F.conv2d(x, weight, self.get_buffer(f"answer_{name}"), padding=step.layer.window.kernel // 2)
-        return F.relu(x, inplace=True).sub_(self.get_buffer(f"background_{name}"))
-
-    def _blank(self, height: int, width: int) -> Tensor:
-        """Return the first layer's map of the blank image, 1 x C x h x w: of zeros alone, it is all background."""
-        plan = self.plan
-        rows, columns = (
-            size + plan.surplus + plan.blank - self._blocks(size) * plan.block_px for size in (height, width)
-        )
-        background = self.get_buffer(f"background_{plan.steps[0].layer.name}")
-        return background.expand(1, -1, rows, columns)
-
-    def _blocks(self, size: int) -> int:
-        """Return the blocks by which an image's map is longer than the blank map, along an axis."""
-        return (size + self.plan.surplus) // self.plan.block_px
-
-    def _whole(self, step: Step, window: Tensor, blank: Tensor, height: int, width: int) -> Tensor:
-        """Return the whole map: the blank one extended to its size, plus the window."""
-        for axis, size in ((2, height), (3, width)):
-            more = self._blocks(size) * (self.plan.block_px // step.cell_px)
-            cells = torch.arange(blank.shape[axis] + more, device=blank.device)
-            blank = blank.index_select(axis, cells - (cells - step.background).clamp(0, more))
-        bottom, right = (
-            whole - part - step.first for whole, part in zip(blank.shape[2:], window.shape[2:], strict=True)
-        )
-        return F.pad(window, (step.first, right, step.first, bottom)) + blank
-
-
-def _padded(x: Tensor, padding: int, multiple: int) -> Tensor:
-    """Pad a map with zeros on each side, and with more after it until its sides are multiples of `multiple`."""
-    bottom, right = (
-        padding + multiple - 1 - (size + 2 * padding + multiple - 1) % multiple  # no negative operand: ONNX truncates
-        for size in x.shape[-2:]
-    )
-    return F.pad(x, (padding, right, padding, bottom))

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from fcnseg.engine.graph import LabelGraph
 from fcnseg.errors import TrainingError, is_out_of_memory
 from fcnseg.models.fcn import FCN
+from fcnseg.models.label_network import LabelNetwork
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.confusion import Counts, confusion
 from fcnseg.training.augmentation import AugmentedSamples
@@ -66,10 +66,10 @@ class ScoreModel(nn.Module):
 
     def __init__(self, network: FCN, recipe: Recipe) -> None:
         super().__init__()
-        self.graph = LabelGraph(network, recipe)
+        self.graph = LabelNetwork(network, recipe)
 
     def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """See `LabelGraph.scores`."""
+        """See `LabelNetwork.scores`."""
         return self.graph.scores(*images)
 
 
@@ -228,7 +228,7 @@ class Trainer:
         `on_progress` is called with the number of images done. Raises TrainingError where memory runs out.
         """
         network = self.result.eval()
-        graph = LabelGraph(network, self.recipe).to(self.device)
+        graph = LabelNetwork(network, self.recipe).to(self.device)
         counts = {h.name: np.zeros((h.labels.classes,) * 2, np.int64) for h in self.recipe.heads}
         for index in range(self.ranks.rank, len(samples), self.ranks.world_size):
             sample = samples[index]

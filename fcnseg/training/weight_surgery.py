@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from fcnseg.errors import WeightsMismatchError
-from fcnseg.models.fcn import FCN, ChannelScale, deconvolution_names
+from fcnseg.models.fcn import FCN, ChannelScale
+from fcnseg.models.layers import deconvolution_names
 from fcnseg.models.spec import NetworkSpec
 from fcnseg.recipes import Recipe
 

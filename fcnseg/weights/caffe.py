@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, blob_name, printable, shape_text
+from fcnseg.weights.tensors import Array, TensorFile, blob_name, forget_pages, printable, shape_text
 
 NET_V1_LAYER, NET_LAYER = 2, 100
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
@@ -58,13 +58,7 @@ def read(path: Path) -> TensorFile:
         raise WeightsError(f"{path} is not a whole Caffe model: {error}; fetch it again") from error
     if not tensors:
         raise WeightsError(f"{path} holds no layers with weights; it is no Caffe model")
-    return TensorFile(path, "caffe", tensors, forget=lambda: _forget(mapping))
-
-
-def _forget(mapping: mmap.mmap) -> None:
-    """Release the pages read so far, where the system allows."""
-    if hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+    return TensorFile(path, "caffe", tensors, forget=lambda: forget_pages(mapping))
 
 
 def _read_layer(message: memoryview, generation: _Generation, tensors: dict[str, Array]) -> None:

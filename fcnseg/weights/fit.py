@@ -9,7 +9,7 @@ import numpy as np
 
 from fcnseg.errors import WeightsError
 from fcnseg.models import network_spec
-from fcnseg.models.fcn import deconvolution_names
+from fcnseg.models.layers import deconvolution_names
 from fcnseg.recipes import Recipe
 from fcnseg.weights.matching import match
 from fcnseg.weights.mismatch import mismatch

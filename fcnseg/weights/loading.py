@@ -1,16 +1,16 @@
-"""Load a recipe's network with weights, ready to run."""
+"""Load the weights of a recipe's network: as arrays, or in the PyTorch network."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fcnseg.errors import SettingsError, WeightsMismatchError
-from fcnseg.models import FCN, network_spec
-from fcnseg.models.fcn import blank_network
+from fcnseg.models import network_spec
 from fcnseg.recipes import Recipe, name_from
 from fcnseg.weights.fit import fit
 from fcnseg.weights.hashing import weights_sha256
@@ -18,21 +18,40 @@ from fcnseg.weights.reading import read_weights
 from fcnseg.weights.store import find_weights
 from fcnseg.weights.tensors import Array
 
+if TYPE_CHECKING:
+    from fcnseg.models import FCN
+
 
 @dataclass(frozen=True)
-class LoadedNetwork:
-    """A network in evaluation mode, and the source of its weights; `training_start`: its score layers are untrained."""
+class LoadedWeights:
+    """The float32 tensors of a whole network by name, and their source.
 
-    network: FCN
-    weights_sha256: str
+    `dense` names the deconvolutions that mix classes; `training_start`: the score layers are untrained.
+    """
+
+    recipe: Recipe
+    tensors: Mapping[str, Array]
+    dense: frozenset[str]
+    sha256: str
     source: Path
     training_start: bool
 
+    def network(self) -> FCN:
+        """Return the PyTorch network with these weights, in evaluation mode; they are not copied."""
+        import torch
 
-def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
-    """Return the recipe's network with the weights of a file of any known format, or with its own.
+        from fcnseg.models.fcn import blank_network
 
-    The numbers are the file's, bit for bit, and are not copied where the format allows: while the network lives, such
+        network = blank_network(network_spec(self.recipe), self.dense)
+        state = {name: torch.from_numpy(np.require(a, requirements="W")) for name, a in self.tensors.items()}
+        network.load_state_dict(state, assign=True)
+        return network.eval().requires_grad_(False)
+
+
+def load_weights(recipe: Recipe, weights: Path | None = None) -> LoadedWeights:
+    """Return the weights of a file of any known format for a recipe's network, or the recipe's own.
+
+    The numbers are the file's, bit for bit, and are not copied where the format allows: while they are in use, such
     a file may be replaced but not written into. Raises WeightsError if there are no weights or the file is unreadable,
     WeightsMismatchError if they are another model's.
     """
@@ -42,16 +61,14 @@ def load_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
     if name_from(owner) != name_from(recipe.name):
         raise WeightsMismatchError(f"{path} holds the weights of {owner}, not of {recipe.name}; use --model {owner}")
     fitted = fit(file, recipe)
-    network = blank_network(network_spec(recipe), fitted.dense)
-    state = {name: _tensor(array) for name, array in fitted.tensors.items()}
-    network.load_state_dict(state, assign=True)
+    tensors = {name: _float32(array) for name, array in fitted.tensors.items()}
     started = fitted.training_start or any(n.startswith("score_") for n in file.metadata.get("initialised", "").split())
-    return LoadedNetwork(network.eval().requires_grad_(False), weights_sha256(path), path, started)
+    return LoadedWeights(recipe, tensors, fitted.dense, weights_sha256(path), path, started)
 
 
-def load_whole_network(recipe: Recipe, weights: Path | None = None) -> LoadedNetwork:
-    """Return `load_network`, of weights of a whole model. Raises SettingsError for a start that awaits training."""
-    loaded = load_network(recipe, weights)
+def load_whole_model(recipe: Recipe, weights: Path | None = None) -> LoadedWeights:
+    """Return `load_weights`, of a whole model. Raises SettingsError for a start that awaits training."""
+    loaded = load_weights(recipe, weights)
     if loaded.training_start:
         raise SettingsError(
             f"{loaded.source} is a start for training (its score layers are untrained); train it, "
@@ -60,6 +77,6 @@ def load_whole_network(recipe: Recipe, weights: Path | None = None) -> LoadedNet
     return loaded
 
 
-def _tensor(array: Array) -> torch.Tensor:
-    """Return a float32 tensor, over the file's own memory where type, order and alignment allow."""
-    return torch.from_numpy(np.require(array.astype("<f4", copy=False), requirements=("C", "A", "W")))
+def _float32(array: Array) -> Array:
+    """Return a float32 array, over the file's own memory where type, order and alignment allow."""
+    return np.require(array.astype("<f4", copy=False), requirements=("C", "A"))

@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-import numpy as np
-
 from fcnseg.models import network_spec
-from fcnseg.models.fcn import bilinear_kernel, blank_network
+from fcnseg.models.layers import Shape, initial_values, weight_shapes
 from fcnseg.recipes import Recipe
 from fcnseg.weights.tensors import Array, TensorFile, printable, shape_text
 from fcnseg.weights.torchvision_vgg import renamed
 
 CLASSIFIER_LAYERS = ("fc8.", "loss1/", "loss2/", "loss3/")
 """Layers of the ImageNet classifiers that an FCN drops."""
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Match:
 
 def expected_shapes(recipe: Recipe) -> dict[str, Shape]:
     """Return the shapes of the tensors of the recipe's network, with one kernel a class in deconvolutions."""
-    return {name: tuple(t.shape) for name, t in blank_network(network_spec(recipe)).state_dict().items()}
+    return weight_shapes(network_spec(recipe))
 
 
 def match(file: TensorFile, recipe: Recipe, *, transplant: bool = False) -> Match:
@@ -42,13 +38,13 @@ def match(file: TensorFile, recipe: Recipe, *, transplant: bool = False) -> Matc
     starts = transplant and not any(name.startswith(("score_", "upscore")) for name in tensors)
     # Caffe's own files hold the skip scales; pytorch-fcn has them in its code
     scales = starts or not file.format.startswith("caffe")
-    expected = expected_shapes(recipe)
+    expected, initial = expected_shapes(recipe), initial_values(network_spec(recipe))
     fitted: dict[str, Array] = {}
     initialised, faults = [], []
     for name, shape in expected.items():
         array = _reshaped(tensors[name], shape, name.startswith("upscore")) if name in tensors else None
         if name not in tensors and (scales if name.startswith("scale_") else starts):
-            array = _initial(name, shape, recipe)
+            array = initial.get(name)
             initialised.append(name)
         if array is not None:
             fitted[name] = array
@@ -74,16 +70,4 @@ def _reshaped(array: Array, shape: Shape, deconvolution: bool) -> Array | None:
         return array.reshape(shape)  # a fully connected layer is a convolution over its whole input
     if deconvolution and array.shape == (shape[0], *shape[:1], *shape[2:]):
         return array
-    return None
-
-
-def _initial(name: str, shape: Shape, recipe: Recipe) -> Array | None:
-    """Return the values of a new network: skip scales, zero scores, bilinear kernels; None for other layers."""
-    for skip, value in recipe.architecture.skip_scales.items():
-        if name.startswith(f"scale_{skip}"):
-            return np.full(shape, value, np.float32)
-    if name.startswith("score_"):
-        return np.zeros(shape, np.float32)
-    if name.startswith("upscore"):
-        return np.ascontiguousarray(np.broadcast_to(bilinear_kernel(shape[-1]).numpy(), shape))
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import prod
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 from fcnseg.errors import DownloadError, OutputError, WeightsError
 from fcnseg.io.hashing import file_sha256
 from fcnseg.models import network_spec
-from fcnseg.models.fcn import blank_network, deconvolution_names
+from fcnseg.models.layers import deconvolution_names, weight_shapes
 from fcnseg.recipes import Recipe, WeightSource, name_from
 from fcnseg.weights.addresses import masked, split_address
 from fcnseg.weights.download import OnBytes, download
@@ -88,8 +89,7 @@ def _largest(recipe: Recipe, source: WeightSource, url: str | None) -> int:
     if source.size_mib and not url:
         return source.size_mib * MIB * 11 // 10 + 4 * MIB
     spec = network_spec(recipe)
-    network = blank_network(spec, frozenset(deconvolution_names(spec)))
-    numbers: int = sum(value.numel() for value in network.state_dict().values())
+    numbers = sum(prod(shape) for shape in weight_shapes(spec, frozenset(deconvolution_names(spec))).values())
     return 4 * 4 * numbers + 16 * MIB
 
 

@@ -6,14 +6,23 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from fcnseg.errors import WeightsError
-from fcnseg.weights import caffe, caffe_hdf5, safetensors_file, state_dict
+from fcnseg.errors import WeightsError, installs
+from fcnseg.weights import caffe, caffe_hdf5, safetensors_file
 from fcnseg.weights.tensors import TensorFile
+
+
+def _read_state_dict(path: Path) -> TensorFile:
+    try:
+        from fcnseg.weights import state_dict  # the only format that needs torch
+    except ImportError as error:
+        raise WeightsError(f"{path} is a PyTorch file, which needs {error.name}; {installs('torch')}") from error
+    return state_dict.read(path)
+
 
 READERS: dict[str, Callable[[Path], TensorFile]] = {
     "caffe": caffe.read,
     "caffe-hdf5": caffe_hdf5.read,
-    "pytorch": state_dict.read,
+    "pytorch": _read_state_dict,
     "safetensors": safetensors_file.read,
 }
 

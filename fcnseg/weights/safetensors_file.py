@@ -7,29 +7,51 @@ format (8 bytes little-endian header length, JSON header, raw bytes).
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, as_array, float32_chunks, printable
+from fcnseg.weights.tensors import Array, TensorFile, float32_chunks, forget_pages, printable
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"} | {
+    f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)
+}
+"""NumPy's types by the format's names; it has none for bfloat16, the upper half of a float32."""
 
 
 def read(path: Path) -> TensorFile:
-    """Return every tensor of a safetensors file. Raises WeightsError for a damaged one."""
+    """Return every tensor of a safetensors file, as views of the mapped file; writing to them does not change it.
+
+    bfloat16 becomes float32. Raises WeightsError for a damaged file.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: as_array(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
-    # torch, which maps the file, and the library have their own errors for damage
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        with safe_open(path, framework="numpy") as file:  # which checks the header
+            names, metadata = list(file.keys()), dict(file.metadata() or {})
+        with path.open("rb") as stream:
+            mapping = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        begin = 8 + int.from_bytes(mapping[:8], "little")
+        header = json.loads(mapping[8:begin])
+        tensors = {name: _array(mapping, begin, **header[name]) for name in names}
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = printable(" ".join(str(error).split()), 200)
         raise WeightsError(f"{path} cannot be read as safetensors: {reason}; fetch it again") from error
     if not tensors:
         raise WeightsError(f"{path} holds no tensors; fetch it again")
-    return TensorFile(path, "safetensors", tensors, metadata)
+    return TensorFile(path, "safetensors", tensors, metadata, lambda: forget_pages(mapping))
+
+
+def _array(mapping: mmap.mmap, begin: int, dtype: str, shape: list[int], data_offsets: list[int]) -> Array:
+    if dtype not in DTYPES and dtype != "BF16":
+        raise ValueError(f"a tensor is {dtype}; save it as float32")
+    stored = np.dtype(DTYPES.get(dtype, "<u2"))
+    numbers = np.frombuffer(mapping, stored, prod(shape), begin + data_offsets[0]).reshape(shape)
+    return (numbers.astype("<u4") << 16).view("<f4") if dtype == "BF16" else numbers
 
 
 def write(

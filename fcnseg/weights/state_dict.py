@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, as_array, printable
+from fcnseg.weights.tensors import Array, TensorFile, printable
 
 NESTED = ("model_state_dict", "state_dict", "model")
 """Keys of checkpoints that hold the state dict: pytorch-fcn's, and two common ones."""
@@ -61,6 +61,22 @@ def _arrays(path: Path, state: Any) -> dict[str, Array]:
 
 def _array(path: Path, name: str, tensor: Any) -> Array:
     try:
-        return as_array(tensor)
+        return _as_array(tensor)
     except ValueError as error:
         raise WeightsError(f"{path}: {printable(name)} cannot be used: {error}") from error
+
+
+def _as_array(tensor: torch.Tensor) -> Array:
+    """Return a torch tensor as NumPy: the same memory, or float32 where NumPy has no such type (bfloat16).
+
+    Raises ValueError for anything but a plain array of real numbers, and for a tensor larger than its data.
+    """
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+        raise ValueError("it is no plain array of real numbers; save it dense, as float32")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError("it is larger than its data; fetch the file again")
+    try:
+        array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"it is {tensor.dtype}; save it as float32") from error
+    return array

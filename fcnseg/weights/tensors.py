@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 Array = NDArray[Any]
 
@@ -57,17 +56,7 @@ def blob_name(layer: str, index: int) -> str:
     return f"{layer}.{('weight', 'bias')[index]}" if index < 2 else f"{layer}.blob{index}"
 
 
-def as_array(tensor: Tensor) -> Array:
-    """Return a torch tensor as NumPy: the same memory, or float32 where NumPy has no such type (bfloat16).
-
-    Raises ValueError for anything but a plain array of real numbers, and for a tensor larger than its data.
-    """
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
-        raise ValueError("it is no plain array of real numbers; save it dense, as float32")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError("it is larger than its data; fetch the file again")
-    try:
-        array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"it is {tensor.dtype}; save it as float32") from error
-    return array
+def forget_pages(mapping: mmap.mmap) -> None:
+    """Release the pages of a mapped file that were read so far, where the system allows."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)

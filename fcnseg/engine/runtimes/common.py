@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -16,26 +16,28 @@ from fcnseg.errors import ImageError, TooLargeError
 from fcnseg.models.backbones import Conv, Geometry, backbone_layers
 from fcnseg.recipes import MODALITIES, HeadRecipe, Recipe
 from fcnseg.types import EngineInfo, Pixels
+from fcnseg.weights.tensors import Array
 from fcnseg.workers.limits import free_memory_bytes
-
-if TYPE_CHECKING:
-    from fcnseg.engine.identity import EngineIdentity
-    from fcnseg.models.fcn import FCN
 
 
 class GraphSource(Protocol):
-    """The graph, images and folder that a runtime's compiler works with: see `builder.Builder`."""
+    """The weights, graphs, images and folder that a runtime's compiler works with: see `builder.Builder`."""
 
     recipe: Recipe
-    weights: Path | None
     work: Path
     on_progress: Callable[[str, float], None]
 
-    def graph_file(self, identity: EngineIdentity) -> Path:
-        """Return the exported fp32 graph with probabilities."""
+    def weights(self) -> Mapping[str, Array]:
+        """Return the float32 tensors of the network by name."""
 
-    def export(self, network: FCN, name: str, identity: EngineIdentity, *, skip_margins: bool = True) -> Path:
-        """Export another network's graph."""
+    def graph_file(self) -> Path:
+        """Return the fp32 graph with probabilities."""
+
+    def plain_graph_file(self) -> Path:
+        """Return the same without leaving margins out: what engines are held against."""
+
+    def write(self, name: str, **options: Any) -> Path:
+        """Write another graph with probabilities; `options` are those of `write_graph`, and its `weights`."""
 
     def calibration(self) -> list[Mapping[str, Pixels]]:
         """Return calibration images as batches of one, N x H x W x C by modality."""

@@ -107,7 +107,7 @@ def _hint(precision: str) -> Any:
 
 def compile_engines(builder: GraphSource, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Path:
     """Write compiled models with the outputs named for each file; returns the graph they were made of."""
-    graph = builder.graph_file(identity)
+    graph = builder.graph_file()
     builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
     compile_graph(graph, outputs, identity.precision, builder.calibration())
     return graph
@@ -171,7 +171,7 @@ def _is_trunk_convolution(op: Any) -> bool:
     node = op.input_value(1).get_node()
     while node.get_type_name() != "Constant":
         node = node.input_value(0).get_node()
-    return not node.get_friendly_name().removeprefix("network.").startswith("score_")
+    return not node.get_friendly_name().startswith("score_")
 
 
 @contextlib.contextmanager

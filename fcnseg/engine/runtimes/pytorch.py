@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor
 
 import fcnseg
-from fcnseg.engine.graph import LabelGraph, labels_of
-from fcnseg.engine.options import check_precision
-from fcnseg.engine.precision import cast_trunk, torch_dtype
+from fcnseg.engine.options import PRECISIONS, check_precision
+from fcnseg.engine.precision import EXACT, is_homogeneous, with_headroom
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, check_memory, engine_info, too_large
 from fcnseg.errors import EngineError, SettingsError, TooLargeError, is_out_of_memory
+from fcnseg.models import FCN, network_spec
+from fcnseg.models.label_network import LabelNetwork, labels_of
 from fcnseg.recipes import Recipe
 from fcnseg.types import Labels, Pixels, Probabilities
-from fcnseg.weights.loading import load_whole_network
+from fcnseg.weights.loading import load_whole_model
 from fcnseg.workers.limits import numeric_threads
 
 
@@ -43,17 +45,19 @@ class TorchEngine(ClosesOnExit):
         self.recipe, self.weights, self.precision, self.choice = recipe, weights, precision, choice
         self.device = find_device(device)
         check_precision(precision, "torch", on_processor=self.device.type == "cpu")
-        self._graph: LabelGraph | None = None
+        self._network: LabelNetwork | None = None
 
     def __enter__(self) -> Self:
         limit_threads()
-        loaded = load_whole_network(self.recipe, self.weights)
+        loaded, spec = load_whole_model(self.recipe, self.weights), network_spec(self.recipe)
+        if self.precision == "fp16" and is_homogeneous(spec):
+            loaded = replace(loaded, tensors=with_headroom(loaded.tensors, spec))
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
         try:
-            network = loaded.network.to(self.device).to(memory_format=torch.channels_last)
-            cast_trunk(network, self.precision)
-            self._graph = LabelGraph(network, self.recipe).to(self.device).eval()
+            network = loaded.network().to(self.device).to(memory_format=torch.channels_last)
+            lower_trunk(network, torch_dtype(self.precision))
+            self._network = LabelNetwork(network, self.recipe).to(self.device).eval()
         except RuntimeError as error:
             reason = " ".join(str(error).partition("\n")[0].split())
             raise EngineError(
@@ -64,7 +68,7 @@ class TorchEngine(ClosesOnExit):
             backend="torch",
             device=str(self.device),
             precision=self.precision,
-            weights_sha256=loaded.weights_sha256,
+            weights_sha256=loaded.sha256,
             versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
             choice=self.choice,
         )
@@ -72,7 +76,7 @@ class TorchEngine(ClosesOnExit):
 
     def close(self) -> None:
         """Release the network."""
-        self._graph = None
+        self._network = None
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
@@ -92,10 +96,10 @@ class TorchEngine(ClosesOnExit):
 
     @torch.inference_mode()
     def _infer_one(self, images: list[Tensor], probabilities: bool) -> tuple[list[Labels], list[Probabilities]]:
-        if self._graph is None:
+        if self._network is None:
             raise EngineError("the engine is closed; use it inside its `with` block")
         try:
-            scores = self._graph.scores(*(image.to(self.device) for image in images))
+            scores = self._network.scores(*(image.to(self.device) for image in images))
             labels = [labels_of(s)[0].cpu().numpy() for s in scores]
             probable = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
         except (RuntimeError, MemoryError) as error:
@@ -103,6 +107,19 @@ class TorchEngine(ClosesOnExit):
                 raise
             raise TooLargeError(too_large(*images[0].shape[1:3])) from error
         return labels, probable
+
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """Return torch's type of a precision that is not quantised."""
+    dtype: torch.dtype = getattr(torch, PRECISIONS[precision].torch_dtype or "")
+    return dtype
+
+
+def lower_trunk(network: FCN, dtype: torch.dtype) -> None:
+    """Put the trunk in `dtype`, in place; score layers, skip scales and deconvolutions stay float32."""
+    for name, module in network.named_children():
+        if not name.startswith(EXACT):
+            module.to(dtype)
 
 
 def limit_threads() -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.precision import cast_trunk, measure_ranges, quantize
+from fcnseg.engine.precision import is_homogeneous, measure_ranges, quantize, with_headroom
 from fcnseg.engine.runtimes.common import GraphSource
 from fcnseg.engine.runtimes.tensorrt.plan import build_plan
-from fcnseg.weights.loading import load_whole_network
+from fcnseg.models import network_spec
 
 if TYPE_CHECKING:
     from fcnseg.engine.identity import EngineIdentity
@@ -35,15 +34,16 @@ def compile_engines(builder: GraphSource, identity: EngineIdentity, outputs: Map
 
 
 def _typed_graph(builder: GraphSource, identity: EngineIdentity) -> Path:
-    if identity.precision == "fp32":
-        return builder.graph_file(identity)
-    network = load_whole_network(builder.recipe, builder.weights).network
-    if identity.precision != "int8":
-        cast_trunk(network, identity.precision)
-        return builder.export(network, identity.precision, identity)
+    precision, spec = identity.precision, network_spec(builder.recipe)
+    if precision == "fp32":
+        return builder.graph_file()
+    if precision != "int8":
+        weights = builder.weights()
+        if precision == "fp16" and is_homogeneous(spec):
+            weights = with_headroom(weights, spec)
+        return builder.write(precision, weights=weights, precision=precision)
     builder.on_progress("calibrating", 0.1)
-    ranges = measure_ranges(LabelGraph(network, builder.recipe).eval(), builder.calibration())
+    model = onnx.load(builder.plain_graph_file())
     file = builder.work / "int8.onnx"
-    plain = builder.export(network, "plain", identity, skip_margins=False)  # whose layers the ranges were measured at
-    onnx.save(quantize(onnx.load(plain), ranges), file, save_as_external_data=True)
+    onnx.save(quantize(model, measure_ranges(model, builder.calibration())), file, save_as_external_data=True)
     return file

@@ -1,0 +1,66 @@
+"""The operations that a network asks for. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fcnseg.models.backbones import Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers
+from fcnseg.models.geometry import Window
+from fcnseg.models.layers import WeightLayer, trunk_names, weight_layers
+from fcnseg.models.spec import NetworkSpec, plan_fusion
+
+Size = tuple[int, int]
+
+
+def network_gflop(spec: NetworkSpec, height: int, width: int) -> float:
+    """Count 10^9 operations of one image: multiplications and additions of all convolutions and deconvolutions.
+
+    Deconvolutions count as the release defines them, each class from all classes, whatever an engine makes of them.
+    """
+    layers = {layer.name: layer for layer in weight_layers(spec)}
+    return sum(_operations(layers[name], cells) for name, cells in _cells(spec, (height, width))) / 1e9
+
+
+def _operations(layer: WeightLayer, cells: int) -> int:
+    """Two for each number of a kernel at each place that it is put: cells of a convolution's output, of a
+    deconvolution's input."""
+    groups = 1 if layer.kind == "deconvolution" else layer.groups
+    return 2 * layer.channels_in // groups * layer.channels * layer.window.kernel**2 * cells
+
+
+def _cells(spec: NetworkSpec, image: Size) -> Iterator[tuple[str, int]]:
+    """Yield the name of each convolution and deconvolution with the cells that it computes or spreads."""
+    sizes: dict[str, Size] = {}
+    for stream in spec.streams:
+        names, size = trunk_names(spec, stream), image
+        for layer in backbone_layers(spec.backbone, spec.geometry):
+            if isinstance(layer, Inception):
+                parts = [part.name for branch in layer.branches for part in branch if isinstance(part, Conv)]
+                yield from ((part + stream.suffix, size[0] * size[1]) for part in parts)
+            size = _after(layer, size)
+            if isinstance(layer, Conv):
+                yield names[layer.name], size[0] * size[1]
+            sizes[layer.name] = size
+        sizes["fr"] = size
+        for head in spec.heads:
+            for tap in ("fr", *spec.skips):
+                yield f"score_{tap}{stream.suffix}{head.suffix}", sizes[tap][0] * sizes[tap][1]
+    for head in spec.heads:
+        size = sizes["fr"]
+        for step in plan_fusion(spec):
+            yield step.name + head.suffix, size[0] * size[1]
+            upsampled = tuple((n - 1) * step.window.stride + step.window.kernel for n in size)
+            size = sizes[step.target] if step.target and step.offset >= 0 else upsampled  # type: ignore[assignment]
+
+
+def _after(layer: Layer, size: Size) -> Size:
+    """Return the size of a layer's output; pooling rounds it up."""
+    if isinstance(layer, Conv | MaxPool):
+        return tuple(_cells_along(n, layer.window, up=isinstance(layer, MaxPool)) for n in size)  # type: ignore[return-value]
+    assert isinstance(layer, Inception | LocalResponseNorm)  # of stride 1
+    return size
+
+
+def _cells_along(size: int, window: Window, *, up: bool) -> int:
+    spare = window.stride - 1 if up else 0
+    return (size + 2 * window.pad - window.kernel + spare) // window.stride + 1
