@@ -166,14 +166,14 @@ def _converted(recipe: Recipe, weights: Path | None, text: Path, numbers: Path) 
 def write_caffe(recipe: Recipe, weights: Path | None, text: Path, numbers: Path) -> tuple[list[str], str]:
     """Write a recipe's network of one stream as Caffe's definition (prototxt) and weights; returns its heads' outputs
     and the SHA-256 of the weights it was made from. Raises what loading weights raises, and OSError."""
-    from fcnseg.weights.loading import load_whole_network
+    from fcnseg.weights.loading import load_whole_model
 
-    loaded = load_whole_network(recipe, weights)
+    loaded = load_whole_model(recipe, weights)
     with numbers.open("wb") as file:
-        writer = _CaffeWriter(loaded.network, file)
+        writer = _CaffeWriter(loaded.network(), file)
         outputs = writer.write()
     text.write_text("\n".join(writer.lines), encoding="utf-8")
-    return outputs, loaded.weights_sha256
+    return outputs, loaded.sha256
 
 
 class _CaffeWriter:

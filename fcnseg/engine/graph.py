@@ -7,7 +7,7 @@ ONNX, built from a recipe and its weights without torch; the tests hold it again
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ml_dtypes
@@ -16,9 +16,9 @@ from onnx import TensorProto
 
 import fcnseg
 from fcnseg.engine.graph_margins import windowed_trunk
+from fcnseg.engine.graph_trunk import TrunkWriter
 from fcnseg.engine.graph_writer import GraphWriter, Tensor
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.graph_trunk import TrunkWriter
 from fcnseg.models import network_spec
 from fcnseg.models.margins import applies
 from fcnseg.models.spec import Head, NetworkSpec, plan_fusion
@@ -60,13 +60,7 @@ def write_graph(
     for stream in recipe.streams:
         prepared = [prepare(graph, source, images[source.modality]) for source in stream.inputs]
         streams.append(prepared[0] if len(prepared) == 1 else graph.node("Concat", *prepared, axis=1))
-    trunk = windowed_trunk if skip_margins and applies(spec) else TrunkWriter.trunk
-    taps = [
-        trunk(TrunkWriter(graph, spec, stream, weights, TYPES[precision]), x)
-        for stream, x in zip(spec.streams, streams, strict=True)
-    ]
-    size = graph.size_of(streams[0])
-    scores = [_Fusion(graph, spec, weights, head).fused(taps, size) for head in spec.heads]
+    scores = write_network(graph, spec, weights, streams, skip_margins=skip_margins, precision=precision)
     for head, score in zip(recipe.heads, scores, strict=True):
         dtype = TensorProto.UINT8 if head.labels.classes <= 256 else TensorProto.UINT16
         largest = graph.node("ArgMax", score, axis=1, keepdims=0)
@@ -87,6 +81,26 @@ def write_graph(
         "classes": json.dumps({head.name: list(head.labels.names) for head in recipe.heads}),
     }
     graph.save(path, metadata, separate_numbers=separate_weights)
+
+
+def write_network(
+    graph: GraphWriter,
+    spec: NetworkSpec,
+    weights: Mapping[str, Array],
+    streams: Sequence[Tensor],
+    *,
+    skip_margins: bool,
+    precision: str = "fp32",
+) -> list[Tensor]:
+    """Add a network that takes a float32 tensor a stream, N x C x H x W, as `models.fcn.FCN` does; returns the scores
+    of each head, float32 N x K x H x W."""
+    trunk = windowed_trunk if skip_margins and applies(spec) else TrunkWriter.trunk
+    taps = [
+        trunk(TrunkWriter(graph, spec, stream, weights, TYPES[precision]), x)
+        for stream, x in zip(spec.streams, streams, strict=True)
+    ]
+    size = graph.size_of(streams[0])
+    return [_Fusion(graph, spec, weights, head).fused(taps, size) for head in spec.heads]
 
 
 def prepare(graph: GraphWriter, source: Input, image: Tensor) -> Tensor:

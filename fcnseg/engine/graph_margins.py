@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fcnseg.engine.graph_writer import Tensor
 from fcnseg.engine.graph_trunk import TrunkWriter
+from fcnseg.engine.graph_writer import Tensor
 from fcnseg.models.backbones import Conv
 from fcnseg.models.margins import Step, plan_windows
 from fcnseg.weights.tensors import Array

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fcnseg.engine.export import export_onnx
-from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.graph import write_graph
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.engine.runtimes.pytorch import TorchEngine
@@ -20,7 +19,7 @@ from fcnseg.errors import EngineError, ImageError
 from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import load_recipe
 from fcnseg.types import Engine, EngineInfo, Pixels
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from tests.conftest import TinyModel, make_tiny
 from tests.engine.runtimes.fake_tensorrt import SMALL, WITH_PROBABILITIES, FakePlan, FakeStream
 from tests.fakes import RedEngine
@@ -37,8 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 def openvino_file(model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("openvino")
     recipe = load_recipe(model.recipe)
-    network = load_network(recipe, model.weights).network
-    export_onnx(LabelGraph(network, recipe, "float32", skip_margins=True).eval(), folder / "model.onnx")
+    write_graph(folder / "model.onnx", recipe, load_weights(recipe, model.weights).tensors, probabilities="float32")
     compile_graph(folder / "model.onnx", {folder / "engine": output_names(recipe, True)}, "fp32")
     return folder / "engine"
 

@@ -31,7 +31,7 @@ def test_a_first_use_builds_and_a_second_finds(coarse: TinyModel, own_home: Path
     hooks = BuildHooks(notes.append, lambda phase, fraction: phases.append(phase))
     file = ensure_engine(request_for(coarse), hooks)
     assert notes == [f"building {load_recipe(coarse.recipe).name} for openvino, fp32: first use"]
-    assert {"exporting the graph", "compiling", "verifying"} <= set(phases)
+    assert {"writing the graph", "compiling", "verifying"} <= set(phases)
     record = read_record(file)
     assert record.verification
     assert record.verification.passed

@@ -11,6 +11,7 @@ from fcnseg.engine import builder, cache, lookup
 from fcnseg.engine.load import load_engine
 from fcnseg.engine.lookup import find_recorded
 from fcnseg.engine.record import read_record, record_path
+from fcnseg.engine.runtimes.onnx_runtime import reference_engine
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.errors import EngineError
 from fcnseg.recipes import load_recipe
@@ -52,9 +53,7 @@ def test_an_engine_below_the_floor_is_not_published_and_remembered(
     coarse: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = make_tiny(tmp_path, stride=32, seed=2)
-    monkeypatch.setattr(
-        builder, "TorchEngine", lambda recipe, weights, device: TorchEngine(recipe, other.weights, device)
-    )
+    monkeypatch.setattr(builder, "ReferenceEngine", lambda recipe, graph: reference_engine(recipe, other.weights))
     identity = request_for(coarse).identity
     target = cache.engine_path(identity)
     with pytest.raises(EngineError, match=r"worst at \d+ x \d+, batch .* instead of"):

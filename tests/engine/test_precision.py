@@ -8,13 +8,14 @@ import onnxruntime
 import pytest
 import torch
 
-from fcnseg.engine.export import export_onnx
-from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.precision import lower_trunk, measure_ranges, quantize, rescale_trunk
+from fcnseg.engine.graph import write_graph
+from fcnseg.engine.precision import measure_ranges, quantize, with_headroom
+from fcnseg.engine.runtimes.pytorch import lower_trunk
 from fcnseg.errors import EngineError
 from fcnseg.models import FCN, Head, NetworkSpec, Stream
+from fcnseg.models.label_network import LabelNetwork
 from fcnseg.recipes import find_recipe
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from tests.conftest import make_tiny
 
 RNG = np.random.default_rng(0)
@@ -28,6 +29,13 @@ def random_network(seed: int = 0, backbone: str = "vgg16", stride: int = 8, **op
     for parameter in network.parameters():
         parameter.copy_(torch.randn_like(parameter) * 0.3)
     return network
+
+
+def rescale(network: FCN, exponent: int) -> None:
+    """Give the network the weights of `with_headroom`."""
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    state = {name: torch.from_numpy(array) for name, array in with_headroom(weights, network.spec, exponent).items()}
+    network.load_state_dict(state, assign=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -58,7 +66,7 @@ def test_rescaling_by_powers_of_two_changes_no_score(exponent: int, seed: int, o
     images = [torch.randn(2, s.channels, 75, 94) * 100 for s in network.spec.streams]
     before = network(*images)
     features = network.trunk(network.spec.streams[0], images[0])
-    rescale_trunk(network, exponent)
+    rescale(network, exponent)
     assert all(torch.equal(a, b) for a, b in zip(before, network(*images), strict=True))
     smaller = network.trunk(network.spec.streams[0], images[0])
     assert all(torch.equal(features[tap], smaller[tap] * 2**exponent) for tap in network.spec.skips)
@@ -68,7 +76,7 @@ def test_rescaling_by_powers_of_two_changes_no_score(exponent: int, seed: int, o
 def test_rescaling_does_not_write_into_the_old_numbers() -> None:
     network = random_network()
     held = {name: (parameter.data, parameter.clone()) for name, parameter in network.named_parameters()}
-    rescale_trunk(network, 3)
+    rescale(network, 3)
     assert all(torch.equal(now, then) for now, then in held.values())
 
 
@@ -85,7 +93,7 @@ def test_rescaling_keeps_float16_finite() -> None:
     largest = max(float(tap.max()) for tap in network.trunk(network.spec.streams[0], image).values())
     lowered = copy.deepcopy(network)
     lower_trunk(lowered, torch.float16)
-    rescale_trunk(network, 6)
+    rescale(network, 6)
     lower_trunk(network, torch.float16)
     assert largest > 65_504
     assert not torch.isfinite(lowered(image)[0]).all()
@@ -96,33 +104,41 @@ def test_rescaling_keeps_float16_finite() -> None:
 def test_a_trunk_that_normalises_cannot_be_rescaled(options: dict[str, object]) -> None:
     network = random_network(stride=32, **options)  # type: ignore[arg-type]
     with pytest.raises(EngineError, match="cannot be rescaled"):
-        rescale_trunk(network, 3)
+        rescale(network, 3)
 
 
 # ---------------------------------------------------------------------- int8
 
 
 class Exported:
-    """A tiny model as a graph in torch and in ONNX, with the ranges that its images reach."""
+    """A tiny model as a graph, with the ranges that its images reach."""
 
     def __init__(self, folder: Path, **options: object) -> None:
         model = make_tiny(folder, **options)  # type: ignore[arg-type]
+        self.recipe = model.recipe
         recipe = find_recipe(model.recipe)
-        self.graph = LabelGraph(load_network(recipe, model.weights).network, recipe).eval()
-        if len(recipe.streams) == 2:  # trunks that share their numbers share their initialisers in the file
-            modules = dict(self.graph.network.named_children())
-            for name, module in modules.items():
-                if name.endswith("hha") and not name.startswith("score_"):
-                    module.load_state_dict(modules[f"{name.removesuffix('hha')}color"].state_dict())
-        export_onnx(self.graph, folder / "graph.onnx")
+        self.weights = load_weights(recipe, model.weights).tensors
+        write_graph(folder / "graph.onnx", recipe, self.weights, skip_margins=False)
         self.model = onnx.load(folder / "graph.onnx")
         self.image = {m: RNG.integers(0, 256, (1, 60, 80, 3), np.uint8) for m in recipe.modalities}
-        self.ranges = measure_ranges(self.graph, [self.image])
+        self.ranges = measure_ranges(self.model, [self.image])
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     return Exported(tmp_path_factory.mktemp("color"))
+
+
+def test_ranges_are_those_of_the_network(exported: Exported) -> None:
+    """Held against torch's own network, whose layers are watched."""
+    recipe = find_recipe(exported.recipe)
+    network = LabelNetwork(load_weights(recipe, exported.recipe.with_suffix(".safetensors")).network(), recipe).eval()
+    seen: dict[str, float] = {}
+    for name, module in network.network.named_children():
+        module.register_forward_pre_hook(lambda _, x, name=name: seen.update({name: float(x[0].abs().max())}))  # type: ignore[misc]
+    network.scores(torch.from_numpy(exported.image["color"]))
+    assert exported.ranges == pytest.approx({name: seen[name] for name in exported.ranges}, rel=1e-4)
+    assert set(seen) - set(exported.ranges) == {name for name in seen if name.startswith(("score_", "upscore"))}
 
 
 def labels_of(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -148,26 +164,25 @@ def test_int8_is_symmetric_with_a_scale_for_each_output_channel(exported: Export
     assert numbers["int8_zero"] == 0
     assert not any(zero.any() for name, zero in numbers.items() if name.endswith("_zero"))
     weights = {name.removesuffix("_int8"): w for name, w in numbers.items() if name.endswith(".weight_int8")}
-    assert {name.split(".")[1] for name in weights} == set(exported.ranges)
-    state = exported.graph.state_dict()
+    assert {name.split(".")[0] for name in weights} == set(exported.ranges)
     for name, values in weights.items():
         scales = numbers[f"{name}_scale"]
         assert values.dtype == np.int8
         assert scales.shape == values.shape[:1]
         assert np.abs(values).max() == 127
-        assert np.abs(values * scales[:, None, None, None] - state[name].numpy()).max() <= scales.max() * 0.501
+        assert np.abs(values * scales[:, None, None, None] - exported.weights[name]).max() <= scales.max() * 0.501
         assert name not in numbers  # the float weights are gone
-    assert {"network.score_fr.weight", "network.upscore8.weight"} <= set(numbers)
+    assert {"score_fr.weight", "upscore8.weight"} <= set(numbers)
 
 
 def test_only_the_named_layers_are_quantised(exported: Exported) -> None:
     int8 = quantize(exported.model, {"conv2_1": exported.ranges["conv2_1"]})
     quantised = [node.input[1] for node in convolutions(int8) if node.input[1].endswith("_float")]
-    assert quantised == ["network.conv2_1.weight_float"]
+    assert quantised == ["conv2_1.weight_float"]
     assert [node.op_type for node in int8.graph.node].count("QuantizeLinear") == 1
 
 
-def test_trunks_with_the_same_weights_keep_their_own_ranges(tmp_path: Path) -> None:
+def test_two_trunks_keep_their_own_ranges(tmp_path: Path) -> None:
     twins = Exported(tmp_path, streams="hha", stride=32, geometry="same")
     int8 = quantize(twins.model, twins.ranges)
     numbers = {i.name: onnx.numpy_helper.to_array(i) for i in int8.graph.initializer}
@@ -175,19 +190,17 @@ def test_trunks_with_the_same_weights_keep_their_own_ranges(tmp_path: Path) -> N
     scales = [float(numbers[pairs[n.input[0]].input[1]]) for n in convolutions(int8) if n.input[0] in pairs]
     assert {"conv1_1color", "conv1_1hha", "fc7hha"} <= set(twins.ranges)
     assert scales == pytest.approx([largest / 127 for largest in twins.ranges.values()])
-    assert len({n.input[1] for n in convolutions(int8)[:30]}) < 30  # the exporter shares equal numbers
     assert (labels_of(int8, twins.image) == labels_of(twins.model, twins.image)).mean() > 0.9
 
 
 def test_layers_that_share_their_input_share_its_quantisation() -> None:
     nodes = [
-        onnx.helper.make_node("Conv", ["x", "network.a.weight"], ["y"]),
-        onnx.helper.make_node("Conv", ["x", "network.b.weight"], ["z"]),
+        onnx.helper.make_node("Conv", ["x", "a.weight"], ["y"], "a"),
+        onnx.helper.make_node("Conv", ["x", "b.weight"], ["z"], "b"),
     ]
     values = {name: onnx.helper.make_tensor_value_info(name, 1, [1, 2, 4, 4]) for name in "xyz"}
     weights = [
-        onnx.numpy_helper.from_array(RNG.normal(size=(2, 2, 1, 1)).astype("f4"), f"network.{layer}.weight")
-        for layer in "ab"
+        onnx.numpy_helper.from_array(RNG.normal(size=(2, 2, 1, 1)).astype("f4"), f"{layer}.weight") for layer in "ab"
     ]
     graph = onnx.helper.make_graph(nodes, "branches", [values["x"]], [values["y"], values["z"]], weights)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
@@ -212,7 +225,7 @@ def test_ranges_that_say_nothing(exported: Exported, largest: float) -> None:
 def test_only_a_float32_export_is_quantised(exported: Exported) -> None:
     half = onnx.ModelProto.FromString(exported.model.SerializeToString())
     for number in half.graph.initializer:
-        if number.name == "network.conv2_1.weight":
+        if number.name == "conv2_1.weight":
             number.CopyFrom(
                 onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(number).astype(np.float16), number.name)
             )

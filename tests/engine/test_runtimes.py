@@ -1,6 +1,6 @@
-"""One exported graph, three runtimes: ONNX Runtime and OpenVINO hold against torch for every family of networks."""
+"""One graph, three runtimes: ONNX Runtime and OpenVINO hold against torch for every family of networks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,17 @@ import onnxruntime
 import pytest
 import torch
 
-from fcnseg.engine.export import export_onnx
-from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.graph import write_graph
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.errors import OutputError
 from fcnseg.io.hashing import file_sha256
-from fcnseg.recipes import MODALITIES, Recipe, load_recipe
+from fcnseg.models import network_spec
+from fcnseg.models.label_network import LabelNetwork, labels_of
+from fcnseg.models.layers import weight_shapes
+from fcnseg.recipes import MODALITIES, Recipe, find_recipe, load_recipe, recipe_names
 from fcnseg.types import EngineInfo
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import LoadedWeights, load_weights
 from tests.conftest import make_tiny
 
 FAMILIES = {
@@ -41,7 +43,7 @@ class Exported:
     """A network as torch and as a file."""
 
     recipe: Recipe
-    graph: LabelGraph
+    network: LabelNetwork
     file: Path
 
     def inputs(self, batch: int, height: int, width: int) -> dict[str, Any]:
@@ -56,15 +58,16 @@ class Exported:
 
     def expected(self, inputs: dict[str, Any]) -> list[np.ndarray]:
         with torch.inference_mode():
-            return [o.numpy() for o in self.graph(*(torch.from_numpy(inputs[m]) for m in self.recipe.modalities))]
+            scores = self.network.scores(*(torch.from_numpy(inputs[m]) for m in self.recipe.modalities))
+        return [labels_of(s).numpy() for s in scores] + [s.softmax(1).numpy() for s in scores]
 
 
 def export(folder: Path, family: str) -> Exported:
     tiny = make_tiny(folder, **FAMILIES[family])
     recipe = load_recipe(tiny.recipe)
-    graph = LabelGraph(load_network(recipe, tiny.weights).network, recipe, "float32").eval()
-    export_onnx(LabelGraph(graph.network, recipe, "float32", skip_margins=True).eval(), folder / "model.onnx")
-    return Exported(recipe, graph, folder / "model.onnx")
+    loaded = load_weights(recipe, tiny.weights)
+    write_graph(folder / "model.onnx", recipe, loaded.tensors, probabilities="float32")
+    return Exported(recipe, LabelNetwork(loaded.network(), recipe).eval(), folder / "model.onnx")
 
 
 def assert_agree(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -83,7 +86,6 @@ def assert_agree(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_runtime_agrees_with_torch_at_every_size(family: str, tmp_path: Path) -> None:
-    """One test a family: exporting takes longer than all the rest."""
     exported = export(tmp_path, family)
     assert_file_says_what_it_takes_and_gives(exported)
     session = onnxruntime.InferenceSession(str(exported.file))
@@ -123,9 +125,9 @@ def assert_file_says_what_it_takes_and_gives(exported: Exported) -> None:
     assert recipe.heads[0].labels.names[0] in said["classes"]
 
 
-def test_half_precision_probabilities_and_separate_weights(tiny_graph: LabelGraph, tmp_path: Path) -> None:
-    tiny_graph.probabilities = "float16"
-    export_onnx(tiny_graph, tmp_path / "half.onnx", separate_weights=True)
+def test_half_precision_probabilities_and_separate_weights(tiny_weights: LoadedWeights, tmp_path: Path) -> None:
+    recipe, tensors = tiny_weights.recipe, tiny_weights.tensors
+    write_graph(tmp_path / "half.onnx", recipe, tensors, probabilities="float16", separate_weights=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["half.onnx", "half.onnx.data"]
     session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 20, 30, 3), dtype=np.uint8)
@@ -134,18 +136,29 @@ def test_half_precision_probabilities_and_separate_weights(tiny_graph: LabelGrap
     assert np.allclose(probabilities.astype(float).sum(1), 1, atol=2e-2)
 
 
-def test_a_full_disk_leaves_nothing(tiny_graph: LabelGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(
+    tiny_weights: LoadedWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OutputError, match="No space left"):
-        export_onnx(tiny_graph, tmp_path / "model.onnx")
+        write_graph(tmp_path / "model.onnx", tiny_weights.recipe, tiny_weights.tensors)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_has_a_graph(name: str, tmp_path: Path) -> None:
+    """Of valid ONNX, with weights of its shapes."""
+    recipe = find_recipe(name)
+    small = replace(recipe, architecture=replace(recipe.architecture, width=0.07, fc_width=8))
+    weights = {key: np.zeros(shape, np.float32) for key, shape in weight_shapes(network_spec(small)).items()}
+    write_graph(tmp_path / "model.onnx", small, weights)
+    onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
+
+
 @pytest.fixture
-def tiny_graph(tmp_path_factory: pytest.TempPathFactory) -> LabelGraph:
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> LoadedWeights:
     tiny = make_tiny(tmp_path_factory.mktemp("graph"), stride=32)
-    recipe = load_recipe(tiny.recipe)
-    return LabelGraph(load_network(recipe, tiny.weights).network, recipe).eval()
+    return load_weights(load_recipe(tiny.recipe), tiny.weights)

@@ -27,7 +27,7 @@ def test_auto_follows_what_is_here(
 ) -> None:
     monkeypatch.setattr(select, "nvidia_gpus", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(select, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.setattr(select, "find_spec", lambda name: name if name in {"torch", *installed} else None)
     found, why = choose_backend("auto", device, precision)
     assert found == backend
     assert why
@@ -85,3 +85,14 @@ def test_int8_is_tried_only_when_calibrated(monkeypatch: pytest.MonkeyPatch) -> 
     assert "fp32" in candidate_precisions("openvino", calibrate=False)
     monkeypatch.setattr(select, "find_spec", lambda name: None if name == "nncf" else name)
     assert "int8" not in candidate_precisions("openvino", calibrate=True)
+
+
+def test_a_gpu_without_torch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "nvidia_gpus", lambda: 1)
+    monkeypatch.setattr(select, "find_spec", lambda name: name if name == "openvino" else None)
+    assert choose_backend("auto", "auto", "auto") == (
+        "openvino",
+        "an NVIDIA GPU is here, but torch is not: `pip install torch` installs it",
+    )
+    with pytest.raises(EngineError, match="pip install torch"):
+        choose_backend("auto", "cuda", "auto")

@@ -10,19 +10,19 @@ import onnx
 import pytest
 import torch
 
-from fcnseg.engine.export import export_onnx
-from fcnseg.engine.graph import LabelGraph
-from fcnseg.engine.precision import lower_trunk, measure_ranges, quantize, rescale_trunk
+from fcnseg.engine.graph import write_graph
+from fcnseg.engine.precision import is_homogeneous, measure_ranges, quantize, with_headroom
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
 from fcnseg.engine.runtimes.tensorrt.library import MODULES
 from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.errors import ImageError
 from fcnseg.io.hashing import file_sha256
+from fcnseg.models import network_spec
 from fcnseg.recipes import Recipe, Shapes, find_recipe
 from fcnseg.running.predictor import Predictor
 from fcnseg.types import EngineInfo, Frame
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from tests.conftest import TinyModel, make_tiny
 
 pytestmark = [
@@ -32,7 +32,6 @@ pytestmark = [
 
 SMALL = Shapes((1, 1), (60, 80), (96, 128), 4)
 LARGE = Shapes((64, 64), (240, 320), (480, 640), 2)
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 FLOORS = {"fp32": 0.9999, "fp16": 0.99, "bf16": 0.97, "int8": 0.85}
 """Tiny random networks tell classes apart by less than trained ones do: real models have higher floors."""
 
@@ -57,20 +56,17 @@ def photographs(recipe: Recipe, rows: int, height: int, width: int, seed: int = 
 def build(model: TinyModel, folder: Path, library: str, precision: str, shapes: list[Shapes]) -> TensorRTEngine:
     """An engine with float32 probabilities, not entered yet."""
     recipe = find_recipe(model.recipe)
-    loaded = load_network(recipe, model.weights)
-    graph = LabelGraph(loaded.network, recipe, "float32").eval()
-    ranges = measure_ranges(graph, [photographs(recipe, 2, 60, 80, seed) for seed in range(4)])
-    if precision in DTYPES:
-        if recipe.architecture.backbone == "vgg16":
-            rescale_trunk(graph.network, 3)
-        lower_trunk(graph.network, DTYPES[precision])
-    file = folder / f"{precision}.onnx"
-    export_onnx(graph, file)
+    loaded, spec = load_weights(recipe, model.weights), network_spec(recipe)
+    weights = with_headroom(loaded.tensors, spec) if precision == "fp16" and is_homogeneous(spec) else loaded.tensors
+    file, stated = folder / f"{precision}.onnx", "fp32" if precision == "int8" else precision
+    write_graph(file, recipe, weights, probabilities="float32", skip_margins=precision != "int8", precision=stated)
     if precision == "int8":
-        onnx.save(quantize(onnx.load(file), ranges), file)
+        graph = onnx.load(file)
+        images = [photographs(recipe, 2, 60, 80, seed) for seed in range(4)]
+        onnx.save(quantize(graph, measure_ranges(graph, images)), file)
     (folder / "plan").write_bytes(build_plan(file, library, shapes))
     heads = {head.name: head.labels for head in recipe.heads}
-    info = EngineInfo(library, "this GPU", precision, recipe.name, loaded.weights_sha256, heads, recipe.modalities, {})
+    info = EngineInfo(library, "this GPU", precision, recipe.name, loaded.sha256, heads, recipe.modalities, {})
     return TensorRTEngine(recipe, folder / "plan", info, sha256=file_sha256(folder / "plan"), probabilities=True)
 
 

@@ -14,8 +14,9 @@ from torchvision.models.vgg import VGG, cfgs, make_layers
 
 from fcnseg.models import FCN, Head, NetworkSpec, Stream
 from fcnseg.models.backbones import Geometry, backbone_layers, grids
-from fcnseg.models.fcn import deconvolution_names, fold_batch_norm
+from fcnseg.models.fcn import fold_batch_norm
 from fcnseg.models.geometry import IMAGE, Grid
+from fcnseg.models.layers import deconvolution_names
 
 NETWORKS = [("vgg16", 32), ("vgg16", 16), ("vgg16", 8), ("alexnet", 32), ("googlenet", 32)]
 PADDED: list[Geometry] = ["caffe", "same"]

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcnseg.models import network_spec
-from fcnseg.models.backbones import VGG16, backbone_layers, grids
-from fcnseg.models.fcn import bilinear_kernel, parameter_count, receptive_field_px
+from fcnseg.models.backbones import VGG16, backbone_layers, grids, receptive_field_px
 from fcnseg.models.geometry import IMAGE, Grid, Window, crop_offset, upsampling_window
+from fcnseg.models.layers import bilinear_kernel, parameter_count
 from fcnseg.models.spec import Head, NetworkSpec, plan_fusion
 from fcnseg.recipes import find_recipe
 from tests.caffe_definitions import NETWORKS, caffe_definition
@@ -133,7 +133,7 @@ def test_a_ramp_shows_where_each_sample_lies(chain: list[tuple[Window, bool]]) -
     for window, upsampled in chain:
         if upsampled:
             grid = grid.upsampled(window)
-            kernel = bilinear_kernel(window.kernel).double()[None, None]
+            kernel = torch.from_numpy(bilinear_kernel(window.kernel)).double()[None, None]
             x = F.conv_transpose2d(x, kernel, stride=window.stride, padding=window.pad)
         else:
             grid = grid.after(window)
@@ -158,7 +158,9 @@ def test_a_bilinear_kernel_interpolates(size: int) -> None:
     factor = (size + 1) // 2
     ramp = torch.arange(6.0).expand(6, 6)
     source = torch.stack([torch.ones(6, 6), ramp])[:, None]
-    constant, line = F.conv_transpose2d(source, bilinear_kernel(size)[None, None], stride=factor)[:, 0]
+    constant, line = F.conv_transpose2d(source, torch.from_numpy(bilinear_kernel(size))[None, None], stride=factor)[
+        :, 0
+    ]
     positions = (torch.arange(constant.shape[-1]) - (size - 1) / 2) / factor
     inside = (positions >= 0) & (positions <= 5)
     assert inside.sum() >= 5 * factor
@@ -169,7 +171,7 @@ def test_a_bilinear_kernel_interpolates(size: int) -> None:
 
 @given(st.integers(1, 70))
 def test_a_bilinear_kernel_is_symmetric_and_sums_to_its_factor_squared(size: int) -> None:
-    kernel = bilinear_kernel(size)
+    kernel = torch.from_numpy(bilinear_kernel(size))
     assert torch.equal(kernel, kernel.T)
     assert torch.allclose(kernel, kernel.flip(0), atol=1e-6)
     assert kernel.sum().item() == pytest.approx(((size + 1) // 2) ** 2, rel=1e-5)

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from fcnseg.models import FCN, NetworkSpec, network_spec
-from fcnseg.models.fcn import deconvolution_names
+from fcnseg.models.layers import deconvolution_names
 from fcnseg.recipes import find_recipe, recipe_names
 from tests.caffe_definitions import NETWORKS, Definition, caffe_definition
 from tests.caffe_files import write_caffemodel

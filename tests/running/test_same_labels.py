@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fcnseg.engine.export import export_onnx
-from fcnseg.engine.graph import LabelGraph
+from fcnseg.engine.graph import write_graph
 from fcnseg.engine.runtimes.common import engine_info, output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph, processor_has
 from fcnseg.engine.runtimes.pytorch import TorchEngine
@@ -22,7 +21,7 @@ from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.predictor import Predictor
 from fcnseg.running.tile_grid import smallest_side
 from fcnseg.types import Engine, Frame, Pixels, Prediction
-from fcnseg.weights.loading import load_whole_network
+from fcnseg.weights.loading import load_weights
 from tests.conftest import make_tiny, photograph
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -89,8 +88,7 @@ def test_on_torch(tmp_path: Path, family: str) -> None:
 def test_on_openvino_to_the_last_bit(tmp_path: Path, family: str) -> None:
     tiny = make_tiny(tmp_path, **FAMILIES[family])
     recipe = find_recipe(tiny.recipe)
-    loaded = load_whole_network(recipe, tiny.weights)
-    export_onnx(LabelGraph(loaded.network, recipe, "float32", skip_margins=True).eval(), tmp_path / "graph.onnx")
+    write_graph(tmp_path / "graph.onnx", recipe, load_weights(recipe, tiny.weights).tensors, probabilities="float32")
     for precision, height, width, longer in (("fp32", 701, 1203, 90), ("bf16", 1024, 650, 10)):
         if not processor_has(precision):
             continue

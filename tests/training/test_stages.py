@@ -23,7 +23,7 @@ from fcnseg.training.stages import run_plan
 from fcnseg.training.weight_surgery import (
     new_network,
 )
-from fcnseg.weights.loading import load_whole_network
+from fcnseg.weights.loading import load_whole_model
 from tests.training.memory import CPU, blocks, plan, preset, tiny_recipe
 
 
@@ -134,13 +134,13 @@ def test_what_it_leaves_is_a_model(tmp_path: Path) -> None:
     done = plan(replace(recipe, name="mine"), preset("modern", recipe, batch_size=3, steps=(3,)), samples, out)
     trained = run_plan(done, CPU)
     assert load_recipe(out / "best.toml").architecture == recipe.architecture
-    assert load_whole_network(load_recipe(out / "best.toml"))
+    assert load_whole_model(load_recipe(out / "best.toml"))
     found = load_recipe(out / "model.toml")
     assert found.name == "mine"
     assert found.heads == recipe.heads
     assert found.streams == recipe.streams
     assert found.architecture == recipe.architecture
-    network = load_whole_network(found).network  # normalisation is folded in
+    network = load_whole_model(found).network()  # normalisation is folded in
     kept = torch.load(out / "checkpoint.pt", weights_only=True)["network"]
     trained_net = new_network(replace(network_spec(recipe), batch_norm=True)).eval()
     trained_net.load_state_dict(kept)
@@ -176,7 +176,7 @@ def test_every_kind_of_network_is_trained_and_loads(tmp_path: Path, what: dict[s
     assert list(trained.figures) == [head.name for head in recipe.heads]
     found = load_recipe(tmp_path / "run" / "model.toml")
     assert (found.heads, found.streams, found.architecture) == (recipe.heads, recipe.streams, recipe.architecture)
-    ours, kept = load_whole_network(found).network.state_dict(), load_file(tmp_path / "run" / "model.safetensors")
+    ours, kept = load_whole_model(found).network().state_dict(), load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(ours[name], kept[name]) for name in kept if name.startswith("score_"))
 
 

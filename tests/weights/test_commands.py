@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from fcnseg.recipes import Recipe, find_recipe
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from fcnseg.weights.store import available, stored_path
 from tests.caffe_files import write_caffemodel
 from tests.conftest import Outcome
@@ -43,7 +43,7 @@ def test_import_to_a_file_runs_as_the_model(small: tuple[Recipe, Path], fcnseg: 
     done = fcnseg("weights", "import", path, "--model", recipe.path, "--out", out)
     assert done.code == 0
     assert "[red] out" in done.err
-    load_network(recipe, out)
+    load_weights(recipe, out)
 
 
 def test_a_mismatch_lists_each_tensor_and_then_one_line(

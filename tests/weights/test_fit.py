@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from fcnseg.errors import WeightsError
 from fcnseg.models import FCN, network_spec
 from fcnseg.weights.importing import import_weights
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from tests.weights.conftest import MakeRecipe, as_torch, numbers
 
 
@@ -24,7 +24,7 @@ def test_mixing_deconvolutions_stay_dense(recipe: MakeRecipe, tmp_path: Path) ->
     torch.save(state, tmp_path / "s")
     report = import_weights(tmp_path / "s", small, tmp_path / "out")
     assert report.dense == ("upscore2",)
-    network = load_network(small, tmp_path / "out").network
+    network = load_weights(small, tmp_path / "out").network()
     image = torch.rand(1, 3, 40, 40) * 255
     whole = FCN(network_spec(small), frozenset({"upscore2", "upscore_pool4", "upscore8"})).eval()
     whole.load_state_dict(state)

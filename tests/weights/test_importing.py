@@ -19,7 +19,7 @@ from fcnseg.errors import OutputError, SettingsError, WeightsError, WeightsMisma
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import find_recipe
 from fcnseg.weights.importing import import_weights
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from tests.caffe_files import write_caffemodel
 from tests.weights.conftest import Arrays, MakeRecipe, as_caffe, as_torch, check, legacy, numbers
 
@@ -48,10 +48,11 @@ def test_imports_and_loads_bit_for_bit(source: str, recipe: MakeRecipe, tmp_path
     )
     assert report.parameters == sum(a.size for a in arrays.values())
     for weights in (path, out):
-        loaded = load_network(small, weights)
+        loaded = load_weights(small, weights)
         assert not loaded.training_start
-        assert not loaded.network.training
-        for name, tensor in loaded.network.state_dict().items():
+        network = loaded.network()
+        assert not network.training
+        for name, tensor in network.state_dict().items():
             np.testing.assert_array_equal(tensor.numpy(), arrays[name])
             assert tensor.data_ptr() % 4 == 0
     assert [p.name for p in out.parent.iterdir()] == ["out.safetensors"]

@@ -13,7 +13,7 @@ from fcnseg.errors import WeightsMismatchError
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe
 from fcnseg.weights.importing import import_weights
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from tests.caffe_files import write_caffemodel
 from tests.weights.conftest import Arrays, MakeRecipe, as_caffe, as_torch, check, legacy, numbers, torchvision_vgg16
 
@@ -29,7 +29,7 @@ def test_skip_scales_are_filled_for_pytorch_fcn_only(recipe: MakeRecipe, tmp_pat
     assert report.initialised == ("scale_pool3.weight", "scale_pool4.weight")
     filled = {k: np.full_like(arrays[k], v) for k, v in (("scale_pool3.weight", 1e-4), ("scale_pool4.weight", 1e-2))}
     check(tmp_path / "out", lacking | filled)
-    assert not load_network(small, tmp_path / "out").training_start
+    assert not load_weights(small, tmp_path / "out").training_start
     write_caffemodel(tmp_path / "s.caffemodel", as_caffe(lacking))
     with pytest.raises(WeightsMismatchError, match=r"scale_pool3\.weight"):
         import_weights(tmp_path / "s.caffemodel", small, tmp_path / "out")
@@ -51,7 +51,7 @@ def test_transplant_starts_as_a_new_network(skips: str, recipe: MakeRecipe, tmp_
     kept = {k: v for k, v in numbers(small).items() if k not in new}
     metadata = check(tmp_path / "out", kept | new)
     assert set(report.initialised) == set(new) == set(metadata["initialised"].split())
-    assert load_network(small, tmp_path / "out").training_start
+    assert load_weights(small, tmp_path / "out").training_start
 
 
 def test_transplant_does_not_invent_what_a_model_lacks(recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from fcnseg.errors import SettingsError, WeightsMismatchError
 from fcnseg.weights.importing import import_weights
-from fcnseg.weights.loading import load_network
+from fcnseg.weights.loading import load_weights
 from tests.weights.conftest import MakeRecipe, numbers, torchvision_vgg16
 
 
@@ -33,7 +33,7 @@ def test_torchvisions_vgg16_computes_the_same(order: str, recipe: MakeRecipe, tm
         expected = head[:5](map_.flatten(1))
         arranged = pixels.flip(1) if order == "bgr" else pixels
         shifted = arranged - torch.tensor(small.streams[0].inputs[0].mean)[:, None, None]
-        network = load_network(small, tmp_path / "out").network
+        network = load_weights(small, tmp_path / "out").network()
         found = network.trunk(network.spec.streams[0], shifted)["fr"][:, :, 3, 3]  # fc6 over the whole 7 x 7 map
     assert expected.abs().max() > 0.01
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fcnseg.engine.graph import labels_of, prepare
 from fcnseg.engine.runtimes.common import check_memory, working_bytes
 from fcnseg.engine.runtimes.pytorch import TorchEngine, find_device
 from fcnseg.errors import EngineError, ImageError, SettingsError
+from fcnseg.models.label_network import labels_of, prepare
 from fcnseg.recipes import Input, find_recipe
 from tests.conftest import TinyModel, make_tiny
 
