@@ -18,7 +18,7 @@ from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
 from fcnseg.engine.calibration import SampleImages, sample_images
 from fcnseg.engine.graph import write_graph
 from fcnseg.engine.identity import EngineIdentity, runs_here
-from fcnseg.engine.load import instantiate, load_engine
+from fcnseg.engine.load import load_engine
 from fcnseg.engine.record import EngineRecord, record_path, write_record
 from fcnseg.engine.request import EngineRequest
 from fcnseg.engine.runtimes import RUNTIMES
@@ -104,22 +104,15 @@ class Builder:
         start = time.monotonic()
         identity = request.identity
         target = out or engine_path(identity)
-        verifiable = runs_here(identity.backend)
         with writing(target):
             engine = self.work / identity.key
-            twin = engine if identity.probabilities else engine.with_name(f"{engine.name}-twin")
-            labels, everything = output_names(self.recipe), output_names(self.recipe, True)
-            outputs = {engine: everything if identity.probabilities else labels}
-            if verifiable:  # probabilities are compared too: those of a twin where the engine gives labels alone
-                outputs[twin] = everything
+            outputs = {engine: output_names(self.recipe, identity.probabilities)}
             graph = RUNTIMES[identity.backend].load_compiler()(self, identity, outputs)
             record = self._record(identity, graph, engine)
-            if verifiable:
-                verification = self._verify(engine, twin, record, request.required_agreement)
-                record = replace(record, verification=verification)
+            if runs_here(identity.backend):
+                record = replace(record, verification=self._verify(engine, identity, request.required_agreement))
             record = replace(record, build_seconds=round(time.monotonic() - start, 1), file=target.name)
             _publish(engine, target, record, keep_rejected)
-            twin.unlink(missing_ok=True)
         return record
 
     def weights(self) -> Mapping[str, Array]:
@@ -184,26 +177,22 @@ class Builder:
 
         return TorchEngine(self.recipe, self._weights_file, device)
 
-    def _verify(self, engine: Path, twin: Path, record: EngineRecord, min_agreement: float) -> Verification:
-        """Load the engine from disk and compare it with the network; `twin` gives the same engine's probabilities."""
-        identity = record.identity
+    def _verify(self, engine: Path, identity: EngineIdentity, min_agreement: float) -> Verification:
+        """Load the engine from disk and compare it with the network."""
+        runtime = RUNTIMES[identity.backend]
         if self._reference is None:
             self.on_progress("loading the network", 0.4)
-            network = self._opened.enter_context(self._network(RUNTIMES[identity.backend].device))
+            network = self._opened.enter_context(self._network(runtime.device))
             self._reference = ReferenceNetwork(network, self.recipe, self.images.inputs)
-        with ExitStack() as stack:
-            built = probable = stack.enter_context(load_engine(self.recipe, engine))
-            if twin != engine:
-                probabilities = replace(identity, probabilities=True)
-                twin_record = replace(record, identity=probabilities, file_sha256=file_sha256(twin))
-                probable = stack.enter_context(instantiate(self.recipe, twin, twin_record))
+        with load_engine(self.recipe, engine) as built:
             return verify(
                 built,
                 self._reference,
                 identity.shapes,
                 min_agreement=min_agreement,
                 images=self.images.name,
-                probabilities=probable,
+                fixed_sizes=runtime.fixed_sizes,
+                probabilities=identity.probabilities,
                 on_progress=lambda phase, fraction: self.on_progress(phase, 0.45 + 0.55 * fraction),
             )
 

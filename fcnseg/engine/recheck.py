@@ -12,10 +12,11 @@ from fcnseg.engine.load import load_engine, model_of
 from fcnseg.engine.options import PRECISIONS, BuildHooks
 from fcnseg.engine.record import EngineRecord, read_trusted_record, write_record
 from fcnseg.engine.runtimes import RUNTIMES
-from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.engine.runtimes.onnx_runtime import reference_engine
 from fcnseg.engine.verify import ReferenceNetwork, verify
 from fcnseg.errors import EngineError
-from fcnseg.recipes import find_recipe
+from fcnseg.recipes import Recipe, find_recipe
+from fcnseg.types import Engine
 from fcnseg.weights.hashing import weights_sha256
 
 
@@ -40,15 +41,19 @@ def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
     if weights_sha256(weights) != identity.weights:
         raise EngineError(f"the weights it was built from have changed since ({weights}); build it again")
     images = sample_images(recipe)
-    device = RUNTIMES[identity.backend].device
-    with TorchEngine(recipe, weights, device) as network, load_engine(recipe, file, require_verified=False) as engine:
+    runtime = RUNTIMES[identity.backend]
+    with (
+        _network(recipe, weights, runtime.device) as network,
+        load_engine(recipe, file, require_verified=False) as engine,
+    ):
         verification = verify(
             engine,
             ReferenceNetwork(network, recipe, images.inputs),
             identity.shapes,
             min_agreement=before.min_agreement if before else PRECISIONS[identity.precision].min_agreement,
             images=images.name,
-            probabilities=engine if identity.probabilities else None,
+            fixed_sizes=runtime.fixed_sizes,
+            probabilities=identity.probabilities,
             on_progress=hooks.on_progress,
         )
     record = replace(record, verification=verification)
@@ -60,3 +65,11 @@ def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
             f"{verification.worst}"
         )
     return record
+
+
+def _network(recipe: Recipe, weights: Path, device: str) -> Engine:
+    if device == "cpu":
+        return reference_engine(recipe, weights)
+    from fcnseg.engine.runtimes.pytorch import TorchEngine
+
+    return TorchEngine(recipe, weights, device)

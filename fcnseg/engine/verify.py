@@ -11,12 +11,19 @@ from statistics import median
 import numpy as np
 
 from fcnseg.errors import EngineError, ImageError
+from fcnseg.models import network_spec
+from fcnseg.models.arithmetic import network_gflop
 from fcnseg.recipes import Recipe, Shapes
 from fcnseg.types import Engine, Labels, Pixels, Verification
 
 COMPARED = 8
 """Images that an engine is compared with the network on at most, evenly spaced; two at the largest size, where the
 network takes seconds for each."""
+
+LEAST_COMPARED = 2
+
+BUDGET_GFLOP = 500
+"""The arithmetic spent on the images of one size, in 10^9 operations of the network: some seconds of two cores."""
 
 TIMED_RUNS = 3
 
@@ -45,20 +52,28 @@ class Case:
         return [[i] for i in chosen] if self.batch == 1 else [(chosen * self.batch)[: self.batch]]
 
 
-def cases_of(shapes: Sequence[Shapes], photographs: int) -> list[Case]:
+def cases_of(recipe: Recipe, shapes: Sequence[Shapes], photographs: int, *, fixed_sizes: bool) -> list[Case]:
     """List the cases of ranges of sizes: smallest, typical and largest, alone and in a full batch.
 
-    Most images are compared at the typical size, where each is compared alone too.
+    Most images are compared at the typical size, where each is compared alone too; fewer of a network that takes long.
+    A runtime without `fixed_sizes` computes the images of a batch one by one and any size by the same kernels: each is
+    compared alone, the largest at no more than what BUDGET_GFLOP pays for.
     """
-    cases = {}
+    spec, cases = network_spec(recipe), {}
     for profile in shapes:
-        for name, alone, together in (
-            ("smallest", 1, COMPARED),
-            ("largest", 1, 2),
-            ("typical", COMPARED, COMPARED),
+        most = int(BUDGET_GFLOP / network_gflop(spec, *profile.typical))
+        compared = max(LEAST_COMPARED, min(COMPARED, most))
+        largest, max_batch = profile.largest, profile.max_batch
+        if not fixed_sizes:
+            max_batch, excess = 1, network_gflop(spec, *largest) / BUDGET_GFLOP
+            height, width = (int(side / max(1, excess) ** 0.5) for side in largest)
+            largest = max(height, profile.typical[0]), max(width, profile.typical[1])
+        for (height, width), alone, together in (
+            (profile.smallest, 1, compared),
+            (largest, 1, 2),
+            (profile.typical, compared, compared),
         ):
-            height, width = getattr(profile, name)
-            for batch, images in ((profile.max_batch, min(together, profile.max_batch)), (1, alone)):
+            for batch, images in ((max_batch, min(together, max_batch)), (1, alone)):
                 cases[height, width, batch] = Case(height, width, batch, min(images, photographs))
     return [cases[key] for key in sorted(cases)]
 
@@ -90,16 +105,17 @@ def verify(
     *,
     min_agreement: float,
     images: str,
-    probabilities: Engine | None = None,
+    fixed_sizes: bool,
+    probabilities: bool = False,
     on_progress: OnProgress = lambda phase, fraction: None,
 ) -> Verification:
-    """Compare an engine with the network at the smallest, typical and largest size, alone and in full batches.
+    """Compare an engine with the network at the smallest, typical and largest size: see `cases_of`.
 
-    `images` says whose the photographs are; `probabilities` is an engine that gives the same engine's probabilities,
-    if there is one. A case passes if at least `min_agreement` (0..1) of its pixels, or all but one, are the same.
+    `images` says whose the photographs are; with `probabilities` these are compared too. A case passes if at least
+    `min_agreement` (0..1) of its pixels, or all but one, are the same.
     Raises EngineError if the engine gives what no network gives: unknown classes, NaN, wrong sizes.
     """
-    cases = cases_of(shapes, len(reference.photographs))
+    cases = cases_of(reference.recipe, shapes, len(reference.photographs), fixed_sizes=fixed_sizes)
     total = right = compared = 0
     passed, worst, worst_share, done, largest = True, "nowhere", 1.0, [], None
     for number, case in enumerate(cases):
@@ -116,8 +132,8 @@ def verify(
             worst_share = 1 - wrong / pixels
             worst = f"{case}: {worst_share:.2%} agree{confused}"
         passed = passed and wrong <= max(1, (1 - min_agreement) * pixels)
-        if probabilities is not None and case.batch == 1:
-            largest = max(largest or 0.0, _probability_difference(probabilities, reference, case))
+        if probabilities and case.batch == 1:
+            largest = max(largest or 0.0, _probability_difference(engine, reference, case))
     if not total:
         raise EngineError(f"no size of the engine's range could be compared: {done[0]}")
     seconds = _typical_seconds(engine, reference, shapes[0])

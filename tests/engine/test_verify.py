@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -44,7 +44,8 @@ def compare(engine: Altered, min_agreement: float = 0.99, recipe: Recipe = RECIP
         SHAPES,
         min_agreement=min_agreement,
         images="noise",
-        probabilities=engine,
+        fixed_sizes=True,
+        probabilities=True,
     )
 
 
@@ -121,14 +122,30 @@ def test_images_are_spread_evenly_and_those_compared_are_counted() -> None:
         seen.clear()
         shapes = [Shapes((9, 9), (9, 9), (9, 9), batch)]
         reference = ReferenceNetwork(network, RECIPE, many)
-        found = verify(Watched(lambda labels: labels), reference, shapes, min_agreement=0.9, images="mine")
+        found = verify(
+            Watched(lambda labels: labels), reference, shapes, min_agreement=0.9, images="mine", fixed_sizes=True
+        )
         assert found.images == "8 of mine"
         expected = [*range(0, 32, 4), *together]
         assert seen[: len(expected)] == expected
 
 
 def test_a_single_size_is_compared_once() -> None:
-    assert [str(c) for c in cases_of([Shapes((9, 9), (9, 9), (9, 9), 1)], 4)] == ["9 x 9, batch 1"]
+    assert names([Shapes((9, 9), (9, 9), (9, 9), 1)], fixed_sizes=True) == ["9 x 9, batch 1"]
+
+
+def test_an_engine_of_any_size_is_compared_alone_and_no_larger_than_is_worth_the_wait() -> None:
+    shapes = [Shapes((1, 1), (375, 500), (1024, 1024), 8)]
+    assert names(shapes, fixed_sizes=False) == ["1 x 1, batch 1", "500 x 375, batch 1", "1024 x 1024, batch 1"]
+    slow = find_recipe("voc-fcn8s")
+    assert names(shapes, slow, fixed_sizes=False) == ["1 x 1, batch 1", "500 x 375, batch 1", "666 x 666, batch 1"]
+    assert names(shapes, slow, fixed_sizes=True)[-1] == "1024 x 1024, batch 8"
+    assert [case.images for case in cases_of(slow, shapes, 32, fixed_sizes=False)] == [1, 2, 1]
+    assert [case.images for case in cases_of(RECIPE, shapes, 32, fixed_sizes=False)] == [1, 8, 1]
+
+
+def names(shapes: Sequence[Shapes], recipe: Recipe = RECIPE, *, fixed_sizes: bool) -> list[str]:
+    return [str(case) for case in cases_of(recipe, shapes, 4, fixed_sizes=fixed_sizes)]
 
 
 @given(st.integers(1, 200), st.integers(1, 200))
