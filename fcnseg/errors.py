@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import errno
 import re
+from importlib.util import find_spec
 
 
 class FcnsegError(Exception):
@@ -135,6 +136,23 @@ def is_out_of_threads(error: BaseException | str) -> bool:
     if isinstance(error, OSError):  # of fork: it names no file, as errors of reading do
         return error.errno in (errno.EAGAIN, errno.ENOMEM) and error.filename is None
     return _OUT_OF_THREADS.search(str(error)) is not None
+
+
+OPTIONAL = {
+    "matplotlib": ("matplotlib", "scipy"),
+    "nncf": ("nncf",),
+    "scipy": ("scipy",),
+    "tensorboardX": ("tensorboardx", "torch"),
+    "torch": ("tensorboardx", "torch"),
+}
+"""Packages that some commands need, by the names of their modules, with those that go with them: see pyproject.toml."""
+
+
+def require(*modules: str) -> None:
+    """Raise SettingsError unless these optional modules are installed. They are not imported."""
+    if lacking := [name for name in modules if find_spec(name) is None]:
+        packages = sorted({package for name in lacking for package in OPTIONAL[name]})
+        raise SettingsError(f"this needs {' and '.join(packages)}; {installs(*packages)}")
 
 
 def installs(*packages: str) -> str:

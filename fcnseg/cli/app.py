@@ -29,7 +29,7 @@ from fcnseg.cli import (
 from fcnseg.cli.console import Errors, shown
 from fcnseg.cli.leaving import leave
 from fcnseg.cli.standard_streams import end_standard_output, log_event
-from fcnseg.errors import NO_MORE_THREADS, FcnsegError, is_out_of_threads
+from fcnseg.errors import NO_MORE_THREADS, OPTIONAL, FcnsegError, installs, is_out_of_threads
 
 # Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
 UsageError, ClickException = typer.BadParameter.__mro__[1:3]
@@ -95,6 +95,9 @@ def main() -> None:
     except (ImportError, OSError, RuntimeError) as error:  # a library that cannot be loaded may raise any of them
         if is_out_of_threads(error):
             code = _fail(NO_MORE_THREADS, 1, error)
+        elif isinstance(error, ImportError) and error.name in OPTIONAL:
+            packages = OPTIONAL[error.name]
+            code = _fail(f"this needs {' and '.join(packages)}; {installs(*packages)}", 1, error)
         elif lines := [line for line in str(error).splitlines() if NO_ROOM.search(line)]:
             code = _fail(f"a library does not fit into memory: {lines[0]}; raise the limit (`ulimit -v`)", 1, error)
         elif isinstance(error, OSError):

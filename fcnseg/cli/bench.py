@@ -65,7 +65,7 @@ def bench(
     median    milliseconds of one call: half of them take longer; p95: one in twenty does
     memory    the most its process ever held
     load      seconds to open the finished engine, its libraries imported already
-    labels    pixels that get the label torch gives them in fp32
+    labels    pixels that get the label of the network in fp32
     GFLOP/s   arithmetic done, and its share of what a large matrix product reaches
               here in the same precision
 

@@ -32,7 +32,7 @@ from fcnseg.cli.comparison_options import (
 from fcnseg.cli.config_file import Config
 from fcnseg.cli.options import Quiet
 from fcnseg.cli.progress import counted_progress, interruptible
-from fcnseg.errors import SettingsError
+from fcnseg.errors import SettingsError, require
 
 
 @interruptible()
@@ -82,6 +82,8 @@ def diff(
     from fcnseg.scoring.options import DiffOptions
 
     check_outputs({"--json": json_file}, report, images)
+    if report:
+        require("matplotlib", "scipy")
     if gt is None and (gt_pattern or ignore or reduce_labels or label_map):
         raise SettingsError("--gt-pattern, --ignore, --reduce-labels and --label-map are about ground truth; give --gt")
     options = DiffOptions.of(given)

@@ -109,7 +109,8 @@ def _machine(machine: Machine) -> list[tuple[str, str]]:
         bf16 = ", bf16" if gpu.bf16 else ""
         lines.append((gpu.device, f"{gpu.name}, {_bytes(gpu.memory_bytes)}{capability}{bf16}"))
     if not machine.gpus:
-        lines.append(("GPU", "an NVIDIA driver is loaded, but torch cannot use it" if machine.driver else "none"))
+        torch = "cannot use it" if machine.libraries["torch"].works else "is not here to use it"
+        lines.append(("GPU", f"an NVIDIA driver is loaded, but torch {torch}" if machine.driver else "none"))
     return lines
 
 

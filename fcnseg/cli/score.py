@@ -30,6 +30,7 @@ from fcnseg.cli.comparison_options import (
 from fcnseg.cli.config_file import Config
 from fcnseg.cli.options import Quiet
 from fcnseg.cli.progress import counted_progress, interruptible
+from fcnseg.errors import require
 
 
 @interruptible()
@@ -128,6 +129,8 @@ def score(
 
     files = {"--json": json_file, "--csv": csv_file, "--images-csv": images_csv}
     check_outputs(files, report, images)
+    if report or boundary:
+        require("scipy", *(["matplotlib"] if report else []))
     options = ScoreOptions.of(given)
     with counted_progress("scoring", quiet) as on_progress:
         result = score_with(predictions, truth, options, on_progress)

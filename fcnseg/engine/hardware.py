@@ -96,6 +96,11 @@ def torch_gpus() -> tuple[Gpu, ...]:
     return tuple(gpus)
 
 
+def may_have_gpu() -> bool:
+    """Tell whether this machine may have a GPU that torch can use, without loading it."""
+    return NVIDIA_DRIVER.exists() or platform.system() == "Darwin" or bool(nvidia_gpus())
+
+
 def nvidia_gpus() -> int:
     """Count the NVIDIA GPUs that the driver offers this process, without loading torch, which takes seconds."""
     try:

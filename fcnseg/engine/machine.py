@@ -17,6 +17,7 @@ from fcnseg.engine.hardware import (
     cpu_features,
     cpu_name,
     has_bf16,
+    may_have_gpu,
     torch_gpus,
 )
 from fcnseg.engine.options import precisions_of
@@ -24,10 +25,8 @@ from fcnseg.workers.limits import free_memory_bytes, memory_limit_bytes, usable_
 
 PACKAGES = {
     "torch": ("torch",),
-    "torchvision": ("torchvision",),
     "openvino": ("openvino",),
     "onnx": ("onnx",),
-    "onnxscript": ("onnxscript",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "nncf": ("nncf",),
     "tensorrt": ("tensorrt",),
@@ -36,7 +35,8 @@ PACKAGES = {
 """The libraries that engines are made with, as they are imported, and the packages that bring them."""
 
 IMPORTED = ("torch", "openvino", "tensorrt", "tensorrt_rtx")
-"""Those that run a network: `inspect_machine` imports them, because being installed is not yet working."""
+"""Those that run a network: `inspect_machine` imports them, because being installed is not yet working; torch, which
+is needed for GPUs alone, where there may be one."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def inspect_machine() -> Machine:
         features=cpu_features(),
         memory_bytes=min(psutil.virtual_memory().total, memory_limit_bytes()),
         free_memory_bytes=free_memory_bytes(),
-        gpus=torch_gpus() if libraries["torch"].works else (),
+        gpus=torch_gpus() if libraries["torch"].works and may_have_gpu() else (),
         driver=NVIDIA_DRIVER.exists(),
         libraries=libraries,
     )
@@ -103,7 +103,7 @@ def library_version(name: str) -> str | None:
 def inspect_library(name: str) -> Library:
     """Return a library's version and, for one of IMPORTED, the reason why it does not import, if it does not."""
     installed, problem = library_version(name), None
-    if installed is not None and name in IMPORTED:
+    if installed is not None and name in IMPORTED and (name != "torch" or may_have_gpu()):
         try:
             import_module(name)
         except Exception as error:  # a broken library raises all sorts of errors
@@ -150,7 +150,9 @@ def _precisions(backend: str, *, bf16: bool, fp16: bool = True, int8: bool = Tru
 
 
 def _torch(machine: Machine) -> Backend:
-    library, again = machine.libraries["torch"], "pip install --force-reinstall torch torchvision"
+    library, again = machine.libraries["torch"], "pip install --force-reinstall torch"
+    if library.version is None:
+        return Backend("torch", (), (), _lack(library), "pip install torch tensorboardx")
     if not library.works:
         return Backend("torch", (), (), _lack(library), again)
     bf16 = any(gpu.bf16 for gpu in machine.gpus) or "bf16" in machine.features
@@ -163,20 +165,20 @@ def _torch(machine: Machine) -> Backend:
 def _openvino(machine: Machine) -> Backend:
     library = machine.libraries["openvino"]
     if not library.works:
-        return Backend("openvino", (), (), _lack(library), "pip install openvino onnx onnxscript")
-    if lacking := [name for name in ("onnx", "onnxscript") if not machine.libraries[name].works]:
+        return Backend("openvino", (), (), _lack(library), "pip install openvino onnx onnxruntime")
+    if lacking := [name for name in ("onnx", "onnxruntime") if not machine.libraries[name].works]:
         return Backend("openvino", (), (), f"building needs {lacking[0]}", f"pip install {' '.join(lacking)}")
     calibrates = machine.libraries["nncf"].works
     runs = _precisions("openvino", bf16="bf16" in machine.features, int8=calibrates)
     if not calibrates:
-        return Backend("openvino", runs, (), "int8 needs nncf", "pip install 'fcnseg[int8]'")
+        return Backend("openvino", runs, (), "int8 needs nncf", "pip install nncf")
     return Backend("openvino", runs)
 
 
 def _tensorrt(machine: Machine, name: str, module: str, *, builds_without_gpu: bool) -> Backend:
     library = machine.libraries[module]
     if not library.works:
-        return Backend(name, (), (), _lack(library), f"pip install 'fcnseg[{name}]'")
+        return Backend(name, (), (), _lack(library), f"pip install torch {name}")
     gpus = [gpu for gpu in machine.gpus if gpu.device.startswith("cuda")]
     precisions = _precisions(name, bf16=not gpus or gpus[0].bf16)
     if gpus:

@@ -53,4 +53,4 @@ def test_a_broken_library_is_told_and_nothing_crashes(
     done = fcnseg("doctor")
     assert done.code == 0
     assert "99, does not import: libnvinfer.so.99 is [missing]" in done.out
-    assert "pip install 'fcnseg[tensorrt]'" in done.out
+    assert "pip install torch tensorrt" in done.out

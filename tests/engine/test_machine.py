@@ -66,11 +66,12 @@ def test_an_old_processor_has_no_bf16() -> None:
 
 def test_what_is_missing_is_named_with_the_command() -> None:
     found = summary(machine("nncf", "tensorrt", "tensorrt_rtx"))
-    assert found["openvino"] == ("fp32 bf16", "", "pip install 'fcnseg[int8]'")
-    assert found["tensorrt"] == ("", "", "pip install 'fcnseg[tensorrt]'")
-    assert found["tensorrt-rtx"] == ("", "", "pip install 'fcnseg[tensorrt-rtx]'")
+    assert found["openvino"] == ("fp32 bf16", "", "pip install nncf")
+    assert found["tensorrt"] == ("", "", "pip install torch tensorrt")
+    assert found["tensorrt-rtx"] == ("", "", "pip install torch tensorrt-rtx")
     assert summary(machine("openvino"))["openvino"][0] == ""
-    assert summary(machine("onnxscript"))["openvino"] == ("", "", "pip install onnxscript")
+    assert summary(machine("onnxruntime"))["openvino"] == ("", "", "pip install onnxruntime")
+    assert summary(machine("torch"))["torch"] == ("", "", "pip install torch tensorboardx")
 
 
 def test_a_gpu() -> None:

@@ -12,7 +12,7 @@ from fcnseg.engine import cache, recheck
 from fcnseg.engine.load import load_engine
 from fcnseg.engine.recheck import verify_engine
 from fcnseg.engine.record import read_record, write_record
-from fcnseg.engine.runtimes.pytorch import TorchEngine
+from fcnseg.engine.runtimes.onnx_runtime import reference_engine
 from fcnseg.errors import EngineError
 from fcnseg.recipes import load_recipe
 from tests.conftest import TinyModel, make_tiny
@@ -32,11 +32,7 @@ def test_a_new_comparison_is_recorded_and_counts(
     assert found.images.endswith("of the example photographs")
     assert read_record(copied).verification == found
     other = make_tiny(tmp_path, stride=32, seed=2)
-    monkeypatch.setattr(
-        recheck,
-        "TorchEngine",
-        lambda recipe, weights, device: TorchEngine(recipe, other.weights, device),
-    )
+    monkeypatch.setattr(recheck, "reference_engine", lambda recipe, weights: reference_engine(recipe, other.weights))
     with pytest.raises(EngineError, match="it does not give the network's labels"):
         verify_engine(copied)
     refused(coarse, copied, "does not give the network's labels, worst at")

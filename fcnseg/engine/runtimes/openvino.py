@@ -28,6 +28,7 @@ from fcnseg.errors import (
     NoMoreThreadsError,
     SettingsError,
     TooLargeError,
+    installs,
     is_out_of_memory,
     is_out_of_threads,
 )
@@ -51,7 +52,7 @@ def _library() -> Any:
         with _signals_held():
             import openvino
     except ImportError as error:
-        raise EngineError(f"openvino cannot be loaded ({error}); `pip install openvino` installs it") from error
+        raise EngineError(f"openvino cannot be loaded ({error}); {installs('openvino')}") from error
     return openvino
 
 
@@ -152,7 +153,7 @@ def _quantize(model: Any, calibration: Sequence[Mapping[str, Pixels]]) -> Any:
         with _output_hidden():
             import nncf
     except ImportError as error:
-        raise EngineError(f"int8 needs nncf ({error}); `pip install 'fcnseg[int8]'` installs it") from error
+        raise EngineError(f"int8 needs nncf ({error}); {installs('nncf')}") from error
     ignored = [op.get_friendly_name() for op in model.get_ops() if not _is_trunk_convolution(op)]
     with _output_hidden():
         logging.getLogger("nncf").setLevel(logging.ERROR)

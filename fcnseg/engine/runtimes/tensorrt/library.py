@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcnseg.errors import EngineError
+from fcnseg.errors import EngineError, installs
 
 MODULES = {"tensorrt": ("tensorrt", "TensorRT"), "tensorrt-rtx": ("tensorrt_rtx", "TensorRT-RTX")}
 """Each library's module and its name in messages."""
@@ -52,9 +52,7 @@ def load_library(name: str) -> TensorRTLibrary:
             try:
                 module = importlib.import_module(module_name)
             except (ImportError, OSError) as error:
-                raise EngineError(
-                    f"{title} cannot be loaded ({error}); `pip install 'fcnseg[{name}]'` installs it"
-                ) from error
+                raise EngineError(f"{title} cannot be loaded ({error}); {installs(name)}") from error
             errors: deque[str] = deque(maxlen=4)
             _loaded[name] = TensorRTLibrary(title, module, _logger(module, errors), errors)
         return _loaded[name]
