@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -16,6 +17,9 @@ import fcnseg
 from fcnseg.weights.safetensors_file import read
 from tests.caffe_files import write_caffemodel
 from tests.conftest import TinyModel, photograph
+from tests.imports import ROOT
+from tests.test_dependencies import BASE
+from tests.test_dependencies import distribution as distribution_name
 from tests.weights.conftest import as_caffe
 
 EXTRAS = ("torch", "torchvision", "tensorboardX", "matplotlib", "scipy", "nncf", "onnxscript", "onnx_ir")
@@ -133,3 +137,10 @@ def test_the_base_installation_is_light() -> None:
     assert len(names) <= 45
     files = [file for name in names - {"fcnseg"} for file in distribution(name).files or ()]
     assert sum(Path(f.locate()).stat().st_size for f in files if Path(f.locate()).is_file()) < 450e6
+
+
+def test_each_package_of_the_base_is_explained() -> None:
+    page = (ROOT.parent / "docs" / "install.md").read_text().partition("## What the base installation weighs")[2]
+    rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `")]
+    explained = {name for row in rows for name in re.findall("`([^`]+)`", row)}
+    assert explained == {distribution_name(requirement) for requirement in BASE}
