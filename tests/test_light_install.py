@@ -61,10 +61,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny: TinyModel) -> Path:
 
 
 def fcnseg_in(place: Path, mode: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command where the extras are not installed ("without"), or where no process may import torch."""
+    """Run fcnseg: see `in_place`."""
+    return in_place(place, mode, sys.executable, "-m", "fcnseg", *words)
+
+
+def in_place(place: Path, mode: str, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command where the extras are not installed ("without"), or where no process may import torch."""
     seen = place / "torch was imported"
     own = {"FCNSEG_HOME": str(place / "home"), "PYTHONPATH": str(place / mode), "SEEN": str(seen)}
-    command = [sys.executable, "-m", "fcnseg", *map(str, words)]
     done = subprocess.run(command, env={**os.environ, **own}, cwd=place, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert not seen.exists(), seen.read_text()
@@ -93,6 +97,9 @@ def test_everything_on_processors(mode: str, place: Path, tiny: TinyModel, tmp_p
     run("models")
     run("doctor")
     run("engines", "list")
+    code = "import fcnseg; print(fcnseg.load('street-fcn8s', precision='fp32')('photos/0.png').labels['labels'].shape)"
+    done = in_place(place, mode, sys.executable, "-c", code)
+    assert (done.returncode, done.stdout[:1]) == (0, "("), done.stderr
     if mode == "without":  # elsewhere it measures torch too
         run("bench", "--engines", "openvino:fp32", "--model", tiny.recipe, "--weights", own, "--images", "1")
 
