@@ -32,7 +32,11 @@ class LocalFolder:
         Raises OSError, and OutputError if the folder was removed or replaced: files in a new one would be of no run.
         """
         self._check()
-        output = write_whole(self._path / name, content, self._make)
+        try:
+            output = write_whole(self._path / name, content, self._make)
+        except FileNotFoundError:
+            self._check()  # the folder may have gone meanwhile, which is no fault of this file
+            raise
         with self._lock:
             self._unflushed.add(os.path.dirname(output.location))  # noqa: PTH120 - for every image: a Path costs more
         return output

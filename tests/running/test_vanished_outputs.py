@@ -1,13 +1,14 @@
 """The output folder, or the records in it, is removed or replaced while a run goes on."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import fcnseg
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.io.storage import LocalFolder
 from fcnseg.types import Summary
 from tests.conftest import TinyModel, photograph
 
@@ -103,3 +104,15 @@ def test_a_folder_of_probabilities_that_goes_ends_the_run(run: Run, tmp_path: Pa
         run(lambda: vanish(tmp_path / "probabilities"), probabilities=str(tmp_path / "probabilities"))
     again = run(probabilities=str(tmp_path / "probabilities"))
     assert again.done + again.kept == IMAGES
+
+
+def test_a_folder_that_goes_while_a_file_is_written_is_no_fault_of_the_image(tmp_path: Path) -> None:
+    storage = LocalFolder(tmp_path / "out")
+    storage.place("a", [b"1"])
+
+    def content() -> Iterator[bytes]:
+        vanish(tmp_path / "out")
+        yield b"2"
+
+    with pytest.raises(OutputError, match="removed or replaced"):
+        storage.place("folder/b", content())

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from fcnseg.engine.graph import prepare
 from fcnseg.errors import TrainingError
 from fcnseg.models.fcn import FCN
+from fcnseg.models.label_network import prepare
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.training.augmentation import AugmentedSamples
 from fcnseg.training.batches import VisitSampler, collate

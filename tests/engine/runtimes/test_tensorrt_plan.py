@@ -310,7 +310,7 @@ def test_progress_of_nested_phases() -> None:
 def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, color: Path) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(library, "_loaded", {})
-    with pytest.raises(EngineError, match=r"TensorRT cannot be loaded .*; `pip install 'fcnseg\[tensorrt\]'`"):
+    with pytest.raises(EngineError, match=r"TensorRT cannot be loaded .*; `pip install tensorrt`"):
         build_plan(color, "tensorrt", [DYNAMIC])
 
 
