@@ -17,7 +17,6 @@ from fcnseg.engine.bench import BenchOptions, BenchResult, Figures, Row, agreeme
 from fcnseg.engine.bench_frames import made_up_frames
 from fcnseg.engine.bench_session import Candidate, Workload, peak_memory_bytes
 from fcnseg.engine.ceiling import matrix_product_gflops
-from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.errors import EngineError
 from fcnseg.models import network_spec
 from fcnseg.models.arithmetic import network_gflop
@@ -64,6 +63,8 @@ def open_odd(candidate: Candidate) -> Engine:
 
 
 def open_real(recipe: Path, weights: Path, candidate: Candidate) -> Engine:
+    from fcnseg.engine.runtimes.pytorch import TorchEngine  # the processes of the others start without torch
+
     return TorchEngine(find_recipe(recipe), weights, "cpu", precision=candidate.precision)
 
 
