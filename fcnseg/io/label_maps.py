@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnseg.errors import LabelsError, require
+from fcnseg.errors import LabelsError
 from fcnseg.io.png import read_unfiltered
 from fcnseg.io.raw_map import MapLocation, RawMap, check_memory, map_errors, palette_colors
 from fcnseg.io.suffixes import MATLAB, NUMPY, NUMPY_ARCHIVE, has_suffix
@@ -38,7 +38,6 @@ def _read(location: MapLocation) -> RawMap:
     if has_suffix(file, NUMPY_ARCHIVE):
         return _read_top_k(file)
     if has_suffix(file, MATLAB):
-        require("scipy")
         from fcnseg.io.label_maps_matlab import read_from_mat
 
         return read_from_mat(file)

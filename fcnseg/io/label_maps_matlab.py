@@ -9,9 +9,8 @@ from typing import Any
 
 import h5py
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
-from fcnseg.errors import LabelsError
+from fcnseg.errors import LabelsError, require
 from fcnseg.io.conventions import VARIABLES
 from fcnseg.io.hdf5 import names_in, node_at, open_hdf5, read_values
 from fcnseg.io.images import MAX_PIXELS
@@ -36,6 +35,9 @@ SBD = "GTcls"
 def read_from_mat(file: str) -> RawMap:
     """Read the one label map of a file, or that of a known data set among others. Raises LabelsError, or whatever SciPy
     and h5py do, without naming the file."""
+    require("scipy")
+    from scipy.io import loadmat
+
     check_mat(file)
     try:
         variables = loadmat(file)

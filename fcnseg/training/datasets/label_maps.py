@@ -7,9 +7,8 @@ from typing import Any
 import h5py
 import numpy as np
 from PIL import Image
-from scipy.io import whosmat
 
-from fcnseg.errors import LabelsError
+from fcnseg.errors import LabelsError, require
 from fcnseg.io import orientation
 from fcnseg.io.conventions import VARIABLES, one_based_variables
 from fcnseg.io.hdf5 import node_at, open_hdf5
@@ -132,6 +131,9 @@ def _image_size(file: str) -> Size:
 
 
 def _mat_size(file: str) -> Size | None:
+    require("scipy")
+    from scipy.io import whosmat
+
     try:
         shapes = {name: shape for name, shape, kind in whosmat(file) if name in VARIABLES and kind != "struct"}
     except NotImplementedError:  # version 7.3

@@ -14,9 +14,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from scipy.io import loadmat
 
-from fcnseg.errors import SettingsError, SourceError
+from fcnseg.errors import SettingsError, SourceError, require
 from fcnseg.io.conventions import CONVENTIONS
 from fcnseg.io.hdf5 import DAMAGED, node_at, open_hdf5, reason
 from fcnseg.io.label_maps_matlab import check_mat
@@ -173,6 +172,9 @@ def _variable(file: Path, name: str) -> list[int]:
     """Read the integers of a vector in a `.mat` file. Raises SourceError that names the variable it must hold."""
     if not file.is_file():
         raise SourceError(f"there is no {file}; put it beside {LABELED} (it holds {name})")
+    require("scipy")
+    from scipy.io import loadmat
+
     try:
         check_mat(file)
         values: Any = loadmat(file, variable_names=[name])[name]
