@@ -138,12 +138,10 @@ def _keep_engines_elsewhere(error: OutputError, hooks: BuildHooks) -> None:
 
 
 def _torch_engine(recipe: Recipe, options: EngineOptions, choice: str) -> Engine:
-    try:
-        from fcnseg.engine.runtimes.pytorch import TorchEngine
-    except ImportError as error:
-        raise EngineError(
-            f"{error.name} is not installed, which runs networks as they are; {installs('torch')}"
-        ) from error
+    if not find_spec("torch"):
+        raise EngineError(f"torch is not installed, which runs networks as they are; {installs('torch')}")
+    from fcnseg.engine.runtimes.pytorch import TorchEngine
+
     precision = "fp32" if options.precision == "auto" else options.precision
     return TorchEngine(recipe, options.weights, options.device, precision, choice=choice)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from fcnseg.errors import WeightsError, installs
@@ -12,10 +13,11 @@ from fcnseg.weights.tensors import TensorFile
 
 
 def _read_state_dict(path: Path) -> TensorFile:
-    try:
-        from fcnseg.weights import state_dict  # the only format that needs torch
-    except ImportError as error:
-        raise WeightsError(f"{path} is a PyTorch file, which needs {error.name}; {installs('torch')}") from error
+    """Read the only format that needs torch."""
+    if not find_spec("torch"):
+        raise WeightsError(f"{path} is a PyTorch file, which needs torch; {installs('torch')}")
+    from fcnseg.weights import state_dict
+
     return state_dict.read(path)
 
 

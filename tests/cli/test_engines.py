@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
 
 from fcnseg.engine.cache import copy_engine
 from fcnseg.engine.record import read_record, write_record
+from fcnseg.engine.runtimes.onnx_runtime import session_of
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
 Command = Callable[..., Outcome]
@@ -123,7 +123,7 @@ def test_export_gives_a_file_that_another_runtime_runs(fcnseg: Command, small: T
     assert done.code == 0, done.err
     assert "color: uint8, N x H x W x 3" in done.err
     assert "labels: uint8, N x H x W" in done.err
-    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    session = session_of(str(tmp_path / "m.onnx"))
     (labels,) = session.run(None, {"color": np.zeros((2, 5, 7, 3), np.uint8)})
     assert labels.shape == (2, 5, 7)
     assert str(Path(__file__).parents[2]).encode() not in (tmp_path / "m.onnx").read_bytes()

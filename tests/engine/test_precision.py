@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from fcnseg.engine.graph import write_graph
 from fcnseg.engine.precision import measure_ranges, quantize, with_headroom
+from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.pytorch import lower_trunk
 from fcnseg.errors import EngineError
 from fcnseg.models import FCN, Head, NetworkSpec, Stream
@@ -142,7 +142,7 @@ def test_ranges_are_those_of_the_network(exported: Exported) -> None:
 
 
 def labels_of(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = session_of(model.SerializeToString())
     return session.run(["labels"], inputs)[0]
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from fcnseg.engine.graph import write_graph
 from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.errors import OutputError
 from fcnseg.io.hashing import file_sha256
@@ -88,7 +88,7 @@ def assert_agree(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 def test_every_runtime_agrees_with_torch_at_every_size(family: str, tmp_path: Path) -> None:
     exported = export(tmp_path, family)
     assert_file_says_what_it_takes_and_gives(exported)
-    session = onnxruntime.InferenceSession(str(exported.file))
+    session = session_of(str(exported.file))
     with openvino_engine(exported, tmp_path / "engine") as engine:
         for size in SIZES:
             inputs = exported.inputs(*size)
@@ -129,7 +129,7 @@ def test_half_precision_probabilities_and_separate_weights(tiny_weights: LoadedW
     recipe, tensors = tiny_weights.recipe, tiny_weights.tensors
     write_graph(tmp_path / "half.onnx", recipe, tensors, probabilities="float16", separate_weights=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["half.onnx", "half.onnx.data"]
-    session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"))
+    session = session_of(str(tmp_path / "half.onnx"))
     pixels = np.random.default_rng(0).integers(0, 256, (1, 20, 30, 3), dtype=np.uint8)
     labels, probabilities = session.run(None, {"color": pixels})
     assert (labels.dtype, probabilities.dtype) == (np.uint8, np.float16)

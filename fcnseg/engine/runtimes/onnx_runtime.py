@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 
 from fcnseg.engine.graph import write_graph
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, check_memory, engine_info, output_names, too_large
@@ -30,7 +31,7 @@ class ReferenceEngine(ClosesOnExit):
             device="cpu",
             precision="fp32",
             weights_sha256="",
-            versions={"onnxruntime": onnxruntime.__version__},
+            versions={"onnxruntime": version("onnxruntime")},
         )
         self._session: Any = None
 
@@ -71,8 +72,11 @@ def reference_engine(recipe: Recipe, weights: Path | None = None) -> ReferenceEn
     return ReferenceEngine(recipe, graph, folder)
 
 
-def session_of(model: str | bytes) -> onnxruntime.InferenceSession:
+def session_of(model: str | bytes) -> Any:
     """Open a graph, a file's name or its bytes, on the processor."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or it tells its maker, and writes into the user's home
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = numeric_threads()
     options.log_severity_level = 3  # errors alone: those are raised

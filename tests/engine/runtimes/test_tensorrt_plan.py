@@ -15,6 +15,7 @@ import pytest
 
 from fcnseg.engine.graph import write_graph
 from fcnseg.engine.precision import measure_ranges, quantize, with_headroom
+from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.tensorrt import library
 from fcnseg.engine.runtimes.tensorrt import plan as tensorrt
 from fcnseg.engine.runtimes.tensorrt import progress as tensorrt_progress
@@ -122,11 +123,10 @@ def test_a_plan_keeps_only_the_outputs_asked_for(color: Path) -> None:
 
 
 def test_the_prepared_graph_gives_the_same_labels(color: Path) -> None:
-    import onnxruntime
 
     image = {"color": np.random.default_rng(1).integers(0, 256, (2, 50, 70, 3), dtype=np.uint8)}
     graphs = color.read_bytes(), prepared_graph(color, None)
-    (before, _), (after, _) = (onnxruntime.InferenceSession(g).run(["labels", "probabilities"], image) for g in graphs)
+    (before, _), (after, _) = (session_of(g).run(["labels", "probabilities"], image) for g in graphs)
     assert len(np.unique(before)) > 1
     assert np.array_equal(before, after)
 
