@@ -1,8 +1,8 @@
 """The process's standard streams: always open, standard error never fatal, and on request nothing but JSON.
 
 A progress line that cannot be written (a full disk, a reader that left or does not read, a closed or stopped terminal)
-is dropped; the command goes on. C libraries write to descriptor 2 directly, so for `--json-logs` that descriptor becomes a pipe whose lines are
-logged as events.
+is dropped; the command goes on. C libraries write to descriptor 2 directly, so for `--json-logs` that descriptor
+becomes a pipe whose lines are logged as events.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ except ImportError:  # Windows
 
 
 class StandardError(io.RawIOBase):
-    """A descriptor that takes whatever is written, and drops what cannot be delivered soon: whole writes, and of one that
-    was begun the rest comes before the next, so that lines stay lines."""
+    """A descriptor that takes whatever is written, and drops what cannot be delivered soon.
+
+    Whole writes are dropped; the rest of one that was begun comes before the next, so that lines stay lines.
+    """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()

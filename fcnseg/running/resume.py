@@ -124,8 +124,8 @@ def are_gone(before: Mapping[str, Any], now: Mapping[str, Any], options: RunOpti
 
 
 def holds_recorded(source: ImageSource, ledger: Ledger) -> bool:
-    """Tell whether inputs that ended in earlier runs are in the source, and none of those that are there has changed (or
-    none has ended): it was moved, or copied with its times, and every label map stays that of its image."""
+    """Tell whether inputs that ended in earlier runs are in the source, and none of them has changed: it was moved, or
+    copied with its times, and every label map stays that of its image. Also if none has ended yet."""
     known = False
     for group in chunks((listed for listed in source if isinstance(listed, Reference)), LOOKED_UP_AT_ONCE):
         rows = ledger.rows([reference.key for reference in group])
