@@ -1,8 +1,8 @@
 """The process's standard streams: always open, standard error never fatal, and on request nothing but JSON.
 
-A progress line that cannot be written (a full disk, a reader that left, a closed terminal) is dropped; the command goes
-on. C libraries write to descriptor 2 directly, so for `--json-logs` that descriptor becomes a pipe whose lines are
-logged as events.
+A progress line that cannot be written (a full disk, a reader that left or does not read, a closed or stopped terminal)
+is dropped; the command goes on. C libraries write to descriptor 2 directly, so for `--json-logs` that descriptor
+becomes a pipe whose lines are logged as events.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ import io
 import json
 import os
 import select
+import stat
 import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 STALL_SECONDS = 1.0
-"""How long a line waits for room in standard error where it does not block (a pipe shared with another program)."""
+"""The longest that a line waits for room in standard error; while it stays full, no further line does."""
+
+PIECE_BYTES: int = getattr(select, "PIPE_BUF", 512)
+"""What is written at once: a pipe takes it whole or not at all, and has room for it if it has any."""
+
+POLL_SECONDS = 0.001
 
 PIPE_BYTES = 1 << 20
 
@@ -33,12 +40,15 @@ except ImportError:  # Windows
 
 
 class StandardError(io.RawIOBase):
-    """A descriptor that takes whatever is written and drops what cannot be delivered."""
+    """A descriptor that takes whatever is written, and drops what cannot be delivered soon.
+
+    Whole writes are dropped; the rest of one that was begun comes before the next, so that lines stay lines.
+    """
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self.name, self.mode = "<stderr>", "wb"
-        self._descriptor, self._stalled = descriptor, False
+        self._descriptor, self._stalled, self._begun = descriptor, False, b""
 
     def writable(self) -> bool:
         """Say yes."""
@@ -53,28 +63,57 @@ class StandardError(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: Any) -> int:
-        """Write all of it, or as much as can be; never fails."""
-        rest = memoryview(data).cast("B")
-        size = len(rest)
-        while rest:
+        """Write all of it, or nothing if there is no room; never fails, and waits for STALL_SECONDS at the most."""
+        content = bytes(data)
+        with _not_blocking(self._descriptor) as descriptor:
+            self._begun = self._delivered(self._begun, descriptor)
+            if not self._begun:
+                rest = self._delivered(content, descriptor)
+                self._begun = rest if len(rest) < len(content) else b""
+        return len(content)
+
+    def _delivered(self, content: bytes, descriptor: int) -> bytes:
+        """Write as much as there is room for, and return the rest; nothing where no reader will ever come for it."""
+        deadline = time.monotonic() + (0 if self._stalled else STALL_SECONDS)
+        while content:
             try:
-                rest = rest[os.write(self._descriptor, rest) :]
+                if descriptor == self._descriptor and not self._has_room(0):
+                    raise BlockingIOError
+                content = content[os.write(descriptor, content[:PIECE_BYTES]) :]
                 self._stalled = False
             except BlockingIOError:
-                if not self._has_room():
-                    break
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._has_room(left):
+                    self._stalled = True
+                    return content
+                time.sleep(POLL_SECONDS)  # a terminal may have room, and not enough
             except OSError:
-                break
-        return size
+                return b""
+        return b""
 
-    def _has_room(self) -> bool:
-        """Wait for room, but not again for every line while there is none."""
+    def _has_room(self, seconds: float) -> bool:
+        """Wait for room so long. A reader that left counts as room, for writing then fails."""
         if not hasattr(select, "poll"):  # Windows, where nothing but sockets can be waited for
-            return False
+            return not seconds
         waiting = select.poll()
         waiting.register(self._descriptor, select.POLLOUT)
-        self._stalled = not waiting.poll(0 if self._stalled else 1000 * STALL_SECONDS)
-        return not self._stalled
+        return bool(waiting.poll(1000 * seconds))
+
+
+@contextmanager
+def _not_blocking(descriptor: int) -> Iterator[int]:
+    """Give a descriptor of the same pipe or terminal that does not block; the same one for others, or where there is
+    none. It is opened anew: others, such as the shell, use the old one and expect it to block."""
+    opened = None
+    with suppress(OSError):
+        kind = os.fstat(descriptor).st_mode
+        if sys.platform == "linux" and (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
+            opened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        yield descriptor if opened is None else opened
+    finally:
+        if opened is not None:
+            os.close(opened)
 
 
 class _JsonLogs:

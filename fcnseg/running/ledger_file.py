@@ -57,6 +57,7 @@ def open_database(file: Path) -> sqlite3.Connection:
     try:
         begun = _check_version(database, file)
         mode = database.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # maps the log's memory, not before
     except sqlite3.OperationalError as error:
         database.close()
         if not _may_lack_shared_memory(error):
@@ -77,7 +78,15 @@ def open_for_reading(file: Path) -> sqlite3.Connection:
     """Open a ledger without waiting for others, also where nothing may be written; a blank one has no rows."""
     if not is_blank(file):
         database = _opened(file)
-        if _check_version(database, file):
+        try:
+            begun = _check_version(database, file)
+        except sqlite3.OperationalError as error:
+            database.close()
+            if not _may_lack_shared_memory(error) or not _is_writable(file):
+                raise
+            database = _with_rollback_journal(file)  # a log from another drive: no process can work with it here
+            begun = _check_version(database, file)
+        if begun:
             return database
         database.close()
     database = _connected(":memory:")
@@ -87,10 +96,14 @@ def open_for_reading(file: Path) -> sqlite3.Connection:
 
 def _opened(file: Path) -> sqlite3.Connection:
     """Open a ledger to be read, for writing if that is allowed: SQLite then restores what a crash left in its log."""
-    if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+    if not _is_writable(file):
         return connect_for_reading(file)
     uri = f"{file.absolute().as_uri()}?mode=rw"
     return sqlite3.connect(uri, timeout=READING_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
+
+
+def _is_writable(file: Path) -> bool:
+    return os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)
 
 
 def is_blank(file: Path) -> bool:
@@ -154,6 +167,8 @@ def _with_rollback_journal(file: Path) -> sqlite3.Connection:
         database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()  # gives the exclusive lock back
         if mode != "delete":
             raise sqlite3.OperationalError(f"journal_mode is {mode}")
+        with suppress(OSError):
+            file.with_name(f"{file.name}-shm").unlink(missing_ok=True)  # of a log that could not be mapped
     except BaseException:
         database.close()
         raise

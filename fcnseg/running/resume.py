@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from fcnseg.engine.identity import recipe_hash
 from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.io.names import split_hdf5_name
 from fcnseg.io.sources import ImageSource
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
@@ -23,7 +24,8 @@ from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.records import LEDGERS, parts_of
-from fcnseg.types import EngineInfo, Ledger
+from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, fingerprint_of
+from fcnseg.types import EngineInfo, Ledger, Reference
 
 LISTED_BELOW = "the folder of all its paths"
 """The name, in words for the user, under which the deepest folder above all files of a list is recorded."""
@@ -43,7 +45,7 @@ def open_ledger(
     with SqliteLedger(outputs.ledger_file, outputs.folder) as ledger, ledger.new_claimant():
         settings, machine = settings_of(options, recipe, info), machine_of(options, info, source)
         recorded = ledger.agree(settings=settings, machine=machine, replace=options.resume == "overwrite")
-        if changed := check_agreement(options, recorded, settings, machine):
+        if changed := check_agreement(options, recorded, settings, machine, lambda: holds_recorded(source, ledger)):
             hooks.on_note(f"going on although {changed}")
             ledger.note(machine=machine)
         expect_volumes(ledger, outputs.hdf5_files)
@@ -59,8 +61,9 @@ def check_earlier_run(recipe: Recipe, info: EngineInfo, source: ImageSource, out
     if outputs.ledger_file.exists():
         with SqliteLedger(outputs.ledger_file, outputs.folder, reading=True) as ledger:
             recorded = {name: ledger.fact(name) for name in ("settings", "machine")}
-        if recorded["settings"] is not None:
-            check_agreement(options, recorded, settings_of(options, recipe, info), machine_of(options, info, source))
+            if recorded["settings"] is not None:
+                settings, machine = settings_of(options, recipe, info), machine_of(options, info, source)
+                check_agreement(options, recorded, settings, machine, lambda: holds_recorded(source, ledger))
 
 
 def check_parts(outputs: Outputs) -> None:
@@ -82,11 +85,16 @@ def remove_blank_ledgers(outputs: Outputs) -> None:
 
 
 def check_agreement(
-    options: RunOptions, recorded: Mapping[str, Any], settings: Mapping[str, Any], machine: Mapping[str, Any]
+    options: RunOptions,
+    recorded: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    moved: Callable[[], bool] = lambda: False,
 ) -> str:
-    """Raise SettingsError for other settings than the recorded ones, and for another machine unless `resume` allows it.
+    """Raise SettingsError for other settings than the recorded ones, and for another machine, or another place of the
+    inputs that they were not just `moved` to, unless `resume` allows it.
 
-    Returns in words how the machine differs then.
+    Returns in words what differs then.
     """
     if changed := differences(recorded["settings"], settings):
         raise SettingsError(
@@ -100,21 +108,49 @@ def check_agreement(
             f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
             "(labels may differ where two classes tie), --overwrite starts over"
         )
-    if places and options.resume != "continue":
+    if places and options.resume != "continue" and not (are_gone(recorded["machine"], machine, options) and moved()):
         raise SettingsError(
-            f"{options.out} was filled from another place: {places}; --continue goes on with the images that are there "
-            "now (labels do not depend on where images lie), --overwrite starts over"
+            f"{options.out} was filled from another place, which is still there or held other images: {places}; "
+            "--continue goes on with the images that are there now (labels do not depend on where images lie), "
+            "--overwrite starts over"
         )
     return changed
 
 
+def are_gone(before: Mapping[str, Any], now: Mapping[str, Any], options: RunOptions) -> bool:
+    """Tell whether nothing is left in the places of the inputs that differ from those of now."""
+    places = (before.get(name) for name in places_of(options) if before.get(name) != now.get(name))
+    return not any(place and os.path.lexists(split_hdf5_name(place)[0]) for place in places)
+
+
+def holds_recorded(source: ImageSource, ledger: Ledger) -> bool:
+    """Tell whether inputs that ended in earlier runs are in the source, and none of them has changed: it was moved, or
+    copied with its times, and every label map stays that of its image. Also if none has ended yet."""
+    known = False
+    for group in chunks((listed for listed in source if isinstance(listed, Reference)), LOOKED_UP_AT_ONCE):
+        rows = ledger.rows([reference.key for reference in group])
+        for reference in group:
+            row = rows.get(reference.key)
+            if row is None or not row.fingerprint:
+                continue
+            if row.fingerprint != fingerprint_of(source, reference):
+                return False
+            known = True
+    return known or not ledger.counts()
+
+
 def differences_of_machines(before: Mapping[str, Any], now: Mapping[str, Any], options: RunOptions) -> tuple[str, str]:
     """Return in words how the places of the inputs differ, and how the device and the libraries do."""
-    places = {"source", LISTED_BELOW, *options.companions}
+    places = places_of(options)
     return (
         differences(*({name: value for name, value in each.items() if name in places} for each in (before, now))),
         differences(*({name: value for name, value in each.items() if name not in places} for each in (before, now))),
     )
+
+
+def places_of(options: RunOptions) -> set[str]:
+    """Return the names under which the places of the inputs are recorded."""
+    return {"source", LISTED_BELOW, *options.companions}
 
 
 def start_over(outputs: Outputs, hooks: Hooks) -> None:

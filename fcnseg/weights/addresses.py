@@ -1,4 +1,7 @@
-"""URLs without what must stay secret: users and passwords, and the values of queries (signatures, tokens)."""
+"""URLs without what may be secret: users and passwords, folders of paths, values of queries (tokens, signatures).
+
+What is shown is the host, by which one knows the server, and the file's name.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from fcnseg.toml_table import printable
 
 MASK = "***"
+
+SHORTEST_SECRET = 8
+"""Shorter names of folders are left in messages of libraries, whose words they may be."""
 
 
 def split_address(url: str) -> SplitResult | None:
@@ -26,8 +32,12 @@ def masked(url: str) -> str:
         return "the address"
     user, _, host = parts.netloc.rpartition("@")
     values = [f"{field.partition('=')[0]}={MASK}" if "=" in field else MASK for field in parts.query.split("&")]
+    folders, _, name = parts.path.rpartition("/")
     shown = parts._replace(
-        netloc=f"{MASK}@{host}" if user else host, query="&".join(values) if parts.query else "", fragment=""
+        path=f"/{MASK}/{name}" if folders.strip("/") else parts.path,
+        netloc=f"{MASK}@{host}" if user else host,
+        query="&".join(values) if parts.query else "",
+        fragment="",
     )
     return printable(shown.geturl())
 
@@ -41,6 +51,7 @@ def without_secrets(text: str, url: str) -> str:
     fields = parts.query.split("&")
     secrets = [user, password, *(field.rpartition("=")[2] for field in fields)]
     secrets += [value for _, value in parse_qsl(parts.query)]
+    secrets += [folder for folder in parts.path.split("/")[:-1] if len(folder) >= SHORTEST_SECRET]
     secrets += [unquote(secret) for secret in secrets]
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, MASK)

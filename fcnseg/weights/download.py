@@ -18,6 +18,7 @@ import httpx
 from fcnseg.errors import DownloadError
 from fcnseg.io.atomic import write_whole
 from fcnseg.weights.addresses import masked, split_address, without_secrets
+from fcnseg.weights.pace import ANSWER_SECONDS, Connection, Pace, TooSlowError
 
 ATTEMPTS = 4
 """Connections in a row without new bytes before giving up."""
@@ -87,7 +88,7 @@ def download(
         raise DownloadError(f"cannot write {target}: {error.strerror or error}; {by_hand}") from error
     except _NoRoomError as error:
         raise DownloadError(f"{masked(url)} {error}; make room there, or {by_hand}") from error
-    except _RefusedError as error:
+    except (_RefusedError, TooSlowError) as error:
         if isinstance(error, _WorthlessError):
             _forget(part)
         raise DownloadError(f"{masked(url)} {error}; {by_hand}") from error
@@ -95,10 +96,10 @@ def download(
 
 def _fetch_all(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes, largest: int) -> None:
     """Reconnect after a break as long as new bytes arrive."""
-    failures, best = 0, _size(part)
+    failures, best, pace = 0, _size(part), Pace()
     while True:
         try:
-            return _fetch_rest(client, url, part, on_bytes, largest)
+            return _fetch_rest(client, url, part, on_bytes, largest, pace)
         except (_ChangedError, httpx.TransportError) as error:
             if isinstance(error, _ChangedError):
                 part.unlink(missing_ok=True)
@@ -107,9 +108,10 @@ def _fetch_all(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes, la
                 if isinstance(error, _ChangedError):
                     raise _WorthlessError("keeps changing") from error
                 raise
+            pace.add(0)
 
 
-def _fetch_rest(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes, largest: int) -> None:
+def _fetch_rest(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes, largest: int, pace: Pace) -> None:
     """Append the missing bytes to `part`, or start over if the server cannot resume. Checks the length."""
     here, origin = _size(part), _read_origin(part, url)
     headers = {"Accept-Encoding": "identity"}
@@ -127,13 +129,26 @@ def _fetch_rest(client: httpx.Client, url: str, part: Path, on_bytes: OnBytes, l
         if here == 0:
             part.write_bytes(b"")  # before it counts as a part of this file
             _write_origin(part, _Origin(_hash(url), _validator(response), total))
-        here = _append(response, part, here, total, on_bytes, largest)
+
+        def on_piece(here: int, nbytes: int) -> None:
+            on_bytes(here, total)
+            pace.add(nbytes)
+
+        here = _append(response, part, here, total, on_piece, largest)
     if total is not None and here != total:
         raise httpx.RemoteProtocolError(f"{here} of {total} bytes came")
 
 
-def _append(response: httpx.Response, part: Path, here: int, total: int | None, on_bytes: OnBytes, largest: int) -> int:
-    """Write what comes, as far as it is allowed; return the size of the part."""
+def _append(
+    response: httpx.Response,
+    part: Path,
+    here: int,
+    total: int | None,
+    on_piece: Callable[[int, int], None],
+    largest: int,
+) -> int:
+    """Write what comes, as far as it is allowed; return the size of the part. `on_piece` hears of it, and of the bytes
+    of each piece."""
     checked = here
     with part.open("ab") as file:
         for chunk in response.iter_raw():
@@ -144,7 +159,7 @@ def _append(response: httpx.Response, part: Path, here: int, total: int | None, 
                 checked = here
                 _check_room(part.parent, 0, endless=total is None)
             file.write(chunk)
-            on_bytes(here, total)
+            on_piece(here, len(chunk))
         file.flush()
         os.fsync(file.fileno())
     return here
@@ -153,9 +168,11 @@ def _append(response: httpx.Response, part: Path, here: int, total: int | None, 
 @contextmanager
 def _answer(client: httpx.Client, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
     """Yield the answer to a GET, after redirects."""
-    request = client.build_request("GET", url, headers=headers)
+    connection = Connection()
+    request = client.build_request("GET", url, headers=headers, extensions={"trace": connection.trace})
     for _ in range(REDIRECTS + 1):
-        response = client.send(request, stream=True)
+        with connection.cut_after(ANSWER_SECONDS):
+            response = client.send(request, stream=True)
         try:
             following = response.next_request
             if following is None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -101,8 +102,8 @@ def test_other_weights_and_sources_are_refused(
     assert run().code == 0
     other = make_tiny(tmp_path, seed=2)
     assert "weights was" in run("--weights", other.weights).error_line
-    moved = photos.rename(tmp_path / "moved")
-    refused = fcnseg("run", moved, "--out", tmp_path / "masks", *tiny.arguments)
+    copy = shutil.copytree(photos, tmp_path / "copy")
+    refused = fcnseg("run", copy, "--out", tmp_path / "masks", *tiny.arguments)
     assert "source was" in refused.error_line
 
 

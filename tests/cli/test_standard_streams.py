@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import socket
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 
+from fcnseg.cli import standard_streams
 from tests.conftest import TinyModel, photograph
 
 COMMAND = [sys.executable, "-m", "fcnseg"]
@@ -117,3 +122,67 @@ def test_a_pipe_that_does_not_block_and_is_full(run_line: list[str], tmp_path: P
     os.close(reader)
     os.close(writer)
     assert len(list((tmp_path / "masks").glob("*.png"))) == 3
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe without room, which blocks as those of shells do: its reader's and its writer's descriptor."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@pytest.mark.parametrize("options", [[], ["--json-logs"]])
+def test_a_reader_that_does_not_read(options: list[str], run_line: list[str], tmp_path: Path) -> None:
+    reader, writer = full_pipe()
+    assert subprocess.run([*COMMAND, *run_line, *options], stderr=writer, check=False, timeout=120).returncode == 3
+    assert os.get_blocking(writer)  # others write there too
+    os.close(reader)
+    os.close(writer)
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_reader_that_reads_late_gets_whole_lines(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard_streams, "STALL_SECONDS", 0.01)
+    if kind == "pipe":
+        reader, writer = full_pipe()
+        waiting = 1 << 16
+    else:
+        ours, theirs = socket.socketpair()
+        reader, writer, waiting = ours.detach(), theirs.detach(), 0
+    stream = standard_streams.StandardError(writer)
+    line = b"y" * 9998 + b"\n"
+    for _ in range(200):
+        assert stream.write(line) == len(line)
+    received = b""
+    while len(received) < waiting + 2 * len(line):
+        received += os.read(reader, 1 << 16)
+        stream.write(line)
+    os.close(writer)
+    while piece := os.read(reader, 1 << 16):
+        received += piece
+    os.close(reader)
+    *whole, rest = received[waiting:].split(b"\n")
+    assert set(whole) == {line[:-1]}
+    assert line.startswith(rest)  # the last one is cut where there was no more room
+
+
+def test_a_terminal_that_was_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard_streams, "STALL_SECONDS", 0.01)
+    master, terminal = pty.openpty()
+    termios.tcflow(terminal, termios.TCOOFF)  # as Ctrl-S does
+    stream = standard_streams.StandardError(terminal)
+    for _ in range(1000):
+        stream.write(b"progress\n")
+    termios.tcflow(terminal, termios.TCOON)
+    stream.write(b"end\n")
+    assert os.read(master, 100) == b"end\r\n"
+    for _ in range(1000):  # nobody reads: there is no more room
+        stream.write(b"progress\n")
+    os.close(master)
+    stream.write(b"end\n")
+    os.close(terminal)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,19 +96,37 @@ def test_starting_over_names_the_process_in_the_way(
     assert f"kill -KILL {other.pid}" in done.error_line
 
 
-def test_moved_inputs_are_told_as_such(
+def test_moved_inputs_are_gone_on_with(
     fcnseg: Callable[..., Outcome], tiny: TinyModel, photos: Path, tmp_path: Path
 ) -> None:
     run = ["--out", tmp_path / "masks", *tiny.arguments]
     assert fcnseg("run", photos, *run).code == 0
     moved = photos.rename(tmp_path / "moved")
-    refused = fcnseg("run", moved, *run)
-    assert (refused.code, f"source was {photos}, is {moved}" in refused.error_line) == (2, True)
+    photograph(moved / "new.png")
+    done = fcnseg("run", moved, *run)
+    assert (done.code, "1 label map" in done.err, "4 were there already" in done.err) == (0, True, True)
+    assert f"going on although source was {photos}, is {moved}" in done.err
+    assert "going on" not in fcnseg("run", moved, *run).err
+
+
+def test_other_inputs_than_the_recorded_ones_are_told_as_such(
+    fcnseg: Callable[..., Outcome], tiny: TinyModel, photos: Path, tmp_path: Path
+) -> None:
+    run = ["--out", tmp_path / "masks", *tiny.arguments]
+    assert fcnseg("run", photos, *run).code == 0
+    copy = shutil.copytree(photos, tmp_path / "copy")  # with its times, but the other is still there
+    refused = fcnseg("run", copy, *run)
+    assert (refused.code, f"source was {photos}, is {copy}" in refused.error_line) == (2, True)
     assert "labels do not depend on where images lie" in refused.error_line
     assert "tie" not in refused.error_line
-    done = fcnseg("run", moved, *run, "--continue")
-    assert (done.code, "4 were there already" in done.err) == (0, True)
-    assert "1 label map" in fcnseg("run", photograph(tmp_path / "one.png", seed=9), *run, "--continue").err
+    shutil.rmtree(photos)
+    changed = photograph(copy / "2.png", width=55, seed=9)
+    assert fcnseg("run", copy, *run, "--dry-run").code == fcnseg("run", copy, *run).code == 2  # one is another
+    changed.unlink()
+    other = photograph(tmp_path / "one.png", seed=9)
+    assert fcnseg("run", other, *run).code == 2  # none is the same
+    assert "3 were there already" in fcnseg("run", copy, *run).err
+    assert "1 label map" in fcnseg("run", other, *run, "--continue").err
 
 
 def test_a_lock_that_outlived_its_host_is_named(

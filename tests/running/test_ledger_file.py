@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,28 @@ def test_without_shared_memory_the_ledger_has_a_rollback_journal(tmp_path: Path)
     assert journal_mode(file) == "delete"
     with SqliteLedger(file, tmp_path, reading=True) as ledger:
         assert ledger.counts() == {"done": 3}
+
+
+def test_a_log_whose_memory_cannot_be_mapped_only_shows_at_its_first_use(tmp_path: Path) -> None:
+    """FUSE drives with direct I/O grant SQLite the log, and the map of its memory fails when it is first read."""
+    file, memory = tmp_path / "ledger.sqlite", tmp_path / "ledger.sqlite-shm"
+    ledger_file._make(file)
+    for key in ("a", "b"):
+        memory.symlink_to(tmp_path / "absent" / "memory")  # cannot be opened
+        with SqliteLedger(file, tmp_path) as ledger, ledger.new_claimant() as claimant:
+            assert ledger.claim([key], claimant, {}) == [key]
+            ledger.settle([Settled(key, "f")])
+        assert journal_mode(file) == "delete"
+        assert not memory.is_symlink()
+    with closing(sqlite3.connect(file)) as elsewhere:  # whose log comes along, for somebody who only looks
+        elsewhere.execute("PRAGMA journal_mode=WAL")
+        elsewhere.execute("UPDATE images SET state = 'failed' WHERE key = ?", (b"b",))
+        elsewhere.commit()
+        shutil.copytree(tmp_path, tmp_path / "moved", ignore=shutil.ignore_patterns("*-shm", "moved"))
+    moved = tmp_path / "moved" / file.name
+    moved.with_name(memory.name).symlink_to(tmp_path / "absent" / "memory")
+    with SqliteLedger(moved, moved.parent, reading=True) as ledger:
+        assert ledger.counts() == {"done": 1, "failed": 1}
 
 
 def test_a_log_from_another_drive_is_read_without_shared_memory(tmp_path: Path, request: pytest.FixtureRequest) -> None:

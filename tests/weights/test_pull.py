@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from safetensors.numpy import load_file
 from fcnseg.errors import DownloadError, WeightsMismatchError
 from fcnseg.recipes import Recipe, WeightSource
 from fcnseg.weights import download as downloading
+from fcnseg.weights import pace
 from fcnseg.weights.addresses import masked, without_secrets
 from fcnseg.weights.pins import pin_file
 from fcnseg.weights.pull import pull
@@ -49,6 +51,9 @@ class Served:
     endless: bool = False
     sent: int = 0
     moved_to: str = "/weights"
+    drip_seconds: float = 0.0
+    """The time between two bytes, of the header too if `drip_header`."""
+    drip_header: bool = False
 
 
 @pytest.fixture
@@ -65,6 +70,12 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[tuple[Served, str]]:
         def log_message(self, *args: object) -> None:
             pass
 
+        def drip(self, content: bytes) -> None:
+            with contextlib.suppress(OSError):
+                for byte in content.replace(b"\0", b"a") if state.drip_header else content:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(state.drip_seconds)
+
         def do_GET(self) -> None:
             state.requests.append({k.lower(): v for k, v in self.headers.items()})
             if self.path.startswith("/moved"):
@@ -72,6 +83,8 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[tuple[Served, str]]:
                 self.send_header("Location", state.moved_to)
                 self.end_headers()
                 return
+            if state.drip_header:
+                self.drip(b"HTTP/1.1 200 OK\r\nX-Comment: " + bytes(10_000))
             asked = state.requests[-1]
             begin = 0
             if state.ranges and asked.get("range") and (asked.get("if-range") == state.etag or not state.if_range):
@@ -91,6 +104,9 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[tuple[Served, str]]:
             with contextlib.suppress(OSError):
                 while state.endless:
                     state.sent += self.wfile.write(body)
+            if state.drip_seconds:
+                self.drip(body)
+                return
             self.wfile.write(body[: state.drops.pop(0)] if state.drops else body)
             state.after()
 
@@ -339,7 +355,33 @@ def test_a_body_without_end_does_not_fill_a_small_disk(
         assert leftovers() == []
 
 
-SECRETS = ("name-of-user", "s3cret", "t0ken", "signature", "fragm3nt")
+@pytest.mark.parametrize("drops", [[], [1] * 1000])
+def test_a_server_that_drips_is_left(
+    drops: list[int], small: Recipe, served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served[0].drops = drops
+    served[0].drip_seconds = 0.0 if drops else 0.01
+    with monkeypatch.context() as patch:
+        patch.setattr(pace, "PACE_SECONDS", 0.2)
+        patch.setattr(pace, "LEAST_BYTES_A_SECOND", 10**9 if drops else 1024)
+        with pytest.raises(DownloadError, match=r"sent [\d,]+ bytes in 0 s, .* a later pull goes on; put small"):
+            pull(small)
+    assert leftovers() == ["small.caffemodel.part", "small.caffemodel.part.json"]
+    served[0].drops, served[0].drip_seconds = [], 0.0
+    pull(small)
+    assert served[0].requests[-1]["range"].startswith("bytes=")
+
+
+def test_an_answer_that_drips_is_left(
+    small: Recipe, served: tuple[Served, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "ANSWER_SECONDS", 0.2)
+    served[0].drip_seconds, served[0].drip_header = 0.01, True
+    with pytest.raises(DownloadError, match=r"has not answered within 0 s; put small"):
+        pull(small)
+
+
+SECRETS = ("name-of-user", "s3cret", "t0ken", "signature", "fragm3nt", "f0lder-of-token")
 
 
 @pytest.mark.parametrize(
@@ -357,8 +399,9 @@ def test_secrets_of_a_url_are_shown_nowhere(
     recipe = tmp_path / "open.toml"
     weights = '[[weights]]\nfile = "w"\nurl = "http://x"\n'
     recipe.write_text(small.path.read_text().replace("[[streams]]", f"{weights}[[streams]]"))
-    user, password, token, signature, fragment = SECRETS
-    url = served[1].replace("//", f"//{user}:{password}@") + f"?token={token}&{signature}#{fragment}"
+    user, password, token, signature, fragment, folder = SECRETS
+    url = served[1].replace("//", f"//{user}:{password}@").replace("/weights", f"/{folder}/weights")
+    url += f"?token={token}&{signature}#{fragment}"
     done = fcnseg("weights", "pull", recipe, "--url", url)
     assert (done.code == 0) == (not change)
     shown = ""
@@ -376,8 +419,11 @@ def test_secrets_of_a_url_are_shown_nowhere(
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("https://u:p@host:8/a/b?x=1&y=2&z#f", "https://***@host:8/a/b?x=***&y=***&***"),
+        ("https://u:p@host:8/a/b?x=1&y=2&z#f", "https://***@host:8/***/b?x=***&y=***&***"),
         ("http://host/a", "http://host/a"),
+        ("http://host//a", "http://host//a"),
+        ("http://host/t0ken/of/a.caffemodel", "http://host/***/a.caffemodel"),
+        ("http://host/t0ken/", "http://host/***/"),
         ("http://u@host/", "http://***@host/"),
         ("http://u:pa/ss@host/", "the address"),
         ("u:p@host/x", "the address"),
