@@ -97,13 +97,14 @@ def check_agreement(
     changed = ", ".join(filter(None, (places, versions)))
     if versions and options.resume != "continue":
         raise SettingsError(
-            f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
+            f"{options.out} was begun under other circumstances: {changed}; "
+            "--accept-changed-environment goes on all the same "
             "(labels may differ where two classes tie), --overwrite starts over"
         )
     if places and options.resume != "continue":
         raise SettingsError(
-            f"{options.out} was filled from another place: {places}; --continue goes on with the images that are there "
-            "now (labels do not depend on where images lie), --overwrite starts over"
+            f"{options.out} was filled from another place: {places}; --accept-changed-environment goes on "
+            "with the images that are there now (labels do not depend on where images lie), --overwrite starts over"
         )
     return changed
 

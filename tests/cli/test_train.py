@@ -67,7 +67,7 @@ def test_a_model_comes_out_that_run_and_score_take(fcnseg: Run, tiny: TinyModel,
         "run", data / "val" / "images", "--model", out / "model.toml", "--backend", "torch", "--out", tmp_path / "maps"
     )
     assert ran.code == 0, ran.err
-    assert fcnseg("score", tmp_path / "maps", labels, "--json", tmp_path / "score.json").code == 0
+    assert fcnseg("score", tmp_path / "maps", labels, "--json-file", tmp_path / "score.json").code == 0
     result = json.loads((tmp_path / "score.json").read_text())
     assert [row["name"] for row in result["per_class"]] == ["dark", "dim", "middle", "light", "bright"]
     found = json.loads((out / "figures.json").read_text())["heads"]["labels"]
