@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,8 +60,14 @@ def models(
     table = Table("model", "classes", "takes", "weights", "published score", box=None, header_style="bold")
     for row in rows:
         classes = " + ".join(str(n) for n in row["classes"])
-        table.add_row(row["name"], classes, ", ".join(row["takes"]), row["weights"], row["score"])
+        table.add_row(row["name"], classes, ", ".join(row["takes"]), row["weights"], _short(row["score"]))
     out().print(table)
+
+
+def _short(score: str) -> str:
+    """Return the first figure of a published score and its data set, without further ones and the source."""
+    first, *more = re.split(r"[;(]", score)[0].strip().split(", ")
+    return ", ".join([first, *(part for part in more[:1] if not part[:1].isdecimal())])
 
 
 def _summary(recipe: Recipe) -> dict[str, Any]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 LINE_COLUMNS = 80
 """The columns of a line about an engine at most."""
 
+UNUSED_GPU = "an NVIDIA GPU is here, but"
+"""How the reason for a backend begins if it leaves a GPU unused: see `fcnseg.engine.select.lacking_cuda`."""
+
 KINDS_SHOWN = 5
 """The kinds of files left out that are named; the rest are counted."""
 
@@ -28,13 +31,15 @@ def duration(seconds: float) -> str:
 
 
 def described(info: EngineInfo) -> list[str]:
-    """Return a line of at most 80 columns about an engine and, unless it computes as the network does, another.
+    """Return a line of at most 80 columns about an engine: what runs where.
 
-    The first says what runs where, the second how many labels the arithmetic changes.
+    Unless it computes as the network does, another says how many labels the arithmetic changes; of a GPU that is not
+    used the last says why, and what to do.
     """
     what = f"{shown(info.model)}: {info.precision} by {info.backend}"
     where = "" if info.device in info.backend else f" on {info.device}"
-    return [_cut(what + where), *filter(None, [_difference(info)])]
+    unused_gpu = info.choice if info.choice.startswith(UNUSED_GPU) else ""
+    return [_cut(what + where), *filter(None, [_difference(info), unused_gpu])]
 
 
 def in_detail(info: EngineInfo) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fcnseg.cli.wording import described, in_detail
+from fcnseg.engine import select
 from fcnseg.types import EngineInfo, Verification
 
 FOUND = Verification(True, 0.99, 0.9954, "somewhere", None, (), "8 photographs", 0.1)
@@ -45,3 +46,12 @@ def test_an_engine_that_was_not_compared_is_named() -> None:
 
 def test_verbose_has_the_agreement() -> None:
     assert any("99.540% of pixels labelled as by the fp32 network" in line for line in in_detail(INFO))
+
+
+def test_a_gpu_that_is_not_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "nvidia_gpus", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    _, reason = select.choose_backend("auto", "auto", "auto")
+    lines = described(replace(INFO, choice=f"{reason}, the fastest precision that gives the network's labels"))
+    assert len(lines) == 3
+    assert lines[2].startswith("an NVIDIA GPU is here, but")
