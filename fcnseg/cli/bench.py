@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from fcnseg.types import Failure
 
 
+WIDE = 100
+"""The columns from which there is more room between those of the table."""
+
+
 @interruptible()
 def bench(
     source: Annotated[
@@ -176,7 +180,8 @@ def engine_names(
 def _print(result: BenchResult, machine: str) -> None:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    narrow = out().width < WIDE
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0) if narrow else (0, 1))
     table.add_column("engine", no_wrap=True)
     for name in ("images/s", "speed", "median", "p95", "memory", "load", "labels", "GFLOP/s"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -206,10 +211,13 @@ def _print(result: BenchResult, machine: str) -> None:
         out().print(f"labels were not compared: torch in fp32 failed: {result.reference_failure}", markup=False)
     ceilings = ", ".join(f"{p} {value:.0f}" for p, value in result.ceilings_gflops.items())
     if ceilings:
-        out().print(f"matrix products reach {ceilings} GFLOP/s; speed is relative to {result.peer}", markup=False)
+        out().print(f"matrix products reach {ceilings} GFLOP/s", markup=False)
+    out().print(f"speed is relative to {result.peer}", markup=False)
 
 
 def _summary(result: BenchResult) -> str:
     sizes = ", ".join(f"{count} of {size} px" for size, count in result.sizes.items())
+    repeat = result.options.repeat
+    rounds = f"{repeat} round{'s' if repeat > 1 else ''}"
     work = f", {result.gflop_per_image:.1f} GFLOP an image" if result.gflop_per_image else ""
-    return f"{result.model}, images: {sizes}{work}, batch {result.options.batch_size}, {result.options.repeat} rounds"
+    return f"{result.model}, images: {sizes}{work}, batch {result.options.batch_size}, {rounds}"

@@ -122,6 +122,7 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
     architecture, shapes = recipe.architecture, recipe.shapes
     sizes = " to ".join(f"{width} x {height}" for height, width in (shapes.smallest, shapes.largest))
     typical = f"{shapes.typical[1]} x {shapes.typical[0]}"
+    width = "" if architecture.width == 1 else f", its layers {architecture.width:g} times as wide"
     path = own_weights(recipe)
     weights = {
         "bundled": f"bundled: {path}",
@@ -131,9 +132,10 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
     rows = [
         ("model", recipe.name),
         ("title", recipe.title or "-"),
-        ("network", f"FCN-{architecture.stride}s on {architecture.backbone}, layers {architecture.width:g} x as wide"),
+        ("network", f"FCN-{architecture.stride}s on {architecture.backbone}{width}"),
         ("input", "; ".join(FORMS[name] for name in recipe.modalities)),
-        ("sizes", f"any; engines are built for {sizes}, fastest at {typical}, up to {shapes.max_batch} at once"),
+        ("sizes", "any: larger images than an engine takes are cut, their labels stay the same"),
+        ("engines", f"for {sizes}, fastest at {typical}, up to {shapes.max_batch} images at once"),
         ("score", recipe.score or "not published"),
         ("licence", recipe.license or "not stated: ask whoever made the weights"),
         ("weights", weights),

@@ -35,7 +35,7 @@ def test_licence_weights_and_sizes_are_told(fcnseg: Command, tmp_path: Path, mon
     text = fcnseg("models", "street-fcn8s").out
     assert "research use" in text
     assert "bundled: " in text
-    assert "engines are built for " in text
+    assert "engines  for 1 x 1 to " in text
     absent = fcnseg("models", "voc-fcn8s").out
     assert "`fcnseg weights pull voc-fcn8s`" in absent
     assert "unrestricted use" in absent
