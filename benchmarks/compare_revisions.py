@@ -48,6 +48,12 @@ RENAMED = {"held": "passed", "floor": "min_agreement"}
 """Keys of records that have another name now, as CHANGELOG says."""
 
 
+def _json_option(checkout: Path) -> str:
+    """Return the option of `score` and `diff` that names a JSON file; earlier revisions call it --json."""
+    text = (checkout / "fcnseg" / "cli" / "comparison_options.py").read_text()
+    return "--json-file" if "--json-file" in text else "--json"
+
+
 def make(checkout: Path, out: Path, photos: Path | None, truth: Path | None) -> None:
     """Write everything that is compared."""
     out.mkdir(parents=True)
@@ -90,16 +96,17 @@ def make(checkout: Path, out: Path, photos: Path | None, truth: Path | None) -> 
     fcnseg("tiles", "run", mosaic, "--out", "tiles", "--tile", 600, *exact)
     fcnseg("part", "run", scenes, "--out", "part", "--num-parts", 3, "--part-id", 1, *exact)
     fcnseg("status", "status", "part", "--json", save=True)
-    lenient = ("--allow-missing", "--json")
+    as_json = _json_option(checkout)
+    lenient = ("--allow-missing", as_json)
     fcnseg("score", "score", "openvino-fp32", labels, "--boundary", "--csv", "score", *lenient, "score.json")
     fcnseg("score-probabilities", "score", "all-probabilities", labels, *lenient, "calibration.json")
-    fcnseg("diff", "diff", "openvino-fp32", "openvino-bf16", "--json", "diff.json")
+    fcnseg("diff", "diff", "openvino-fp32", "openvino-bf16", as_json, "diff.json")
     fcnseg("view", "view", scenes / "scene_0000.jpg", "openvino-fp32/scene_0000.png", "--out", "view.png", "--legend")
     fcnseg("models", "models", save=True)
     fcnseg("export", "export", "street-fcn8s", "--out", "street.onnx")
     if photos and truth:
         fcnseg("photos", "run", photos, "--out", "photos", *exact)
-        fcnseg("photos-score", "score", "photos", truth, "--ignore", 11, "--json", "photos-score.json")
+        fcnseg("photos-score", "score", "photos", truth, "--ignore", 11, as_json, "photos-score.json")
     rows = np.linspace(900, 4000, 60 * 80).reshape(60, 80)
     depth = out.parent / "depth"
     depth.mkdir(exist_ok=True)

@@ -91,7 +91,7 @@ def main() -> None:
         times = []
         for _ in range(3):
             start = time.perf_counter()
-            subprocess.run([*command, "--model", "voc-fcn8s", "--json", file], check=True)
+            subprocess.run([*command, "--model", "voc-fcn8s", "--json-file", file], check=True)
             times.append(time.perf_counter() - start)
         print(f"fcnseg score: {', '.join(f'{t:.2f}' for t in times)} s for {count} pairs of {WIDTH} x {HEIGHT}")
         theirs, seconds = torchmetrics_counts(folder)

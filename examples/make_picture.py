@@ -1,4 +1,4 @@
-"""Draw `examples/street.png`: example scenes above the bundled model's label maps, in the model's colours.
+"""Draw `docs/street.png`: example scenes above the bundled model's label maps, in the model's colours.
 
 Run from the project's root: `python examples/make_picture.py`.
 """
@@ -27,7 +27,7 @@ def main() -> None:
             colored = Image.fromarray(overlay(blank, labels, segmenter.info.heads["labels"], opacity=1))
             picture.paste(Image.open(path).resize(SIZE, Image.Resampling.LANCZOS), (column * SIZE[0], 0))
             picture.paste(colored.resize(SIZE, Image.Resampling.NEAREST), (column * SIZE[0], SIZE[1]))
-    picture.quantize(128).save(folder / "street.png", optimize=True)
+    picture.quantize(128).save(folder.parent / "docs" / "street.png", optimize=True)
 
 
 if __name__ == "__main__":

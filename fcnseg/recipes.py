@@ -113,6 +113,7 @@ class Shapes:
 class Recipe:
     """A model's definition. `path` is the file it was read from, `score` the published figure with its source.
 
+    `license` is that of the weights, in words; "" if nobody stated one.
     `dataset` is one of DATA_SETS, whose conventions (exclusions, training schedule) the classes follow; "" if none.
     """
 
@@ -127,6 +128,7 @@ class Recipe:
     shapes: Shapes
     path: Path
     dataset: str = ""
+    license: str = ""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -201,6 +203,7 @@ def load_recipe(path: Path) -> Recipe:
         shapes=_shapes(table.table("shapes", required=False)),
         path=path,
         dataset=table.choice("dataset", ("", *DATA_SETS), ""),
+        license=table.text("license", ""),
     )
     faults = table.faults or _faults_between_tables(recipe)
     if faults:
@@ -347,6 +350,7 @@ def recipe_toml(recipe: Recipe) -> str:
             "title": _text(recipe.title),
             **({"dataset": recipe.dataset} if recipe.dataset else {}),
             "score": _text(recipe.score),
+            **({"license": _text(recipe.license)} if recipe.license else {}),
             **({"bundled": recipe.bundled.name} if recipe.bundled else {}),
             "architecture": _without_empty(recipe.architecture),
             "streams": [

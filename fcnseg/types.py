@@ -177,6 +177,7 @@ class Summary:
     `total` counts all inputs, `done` those that this run has written, `kept` those whose outputs were complete already
     or came from another process meanwhile, `failed` all failures, `failed_before` those of earlier runs among them.
     `events` counts images cut into tiles and batches halved. `stopped` is the reason if the run ended itself early.
+    `left_out` counts the files of the source that are no images by their names, by suffix.
     """
 
     total: int
@@ -190,6 +191,7 @@ class Summary:
     stopped: str = ""
     stages: dict[str, StageTimes] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def add_failure(self, failure: Failure, *, before: bool = False) -> None:
         """Count a failure, and list it if it is one of the first FAILURES_LISTED."""

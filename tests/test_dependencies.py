@@ -18,9 +18,10 @@ EXTRAS = {
 
 REQUIREMENTS = [
     requirement
-    for requirements in (BASE, *EXTRAS.values(), PYPROJECT["dependency-groups"]["dev"])
+    for requirements in (BASE, *EXTRAS.values(), *PYPROJECT["dependency-groups"].values())
     for requirement in requirements
-    if not requirement.startswith(("fcnseg[", "tensorrt>"))  # TensorRT is chosen by the GPU's driver
+    if isinstance(requirement, str)
+    and not requirement.startswith(("fcnseg[", "tensorrt>"))  # TensorRT is chosen by the GPU's driver
 ]
 
 CHOSEN_BY_NAME = {"tensorrt", "tensorrt-rtx"}

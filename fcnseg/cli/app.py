@@ -27,8 +27,10 @@ from fcnseg.cli import (
     weights,
 )
 from fcnseg.cli.console import Errors, shown
+from fcnseg.cli.foreign_options import answer_to_assignment, answer_to_command, answer_to_option
+from fcnseg.cli.help_style import CONTEXT, HelpfulCommand, HelpfulGroup
 from fcnseg.cli.leaving import leave
-from fcnseg.cli.standard_streams import end_standard_output, log_event
+from fcnseg.cli.standard_streams import end_standard_output, log_end, log_event
 from fcnseg.errors import NO_MORE_THREADS, OPTIONAL, FcnsegError, installs, is_out_of_threads
 
 # Typer carries its own copy of Click since 0.26 and depended on the package before: both are reached this way.
@@ -39,27 +41,38 @@ NO_ROOM = re.compile("failed to map segment|cannot allocate memory", re.IGNORECA
 
 app = typer.Typer(
     name="fcnseg",
+    cls=HelpfulGroup,
     help="Semantic segmentation of folders of images with fully convolutional networks.",
     epilog="Start with: fcnseg run photos/ --out masks/",
     no_args_is_help=True,
     rich_markup_mode=None,  # Rich would double the time that --help takes
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
 )
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("score")(score.score)
-app.command("diff")(diff.diff)
-app.command("view")(view.view)
-app.command("train")(train.train)
-app.command("build-engine")(build_engine.build_engine)
-app.add_typer(engines.app, name="engines")
-app.command("export")(export.export)
-app.command("bench")(bench.bench)
-app.command("doctor")(doctor.doctor)
-app.command("hha")(hha.hha)
-app.command("models")(models.models)
-app.add_typer(weights.app, name="weights")
+
+COMMANDS: dict[str, tuple[Any, str]] = {
+    "run": (run.run, "Write a label map for every image of a folder."),
+    "status": (status.status, "Show what of a run is done, failed or left."),
+    "score": (score.score, "Compare label maps with ground truth."),
+    "diff": (diff.diff, "Compare the label maps of two runs."),
+    "view": (view.view, "Draw a label map over its image."),
+    "train": (train.train, "Train a model on labelled images."),
+    "build-engine": (build_engine.build_engine, "Build and verify a model's engine for this machine."),
+    "engines": (engines.app, "List, remove and verify built engines."),
+    "export": (export.export, "Write a model as ONNX, for other runtimes."),
+    "bench": (bench.bench, "Measure engines side by side: speed, memory, labels."),
+    "doctor": (doctor.doctor, "Show this machine, its engines and what is missing."),
+    "hha": (hha.hha, "Encode depth as HHA images, an input of some models."),
+    "models": (models.models, "List the models, or show all about one."),
+    "weights": (weights.app, "Import, inspect, pull and list weight files."),
+}
+"""The commands and groups of commands, each with the line that `fcnseg --help` has about it."""
+
+for _name, (_command, _line) in COMMANDS.items():
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name, cls=HelpfulGroup, short_help=_line)
+    else:
+        app.command(_name, cls=HelpfulCommand, short_help=_line)(_command)
 
 
 def _version(value: bool) -> None:
@@ -79,13 +92,14 @@ def root(
 
 def main() -> None:
     """Run the command line. Every error a user can meet becomes one line and an exit code here."""
-    Errors.as_json = "--json-logs" in sys.argv
+    Errors.as_json, Errors.ended = "--json-logs" in sys.argv, False
     try:
         code: Any = app(standalone_mode=False)
     except typer.Abort:
         code = _fail("interrupted", 130)
     except ClickException as error:  # type: ignore[misc]
-        code = _fail(f"{error.format_message().rstrip('.')}; see `{_usage(error)}`", 2)
+        remedy = _remedy(error)
+        code = _fail(f"{error.format_message().rstrip('.?')}; {remedy}", 2)
     except KeyboardInterrupt:
         code = _fail("interrupted; the same command starts again", 130)
     except FcnsegError as error:
@@ -110,6 +124,7 @@ def main() -> None:
     except Exception as error:
         code = _fail_unforeseen(error)
     code = code if isinstance(code, int) else 0
+    log_end(code)
     unwritten = end_standard_output()
     if unwritten and not code:
         quiet = isinstance(unwritten, BrokenPipeError)
@@ -124,9 +139,25 @@ def _fail_unforeseen(error: Exception) -> int:
     return _fail(f"{type(error).__name__}: {error}", 1, error, trace=True)
 
 
-def _usage(error: Exception) -> str:
+def _remedy(error: Any) -> str:
+    """Return what to do about a line that cannot be parsed: what other tools call so has another name here."""
     context = getattr(error, "ctx", None)
-    return f"{context.command_path if context else 'fcnseg'} --help"
+    params = context.command.params if context else []
+    known = {name for param in params for name in (*param.opts, *param.secondary_opts, param.metavar) if name}
+    arguments = sys.argv[1:]
+    if option := getattr(error, "option_name", None):
+        answer = answer_to_option(option, arguments, known) if type(error).__name__ == "NoSuchOption" else ""
+    elif hasattr(getattr(context, "command", None), "commands"):
+        answer = answer_to_command(next((a for a in arguments if not a.startswith("-")), ""))
+    elif "--json" in arguments and "--json-file" in known and "extra argument" in error.format_message():
+        answer = "--json prints on standard output; --json-file FILE writes a file"
+    else:
+        answer = answer_to_assignment(arguments, known)
+    if answer:
+        error.possibilities = None  # those that Click guesses
+        return answer
+    path = context.command_path if context else "fcnseg"
+    return f"see `{path} --help`"
 
 
 def _fail(message: str, code: int, error: BaseException | None = None, *, trace: bool = False) -> int:

@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import AsJson, Calibrate, Depth, Device, Hha, Model, Quiet, Weights, companions_of
+from fcnseg.cli.completion import complete_engines
+from fcnseg.cli.console import out, say_failed
+from fcnseg.cli.options import (
+    AsJson,
+    Calibrate,
+    Depth,
+    Device,
+    Hha,
+    JsonLogs,
+    Model,
+    Quiet,
+    Verbose,
+    Weights,
+    companions_of,
+)
 from fcnseg.cli.progress import counted_progress, interruptible
 from fcnseg.engine.options import BACKENDS, PRECISIONS
 from fcnseg.errors import SettingsError
@@ -24,11 +37,17 @@ if TYPE_CHECKING:
     from fcnseg.types import Failure
 
 
+WIDE = 100
+"""The columns from which there is more room between those of the table."""
+
+
 @interruptible()
 def bench(
     source: Annotated[
         Path | None,
-        typer.Argument(help="A folder of images, an image, or a .txt list.", show_default="made-up photographs"),
+        typer.Argument(
+            metavar="SOURCE", help="A folder of images, an image, or a .txt list.", show_default="made-up photographs"
+        ),
     ] = None,
     model: Model = DEFAULT_MODEL,
     weights: Weights = None,
@@ -37,6 +56,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="BACKEND[:PRECISION],...",
+            autocompletion=complete_engines,
             help="torch, openvino, tensorrt or tensorrt-rtx, each with fp32, bf16, fp16 or int8.",
             show_default="all that run here",
         ),
@@ -44,14 +64,22 @@ def bench(
     size: Annotated[
         str, typer.Option(metavar="WxH", help="Size of the made-up photographs; images of SOURCE keep theirs.")
     ] = "500x375",
-    images: Annotated[int, typer.Option(min=1, help="How many images; of a SOURCE with more, evenly spaced ones.")] = 4,
-    repeat: Annotated[int, typer.Option(min=1, help="Timed rounds; each engine sees every image once a round.")] = 5,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images a call, of one size.")] = 1,
+    images: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many images; of a SOURCE with more, evenly spaced ones.")
+    ] = 4,
+    repeat: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Timed rounds; each engine sees every image once a round.")
+    ] = 5,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", "-b", min=1, metavar="N", help="Images a call, of one size.")
+    ] = 1,
     calibrate: Calibrate = None,
     depth: Depth = None,
     hha: Hha = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: AsJson = False,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
     """Measure engines side by side: speed, memory, and how far their labels are those of torch in fp32.
 
@@ -62,12 +90,13 @@ def bench(
     \b
     images/s  images of the median round
     speed     times the speed of the first engine that was measured
-    median    milliseconds of one call: half of them take longer; p95: one in twenty does
+    median    milliseconds of one call: half of them take longer;
+              p95: one in twenty does
     memory    the most its process ever held
     load      seconds to open the finished engine, its libraries imported already
     labels    pixels that get the label of the network in fp32
-    GFLOP/s   arithmetic done, and its share of what a large matrix product reaches
-              here in the same precision
+    GFLOP/s   arithmetic done, and its share of what a large matrix product
+              reaches here in the same precision
 
     Without --engines everything that runs here is measured; int8 only with --calibrate DIR. An engine that cannot
     run is named with the reason, the others go on, and the exit code is then 3.
@@ -100,9 +129,9 @@ def bench(
         with closing(open_source(source, recipe.modalities, companions)) as files:
             frames, failures = sample_frames(files, images)
     for failure in failures:
-        err().print(f"fcnseg: failed: {shown(failure.key)}: {failure.reason}", markup=False)
+        say_failed(failure)
     opener = partial(open_candidate, model, weights, device, calibrate, companions)
-    with counted_progress("starting", quiet) as on_step:
+    with counted_progress("starting", quiet, verbose) as on_step:
         result = measure(
             [Candidate(*name) for name in names],
             Workload(recipe, tuple(frames), opener, device),
@@ -151,7 +180,8 @@ def engine_names(
 def _print(result: BenchResult, machine: str) -> None:
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    narrow = out().width < WIDE
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0) if narrow else (0, 1))
     table.add_column("engine", no_wrap=True)
     for name in ("images/s", "speed", "median", "p95", "memory", "load", "labels", "GFLOP/s"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -181,10 +211,13 @@ def _print(result: BenchResult, machine: str) -> None:
         out().print(f"labels were not compared: torch in fp32 failed: {result.reference_failure}", markup=False)
     ceilings = ", ".join(f"{p} {value:.0f}" for p, value in result.ceilings_gflops.items())
     if ceilings:
-        out().print(f"matrix products reach {ceilings} GFLOP/s; speed is relative to {result.peer}", markup=False)
+        out().print(f"matrix products reach {ceilings} GFLOP/s", markup=False)
+    out().print(f"speed is relative to {result.peer}", markup=False)
 
 
 def _summary(result: BenchResult) -> str:
     sizes = ", ".join(f"{count} of {size} px" for size, count in result.sizes.items())
+    repeat = result.options.repeat
+    rounds = f"{repeat} round{'s' if repeat > 1 else ''}"
     work = f", {result.gflop_per_image:.1f} GFLOP an image" if result.gflop_per_image else ""
-    return f"{result.model}, images: {sizes}{work}, batch {result.options.batch_size}, {result.options.repeat} rounds"
+    return f"{result.model}, images: {sizes}{work}, batch {result.options.batch_size}, {rounds}"

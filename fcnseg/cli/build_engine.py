@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnseg.cli import console
-from fcnseg.cli.options import AsJson, Backend, Calibrate, Depth, Device, Hha, Precision, Quiet, Weights, companions_of
+from fcnseg.cli.options import (
+    AsJson,
+    Backend,
+    Calibrate,
+    Depth,
+    Device,
+    Hha,
+    JsonLogs,
+    ModelArgument,
+    Precision,
+    Quiet,
+    Verbose,
+    Weights,
+    companions_of,
+)
 from fcnseg.cli.progress import build_display
 from fcnseg.recipes import DEFAULT_MODEL
 
@@ -20,12 +34,12 @@ Size = Annotated[str | None, typer.Option(metavar="WxH", help="Smallest image si
 
 
 def build_engine(
-    model: Annotated[
-        str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")
-    ] = DEFAULT_MODEL,
+    model: ModelArgument = DEFAULT_MODEL,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write the engine here.", show_default="the cache, where run finds it"),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Write the engine here.", show_default="the cache, where run finds it"
+        ),
     ] = None,
     weights: Weights = None,
     backend: Backend = "auto",
@@ -37,7 +51,7 @@ def build_engine(
     min_shape: Size = None,
     opt_shape: Annotated[str | None, typer.Option(metavar="WxH", help="The size to be fastest at.")] = None,
     max_shape: Annotated[str | None, typer.Option(metavar="WxH", help="Largest image size.")] = None,
-    max_batch: Annotated[int | None, typer.Option(min=1, help="Largest number of images at once.")] = None,
+    max_batch: Annotated[int | None, typer.Option(min=1, metavar="N", help="Largest number of images at once.")] = None,
     profile_from: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Take the three sizes from the images in this folder.")
     ] = None,
@@ -49,13 +63,16 @@ def build_engine(
         typer.Option(
             min=0.0,
             max=1.0,
+            metavar="SHARE",
             help="Share of pixels that must get the fp32 network's label.",
             show_default="fp32 .9999, bf16 and fp16 .99, int8 .97",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again, whatever is there or failed before.")] = False,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: AsJson = False,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
     """Build the engine of MODEL for this machine, and verify it.
 
@@ -74,7 +91,7 @@ def build_engine(
 
     from fcnseg.engine.build import build_engine as build
 
-    with build_display(quiet) as hooks:
+    with build_display(quiet, verbose) as hooks:
         file, record = build(
             model,
             weights=weights,
@@ -99,7 +116,7 @@ def build_engine(
         return
     console.out().print(console.shown(str(file)), markup=False)
     if not quiet:
-        console.err().print(verdict(record), markup=False)
+        console.say(verdict(record))
 
 
 def verdict(record: EngineRecord) -> str:

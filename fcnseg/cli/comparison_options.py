@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fcnseg.cli.completion import complete_models, complete_values
 from fcnseg.errors import SettingsError
 from fcnseg.recipes import DEFAULT_MODEL
 
@@ -15,7 +16,9 @@ ClassesOf = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Model whose classes are compared: a name or a recipe FILE.toml.",
+        metavar="NAME|FILE.toml",
+        autocompletion=complete_models,
+        help="Model whose classes are compared.",
         show_default=f"that of the run, or {DEFAULT_MODEL}",
     ),
 ]
@@ -30,7 +33,10 @@ Binary = Annotated[bool, typer.Option("--binary", help="Binary masks: 0 is backg
 PairBy = Annotated[
     str,
     typer.Option(
-        "--pair", metavar="auto|path|stem", help="Pair files of the same relative path, or of the same name alone."
+        "--pair",
+        metavar="auto|path|stem",
+        autocompletion=complete_values("auto", "path", "stem"),
+        help="Pair files of the same relative path, or of the same name alone.",
     ),
 ]
 
@@ -48,7 +54,9 @@ PredPattern = Annotated[
 
 Ignore = Annotated[
     list[int] | None,
-    typer.Option(help="Ground truth value that does not count (repeatable).", show_default="the recipe's"),
+    typer.Option(
+        metavar="VALUE", help="Ground truth value that does not count (repeatable).", show_default="the recipe's"
+    ),
 ]
 
 ReduceLabels = Annotated[bool, typer.Option("--reduce-labels", help="Ground truth numbers classes from 1; 0 is void.")]
@@ -72,11 +80,13 @@ AnyPalette = Annotated[
 
 Processes = Annotated[
     int | None,
-    typer.Option("--workers", "-j", min=1, help="Number of processes.", show_default="one a core, if that pays off"),
+    typer.Option(
+        "--workers", "-j", min=1, metavar="N", help="Number of processes.", show_default="one a core, if that pays off"
+    ),
 ]
 
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON; - is standard output.")
+    Path | None, typer.Option("--json-file", metavar="FILE", help="Write all figures as JSON into a file.")
 ]
 
 ReportFile = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts and pictures.")]
@@ -88,7 +98,10 @@ Photographs = Annotated[
 
 
 def check_outputs(files: dict[str, Path | None], report: Path | None, images: Path | None) -> None:
-    """Raise SettingsError, before anything is compared, for output files that could not all be written."""
+    """Raise SettingsError, before anything is compared, for output files that could not all be written.
+
+    `files` are those of options by their names; the name of a flag may stand for standard output, with the file -.
+    """
     if images and not report:
         raise SettingsError("--images shows photographs in the report; give --report FILE.html too")
     if report == Path("-"):

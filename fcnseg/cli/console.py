@@ -7,17 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from fcnseg.cli.shown import shown
+from fcnseg.cli.standard_streams import Errors, log_event
 
-__all__ = ["Errors", "err", "out", "shown"]
+__all__ = ["Errors", "err", "out", "say", "say_failed", "shown"]
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-class Errors:
-    """The form of the line that a command dies with: `as_json` if its logs are JSON."""
-
-    as_json = False
+    from fcnseg.types import Failure
 
 
 @cache
@@ -36,3 +33,19 @@ def err() -> Console:
     from fcnseg.cli.printable_console import PrintableConsole
 
     return PrintableConsole(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+
+def say(line: str) -> None:
+    """Print a remark on standard error, or log it as the event `note`."""
+    if Errors.as_json:
+        log_event("note", text=line)
+    else:
+        err().print(line, markup=False)
+
+
+def say_failed(failure: Failure) -> None:
+    """Print an input that failed on standard error, or log it as the event `failed`."""
+    if Errors.as_json:
+        log_event("failed", key=failure.key, stage=failure.stage, reason=failure.reason)
+    else:
+        err().print(f"fcnseg: failed: {shown(failure.key)}: {shown(failure.reason)}", markup=False)

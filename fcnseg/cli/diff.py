@@ -30,8 +30,8 @@ from fcnseg.cli.comparison_options import (
     write_output,
 )
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.options import Quiet
-from fcnseg.cli.progress import counted_progress, interruptible
+from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
+from fcnseg.cli.progress import busy, counted_progress, interruptible
 from fcnseg.errors import SettingsError, require
 
 
@@ -43,7 +43,7 @@ def diff(
         str | None, typer.Option(metavar="GT", help="Ground truth, which tells the changes that helped.")
     ] = None,
     model: ClassesOf = None,
-    head: Annotated[str | None, typer.Option(help="Compare this head of a model with several.")] = None,
+    head: Annotated[str | None, typer.Option(metavar="HEAD", help="Compare this head of a model with several.")] = None,
     classes: Classes = None,
     binary: Binary = False,
     pair: PairBy = "auto",
@@ -65,6 +65,9 @@ def diff(
     workers: Processes = None,
     config: Config = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    as_json: AsJson = False,
+    json_logs: JsonLogs = False,
 ) -> None:
     """Compare the label maps of two runs: of another engine, precision or version.
 
@@ -81,21 +84,23 @@ def diff(
     from fcnseg.scoring.diff import diff_with
     from fcnseg.scoring.options import DiffOptions
 
-    check_outputs({"--json": json_file}, report, images)
+    check_outputs({"--json": Path("-") if as_json else None, "--json-file": json_file}, report, images)
     if report:
         require("matplotlib", "scipy")
     if gt is None and (gt_pattern or ignore or reduce_labels or label_map):
         raise SettingsError("--gt-pattern, --ignore, --reduce-labels and --label-map are about ground truth; give --gt")
     options = DiffOptions.of(given)
-    with counted_progress("comparing", quiet) as on_progress:
+    with counted_progress("comparing", quiet, verbose) as on_progress:
         result = diff_with(before, after, options, on_progress)
-    if json_file:
-        write_output(json_file, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
+    for file in (Path("-") if as_json else None, json_file):
+        if file:
+            write_output(file, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
     if report:
         from fcnseg.scoring.report.diff_report import write_diff_report  # loads Matplotlib
 
-        write_diff_report(report, result, before, after, options, images)
-    if not quiet and json_file != Path("-"):
+        with busy("writing the report", quiet, verbose):
+            write_diff_report(report, result, before, after, options, images)
+    if not quiet and not as_json:
         show_diff(result)
     if not quiet:
         show_unmatched(result)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
-from fcnseg.cli.progress import interruptible
+from fcnseg.cli.progress import busy, interruptible
 
 if TYPE_CHECKING:
     from fcnseg.engine.machine import Backend, Library, Machine
@@ -48,9 +48,10 @@ def doctor(as_json: AsJson = False) -> None:
     from fcnseg.io.user_folders import engine_folder
     from fcnseg.weights.store import store_folder
 
-    machine = inspect_machine()
-    listed = backends(machine)
-    backend, why = choose_backend("auto", "auto", "auto")
+    with busy("looking at this machine"):
+        machine = inspect_machine()
+        listed = backends(machine)
+        backend, why = choose_backend("auto", "auto", "auto")
     failed = [(f"{model} {name}", f"could not be built: {reason}") for model, name, reason in recorded_failures()]
     folders = {"engines": inspect_folder(engine_folder()), "weights": inspect_folder(store_folder())}
     if as_json:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
+from itertools import count
 
-from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.progress import build_display, described, interruptible
-from fcnseg.cli.reporters import duration
+from fcnseg.cli.console import out, say, shown
+from fcnseg.cli.progress import build_display, counted_progress, interruptible
+from fcnseg.cli.wording import described, duration, in_detail, left_out_line
 from fcnseg.running.disk_space import bytes_text
 from fcnseg.running.dry_run import Estimate, estimate
 from fcnseg.running.hooks import Hooks
@@ -18,20 +21,29 @@ from fcnseg.types import EngineInfo
 SIZES_SHOWN = 8
 
 
-def show_estimate(options: RunOptions, quiet: bool, as_json: bool) -> int:
+def show_estimate(options: RunOptions, quiet: bool, as_json: bool, verbose: int) -> int:
     """Print the estimate, and return the exit code: 0, or 1 if the outputs would not fit."""
     with ExitStack() as stack:
         trying = stack.enter_context(ExitStack())
         building = stack.enter_context(ExitStack())
-        hooks = building.enter_context(build_display(quiet))
+        hooks = building.enter_context(build_display(quiet, verbose))
+        tried = count(1)
+        updates: list[Callable[[int], None]] = []
 
         def on_start(sampled: int, info: EngineInfo) -> None:
             building.close()
             trying.enter_context(interruptible("nothing is written"))
             if not quiet:
-                err().print(f"{described(info)}\ntrying {sampled} inputs", markup=False)
+                for line in [*described(info), *(in_detail(info) if verbose else [])]:
+                    say(line)
+            update = trying.enter_context(counted_progress(f"trying {sampled} inputs", quiet, verbose))
+            updates.append(partial(update, total=sampled))
 
-        result = estimate(options, Hooks(hooks, on_start=on_start))
+        def on_tried() -> None:
+            for update in updates:
+                update(next(tried))
+
+        result = estimate(options, Hooks(hooks, on_start=on_start), on_tried)
     if as_json:
         sizes = [{"height": h, "width": w, "images": n} for (h, w), n in result.sizes.most_common()]
         values = {**asdict(result), "sizes": sizes, "too_large": result.too_large}
@@ -44,13 +56,16 @@ def show_estimate(options: RunOptions, quiet: bool, as_json: bool) -> int:
 
 def _lines(result: Estimate, options: RunOptions) -> list[str]:
     parts = f", {result.part_inputs:,} of them in part {options.part_id}" if options.num_parts > 1 else ""
-    formats = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in result.formats.items())
+    formats = ", ".join(f"{n:,} {suffix or 'without a suffix'}" for suffix, n in result.formats.items())
     lines = [f"inputs        {result.inputs:,}{parts} ({formats}); no two would write one output"]
+    if result.left_out:
+        total, kinds = left_out_line(result.left_out).split(" left out: ")
+        lines.append(f"left out      {total}: {kinds}")
     if result.ended:
         lines.append(f"ended         {result.ended:,} by earlier runs; what follows is of the other {result.left:,}")
     if result.in_the_way:
-        first, count = shown(result.in_the_way[0]), len(result.in_the_way)
-        lines.append(f"in the way    {first}{f' and {count - 1:,} more' * (count > 1)}: made by no run of fcnseg")
+        first, others = shown(result.in_the_way[0]), len(result.in_the_way) - 1
+        lines.append(f"in the way    {first}{f' and {others:,} more' * (others > 0)}: made by no run of fcnseg")
         lines.append("              (their images will fail; remove them, or start over with --overwrite)")
     sizes = [f"{width} x {height} ({n})" for (height, width), n in result.sizes.most_common(SIZES_SHOWN)]
     more = f" and {len(result.sizes) - SIZES_SHOWN} more sizes" if len(result.sizes) > SIZES_SHOWN else ""
@@ -59,7 +74,7 @@ def _lines(result: Estimate, options: RunOptions) -> list[str]:
         height, width = result.largest
         beyond = sum(n for (h, w), n in result.sizes.items() if h > height or w > width)
         lines.append(f"engine        takes up to {width} x {height}; {beyond} of those tried are larger and are cut")
-    lines += [f"              {name}: {count}" for name, count in result.events.items()]
+    lines += [f"              {name}: {n}" for name, n in result.events.items()]
     if result.failures:
         lines.append(f"failed        {len(result.failures)} of {result.sampled} tried:")
         lines += [f"              {shown(f.key)}: {shown(f.reason)}" for f in result.failures]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnseg.cli.build_engine import verdict
-from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import AsJson, Quiet
+from fcnseg.cli.console import out, say, say_failed, shown
+from fcnseg.cli.help_style import HelpfulCommand
+from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
 from fcnseg.cli.progress import build_display
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, remove and verify built engines.")
 
 
-@app.command("list")
+@app.command("list", cls=HelpfulCommand, short_help="List the engines in the cache, newest last.")
 def list_(as_json: AsJson = False) -> None:
     """List the engines in the cache, newest last: their model, device, precision and how they were verified."""
     from dataclasses import asdict
@@ -48,8 +49,8 @@ def list_(as_json: AsJson = False) -> None:
         )
     out().print(table)
     for model, name, reason in recorded_failures():
-        err().print(f"{shown(model)} {shown(name)} could not be built: {shown(reason)}", markup=False)
-    err().print(f"{len(engines)} in {engine_folder()}", markup=False)
+        say(f"{shown(model)} {shown(name)} could not be built: {shown(reason)}")
+    say(f"{len(engines)} in {engine_folder()}")
 
 
 def _agreement(record: EngineRecord) -> str:
@@ -59,9 +60,11 @@ def _agreement(record: EngineRecord) -> str:
     return f"{verification.agreement:.2%}" + ("" if verification.passed else ", rejected")
 
 
-@app.command("rm")
+@app.command("rm", cls=HelpfulCommand)
 def rm(
-    names: Annotated[list[str] | None, typer.Argument(help="Engines by their name in the list, or models.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Engines by their name in the list, or models.")
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every engine, and what broken and failed builds left.")
     ] = False,
@@ -78,13 +81,17 @@ def rm(
     if unknown:
         raise SettingsError(f"there is no engine {', '.join(sorted(unknown))}; `fcnseg engines list` shows them")
     freed = sum(remove(path) for path in [*chosen, *(strays() if everything else [])])
-    err().print(f"removed {len(chosen)} engines, {freed / 2**20:.1f} MiB")
+    say(f"removed {len(chosen)} engines, {freed / 2**20:.1f} MiB")
 
 
-@app.command("verify")
+@app.command("verify", cls=HelpfulCommand, short_help="Compare engines with their network again.")
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Engines by their name in the list, or files.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Engines by their name in the list, or files.")
+    ] = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
     """Compare engines with their fp32 network again, and check their files; without NAMES every one in the cache.
 
@@ -94,6 +101,7 @@ def verify(
     from fcnseg.engine.cache import SUFFIX, cached_engines
     from fcnseg.engine.recheck import verify_engine
     from fcnseg.errors import EngineError, FcnsegError, SettingsError
+    from fcnseg.types import Failure
 
     kept = {s.identity.key: path for path, s in cached_engines() if path.suffix == SUFFIX}
     files = [kept.get(name, Path(name)) for name in names] if names else list(kept.values())
@@ -102,11 +110,11 @@ def verify(
     failed = 0
     for file in files:
         try:
-            with build_display(quiet) as hooks:
+            with build_display(quiet, verbose) as hooks:
                 record = verify_engine(file, hooks)
         except FcnsegError as error:
             failed += 1
-            err().print(f"fcnseg: failed: {file.name}: {error}", markup=False)
+            say_failed(Failure(file.name, "verify", str(error)))
         else:
             out().print(f"{shown(file.name)}: {verdict(record)}", markup=False)
     if failed:

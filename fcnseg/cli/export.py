@@ -8,21 +8,30 @@ from typing import Annotated
 import typer
 
 from fcnseg.cli import console
-from fcnseg.cli.options import Weights
-from fcnseg.cli.progress import interruptible
+from fcnseg.cli.completion import complete_values
+from fcnseg.cli.options import JsonLogs, ModelArgument, Quiet, Verbose, Weights
+from fcnseg.cli.progress import busy, interruptible
 from fcnseg.recipes import DEFAULT_MODEL
 
 
 @interruptible("nothing is written")
 def export(
-    model: Annotated[
-        str, typer.Argument(help="A name that `fcnseg models` lists, or a recipe FILE.toml.")
-    ] = DEFAULT_MODEL,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .onnx file to write.")] = Path("model.onnx"),
+    model: ModelArgument = DEFAULT_MODEL,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The .onnx file to write.")] = Path(
+        "model.onnx"
+    ),
     weights: Weights = None,
     with_probabilities: Annotated[
-        str | None, typer.Option(metavar="float32|float16", help="Give class probabilities too, in this type.")
+        str | None,
+        typer.Option(
+            metavar="float32|float16",
+            autocompletion=complete_values("float32", "float16"),
+            help="Give class probabilities too, in this type.",
+        ),
     ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
     """Write MODEL as ONNX: decoded images in, label maps out, everything between inside.
 
@@ -35,7 +44,7 @@ def export(
     """
     from fcnseg.engine.export import export_model
 
-    with console.err().status("exporting"):
+    with busy("exporting", quiet, verbose):
         lines = export_model(model, out, weights=weights, probabilities=with_probabilities)
-    for line in lines:
-        console.err().print(line, markup=False)
+    for line in [] if quiet else lines:
+        console.say(line)

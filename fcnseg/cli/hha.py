@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import AsJson, Quiet
+from fcnseg.cli.completion import complete_values
+from fcnseg.cli.console import out, say_failed, shown
+from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
 from fcnseg.cli.progress import counted_progress
 
 
@@ -19,7 +20,14 @@ def hha(
         typer.Argument(metavar="DEPTH", help="A folder of depth maps, one file, an archive, or FILE.h5::/NAME."),
     ],
     camera: Annotated[
-        str, typer.Option("--camera", "-c", metavar="nyud|K.json", help="The camera of the depth maps, see above.")
+        str,
+        typer.Option(
+            "--camera",
+            "-c",
+            metavar="nyud|FILE.json",
+            autocompletion=complete_values("nyud"),
+            help="The camera of the depth maps, see above.",
+        ),
     ],
     out_folder: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the HHA images, as PNG.")],
     depth_scale: Annotated[
@@ -31,7 +39,9 @@ def hha(
         ),
     ] = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
     as_json: AsJson = False,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
     """Encode depth as HHA: horizontal disparity, height above ground, angle with gravity (Gupta et al. 2014).
 
@@ -57,10 +67,10 @@ def hha(
     from fcnseg.hha.camera import find_camera
     from fcnseg.hha.files import encode_files
 
-    with counted_progress("hha", quiet) as on_progress:
+    with counted_progress("encoding", quiet, verbose) as on_progress:
         summary = encode_files(depth, find_camera(camera), out_folder, depth_scale, on_progress)
     for failure in summary.failures:
-        err().print(f"{shown(failure.key)}: {failure.reason}", markup=False)
+        say_failed(failure)
     if as_json:
         failures = [{"key": f.key, "stage": f.stage, "reason": f.reason} for f in summary.failures]
         typer.echo(

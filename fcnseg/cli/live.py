@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fcnseg.cli.console import err
-from fcnseg.cli.reporters import PlainReporter, Reporter, duration
+from fcnseg.cli.reporters import PlainReporter, Reporter
+from fcnseg.cli.wording import duration
 from fcnseg.engine.options import BuildHooks
 from fcnseg.types import EngineInfo, Failure, StageTimes
 from fcnseg.workers.limits import startable_threads

@@ -7,27 +7,46 @@ from typing import Annotated, TypeVar
 
 import typer
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")]
+from fcnseg.cli.completion import complete_backends, complete_devices, complete_models, complete_precisions
+from fcnseg.cli.standard_streams import Errors, begin_json_logs
+
+MODEL_HELP = "A name that `fcnseg models` lists, or a recipe FILE.toml."
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", metavar="NAME|FILE.toml", autocompletion=complete_models, help=MODEL_HELP),
+]
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", autocompletion=complete_models, help=MODEL_HELP)]
 
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Weights of the model: imported, or straight from Caffe or PyTorch.", show_default="its own"),
+    typer.Option(
+        metavar="FILE",
+        help="Weights of the model: imported, or straight from Caffe or PyTorch.",
+        show_default="its own",
+    ),
 ]
 
 Backend = Annotated[
     str,
     typer.Option(
         metavar="auto|torch|openvino|tensorrt|tensorrt-rtx",
+        autocompletion=complete_backends,
         help="The runtime; auto: TensorRT or torch on NVIDIA GPUs, OpenVINO on CPUs.",
     ),
 ]
 
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="The device to run on.")]
+Device = Annotated[
+    str,
+    typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", autocompletion=complete_devices, help="The device to run on."),
+]
 
 Precision = Annotated[
     str,
     typer.Option(
         metavar="auto|fp32|bf16|fp16|int8",
+        autocompletion=complete_precisions,
         help="Arithmetic of the trunk; auto: the fastest that gives the network's labels here (torch: fp32).",
     ),
 ]
@@ -41,9 +60,9 @@ Calibrate = Annotated[
     ),
 ]
 
-Depth = Annotated[Path | None, typer.Option(help="Folder of depth images, for models that take them.")]
+Depth = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of depth images, for models that take them.")]
 
-Hha = Annotated[Path | None, typer.Option(help="Folder of HHA images, for models that take them.")]
+Hha = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of HHA images, for models that take them.")]
 
 
 Folder = TypeVar("Folder", str, Path)
@@ -57,3 +76,33 @@ def companions_of(depth: Folder | None, hha: Folder | None) -> dict[str, Folder]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only errors and failures.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        help="Print more, with the time of each step; -vv adds tracebacks.",
+        show_default=False,
+    ),
+]
+
+
+def _begin(value: bool) -> bool:
+    """Log events from here on; a settings file may ask for it too."""
+    if value:
+        Errors.as_json = True
+        begin_json_logs()
+    return value
+
+
+JsonLogs = Annotated[
+    bool,
+    typer.Option(
+        "--json-logs",
+        callback=_begin,
+        is_eager=True,
+        help="Print one JSON object per line on standard error instead of progress.",
+    ),
+]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
 from fcnseg.cli.console import err, shown
-from fcnseg.cli.progress import described, say_interrupted
+from fcnseg.cli.progress import PLAIN_SECONDS, say_interrupted
 from fcnseg.cli.standard_streams import log_event
+from fcnseg.cli.wording import described, duration, in_detail, left_out_line
 from fcnseg.engine.options import BuildHooks
 from fcnseg.running.hooks import Hooks
 from fcnseg.types import EngineInfo, Failure, StageTimes, Summary
 
 FAILURES_SHOWN = 20
 """The number of failures with a line of their own; the rest are counted."""
-
-PLAIN_SECONDS = 10.0
-"""The time between two lines of progress where there is no terminal."""
 
 
 class Reporter:
@@ -47,18 +45,20 @@ class Reporter:
             self.on_kept,
             self.on_note,
             self.on_failed_before,
+            self.on_left_out,
         )
 
     def on_listing(self, count: int) -> None:
         """Take the number of inputs listed so far."""
 
-    def on_start(self, total: int, info: EngineInfo) -> None:
+    def on_start(self, total: int, info: EngineInfo) -> None:  # noqa: ARG002
         """Take the number of inputs and the engine; the first image is next."""
         self.before_start()
         self.running = True
         self.total, self.started = total, time.monotonic()
-        if self.verbose:
-            self.say(f"engine {info.file or info.device}; {dict(info.versions)}")
+
+    def on_left_out(self, left_out: Mapping[str, int]) -> None:
+        """Take the number of files of each suffix that are no inputs, before the first image."""
 
     def on_stages(self, times: Callable[[], dict[str, StageTimes]]) -> None:
         """Take a function that returns how busy the stages are."""
@@ -134,7 +134,15 @@ class PlainReporter(Reporter):
         """Print a line about the engine."""
         super().on_start(total, info)
         self.printed_at = self.started
-        self.say(described(info))
+        for line in described(info):
+            self.say(line)
+        if self.verbose:
+            for line in in_detail(info):
+                self.say(line)
+
+    def on_left_out(self, left_out: Mapping[str, int]) -> None:
+        """Print a line about them."""
+        self.say(left_out_line(left_out))
 
     def on_result(self, key: str, failure: Failure | None) -> None:
         """Count, and print the progress now and then."""
@@ -154,7 +162,8 @@ class PlainReporter(Reporter):
 class JsonReporter(Reporter):
     """Prints one JSON object a line on standard error.
 
-    `event` is note, listing, building, start, done, kept, failed, error or end; a run that was interrupted ends so too.
+    `event` is note, listing, building, start, left_out, done, kept, failed, error or end; a run that was interrupted
+    ends so too.
     What libraries print comes as `stderr`, Python's warnings as `warning`.
     """
 
@@ -178,6 +187,10 @@ class JsonReporter(Reporter):
         super().on_start(total, info)
         engine = {"backend": info.backend, "device": info.device, "precision": info.precision, "model": info.model}
         self.log("start", inputs=total, engine=engine, weights=info.weights_sha256, file=info.file)
+
+    def on_left_out(self, left_out: Mapping[str, int]) -> None:
+        """Log them."""
+        self.log("left_out", files=dict(left_out))
 
     def on_result(self, key: str, failure: Failure | None) -> None:
         """Log an input that ended."""
@@ -207,13 +220,3 @@ class JsonReporter(Reporter):
     def end(self, summary: Summary) -> None:
         """Log the summary."""
         self.log("end", exit_code=summary.exit_code, **asdict(summary))
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in one or two units: 8 s, 3 min 20 s, 2 h 5 min, 3 days 4 h."""
-    whole = round(seconds)
-    for unit, size, part, smaller in (("days", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {unit}" + (f" {rest} {part}" if rest else "")
-    return f"{whole} s"

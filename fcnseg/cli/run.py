@@ -7,11 +7,23 @@ from typing import Annotated
 
 import typer
 
+from fcnseg.cli.completion import complete_models, complete_values
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.console import Errors
-from fcnseg.cli.options import Backend, Calibrate, Device, Precision, Quiet, Weights, companions_of
+from fcnseg.cli.console import say
+from fcnseg.cli.options import (
+    MODEL_HELP,
+    AsJson,
+    Backend,
+    Calibrate,
+    Device,
+    JsonLogs,
+    Precision,
+    Quiet,
+    Verbose,
+    Weights,
+    companions_of,
+)
 from fcnseg.cli.progress import interruptible
-from fcnseg.cli.standard_streams import begin_json_logs
 from fcnseg.recipes import DEFAULT_MODEL
 
 
@@ -20,33 +32,49 @@ def run(
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="A folder (searched through), an image, a .txt file with one path a line (- reads them from standard "
-            "input), a .zip or .tar archive, or FILE.h5::/dataset."
+            "input), a .zip or .tar archive, or FILE.h5::/dataset.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the label maps, or FILE.h5; made if needed.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="DIR|FILE.h5", help="Folder or file for the label maps; made if needed."),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "-m",
-            help="A name that `fcnseg models` lists, or a recipe FILE.toml.",
+            metavar="NAME|FILE.toml",
+            autocompletion=complete_models,
+            help=MODEL_HELP,
             show_default=f"{DEFAULT_MODEL}, or the engine's",
         ),
     ] = None,
     weights: Weights = None,
     engine: Annotated[
-        Path | None, typer.Option(help="Run this engine file, written by `fcnseg build-engine --out` on this machine.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Run this engine file, written by `fcnseg build-engine --out` on this machine."
+        ),
     ] = None,
     depth: Annotated[
-        str | None, typer.Option(help="Depth images, for models that take them: a folder, or FILE.h5::/dataset.")
+        str | None, typer.Option(metavar="DIR|FILE.h5", help="Depth images, for models that take them.")
     ] = None,
     hha: Annotated[
-        str | None, typer.Option(help="HHA images, for models that take them: a folder, or FILE.h5::/dataset.")
+        str | None, typer.Option(metavar="DIR|FILE.h5", help="HHA images, for models that take them.")
     ] = None,
-    glob: Annotated[str | None, typer.Option(help="Only images whose path or name matches, e.g. '*.jpg'.")] = None,
+    glob: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help="Only images whose path or name matches, e.g. '*.jpg'.")
+    ] = None,
     layout: Annotated[
-        str, typer.Option(metavar="auto|NHWC|NCHW", help="Axes of an HDF5 dataset, if its shape does not tell them.")
+        str,
+        typer.Option(
+            metavar="auto|NHWC|NCHW",
+            autocompletion=complete_values("auto", "NHWC", "NCHW"),
+            help="Axes of an HDF5 dataset, if its shape does not tell them.",
+        ),
     ] = "auto",
     save_probabilities: Annotated[
         Path | None,
@@ -54,10 +82,18 @@ def run(
     ] = None,
     probabilities_dtype: Annotated[
         str | None,
-        typer.Option(metavar="float16|float32", help="Data type of the probabilities.", show_default="float16"),
+        typer.Option(
+            metavar="float16|float32",
+            autocompletion=complete_values("float16", "float32"),
+            help="Data type of the probabilities.",
+            show_default="float16",
+        ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Keep the K most probable classes of each pixel and their probabilities.")
+        int | None,
+        typer.Option(
+            min=1, metavar="K", help="Keep the K most probable classes of each pixel and their probabilities."
+        ),
     ] = None,
     overlay: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the images with their labels drawn over them.")
@@ -68,7 +104,14 @@ def run(
     calibrate: Calibrate = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", "-b", min=1, help="Images of one size at once.", show_default="the engine's best"),
+        typer.Option(
+            "--batch-size",
+            "-b",
+            min=1,
+            metavar="N",
+            help="Images of one size at once.",
+            show_default="the engine's best",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -76,19 +119,31 @@ def run(
             "--workers",
             "-j",
             min=1,
+            metavar="N",
             help="Threads that decode, and as many that write.",
             show_default="one a core, at most 8",
         ),
     ] = None,
     tile: Annotated[
-        str, typer.Option(metavar="auto|off|N", help="Cut larger images into tiles; labels stay the same.")
+        str,
+        typer.Option(
+            metavar="auto|off|N",
+            autocompletion=complete_values("auto", "off"),
+            help="Cut larger images into tiles; labels stay the same.",
+        ),
     ] = "auto",
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse larger images (decompression bombs).", show_default="178956970")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Refuse larger images (decompression bombs).", show_default="178956970"),
     ] = None,
-    going_on: Annotated[
-        bool, typer.Option("--continue", help="Resume although the hardware or a library has changed since.")
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changed-environment",
+            help="Resume although the hardware, a library or the place of the images has changed since.",
+        ),
     ] = False,
+    going_on: Annotated[bool, typer.Option("--continue", hidden=True)] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start over, replacing files in the output folder.")
     ] = False,
@@ -99,8 +154,8 @@ def run(
         int | None, typer.Option(min=0, metavar="N", help="Stop when more than N images have failed.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
-    num_parts: Annotated[int, typer.Option(min=1, help="Split the inputs into N parts ...")] = 1,
-    part_id: Annotated[int, typer.Option(min=0, help="... and process this one, counted from 0.")] = 0,
+    num_parts: Annotated[int, typer.Option(min=1, metavar="N", help="Split the inputs into N parts ...")] = 1,
+    part_id: Annotated[int, typer.Option(min=0, metavar="I", help="... and process this one, counted from 0.")] = 0,
     no_space_check: Annotated[
         bool, typer.Option("--no-space-check", help="Start even if there is not enough disk space for the outputs.")
     ] = False,
@@ -109,13 +164,9 @@ def run(
     ] = False,
     config: Config = None,  # noqa: ARG001 - read before all others
     quiet: Quiet = False,
-    verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Print more; -vv adds tracebacks.", show_default=False)
-    ] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
-    json_logs: Annotated[
-        bool, typer.Option("--json-logs", help="Print one JSON object per line on standard error instead of progress.")
-    ] = False,
+    verbose: Verbose = 0,
+    as_json: AsJson = False,
+    json_logs: JsonLogs = False,
 ) -> None:
     """Segment every image of SOURCE, and write a label map for each.
 
@@ -141,11 +192,11 @@ def run(
     from fcnseg.errors import SettingsError
     from fcnseg.running.options import RunOptions
 
-    Errors.as_json = json_logs
-    if json_logs:
-        begin_json_logs()  # already begun, unless a settings file asks for it
-    if going_on and overwrite:
-        raise SettingsError("--continue goes on and --overwrite starts over; give one of them")
+    if going_on and not quiet:
+        say("--continue is now called --accept-changed-environment; resuming as such needs no option")
+    accept_changes |= going_on
+    if accept_changes and overwrite:
+        raise SettingsError("--accept-changed-environment goes on and --overwrite starts over; give one of them")
     if probabilities_dtype is not None and save_probabilities is None:
         raise SettingsError("--probabilities-dtype is the number type of probabilities; give --save-probabilities too")
     if dry_run and json_logs:
@@ -173,7 +224,7 @@ def run(
         batch=batch_size,
         workers=workers,
         max_pixels=max_pixels,
-        resume="overwrite" if overwrite else "continue" if going_on else "auto",
+        resume="overwrite" if overwrite else "continue" if accept_changes else "auto",
         retry_failed=retry_failed,
         max_failures=0 if strict else max_failures,
         num_parts=num_parts,
@@ -181,5 +232,5 @@ def run(
         space_check=not no_space_check,
     )
     if dry_run:
-        raise typer.Exit(show_estimate(options, quiet, as_json))
-    raise typer.Exit(run_and_show(options, quiet=quiet, as_json=as_json, json_logs=json_logs, verbose=bool(verbose)))
+        raise typer.Exit(show_estimate(options, quiet, as_json, verbose))
+    raise typer.Exit(run_and_show(options, quiet=quiet, as_json=as_json, json_logs=json_logs, verbose=verbose))

@@ -19,11 +19,11 @@ ADVICE_SECONDS = 5.0
 """Runs that take longer end with a line about their busiest stage."""
 
 
-def run_and_show(options: RunOptions, *, quiet: bool, as_json: bool, json_logs: bool, verbose: bool) -> int:
+def run_and_show(options: RunOptions, *, quiet: bool, as_json: bool, json_logs: bool, verbose: int) -> int:
     """Run, show progress and summary, and return the exit code."""
     with ExitStack() as stack:
-        reporter = stack.enter_context(_reporter(quiet, json_logs, stack))
-        reporter.verbose = verbose
+        reporter = stack.enter_context(_reporter(quiet, json_logs, verbose, stack))
+        reporter.verbose = bool(verbose)
         summary = run_with(options, reporter.hooks())
         if isinstance(reporter, JsonReporter):
             reporter.end(summary)
@@ -36,12 +36,12 @@ def run_and_show(options: RunOptions, *, quiet: bool, as_json: bool, json_logs: 
     return summary.exit_code
 
 
-def _reporter(quiet: bool, json_logs: bool, stack: ExitStack) -> Reporter:
+def _reporter(quiet: bool, json_logs: bool, verbose: int, stack: ExitStack) -> Reporter:
     """Return the reporter that suits standard error. The display of a build ends before the first image."""
     if json_logs:
         return JsonReporter()
     building = stack.enter_context(ExitStack())
-    build = building.enter_context(build_display(quiet))
+    build = building.enter_context(build_display(quiet, verbose))
     if quiet:
         return Reporter(build, building.close)
     return (LiveReporter if err().is_terminal else PlainReporter)(build, building.close)

@@ -28,8 +28,8 @@ from fcnseg.cli.comparison_options import (
     write_output,
 )
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.options import Quiet
-from fcnseg.cli.progress import counted_progress, interruptible
+from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
+from fcnseg.cli.progress import busy, counted_progress, interruptible
 from fcnseg.errors import require
 
 
@@ -44,7 +44,7 @@ def score(
     truth: Annotated[str, typer.Argument(metavar="GT", help="Ground truth, in the same forms or as .mat files.")],
     model: ClassesOf = None,
     head: Annotated[
-        str | None, typer.Option(help="Score this head of a model with several.", show_default="all")
+        str | None, typer.Option(metavar="HEAD", help="Score this head of a model with several.", show_default="all")
     ] = None,
     classes: Classes = None,
     binary: Binary = False,
@@ -62,7 +62,8 @@ def score(
         bool, typer.Option("--boundary", help="Also measure boundary IoU, and IoU in bands around boundaries.")
     ] = False,
     resamplings: Annotated[
-        int, typer.Option(min=0, help="Bootstrap resamplings for the 95 % confidence intervals; 0 for none.")
+        int,
+        typer.Option(min=0, metavar="N", help="Bootstrap resamplings for the 95 % confidence intervals; 0 for none."),
     ] = 1000,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images without a prediction.")
@@ -90,9 +91,9 @@ def score(
     ] = None,
     images: Photographs = None,
     num_parts: Annotated[
-        int, typer.Option(min=1, help="Divide the images into this many parts, those of `fcnseg run` ...")
+        int, typer.Option(min=1, metavar="N", help="Divide the images into this many parts, those of `fcnseg run` ...")
     ] = 1,
-    part_id: Annotated[int, typer.Option(min=0, help="... and score only this one, counted from 0.")] = 0,
+    part_id: Annotated[int, typer.Option(min=0, metavar="I", help="... and score only this one, counted from 0.")] = 0,
     counted: Annotated[
         list[Path] | None,
         typer.Option(
@@ -103,6 +104,9 @@ def score(
     workers: Processes = None,
     config: Config = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    as_json: AsJson = False,
+    json_logs: JsonLogs = False,
 ) -> None:
     """Compare label maps with ground truth: accuracy, IoU, and where they go wrong.
 
@@ -114,10 +118,10 @@ def score(
     Examples:
       fcnseg score masks/ gt/
       fcnseg score masks/ SegmentationClass/ --model voc-fcn8s \\
-        --list seg11valid.txt --json score.json
+        --list seg11valid.txt --json-file score.json
       fcnseg score masks/ gtFine/ --pred-pattern '{stem}_leftImg8bit.png' \\
         --gt-pattern '{stem}_gtFine_labelTrainIds.png'
-      fcnseg score masks/ gt/ --num-parts 4 --part-id 0 --json parts/0.json
+      fcnseg score masks/ gt/ --num-parts 4 --part-id 0 --json-file parts/0.json
       fcnseg score masks/ gt/ --counted parts/
     """
     given = {**locals(), "list": list_, "boundary": boundary or report is not None}
@@ -127,20 +131,22 @@ def score(
     from fcnseg.scoring.result import images_csv as csv_of_images
     from fcnseg.scoring.score import score_with
 
-    files = {"--json": json_file, "--csv": csv_file, "--images-csv": images_csv}
+    json_out = Path("-") if as_json else None
+    files = {"--json": json_out, "--json-file": json_file, "--csv": csv_file, "--images-csv": images_csv}
     check_outputs(files, report, images)
     if report or boundary:
         require("scipy", *(["matplotlib"] if report else []))
     options = ScoreOptions.of(given)
-    with counted_progress("scoring", quiet) as on_progress:
+    with counted_progress("scoring", quiet, verbose) as on_progress:
         result = score_with(predictions, truth, options, on_progress)
-    for file, text_of in zip(files.values(), (score_json, classes_csv, csv_of_images), strict=True):
+    for file, text_of in zip(files.values(), (score_json, score_json, classes_csv, csv_of_images), strict=True):
         if file:
             write_output(file, text_of(result))
     if report:
         from fcnseg.scoring.report.score_report import write_report  # loads Matplotlib
 
-        write_report(report, result, predictions, truth, options, images)
+        with busy("writing the report", quiet, verbose):
+            write_report(report, result, predictions, truth, options, images)
     if not quiet and Path("-") not in files.values():
         show_score(result)
     if not quiet:

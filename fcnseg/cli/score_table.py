@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from fcnseg.cli.console import err, out, shown
+from fcnseg.cli.console import out, say, shown
 from fcnseg.scoring.diff_result import Diff
 from fcnseg.scoring.result import Score
 
@@ -92,7 +92,7 @@ def show_unmatched(diff: Diff) -> None:
 def _say_left_out(head: str, reason: str, keys: Sequence[str]) -> None:
     if keys:
         names = shown(", ".join(keys[:KEYS_SHOWN])) + (" ..." if len(keys) > KEYS_SHOWN else "")
-        err().print(f"left out{head}: {len(keys)} {reason}: {names}", markup=False)
+        say(f"left out{head}: {len(keys)} {reason}: {names}")
 
 
 def _table(first: str, *numbers: str) -> Table:

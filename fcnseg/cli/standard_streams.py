@@ -116,6 +116,13 @@ def _not_blocking(descriptor: int) -> Iterator[int]:
             os.close(opened)
 
 
+class Errors:
+    """The form of standard error: `as_json` if a command's logs are JSON, `ended` once their last event is written."""
+
+    as_json = False
+    ended = False
+
+
 class _JsonLogs:
     """The state of `--json-logs`: where events go, once standard error is a pipe to `relay`."""
 
@@ -165,6 +172,7 @@ def end_standard_output() -> OSError | None:
 
 def log_event(event: str, **values: Any) -> None:
     """Write an event as one line of JSON on standard error."""
+    Errors.ended = event in ("end", "error")
     values = {"time": round(time.time(), 3), "event": event, **values}
     try:
         text = json.dumps(values, default=str, allow_nan=False)
@@ -177,6 +185,12 @@ def log_event(event: str, **values: Any) -> None:
         with suppress(OSError, ValueError):
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
+
+
+def log_end(code: int) -> None:
+    """Write the last event, unless the command has done so or its logs are no JSON."""
+    if Errors.as_json and not Errors.ended:
+        log_event("end", exit_code=code)
 
 
 def begin_json_logs() -> None:

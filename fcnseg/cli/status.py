@@ -11,6 +11,8 @@ import typer
 
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
+from fcnseg.cli.progress import busy
+from fcnseg.cli.wording import left_out_line
 
 if TYPE_CHECKING:
     from fcnseg.running.status import PartStatus
@@ -27,21 +29,27 @@ def status(
     every input of every part is done, 3 if some failed or are left.
     """
     from fcnseg.running.status import failures as failures_of
+    from fcnseg.running.status import left_out
     from fcnseg.running.status import status as status_of
 
-    parts = status_of(folder)
+    with busy("looking at the outputs"):
+        parts = status_of(folder)
+    files = left_out(folder)
     whole = all(part.whole for part in parts)
     if as_json:
         listed = [asdict(failure) for failure in failures_of(folder)] if failures else None
         values = {
             "whole": whole,
             "parts": [{**asdict(part), "missing": part.missing} for part in parts],
+            "left_out": files,
             **({"failures": listed} if failures else {}),
         }
         out().print_json(json.dumps(values), ensure_ascii=True)
     else:
         for part in parts:
             out().print(_line(part, len(parts)), markup=False)
+        if files:
+            out().print(left_out_line(files), markup=False)
         if failures:
             for failure in failures_of(folder):
                 out().print(f"{shown(failure.key)}: {failure.stage}: {shown(failure.reason)}", markup=False)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnseg.cli.completion import complete_devices, complete_values
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import Quiet
+from fcnseg.cli.console import out, say, shown
+from fcnseg.cli.options import AsJson, JsonLogs, ModelArgument, Quiet, Verbose
 from fcnseg.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A name that `fcnseg models` lists, or a recipe FILE.toml.")
-    ],
+    recipe: ModelArgument,
     data: Annotated[
         Path,
         typer.Option(
@@ -35,7 +35,9 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            metavar="modern|paper|heavy|FILE.toml", help="Hyperparameters; the options below change single values."
+            metavar="modern|paper|heavy|FILE.toml",
+            autocompletion=complete_values("modern", "paper", "heavy"),
+            help="Hyperparameters; the options below change single values.",
         ),
     ] = "modern",
     weights: Annotated[
@@ -63,19 +65,28 @@ def train(
         str | None,
         typer.Option(
             metavar="KIND",
+            autocompletion=complete_values(
+                "voc", "sbd", "pascalcontext", "nyud", "siftflow", "camvid", "pairs", "hdf5"
+            ),
             help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, camvid, pairs or hdf5.",
             show_default="by its layout",
         ),
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(metavar="NAME", help="Split to validate on.")] = "val",
-    epochs: Annotated[float | None, typer.Option(min=0, help="Passes over the data, in every stage.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps of every stage, instead of epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a step.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(min=0, metavar="N", help="Passes over the data, in every stage.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Steps of every stage, instead of epochs.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", "-b", min=1, metavar="N", help="Images a step.")
+    ] = None,
     micro_batch: Annotated[
-        int, typer.Option(min=1, help="Images at once; the gradients of a step are accumulated.")
+        int, typer.Option(min=1, metavar="N", help="Images at once; the gradients of a step are accumulated.")
     ] = 8,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Peak learning rate.")] = None,
     crop: Annotated[
         str | None, typer.Option(metavar="WxH|off", help="Train on random crops, or on whole images.")
     ] = None,
@@ -84,11 +95,20 @@ def train(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="auto|fp32|bf16", help="Arithmetic of the trunk; auto: bf16 where the device has it."),
+        typer.Option(
+            metavar="auto|fp32|bf16",
+            autocompletion=complete_values("auto", "fp32", "bf16"),
+            help="Arithmetic of the trunk; auto: bf16 where the device has it.",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Device to train on.")] = "auto",
-    workers: Annotated[int | None, typer.Option("--workers", "-j", min=0, help="Processes that read images.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
+    device: Annotated[
+        str,
+        typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", autocompletion=complete_devices, help="Device to train on."),
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-j", min=0, metavar="N", help="Processes that read images.")
+    ] = None,
     validate_every: Annotated[
         float, typer.Option(min=0, metavar="EPOCHS", help="Epochs between validations.", show_default="20 a stage")
     ] = 0.0,
@@ -97,8 +117,11 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, even in a used folder.")] = False,
     config: Config = None,  # noqa: ARG001 - read by its callback
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    as_json: AsJson = False,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
-    """Train the network of RECIPE on labelled images.
+    """Train the network of MODEL on labelled images.
 
     The classes are those of the data set (classes.txt in its folder, a name a line), or else the recipe's. A training
     that was stopped at any moment is resumed by the same command. RUN/model.toml is a recipe that run, build-engine and
@@ -107,16 +130,18 @@ def train(
 
     \b
     Presets:
-      modern  your own data: at once, random crops, AdamW, cosine schedule, averaged weights
+      modern  your own data: at once, random crops, AdamW, cosine schedule
       paper   Long, Shelhamer & Darrell 2015: staged, batch 20, momentum 0.9
-      heavy   the authors' release: staged, batch 1, momentum 0.99, loss summed over pixels
+      heavy   the authors' release: staged, batch 1, momentum 0.99
 
     \b
     Examples:
       fcnseg train street-fcn8s --data mine/ --out runs/mine
       fcnseg run photos/ --model runs/mine/model.toml --out masks/
-      fcnseg train voc-fcn8s --data VOCdevkit/ --preset heavy --weights VGG_ILSVRC_16_layers.caffemodel --out runs/voc
-      fcnseg train street-fcn8s --data mine/ --out runs/mine2 --scratch --crop 352x288 --epochs 120
+      fcnseg train voc-fcn8s --data VOCdevkit/ --preset heavy \\
+        --weights VGG_ILSVRC_16_layers.caffemodel --out runs/voc
+      fcnseg train street-fcn8s --data mine/ --out runs/mine2 --scratch \\
+        --crop 352x288 --epochs 120
     """
     from fcnseg.cli.train_progress import stop_requests, train_progress
     from fcnseg.training.preparation import TrainOptions
@@ -154,10 +179,10 @@ def train(
         micro_batch=micro_batch,
         overwrite=overwrite,
     )
-    with stop_requests() as stop, train_progress(quiet, stop) as hooks:
+    with stop_requests() as stop, train_progress(quiet, stop, verbose) as hooks:
         result = train_with(options, hooks)
     if result.is_first:
-        _print_result(out_, result)
+        _print_result(out_, result, as_json)
     if result.stopped_at:
         raise typer.Exit(130)
 
@@ -173,10 +198,22 @@ def _crop(text: str | None) -> list[int] | None:
     return [int(height), int(width)]
 
 
-def _print_result(folder: Path, result: TrainResult) -> None:
+def _print_result(folder: Path, result: TrainResult, as_json: bool) -> None:
     if result.stopped_at:
-        err().print(f"fcnseg: interrupted after {result.stopped_at}; the same command goes on from there")
-        return
+        say(f"fcnseg: interrupted after {result.stopped_at}; the same command goes on from there")
+    if as_json:
+        models = {name: str(folder / f"{name}.toml") for name in ("model", "best")}
+        figures = {
+            head: {name: value if value == value else None for name, value in values.items()}
+            for head, values in result.figures.items()
+        }
+        values = {"stopped_at": result.stopped_at, "figures": figures, "best": result.best, **models}
+        out().print_json(json.dumps(values), ensure_ascii=True)
+    elif not result.stopped_at:
+        _print_figures(folder, result)
+
+
+def _print_figures(folder: Path, result: TrainResult) -> None:
     for head, values in result.figures.items():
         name = f"{head}: " if len(result.figures) > 1 else ""
         out().print(

@@ -6,10 +6,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from fcnseg.cli.console import err
-from fcnseg.cli.progress import progress_bar
+from fcnseg.cli.console import Errors, err, say
+from fcnseg.cli.progress import EVENT_SECONDS, PLAIN_SECONDS, progress_bar
+from fcnseg.cli.standard_streams import log_event
+from fcnseg.cli.wording import duration
 from fcnseg.training.plan import Figures, StageStart, TrainHooks
 from fcnseg.training.trainer import StepResult
 from fcnseg.workers.signals import SYSTEM_STOPS, handling
@@ -44,12 +46,12 @@ def stop_requests() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def train_progress(quiet: bool, stop: StopRequest) -> Iterator[TrainHooks]:
+def train_progress(quiet: bool, stop: StopRequest, verbose: int = 0) -> Iterator[TrainHooks]:
     """Draw a bar of the stage's steps, and print a line for each stage and validation, until the block ends.
 
-    Only the lines are printed where standard error is no terminal.
+    Where standard error is no terminal a line is printed now and then instead of the bar; `--json-logs` has events.
     """
-    display = _TrainProgress(quiet, stop)
+    display = _JsonTrainProgress(stop) if Errors.as_json else _TrainProgress(quiet, stop, verbose)
     stop.acknowledge = display.on_stop
     with display.bar:
         yield TrainHooks(display.on_stage, display.on_step, display.on_pass, display.on_figures, lambda: stop.requested)
@@ -58,8 +60,8 @@ def train_progress(quiet: bool, stop: StopRequest) -> Iterator[TrainHooks]:
 class _TrainProgress:
     """One bar for the steps of a stage, one for passes over images between them."""
 
-    def __init__(self, quiet: bool, stop: StopRequest) -> None:
-        self.console, self.quiet, self.stop = err(), quiet, stop
+    def __init__(self, quiet: bool, stop: StopRequest, verbose: int = 0) -> None:
+        self.console, self.quiet, self.stop, self.verbose = err(), quiet, stop, verbose
         self.bar = progress_bar(
             "{task.description}",
             "bar",
@@ -73,6 +75,7 @@ class _TrainProgress:
         self.images = self.bar.add_task("", total=None, speed="", unit="images", visible=False)
         self.stage: StageStart | None = None
         self.started_at, self.step, self.in_pass = 0.0, 0, False
+        self.printed_at = time.monotonic()
 
     def on_stop(self) -> None:
         self.bar.update(self.steps, description="stopping after this step (Ctrl-C again: at once)")
@@ -90,6 +93,9 @@ class _TrainProgress:
         if stage.transfer and stage.transfer.initialised:
             layers = [name for name in stage.transfer.initialised if name.endswith(".weight")]
             self.console.print(f"  initialised anew: {', '.join(layers)}")
+        if self.verbose and stage.transfer:
+            layers = [name for name in stage.transfer.copied if name.endswith(".weight")]
+            self.console.print(f"  copied: {', '.join(layers) or 'nothing'}", markup=False)
 
     def on_step(self, result: StepResult) -> None:
         assert self.stage is not None
@@ -97,6 +103,18 @@ class _TrainProgress:
         seconds = max(time.monotonic() - self.started_at, 1e-9)
         speed = (self.step - self.stage.step) * self.stage.batch_size / seconds
         self.bar.update(self.steps, completed=self.step, speed=f"{speed:.1f} images/s  loss {result.loss:.4g}")
+        left = duration((result.steps - self.step) * self.stage.batch_size / speed) if speed else "?"
+        self.say_now_and_then(
+            f"{self.stage.stride}s step {self.step:,} of {result.steps:,}, loss {result.loss:.4g}, lr {result.lr:.3g}, "
+            f"{speed:.1f} images/s, {left} left"
+        )
+
+    def say_now_and_then(self, line: str) -> None:
+        """Print a line where no bar is drawn, and with -v, at most every ten seconds."""
+        shown = self.verbose or not self.console.is_terminal
+        if not self.quiet and shown and time.monotonic() > self.printed_at + PLAIN_SECONDS:
+            self.printed_at = time.monotonic()
+            self.console.print(line, markup=False)
 
     def on_pass(self, what: str, done: int, total: int) -> None:
         if self.stage is None and self.stop.requested:
@@ -105,6 +123,8 @@ class _TrainProgress:
             self.bar.reset(self.images, total=total, description=what, unit="images", speed="")
             if self.stage is None and not self.quiet:
                 self.console.print(f"{what}: {total}")
+        elif done < total:
+            self.say_now_and_then(f"{what}: {done:,} of {total:,}")
         self.in_pass = done < total
         self.bar.update(self.images, completed=done, visible=self.in_pass)
 
@@ -122,3 +142,33 @@ class _TrainProgress:
                 f"mean IoU {100 * values['mean_iu']:5.2f} %, pixel accuracy {100 * values['pixel_accuracy']:5.2f} %"
                 f"{'  (best)' if best else ''}{eta}"
             )
+
+
+class _JsonTrainProgress(_TrainProgress):
+    """Logs the events stage, step and progress (at most one a second), and validation."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        super().__init__(True, stop)
+        self.pass_name = ""
+
+    def on_stop(self) -> None:
+        say("stopping after this step (Ctrl-C again: at once)")
+
+    def on_stage(self, stage: StageStart) -> None:
+        super().on_stage(stage)
+        log_event("stage", stride=stage.stride, step=stage.step, steps=stage.steps, source=stage.source)
+
+    def on_step(self, result: StepResult) -> None:
+        super().on_step(result)
+        if time.monotonic() > self.printed_at + EVENT_SECONDS or result.step == result.steps:
+            self.printed_at = time.monotonic()
+            log_event("step", **asdict(result))
+
+    def on_pass(self, what: str, done: int, total: int) -> None:
+        super().on_pass(what, done, total)
+        if time.monotonic() > self.printed_at + EVENT_SECONDS or what != self.pass_name:
+            self.printed_at, self.pass_name = time.monotonic(), what
+            log_event("progress", phase=what, done=done, total=total)
+
+    def on_figures(self, figures: Mapping[str, Figures], best: bool) -> None:
+        log_event("validation", step=self.step, figures=dict(figures), best=best)

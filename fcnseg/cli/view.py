@@ -30,14 +30,17 @@ def view(
             "--out", "-o", metavar="FILE.png", help="Write the overlay.", show_default="show it in the terminal"
         ),
     ] = None,
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours, 0 to 1.")] = 0.5,
+    opacity: Annotated[float, typer.Option(min=0, max=1, metavar="N", help="Opacity of the colours, 0 to 1.")] = 0.5,
     legend: Annotated[
         bool, typer.Option("--legend", help="Draw a legend of the classes that occur beside it.")
     ] = False,
     model: ClassesOf = None,
     classes: Classes = None,
     head: Annotated[
-        str | None, typer.Option(help="Head of the label map, for models with several.", show_default="by its folder")
+        str | None,
+        typer.Option(
+            metavar="HEAD", help="Head of the label map, for models with several.", show_default="by its folder"
+        ),
     ] = None,
 ) -> None:
     """Draw a label map over its image.

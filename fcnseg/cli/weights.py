@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnseg.cli.console import err, out, shown
-from fcnseg.cli.options import AsJson, Model
-from fcnseg.cli.progress import bytes_progress
+from fcnseg.cli.completion import complete_models, complete_values
+from fcnseg.cli.console import out, say, shown
+from fcnseg.cli.help_style import HelpfulCommand
+from fcnseg.cli.options import MODEL_HELP, AsJson, JsonLogs, Model, Quiet, Verbose
+from fcnseg.cli.progress import busy, bytes_progress, interruptible
 from fcnseg.errors import WeightsMismatchError
 from fcnseg.recipes import find_recipe, recipe_names
 
@@ -21,13 +23,18 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Import, inspect, pull and list weight files.")
 
 
-@app.command("import")
+@app.command("import", cls=HelpfulCommand, short_help="Convert a weight file; every tensor is accounted for.")
+@interruptible("nothing is written")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A .caffemodel (binary or HDF5), .pth or .safetensors file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .caffemodel (binary or HDF5), .pth or .safetensors file.")
+    ],
     model: Model,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The safetensors file to write.", show_default="the model's own"),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The safetensors file to write.", show_default="the model's own"
+        ),
     ] = None,
     transplant: Annotated[
         bool,
@@ -40,10 +47,14 @@ def import_(
         str | None,
         typer.Option(
             metavar="caffe|torchvision",
+            autocompletion=complete_values("caffe", "torchvision"),
             help="Input that VGG weights under torchvision's names expect: BGR 0..255, or RGB normalised.",
             show_default="that of the file",
         ),
     ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
     """Convert a weight file into the model's own format; every tensor is accounted for.
 
@@ -58,12 +69,13 @@ def import_(
 
     recipe = find_recipe(model)
     try:
-        report = import_weights(
-            file, recipe, out or stored_path(recipe.name), transplant=transplant, convention=convention
-        )
+        with busy(f"importing {file.name}", quiet, verbose):
+            report = import_weights(
+                file, recipe, out or stored_path(recipe.name), transplant=transplant, convention=convention
+            )
     except WeightsMismatchError as error:
         for fault in error.faults:
-            err().print(f"  {fault}", markup=False)
+            say(f"  {fault}")
         raise
     _print_report(report)
 
@@ -73,12 +85,12 @@ def _print_report(report: ImportReport) -> None:
     summary = f"{report.tensors} tensors, {report.parameters:,} parameters, from {report.format}: {out_file}"
     origin = f"SHA-256 of {report.source.name}: {report.sha256}"
     for line in (summary, origin, *report.notes):
-        err().print(line, markup=False)
+        say(line)
 
 
-@app.command("inspect")
+@app.command("inspect", cls=HelpfulCommand, short_help="Print a file's tensors, and the models it fits.")
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Any weight file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any weight file.")],
     as_json: AsJson = False,
 ) -> None:
     """Print the tensors of a weight file, and the models that it fits.
@@ -89,7 +101,8 @@ def inspect(
     """
     from fcnseg.weights.inspect import inspect_weights
 
-    summary = inspect_weights(file)
+    with busy(f"reading {file.name}"):
+        summary = inspect_weights(file)
     if as_json:
         out().print_json(json.dumps(asdict(summary)), ensure_ascii=True)
         return
@@ -113,10 +126,16 @@ def inspect(
         out().print(f"starts the training (--transplant) of: {', '.join(summary.starts)}")
 
 
-@app.command("pull")
+@app.command("pull", cls=HelpfulCommand)
+@interruptible("the same command goes on from there")
 def pull(
-    name: Annotated[str, typer.Argument(help="A name that `fcnseg models` lists.")],
-    url: Annotated[str | None, typer.Option(help="Download from here instead of the recipe's address.")] = None,
+    name: Annotated[str, typer.Argument(metavar="MODEL", autocompletion=complete_models, help=MODEL_HELP)],
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Download from here instead of the recipe's address.")
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
 ) -> None:
     """Download a model's released weights, check them, and import them.
 
@@ -130,17 +149,12 @@ def pull(
     from fcnseg.weights.pull import pull as pull_weights
 
     recipe = find_recipe(name)
-    with bytes_progress() as bar:
-        task = bar.add_task(recipe.name, total=None)
-
-        def on_bytes(here: int, total: int | None) -> None:
-            bar.update(task, completed=here, total=total)
-
-        report = pull_weights(recipe, url, on_bytes, lambda line: err().print(line, markup=False))
+    with bytes_progress(recipe.name, quiet, verbose) as on_bytes:
+        report = pull_weights(recipe, url, on_bytes, say)
     _print_report(report)
 
 
-@app.command("list")
+@app.command("list", cls=HelpfulCommand, short_help="List the models that have weights here.")
 def list_() -> None:
     """List the models that have weights on this machine, with the files."""
     from fcnseg.weights.store import own_weights, store_folder
@@ -149,4 +163,4 @@ def list_() -> None:
         path = own_weights(recipe)
         if path is not None:
             out().print(f"{recipe.name}  {path.stat().st_size / 2**20:.1f} MiB  {shown(str(path))}", markup=False)
-    err().print(f"imported weights are stored in {shown(str(store_folder()))}", markup=False)
+    say(f"imported weights are stored in {shown(str(store_folder()))}")

@@ -10,9 +10,13 @@ from fcnseg.types import Failure, Reference
 
 
 def is_image_member(name: str) -> bool:
-    """Tell whether a member is an image, and neither hidden nor metadata that macOS adds."""
-    hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))
-    return has_suffix(name, IMAGES) and not hidden
+    """Tell whether a member is an image, and not hidden."""
+    return has_suffix(name, IMAGES) and not is_hidden_member(name)
+
+
+def is_hidden_member(name: str) -> bool:
+    """Tell whether a member is hidden, or metadata that macOS adds."""
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))
 
 
 def member_reference(name: str, fault: str, fingerprint: str, location: Any) -> Reference | Failure:

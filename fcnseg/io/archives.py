@@ -11,13 +11,14 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.archive_names import is_image_member, member_reference
+from fcnseg.io.archive_names import is_hidden_member, is_image_member, member_reference
 from fcnseg.io.images import READERS, OnSize, check_bytes
+from fcnseg.io.left_out import LeftOut
 from fcnseg.io.seekable import Seekable, TooLongError, open_regular
 from fcnseg.io.suffixes import BZIP2_TAR, GZIP_TAR, XZ_TAR, ZIP, has_suffix
 from fcnseg.io.tar_headers import HeaderError, TarMembers
@@ -41,10 +42,14 @@ def open_archive(path: str) -> ZipImages | TarImages:
 
 
 class TarImages:
-    """The images in a tar archive. A fingerprint is a member's time, offset and size."""
+    """The images in a tar archive. A fingerprint is a member's time, offset and size.
+
+    `left_out` counts the other members by suffix, once the archive was listed to its end.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.left_out: Mapping[str, int] = {}
         file = open_regular(path, "the archive")
         decompress = next((opener for suffixes, opener in DECOMPRESSORS.items() if has_suffix(path, suffixes)), None)
         self._bytes = _unpacked(path, file, decompress) if decompress else Seekable(file)
@@ -55,11 +60,16 @@ class TarImages:
             raise SourceError(f"{path} is not a tar archive, or it is damaged: {error}") from error
 
     def __iter__(self) -> Iterator[Reference | Failure]:
-        members = TarMembers(self._bytes)
+        members, left_out = TarMembers(self._bytes), LeftOut()
         for member in members:
-            if is_image_member(member.name) and not member.is_folder:
+            if member.is_folder or is_hidden_member(member.name):
+                continue
+            if not is_image_member(member.name):
+                left_out.add(member.name)
+            else:
                 fingerprint = f"{member.mtime}-{member.offset}-{member.size}"
                 yield member_reference(member.name, member.fault, fingerprint, (member.offset, member.size))
+        self.left_out = left_out.by_suffix
         if members.fault:
             yield Failure(Path(self.path).name, "list", members.fault)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from itertools import chain, islice
@@ -19,17 +19,26 @@ PIECE = 256
 """How many names of each run are strings of their own at once."""
 
 
-def walk(folder: str, suffixes: tuple[str, ...], exclude: Iterable[Path] = ()) -> Iterator[str | Failure]:
+OnLeftOut = Callable[[str], None]
+"""Called with the name of each file that has none of the suffixes, and is not hidden."""
+
+
+def walk(
+    folder: str,
+    suffixes: tuple[str, ...],
+    exclude: Iterable[Path] = (),
+    on_left_out: OnLeftOut = lambda name: None,
+) -> Iterator[str | Failure]:
     """Yield the path, relative to a folder, of each file below it that has one of these suffixes, sorted.
 
-    Hidden names are left out. Symbolic links are followed: each real folder once, those in `exclude` never. A folder
+    Hidden names are passed over. Symbolic links are followed: each real folder once, those in `exclude` never. A folder
     that cannot be listed is a failure whose key ends with a slash; so is, without a slash, one with such a suffix that
     holds no such file. Raises SourceError if `folder` itself cannot be listed.
     """
     seen = {_identity(path) for path in exclude if path.is_dir()}
     try:
         seen.add(_identity(folder))
-        levels = [_Level("", _sorted_names(folder, suffixes))]
+        levels = [_Level("", _sorted_names(folder, suffixes, on_left_out))]
     except OSError as error:
         raise SourceError(f"the folder {folder} cannot be listed: {error.strerror}; check its permissions") from error
     root = os.path.join(folder, "")
@@ -44,7 +53,7 @@ def walk(folder: str, suffixes: tuple[str, ...], exclude: Iterable[Path] = ()) -
             try:
                 if (identity := _identity(root + key)) not in seen:
                     seen.add(identity)
-                    levels.append(_Level(key, _sorted_names(root + key, suffixes)))
+                    levels.append(_Level(key, _sorted_names(root + key, suffixes, on_left_out)))
                     break
             except OSError as error:
                 yield Failure(key, "list", f"the folder cannot be listed: {error.strerror}")
@@ -70,16 +79,16 @@ def _identity(path: str | Path) -> int:
     return status.st_dev << 64 | status.st_ino
 
 
-def _sorted_names(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+def _sorted_names(folder: str, suffixes: tuple[str, ...], on_left_out: OnLeftOut = lambda name: None) -> Iterator[str]:
     """Sort the names in a folder: runs of them are sorted, packed into long strings, and merged."""
-    names = names_in(folder, suffixes)
+    names = names_in(folder, suffixes, on_left_out)
     runs = []
     while run := sorted(islice(names, RUN)):
         runs.append(["\0".join(run[i : i + PIECE]) for i in range(0, len(run), PIECE)])
     return merge(*(chain.from_iterable(piece.split("\0") for piece in run) for run in runs))
 
 
-def names_in(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+def names_in(folder: str, suffixes: tuple[str, ...], on_left_out: OnLeftOut = lambda name: None) -> Iterator[str]:
     """Yield the names of the files with these suffixes in a folder, and of its folders, which end with a slash."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -89,6 +98,8 @@ def names_in(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
                 yield entry.name + "/"
             elif entry.name.lower().endswith(suffixes):
                 yield entry.name
+            else:
+                on_left_out(entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

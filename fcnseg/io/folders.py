@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.folder_walk import names_in, walk
 from fcnseg.io.images import READERS, OnSize
+from fcnseg.io.left_out import LeftOut
 from fcnseg.io.names import stem_of
 from fcnseg.io.suffixes import IMAGES
 from fcnseg.types import Failure, Pixels, Reference
@@ -36,15 +37,20 @@ class ImageFiles:
 
 
 class ImageFolder(ImageFiles):
-    """The image files below a folder by relative path, as `walk` finds them."""
+    """The image files below a folder by relative path, as `walk` finds them.
+
+    `left_out` counts the other files by suffix, once the folder was listed to its end.
+    """
 
     def __init__(self, path: str, exclude: tuple[Path, ...] = ()) -> None:
         self.path, self.exclude = path, exclude
+        self.left_out: Mapping[str, int] = {}
 
     def __iter__(self) -> Iterator[Reference | Failure]:
-        root = os.path.join(self.path, "")
-        for key in walk(self.path, IMAGES, self.exclude):
+        root, left_out = os.path.join(self.path, ""), LeftOut()
+        for key in walk(self.path, IMAGES, self.exclude, left_out.add):
             yield key if isinstance(key, Failure) else file_reference(key, root + key)
+        self.left_out = left_out.by_suffix
 
 
 def file_reference(key: str, path: str) -> Reference:

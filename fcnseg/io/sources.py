@@ -77,13 +77,21 @@ class ImageSource:
                 yield entry
         if empty:
             fault = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
-            raise SourceError(f"{fault} {self.name}; images are files that end in {' '.join(sorted(IMAGES))}")
+            kinds = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in self.left_out.items())
+            others = f" (but {kinds})" if kinds else ""
+            raise SourceError(f"{fault} {self.name}{others}; images are files that end in {' '.join(sorted(IMAGES))}")
 
     def _is_chosen(self, entry: Reference | Failure) -> bool:
         """Tell whether the pattern matches the key or its last part; an unlisted folder may hold matches."""
         assert self._matches
         key = entry.key
         return bool(key.endswith("/") or self._matches(key) or self._matches(key.rpartition("/")[2]))
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """The number of files that are no images by suffix, once all is listed; none where a pattern chooses images."""
+        left_out: Mapping[str, int] = {} if self._matches else getattr(self._images, "left_out", {})
+        return left_out
 
     @property
     def root(self) -> str | None:

@@ -10,13 +10,14 @@ import io
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.archive_names import is_image_member, member_reference
+from fcnseg.io.archive_names import is_hidden_member, is_image_member, member_reference
 from fcnseg.io.images import READERS, SPARE_BYTES, OnSize, check_bytes, check_start
+from fcnseg.io.left_out import LeftOut
 from fcnseg.io.seekable import Seekable, open_regular
 from fcnseg.io.unpacking import unpacked, unpacked_start
 from fcnseg.types import Failure, Pixels, Reference
@@ -76,11 +77,13 @@ class Member(NamedTuple):
 class ZipImages:
     """The images in a zip archive. A fingerprint is a member's CRC and size.
 
-    The directory of members is read anew each time they are listed, so that none of it is kept.
+    The directory of members is read anew each time they are listed, so that none of it is kept. `left_out` counts the
+    members that are no images by suffix, once the archive was listed to its end.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.left_out: Mapping[str, int] = {}
         self._bytes = Seekable(open_regular(path, "the archive"))
         try:
             self._start, self._end, self._shift = self._directory()
@@ -107,7 +110,7 @@ class ZipImages:
         return start, end, start - offset
 
     def __iter__(self) -> Iterator[Reference | Failure]:
-        position, damaged = self._start, 0
+        position, damaged, left_out = self._start, 0, LeftOut()
         reader = self._bytes.reader()
         reader.seek(position)
         while position < self._end:
@@ -130,6 +133,9 @@ class ZipImages:
                 yield self._listed(name, record, fields, fault)
             elif fault:
                 damaged += 1
+            elif not name.endswith("/") and not is_hidden_member(name):
+                left_out.add(name)
+        self.left_out = left_out.by_suffix
         if damaged:
             yield Failure(
                 Path(self.path).name, "list", f"the archive's directory is damaged or cut short in {damaged} places"

@@ -6,7 +6,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -35,9 +35,10 @@ class Estimate:
     """An estimate of a run by `sampled` of its inputs.
 
     Of `inputs` this part has `part_inputs`, of which `ended` are done or failed already. `in_the_way` are files that no
-    run made where outputs of others belong. `formats` counts the suffixes of the inputs' names, `sizes` the heights and
-    widths of the sampled ones; `failures` are those of the sampled that cannot be done. `largest` is the largest height
-    and width the engine takes at once (None: as memory allows), `events` what it had to do for single images.
+    run made where outputs of others belong. `formats` counts the suffixes of the inputs' names, `left_out` those of
+    files that are no images, `sizes` the heights and widths of the sampled ones; `failures` are those of the sampled
+    that cannot be done. `largest` is the largest height and width the engine takes at once (None: as memory allows),
+    `events` what it had to do for single images.
 
     By kind of output (labels, probabilities, overlay): `bytes_written`, `bytes_needed` while it is written (images of
     HDF5 files are staged), and `free_bytes` of the file system where it would go, whose number is in `file_systems`.
@@ -46,6 +47,7 @@ class Estimate:
     inputs: int
     part_inputs: int
     formats: dict[str, int]
+    left_out: dict[str, int] = field(default_factory=dict)
     ended: int = 0
     in_the_way: list[str] = field(default_factory=list)
     sampled: int = 0
@@ -98,8 +100,8 @@ class SampledSource:
         """Nothing of its own is open."""
 
 
-def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
-    """Return what `run_with` would do with these options.
+def estimate(options: RunOptions, hooks: Hooks | None = None, on_tried: Callable[[], None] = lambda: None) -> Estimate:
+    """Return what `run_with` would do with these options. `on_tried` is called after each input that was tried.
 
     Raises what it would raise before its start, and KeyboardInterrupt if interrupted.
     """
@@ -114,7 +116,7 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
             formats[PurePosixPath(reference.key).suffix.lower()] += 1
 
         listing = survey_inputs(source, outputs, hooks, on_input)
-        result = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()))
+        result = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()), listing.left_out)
         if options.resume != "overwrite":
             result.ended, result.in_the_way = outputs.ended(), list(_in_the_way(source, outputs))
         engine = stack.enter_context(engine_of(options, hooks))
@@ -124,6 +126,7 @@ def estimate(options: RunOptions, hooks: Hooks | None = None) -> Estimate:
         hooks.on_start(len(places), engine.info)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fcnseg-dry-run-")))
         trial = Outputs(_trial_options(options, folder), recipe)
+        hooks = replace(hooks, on_result=lambda key, failure: on_tried())
         _try(SampledSource(source, places), recipe, engine, trial, hooks, result)
         if result.images_per_second:
             _scale_up(outputs, trial, result)
@@ -172,7 +175,12 @@ def _try(
 ) -> None:
     """Run the pipeline over a sample, and put what happened into the estimate."""
     ended: list[float] = []
-    timing = replace(hooks, on_result=lambda key, failure: ended.append(time.monotonic()))
+
+    def on_result(key: str, failure: Failure | None) -> None:
+        ended.append(time.monotonic())
+        hooks.on_result(key, failure)
+
+    timing = replace(hooks, on_result=on_result)
     outputs.make()
     predictor = predictor_of(outputs.options, recipe, engine)
     with SqliteLedger(outputs.ledger_file, outputs.folder) as ledger:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fcnseg.engine.options import BuildHooks
@@ -17,6 +17,8 @@ class Hooks:
     this part and the engine, before the first image. `on_stages(times)`: once, with a function that returns how busy
     the stages are. `on_result(key, failure)`: an input ended. `on_kept(key)`: an input was done before.
     `on_failed_before(failure)`: it failed in an earlier run and is not tried again. `on_note(line)`: a remark.
+    `on_left_out(files)`: once, after `on_start` and if there are any, the number of files of the source that are no
+    images, by suffix.
     """
 
     build: BuildHooks = field(default_factory=BuildHooks)
@@ -27,3 +29,4 @@ class Hooks:
     on_kept: Callable[[str], None] = lambda key: None
     on_note: Callable[[str], None] = lambda line: None
     on_failed_before: Callable[[Failure], None] = lambda failure: None
+    on_left_out: Callable[[Mapping[str, int]], None] = lambda files: None

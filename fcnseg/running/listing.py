@@ -28,10 +28,11 @@ EQUAL_NAMES = NameRules()
 
 @dataclass
 class Listing:
-    """The number of inputs in each part, and the failures of listing."""
+    """The number of inputs in each part, the failures of listing, and the files that are no inputs by suffix."""
 
     parts: list[int]
     failures: list[Failure] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:

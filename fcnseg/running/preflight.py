@@ -78,7 +78,9 @@ def survey_inputs(
                 raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
 
     suffixes = {name.suffix for name in names}
-    return survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing, rules=rules)
+    listing = survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing, rules=rules)
+    listing.left_out = dict(source.left_out)
+    return listing
 
 
 def check_places(outputs: Outputs) -> None:

@@ -105,14 +105,15 @@ def check_agreement(
     changed = ", ".join(filter(None, (places, versions)))
     if versions and options.resume != "continue":
         raise SettingsError(
-            f"{options.out} was begun under other circumstances: {changed}; --continue goes on all the same "
+            f"{options.out} was begun under other circumstances: {changed}; "
+            "--accept-changed-environment goes on all the same "
             "(labels may differ where two classes tie), --overwrite starts over"
         )
     if places and options.resume != "continue" and not (are_gone(recorded["machine"], machine, options) and moved()):
         raise SettingsError(
             f"{options.out} was filled from another place, which is still there or held other images: {places}; "
-            "--continue goes on with the images that are there now (labels do not depend on where images lie), "
-            "--overwrite starts over"
+            "--accept-changed-environment goes on with the images that are there now (labels do not depend on where they "
+            "lie), --overwrite starts over"
         )
     return changed
 

@@ -122,9 +122,12 @@ def run_with(options: RunOptions, hooks: Hooks | None = None) -> Summary:
         predictor = predictor_of(options, recipe, engine)
         outputs.make()
         ledger = stack.enter_context(open_ledger(recipe, engine.info, source, outputs, hooks))
-        ledger.note(listed=listing.parts, listed_at=time.time(), ended=None)
+        ledger.note(listed=listing.parts, left_out=listing.left_out, listed_at=time.time(), ended=None)
         hooks.on_start(total, engine.info)
+        if listing.left_out:
+            hooks.on_left_out(listing.left_out)
         summary = pipeline_of(source, predictor, outputs, ledger, hooks, total).run()
+        summary.left_out = listing.left_out
         finish(engine.info, source, outputs, ledger, summary, hooks.on_note)
     return summary
 

@@ -69,6 +69,17 @@ def status(out: Path) -> list[PartStatus]:
     ]
 
 
+def left_out(out: Path) -> dict[str, int]:
+    """Return the number of files of the source that are no images by suffix, as the newest listing found them."""
+    folder, records = record_folders(out)
+    newest, files = 0.0, dict[str, int]()
+    for file in sorted(records.glob(LEDGERS)):
+        with SqliteLedger(file, folder, reading=True) as ledger:
+            if (at := ledger.fact("listed_at") or 0.0) > newest:
+                newest, files = at, ledger.fact("left_out") or {}
+    return files
+
+
 def _is_at_work(ledger: Ledger, records: Path, parts: int) -> bool:
     """Tell whether a process works on this part: one that runs the only part may have nothing claimed just now."""
     if any(ledger.is_alive(claimant) for claimant in ledger.in_flight()):

@@ -59,5 +59,5 @@ def write_figures(plan: TrainPlan, figures: Mapping[str, Figures]) -> None:
 
 def write_recipe(path: Path, recipe: Recipe, weights: str, score: str) -> None:
     """Write a recipe as TOML, whole or not at all, with `weights` (a file beside it) as its own."""
-    own = replace(recipe, bundled=path.parent / weights, weights=(), score=score)
+    own = replace(recipe, bundled=path.parent / weights, weights=(), score=score, license="")
     write_whole(path, [recipe_toml(own).encode()])

@@ -15,7 +15,7 @@ Command = Callable[..., Outcome]
 
 def test_changes_are_shown_and_written(fcnseg: Command, tmp_path: Path) -> None:
     before, after, truth = runs(tmp_path)
-    files = "--json", tmp_path / "d.json", "--report", tmp_path / "d.html"
+    files = "--json-file", tmp_path / "d.json", "--report", tmp_path / "d.html"
     done = fcnseg("diff", before, after, "--classes", 4, "--gt", truth, *files)
     assert done.code == 0
     found = library.diff(before, after, classes=4, truth=truth)
@@ -27,7 +27,7 @@ def test_changes_are_shown_and_written(fcnseg: Command, tmp_path: Path) -> None:
 
 def test_json_goes_to_standard_output_alone(fcnseg: Command, tmp_path: Path) -> None:
     before, after, _ = runs(tmp_path)
-    assert json.loads(fcnseg("diff", before, after, "--classes", 4, "--json", "-").out)["identical_images"] == 1
+    assert json.loads(fcnseg("diff", before, after, "--classes", 4, "--json").out)["identical_images"] == 1
 
 
 def test_left_out_images_are_named(fcnseg: Command, tmp_path: Path) -> None:

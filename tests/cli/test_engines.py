@@ -48,10 +48,10 @@ def test_from_a_model_to_label_maps_and_back_to_nothing(
     assert "building" not in again.err
 
     masks = tmp_path / "masks"
-    run = fcnseg("run", tmp_path / "photos", "--out", masks, *model, "--precision", "fp32")
+    run = fcnseg("run", tmp_path / "photos", "--out", masks, *model, "--precision", "fp32", "-v")
     assert run.code == 0, run.err
     assert "building" not in run.err
-    assert "100.00% of pixels labelled as by the fp32 network" in run.err
+    assert "100.000% of pixels labelled as by the fp32 network" in run.err
     engine = json.loads((masks / ".fcnseg/run.json").read_text())["engine"]
     assert (engine["backend"], engine["file"]) == ("openvino", str(file))
     assert engine["verification"]["agreement"] == 1.0

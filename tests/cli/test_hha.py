@@ -61,7 +61,7 @@ def test_a_folder_is_encoded_and_mirrored(fcnseg: Command, tmp_path: Path) -> No
 
 def test_the_command_of_the_documentation(fcnseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs/training.md").read_text()
-    (command,) = (line.split() for line in page.splitlines() if line.startswith("    fcnseg hha"))
+    (command,) = (line.split() for line in page.splitlines() if line.startswith("fcnseg hha"))
     save(tmp_path / "depth/a.png", np.full((480, 640), 2000, np.uint16))
     monkeypatch.chdir(tmp_path)
     assert fcnseg(*command[1:]).code == 0
@@ -108,7 +108,8 @@ def test_what_fails_is_named_and_the_rest_done(fcnseg: Command, tmp_path: Path) 
     done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
     assert done.code == 3
     assert {path.name for path in (tmp_path / "hha").rglob("*")} == {"good.png"}
-    reasons = dict(line.split(": ", 1) for line in done.err.splitlines())
+    lines = [line.removeprefix("fcnseg: failed: ") for line in done.err.splitlines()]
+    reasons = dict(line.split(": ", 1) for line in lines)
     assert set(reasons) == {"empty.png", "large.png", "photo.png", "torn.npy", "cube.npy"}
     assert "no pixel" in reasons["empty.png"]
     assert "40 x 31" in reasons["large.png"]

@@ -1,7 +1,8 @@
 import pytest
 
 from fcnseg.cli import console
-from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter, duration
+from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter
+from fcnseg.cli.wording import duration
 from fcnseg.engine.options import BuildHooks
 from fcnseg.types import EngineInfo, Failure
 

@@ -115,8 +115,8 @@ def test_another_machine_or_library_needs_a_word(run: Command, monkeypatch: pyte
     refused = run()
     assert refused.code == 2
     assert "torch was" in refused.error_line
-    assert "--continue" in refused.error_line
-    assert "going on although torch was" in run("--continue").err
+    assert "--accept-changed-environment" in refused.error_line
+    assert "going on although torch was" in run("--accept-changed-environment").err
     assert run().code == 0  # the word was taken
 
 

@@ -29,7 +29,7 @@ KEYS = {
 def test_the_files_hold_what_python_gives(fcnseg: Command, tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 4)
     done = fcnseg(
-        "score", predictions, truth, "--classes", 4, "--json", tmp_path / "s.json", "--csv", tmp_path / "s.csv",
+        "score", predictions, truth, "--classes", 4, "--json-file", tmp_path / "s.json", "--csv", tmp_path / "s.csv",
         "--images-csv", tmp_path / "i.csv", "--boundary",
     )  # fmt: skip
     assert done.code == 0
@@ -54,14 +54,14 @@ def test_every_key_is_documented(tmp_path: Path) -> None:
 
 def test_json_goes_to_standard_output_alone(fcnseg: Command, tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 4)
-    done = fcnseg("score", predictions, truth, "--classes", 4, "--json", "-")
+    done = fcnseg("score", predictions, truth, "--classes", 4, "--json")
     assert json.loads(done.out)["images"] == 3
 
 
 def test_bad_data_is_one_line_and_leaves_no_file(fcnseg: Command, tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 4)
     save(predictions / "b.png", np.full((13, 17), 77, np.uint8))
-    command = ["score", predictions, truth, "--classes", 4, "--json", tmp_path / "s.json"]
+    command = ["score", predictions, truth, "--classes", 4, "--json-file", tmp_path / "s.json"]
     done = fcnseg(*command)
     assert done.code == 2
     assert "b.png has label 77 on 221 pixels" in done.error_line
@@ -92,9 +92,9 @@ def test_wrong_options_are_one_line(fcnseg: Command, tmp_path: Path, arguments: 
 @pytest.mark.parametrize(
     ("outputs", "reason"),
     [
-        (["--json", "-", "--csv", "-"], "--json and --csv are both -"),
-        (["--json", "{0}/s", "--images-csv", "{0}/s"], "--json and --images-csv are both"),
-        (["--json", "{0}"], "which is a folder"),
+        (["--json", "--csv", "-"], "--json and --csv are both -"),
+        (["--json-file", "{0}/s", "--images-csv", "{0}/s"], "--json-file and --images-csv are both"),
+        (["--json-file", "{0}"], "which is a folder"),
         (["--csv", "{0}/gt/a.png/s.csv"], "a.png is no folder"),
         (["--report", "-"], "--report FILE.html"),
     ],
@@ -112,10 +112,10 @@ def test_parts_are_scored_together(fcnseg: Command, tmp_path: Path) -> None:
     predictions, truth = data_set(tmp_path, 1, 4, ("a", "b", "g"))
     command = ["score", predictions, truth, "--classes", 4]
     for part in range(2):
-        done = fcnseg(*command, "--num-parts", 2, "--part-id", part, "--json", tmp_path / f"parts/{part}.json")
+        done = fcnseg(*command, "--num-parts", 2, "--part-id", part, "--json-file", tmp_path / f"parts/{part}.json")
         assert done.code == 0
     whole, together = (
-        json.loads(fcnseg(*command, "--json", "-", *more).out) for more in ([], ["--counted", tmp_path / "parts"])
+        json.loads(fcnseg(*command, "--json", *more).out) for more in ([], ["--counted", tmp_path / "parts"])
     )
     assert together["settings"]["counted"] == [str(tmp_path / "parts")]
     assert {k: v for k, v in together.items() if k != "settings"} == {k: v for k, v in whole.items() if k != "settings"}
@@ -131,7 +131,7 @@ def test_a_part_of_a_run_is_a_part_of_its_score(fcnseg: Command, tiny: TinyModel
         words = "--num-parts", 2, "--part-id", part
         masks = tmp_path / f"masks{part}"
         assert fcnseg("run", tmp_path / "photos", "--out", masks, *words, *tiny.arguments).code == 0
-        done = fcnseg("score", masks, tmp_path / "gt", "--model", tiny.recipe, *words, "--allow-missing", "--json", "-")
+        done = fcnseg("score", masks, tmp_path / "gt", "--model", tiny.recipe, *words, "--allow-missing", "--json")
         keys = [image["key"] for image in json.loads(done.out)["image_scores"]]
         assert keys == sorted(path.stem for path in masks.glob("*.png"))
         scored += keys
@@ -142,7 +142,9 @@ def test_two_heads_are_shown_and_written(fcnseg: Command, tmp_path: Path) -> Non
     for side in ("pred", "gt"):
         for head in ("semantic", "geometric"):
             save(tmp_path / side / head / "x.png", np.array([[0, 1, 2]], np.uint8))
-    done = fcnseg("score", tmp_path / "pred", tmp_path / "gt", "-m", "siftflow-fcn8s", "--json", tmp_path / "s.json")
+    done = fcnseg(
+        "score", tmp_path / "pred", tmp_path / "gt", "-m", "siftflow-fcn8s", "--json-file", tmp_path / "s.json"
+    )
     assert done.code == 0
     assert "geometric" in done.out
     values = json.loads((tmp_path / "s.json").read_text())
@@ -154,7 +156,7 @@ def test_predictions_of_a_run_are_scored_as_typed(fcnseg: Command, tmp_path: Pat
     masks = tmp_path / "masks"
     assert fcnseg("run", "examples/street/images/scene_0000.jpg", "--out", masks, "--backend", "torch").code == 0
     (tmp_path / "list.txt").write_text("scene_0000\n")
-    done = fcnseg("score", masks, "examples/street/labels", "--list", tmp_path / "list.txt", "--json", "-")
+    done = fcnseg("score", masks, "examples/street/labels", "--list", tmp_path / "list.txt", "--json")
     assert done.code == 0
     values = json.loads(done.out)
     assert values["settings"]["model"] == "street-fcn8s"

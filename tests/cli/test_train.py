@@ -67,7 +67,7 @@ def test_a_model_comes_out_that_run_and_score_take(fcnseg: Run, tiny: TinyModel,
         "run", data / "val" / "images", "--model", out / "model.toml", "--backend", "torch", "--out", tmp_path / "maps"
     )
     assert ran.code == 0, ran.err
-    assert fcnseg("score", tmp_path / "maps", labels, "--json", tmp_path / "score.json").code == 0
+    assert fcnseg("score", tmp_path / "maps", labels, "--json-file", tmp_path / "score.json").code == 0
     result = json.loads((tmp_path / "score.json").read_text())
     assert [row["name"] for row in result["per_class"]] == ["dark", "dim", "middle", "light", "bright"]
     found = json.loads((out / "figures.json").read_text())["heads"]["labels"]
@@ -240,3 +240,27 @@ def test_a_terminal_shows_how_far_it_is_and_that_it_heard(tiny: TinyModel, data:
     for part in ("reading the training images", "8s", "/3000 steps", "images/s", "the same command goes on"):
         assert part in said
     assert "Traceback" not in said
+
+
+def test_a_training_logs_events_and_prints_its_result(fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path) -> None:
+    done = fcnseg(*command(tiny, data, tmp_path / "run", "--steps", 2, "--json-logs", "--json"))
+    assert done.code == 0
+    events = [json.loads(line) for line in done.err.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert next(kind for kind in kinds if kind in ("stage", "validation", "end")) == "stage"
+    assert {"progress", "stage", "step", "validation"} <= set(kinds)
+    assert (kinds[-1], events[-1]["exit_code"]) == ("end", 0)
+    assert [event["step"] for event in events if event["event"] == "step"][-1] == 2
+    result = json.loads(done.out)
+    assert (result["stopped_at"], Path(result["model"]).exists()) == ("", True)
+    assert 0 <= result["figures"]["labels"]["mean_iu"] <= 1
+    assert "copied: conv1_1.weight" in fcnseg(*command(tiny, data, tmp_path / "other", "--steps", 1, "-v")).err
+
+
+def test_a_long_stage_is_shown_without_a_terminal(
+    fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcnseg.cli.train_progress.PLAIN_SECONDS", 0.0)
+    done = fcnseg(*command(tiny, data, tmp_path / "run", "--steps", 2))
+    assert "8s step 2 of 2, loss " in done.err
+    assert "step 1" not in fcnseg(*command(tiny, data, tmp_path / "quiet", "--steps", 2, "-q")).err

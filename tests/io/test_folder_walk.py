@@ -28,7 +28,7 @@ def test_names_come_sorted_however_many_runs_they_take(names: list[str]) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder_walk, "RUN", 5)
         patch.setattr(folder_walk, "PIECE", 2)
-        patch.setattr(folder_walk, "names_in", lambda folder, suffixes: iter(names))
+        patch.setattr(folder_walk, "names_in", lambda folder, suffixes, on_left_out: iter(names))
         assert list(folder_walk._sorted_names("", ())) == sorted(names)
 
 

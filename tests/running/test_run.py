@@ -15,7 +15,7 @@ from fcnseg.errors import SettingsError
 from fcnseg.running.options import RunOptions
 from fcnseg.running.run import run
 from tests.conftest import TinyModel, photograph
-from tests.test_examples import ROOT
+from tests.snippets import ROOT
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

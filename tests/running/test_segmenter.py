@@ -11,7 +11,7 @@ import fcnseg
 from fcnseg.errors import EngineError, ImageError, SettingsError, UnknownModelError, WeightsError
 from fcnseg.running import segmenter as segmenter_module
 from tests.conftest import TinyModel, make_tiny, photograph
-from tests.test_examples import ROOT
+from tests.snippets import ROOT
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

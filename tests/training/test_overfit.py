@@ -38,7 +38,7 @@ def test_a_small_net_learns_four_scenes_by_heart(fcnseg: Callable[..., Outcome],
     ran = fcnseg("run", images, "--model", run / "model.toml", "--backend", "torch", "--out", tmp_path / "masks")
     assert ran.code == 0, ran.err
     model = run / "model.toml"
-    scored = fcnseg("score", tmp_path / "masks", labels, "--model", model, "--json", tmp_path / "score.json")
+    scored = fcnseg("score", tmp_path / "masks", labels, "--model", model, "--json-file", tmp_path / "score.json")
     assert scored.code == 0, scored.err
     figures = json.loads((tmp_path / "score.json").read_text())
     assert figures["pixel_accuracy"] > 0.95

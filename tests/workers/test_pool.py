@@ -46,7 +46,7 @@ def test_an_interrupted_score_leaves_no_file_and_no_process(tmp_path: Path, sent
     out = tmp_path / "out"
     out.mkdir()
     process = subprocess.Popen(
-        [*command, "--json", str(out / "s.json"), "--report", str(out / "r.html")],
+        [*command, "--json-file", str(out / "s.json"), "--report", str(out / "r.html")],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
