@@ -112,8 +112,8 @@ def check_agreement(
     if places and options.resume != "continue" and not (are_gone(recorded["machine"], machine, options) and moved()):
         raise SettingsError(
             f"{options.out} was filled from another place, which is still there or held other images: {places}; "
-            "--accept-changed-environment goes on with the images that are there now (labels do not depend on where they "
-            "lie), --overwrite starts over"
+            "--accept-changed-environment goes on with the images that are there now "
+            "(labels do not depend on where images lie), --overwrite starts over"
         )
     return changed
 
