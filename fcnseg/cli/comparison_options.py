@@ -35,7 +35,8 @@ PairBy = Annotated[
 ]
 
 ImageList = Annotated[
-    Path | None, typer.Option("--list", metavar="FILE", help="Compare only these images, one name a line.")
+    Path | None,
+    typer.Option("--list", metavar="FILE", help="Compare only these images: a name a line, or image and label map."),
 ]
 
 GtPattern = Annotated[
@@ -51,14 +52,37 @@ Ignore = Annotated[
     typer.Option(help="Ground truth value that does not count (repeatable).", show_default="the recipe's"),
 ]
 
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Ground truth has the values and colours of ade20k, camvid, camvid32, cityscapes, cityscapes-train-ids, "
+        "nyud, pascalcontext or voc.",
+    ),
+]
+
+PredLabels = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Predictions have those of one of these; void is a miss.")
+]
+
 ReduceLabels = Annotated[bool, typer.Option("--reduce-labels", help="Ground truth numbers classes from 1; 0 is void.")]
 
+ReducePredLabels = Annotated[
+    bool, typer.Option("--reduce-pred-labels", help="Predictions number classes from 1; 0 is void, a miss.")
+]
+
+Logits = Annotated[
+    bool, typer.Option("--logits", help="Floats are scores before softmax, or with --binary before the sigmoid.")
+]
+
 LabelMap = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Classes of ground truth values: lines `VALUE: CLASS`, or void.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Classes of ground truth values: lines `VALUE: CLASS` or `1-3: void`."),
 ]
 
 PredLabelMap = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Classes of prediction values, in the same form.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Classes of prediction values, in the same form; void is a miss."),
 ]
 
 Palette = Annotated[

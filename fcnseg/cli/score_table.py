@@ -24,6 +24,8 @@ SHARES = {
     "mean_dice": "mean Dice (F1)",
 }
 
+PER_IMAGE = {"mean_iu": "per-image mean IoU", "mean_dice": "per-image mean Dice"}
+
 
 def show_score(score: Score) -> None:
     """Print the figures and classes of every head on standard output."""
@@ -36,6 +38,9 @@ def show_score(score: Score) -> None:
         for band in head.bands:
             line = f"within {band.width_px} px of a boundary: mean IoU {_percent(band.mean_iu)}"
             out().print(f"{line}, pixel accuracy {_percent(band.pixel_accuracy)}", markup=False)
+        if head.predicted_only:
+            names = ", ".join(map(shown, head.predicted_only))
+            out().print(f"predicted, but not in the ground truth (in the means with 0): {names}", markup=False)
         if head.absent:
             out().print(f"not in the ground truth: {', '.join(map(shown, head.absent))}", markup=False)
         if head.excluded_classes:
@@ -43,8 +48,9 @@ def show_score(score: Score) -> None:
 
 
 def show_left_out(score: Score) -> None:
-    """Name on standard error the images that do not count."""
+    """Name on standard error the images that do not count, and what is suspicious."""
     for name, head in (score.heads or {"": score}).items():
+        show_warnings(head.warnings, name)
         for reason, keys in (
             ("without a prediction", head.missing),
             ("without ground truth", head.extra),
@@ -53,6 +59,18 @@ def show_left_out(score: Score) -> None:
             ("that the data set's evaluation leaves out", head.excluded_images),
         ):
             _say_left_out(f" of {name}" if name else "", reason, keys)
+
+
+def show_warnings(warnings: Sequence[str], head: str = "") -> None:
+    """Print warnings on standard error; `head` is whose they are, if there are several."""
+    for warning in warnings:
+        err().print(f"fcnseg: warning: {f'{head}: ' if head else ''}{shown(warning)}", markup=False)
+
+
+def averaged(score: Score, figure: str) -> str:
+    """Return of how many classes a figure is the mean, empty if it is none."""
+    number = score.averaged_over.get(figure)
+    return "" if number is None else f"mean over {number} of {len(score.per_class)} classes"
 
 
 def show_diff(diff: Diff) -> None:
@@ -106,7 +124,8 @@ def _table(first: str, *numbers: str) -> Table:
 def _figures(score: Score) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, title in SHARES.items():
-        table.add_row(title, f"{_percent(getattr(score, name))} %", _range(score.intervals.get(name)))
+        interval = _range(score.intervals.get(name))
+        table.add_row(title, f"{_percent(getattr(score, name))} %", interval, averaged(score, name))
     low, high = score.intervals.get("kappa", (float("nan"),) * 2)
     kappa = "-" if score.kappa != score.kappa else f"{score.kappa:.4f}"
     table.add_row("Cohen's kappa", kappa, "" if low != low else f"{low:.4f} to {high:.4f}")
@@ -114,15 +133,26 @@ def _figures(score: Score) -> Table:
         table.add_row("boundary IoU", f"{_percent(score.boundary_iu)} %", "")
     if score.calibration:
         table.add_row("calibration error", f"{_percent(score.calibration.expected_error)} %", "")
-    table.add_row("images", f"{score.images:,}", f"{score.pixels:,} pixels count, {score.void_pixels:,} are void")
+    if score.thresholds:
+        table.add_row("average precision", f"{_percent(score.thresholds.average_precision)} %", "")
+    for name, title in PER_IMAGE.items():
+        table.add_row(title, f"{_percent(score.per_image[name])} %", "", "mean over images first, then over classes")
+    table.add_row("images", f"{score.images:,}", "", _pixel_counts(score))
     return table
 
 
+def _pixel_counts(score: Score) -> str:
+    counts = f"{score.pixels:,} pixels count, {score.void_pixels:,} are void"
+    misses = f", {score.predicted_void_pixels:,} are predicted as void, which misses them"
+    return counts + misses * (score.predicted_void_pixels > 0)
+
+
 def _classes(score: Score) -> Table:
-    table = _table("class", "IoU %", "95 %", "accuracy %", "Dice %", "pixels")
+    table = _table("class", "IoU %", "95 %", "accuracy %", "precision %", "Dice %", "pixels")
     for row in score.per_class:
         if row.pixels or row.predicted_pixels:
-            figures = [_percent(row.iu), _range(row.iu_interval), _percent(row.accuracy), _percent(row.dice)]
+            figures = [_percent(row.iu), _range(row.iu_interval), _percent(row.accuracy)]
+            figures += [_percent(row.precision), _percent(row.dice)]
             table.add_row(f"{row.index} {shown(row.name)}", *figures, f"{row.pixels:,}")
     return table
 

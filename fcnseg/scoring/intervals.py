@@ -20,6 +20,7 @@ def intervals(
 ) -> tuple[dict[str, tuple[float, float]], Floats]:
     """Return the 95 % confidence interval of each of `FIGURES`, and that of each class's IoU, K x 2.
 
+    A class that occurs in one image alone has none (NaN): every resampling would give the same IoU.
     `images` are the right, ground truth and predicted pixels of each image, N x 3 x K. N images are drawn with
     replacement `resamplings` times, always the same ones for the same N.
     """
@@ -33,7 +34,9 @@ def intervals(
         for name, measure in FIGURES.items():
             figures[name].append(measure(tally))
         ius.append(class_iu(tally))
-    return {name: _interval(np.concatenate(v)) for name, v in figures.items()}, _bounds(np.concatenate(ius)).T
+    class_ranges = _bounds(np.concatenate(ius)).T
+    class_ranges[images[:, 1:].any(1).sum(0) < 2] = np.nan
+    return {name: _interval(np.concatenate(v)) for name, v in figures.items()}, class_ranges
 
 
 def _resampled(images: NDArray[np.int64], resamplings: int, rng: np.random.Generator) -> NDArray[np.int64]:

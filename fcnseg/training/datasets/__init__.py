@@ -9,7 +9,7 @@ from fcnseg.errors import SettingsError, SourceError
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.classes import DatasetClasses, read_class_file
+from fcnseg.scoring.class_files import DatasetClasses, read_class_file
 from fcnseg.training.datasets.hdf5 import hdf5_classes, is_hdf5, open_hdf5
 from fcnseg.training.datasets.images import LabelledImages
 from fcnseg.training.datasets.nyud import is_nyud, open_nyud

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from fcnseg.errors import ImageError, SourceError
+from fcnseg.io.conventions import convention_of
 from fcnseg.io.folders import CompanionFolder, ImageFolder
 from fcnseg.io.lists import read_names
 from fcnseg.io.names import stem_of
@@ -29,9 +30,6 @@ from fcnseg.training.datasets.splits import SPLITS, check_apart, check_disjoint,
 from fcnseg.types import Failure, Reference
 
 LABELS = "labels"
-
-CAMVID_VOID = 11
-"""The label of void in CamVid's label maps, after its 11 classes."""
 
 MapsOfHead = dict[str, MapLocation]
 
@@ -52,7 +50,7 @@ def is_pairs(data: Path, recipe: Recipe) -> bool:
 
 def open_camvid(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     """Open a split as `open_pairs` does; with a recipe that follows CamVid, 11 is void."""
-    void = {CAMVID_VOID} if recipe.dataset == "camvid" else set[int]()
+    void = convention_of(recipe.dataset).void
     if not (data / "trainannot").is_dir():
         return open_pairs(data, recipe, split, void)
     only_color(recipe, "CamVid")
