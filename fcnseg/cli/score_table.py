@@ -81,8 +81,12 @@ def show_diff(diff: Diff) -> None:
     if diff.truth:
         truth, iu, accuracy = diff.truth, diff.truth.mean_iu, diff.truth.pixel_accuracy
         out().print(f"{truth.helped:,} became right, {truth.hurt:,} became wrong, {truth.neither:,} stayed wrong")
-        out().print(f"mean IoU {100 * iu[0]:.2f} % before, {100 * iu[1]:.2f} % after")
-        out().print(f"pixel accuracy {100 * accuracy[0]:.2f} % before, {100 * accuracy[1]:.2f} % after")
+        for title, name, (first, second) in (
+            ("mean IoU", "mean_iu", iu),
+            ("pixel accuracy", "pixel_accuracy", accuracy),
+        ):
+            change = f"{title} {100 * first:.2f} % before, {100 * second:.2f} % after"
+            out().print(f"{change}{_difference(truth.intervals.get(name))}", markup=False)
     changed = [image for image in diff.images if image.changed]
     if not changed:
         return
@@ -102,7 +106,8 @@ def show_diff(diff: Diff) -> None:
 
 
 def show_unmatched(diff: Diff) -> None:
-    """Name on standard error the images that only one of the runs has."""
+    """Name on standard error the images that only one of the runs has, and what is suspicious."""
+    show_warnings(diff.warnings)
     for run, keys in (("first", diff.only_before), ("second", diff.only_after)):
         _say_left_out("", f"only in the {run} run", keys)
 
@@ -155,6 +160,13 @@ def _classes(score: Score) -> Table:
             figures += [_percent(row.precision), _percent(row.dice)]
             table.add_row(f"{row.index} {shown(row.name)}", *figures, f"{row.pixels:,}")
     return table
+
+
+def _difference(interval: tuple[float, float] | None) -> str:
+    if interval is None or interval[0] != interval[0]:
+        return ""
+    low, high = (100 * end for end in interval)
+    return f"; the difference is {low:+.2f} to {high:+.2f} (95 %, over the same resampled images)"
 
 
 def _percent(value: float) -> str:

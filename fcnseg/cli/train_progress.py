@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fcnseg.cli.console import err
+from fcnseg.cli.console import err, shown
 from fcnseg.cli.progress import progress_bar
 from fcnseg.training.plan import Figures, StageStart, TrainHooks
 from fcnseg.training.trainer import StepResult
@@ -52,7 +52,14 @@ def train_progress(quiet: bool, stop: StopRequest) -> Iterator[TrainHooks]:
     display = _TrainProgress(quiet, stop)
     stop.acknowledge = display.on_stop
     with display.bar:
-        yield TrainHooks(display.on_stage, display.on_step, display.on_pass, display.on_figures, lambda: stop.requested)
+        yield TrainHooks(
+            display.on_stage,
+            display.on_step,
+            display.on_pass,
+            display.on_warning,
+            display.on_figures,
+            lambda: stop.requested,
+        )
 
 
 class _TrainProgress:
@@ -107,6 +114,10 @@ class _TrainProgress:
                 self.console.print(f"{what}: {total}")
         self.in_pass = done < total
         self.bar.update(self.images, completed=done, visible=self.in_pass)
+
+    def on_warning(self, warning: str) -> None:
+        if not self.quiet:
+            self.console.print(f"fcnseg: warning: {shown(warning)}", markup=False)
 
     def on_figures(self, figures: Mapping[str, Figures], best: bool) -> None:
         stage = self.stage

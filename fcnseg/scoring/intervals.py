@@ -39,6 +39,32 @@ def intervals(
     return {name: _interval(np.concatenate(v)) for name, v in figures.items()}, class_ranges
 
 
+def paired_intervals(
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    included: NDArray[np.bool_],
+    resamplings: int = RESAMPLINGS,
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % confidence interval of the difference, after minus before, of each of `FIGURES`.
+
+    `before` and `after` are the right, ground truth and predicted pixels of the same images, N x 3 x K each. The same
+    images are drawn for both, so that what makes an image hard for both cancels. Empty for one image.
+    """
+    if len(before) < 2 or not resamplings:
+        return {}
+    count, _, classes = before.shape
+    both = np.concatenate([before, after], axis=2)  # N x 3 x 2K: one drawing for both
+    rng = np.random.default_rng(SEED)
+    differences: dict[str, list[Floats]] = {name: [] for name in FIGURES}
+    step = max(1, min(64, AT_ONCE // count))
+    for start in range(0, resamplings, step):
+        sums = _resampled(both, min(step, resamplings - start), rng)
+        sides = [Tally.of_margins(sums[..., half], included) for half in (slice(classes), slice(classes, None))]
+        for name, measure in FIGURES.items():
+            differences[name].append(measure(sides[1]) - measure(sides[0]))
+    return {name: _interval(np.concatenate(values)) for name, values in differences.items()}
+
+
 def _resampled(images: NDArray[np.int64], resamplings: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return the sums over images drawn with replacement, R x 3 x K."""
     count, _, classes = images.shape

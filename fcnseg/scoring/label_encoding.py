@@ -185,12 +185,6 @@ def _one_based(void: Mapping[int, int], classes: int) -> CodeTable:
     return CodeTable(codes, f"labels are 1 to {classes}, and 0 for void")
 
 
-def read_codes(location: MapLocation, encoding: LabelEncoding) -> Map:
-    """Read one map as codes, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
-    read = read_class_map(location, encoding)
-    return codes_of(read.values, read.table)
-
-
 def read_classes(location: MapLocation, encoding: LabelEncoding) -> Map:
     """Read one map as codes, H x W: classes or VOID. Raises LabelsError for what cannot be read or is no class."""
     read = read_class_map(location, encoding)

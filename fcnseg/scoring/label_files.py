@@ -58,7 +58,8 @@ RANGE = r"[\"']?(-?\d+)(?:\s*(?:-|\.\.|to)\s*(-?\d+))?[\"']?"
 def read_palette(file: Path, space: LabelSpace) -> dict[Color, int]:
     """Read the codes of colours: lines of red, green, blue (0..255) and a class (name or index) or `void`.
 
-    Either comes first, and the titles of `class_dict.csv` may stand above. Without any class named, the colours are those of all classes in their order. Raises
+    Either comes first, and the titles of `class_dict.csv` may stand above. Without any class named, the colours are
+    those of all classes in their order. Raises
     SettingsError that names every line that is not understood.
     """
     table, faults = dict[Color, int](), []

@@ -8,6 +8,8 @@ from typing import Any
 from fcnseg.errors import SettingsError
 from fcnseg.io.conventions import convention_of, one_based_variables
 from fcnseg.labels import Color, LabelSpace
+from fcnseg.scoring.class_files import DatasetClasses
+from fcnseg.scoring.codes import VOID
 from fcnseg.scoring.colors import color_codes
 from fcnseg.scoring.label_encoding import LabelEncoding
 from fcnseg.scoring.label_files import is_only_void, read_label_map, read_palette
@@ -51,23 +53,24 @@ class LabelOptions:
 
     @property
     def given(self) -> bool:
-        """Whether any option differs from its default."""
+        """Tell if any option differs from its default."""
         return self != type(self)()
 
     def encoding(
         self,
         space: LabelSpace,
         dataset: str = "",
-        values: Mapping[int, int] | None = None,
+        own: DatasetClasses | None = None,
         *,
         checked: bool = False,
     ) -> LabelEncoding:
         """Return the encoding of ground truth with these classes; `dataset` is that of their recipe.
 
-        `values` are the codes of label values where no option gives them. `checked`: palettes must show the classes'
-        colours. Raises SettingsError for files that cannot be read, and for a value that is both ignored and a class.
+        `own` are the classes of a file, whose values and colours hold where no option gives others. `checked`: palettes
+        must show the classes' colours. Raises SettingsError for files that cannot be read, and for a value that is both
+        ignored and a class.
         """
-        table, colors = self._codes(space, values)
+        table, colors = self._codes(space, own)
         encoding = LabelEncoding(
             space,
             frozenset({*self.ignore, *(() if table or self.binary else convention_of(dataset).void)}),
@@ -83,10 +86,10 @@ class LabelOptions:
         return encoding
 
     def prediction_encoding(
-        self, space: LabelSpace, values: Mapping[int, int] | None = None, *, checked: bool = False
+        self, space: LabelSpace, own: DatasetClasses | None = None, *, checked: bool = False
     ) -> LabelEncoding:
         """Return the encoding of predictions with these classes. The arguments and errors are those of `encoding`."""
-        table, colors = self._codes(space, values)
+        table, colors = self._codes(space, own)
         void: frozenset[int] = frozenset(self.ignore)
         if self.label_map and table is not None and is_only_void(table):
             void, table = frozenset(table), None
@@ -104,11 +107,18 @@ class LabelOptions:
         return replace(own, void=own.void | {encoding.space.ignore})
 
     def _codes(
-        self, space: LabelSpace, values: Mapping[int, int] | None
+        self, space: LabelSpace, own: DatasetClasses | None
     ) -> tuple[Mapping[int, int] | None, dict[Color, int]]:
-        """Return the codes of values, None if they are the classes themselves, and those of colours."""
-        table = None if self.binary or self.reduce_labels else values
+        """Return the codes of values, None if they are the classes themselves, and those of colours, empty if they are
+        the label space's."""
+        table: Mapping[int, int] | None = None
         colors: dict[Color, int] = {}
+        if own and own.colored:
+            colors = color_codes(space)
+            if own.void_color is not None and own.void_color not in space.colors:
+                colors[own.void_color] = VOID
+        if own and not (self.binary or self.reduce_labels):
+            table = own.values
         if self.labels:
             table, colors = named_labels(self.labels).encode(space)
         if self.label_map:

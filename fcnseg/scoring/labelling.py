@@ -1,6 +1,6 @@
 """Classes and heads that are compared: of a recipe, of the run that predicted, or of a number or list of classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from fcnseg.io.run_records import run_record
 from fcnseg.io.suffixes import HDF5, has_suffix
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, find_recipe, recipe_names
-from fcnseg.scoring.class_files import read_classes_of
+from fcnseg.scoring.class_files import DatasetClasses, read_classes_of
 from fcnseg.scoring.named_labels import named_labels
 
 MAX_CLASSES = 4096
@@ -23,14 +23,14 @@ class Labelling:
     """The heads of a model with their classes.
 
     `colored`: the colours of its classes are known. `dataset` is that of its recipe, whose conventions are followed.
-    `values` is the class (or VOID) of each label value where they are not the classes, else None.
+    `own` are they as a file names them, None if none does.
     """
 
     model: str
     heads: tuple[HeadRecipe, ...]
     colored: bool = True
     dataset: str = ""
-    values: Mapping[int, int] | None = None
+    own: DatasetClasses | None = None
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +75,7 @@ def _recorded_model(predictions: str) -> str | None:
 def _of_classes(classes: str) -> Labelling:
     if not classes.isdecimal():
         own = read_classes_of(Path(classes))
-        return _labelling(own.labels, own.colored, own.values)
+        return _labelling(own.labels, own.colored, own)
     if not 1 <= int(classes) <= MAX_CLASSES:
         raise SettingsError(f"--classes is {classes}; it must be from 1 to {MAX_CLASSES}")
     return _labelling(_space(tuple(f"class {i}" for i in range(int(classes)))), colored=False)
@@ -86,8 +86,8 @@ def _space(names: tuple[str, ...]) -> LabelSpace:
     return LabelSpace(names, colors, 255 if len(names) <= 255 else 65535)
 
 
-def _labelling(space: LabelSpace, colored: bool, values: Mapping[int, int] | None = None) -> Labelling:
-    return Labelling("", (HeadRecipe("labels", space),), colored, values=values)
+def _labelling(space: LabelSpace, colored: bool, own: DatasetClasses | None = None) -> Labelling:
+    return Labelling("", (HeadRecipe("labels", space),), colored, own=own)
 
 
 def recorded_classes(predictions: str) -> dict[str, Any]:

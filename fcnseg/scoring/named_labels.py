@@ -54,6 +54,14 @@ class NamedLabels:
             {color: VOID if code == VOID else codes[code] for color, code in self.color_codes.items()},
         )
 
+    def fits(self, space: LabelSpace) -> bool:
+        """Tell if its classes, or their groups, are among those of a label space."""
+        try:
+            self._codes_in(space)
+        except SettingsError:
+            return False
+        return True
+
     def _codes_in(self, space: LabelSpace) -> list[int]:
         if space.classes == len(self.classes) and all(map(UNNAMED.fullmatch, space.names)):
             return [*range(space.classes)]

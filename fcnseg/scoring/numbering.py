@@ -36,7 +36,7 @@ def misnumbering(counts: Counts, names: Sequence[str], side: str = "predictions"
         above = "above" if shift > 0 else "below"
         remedy = {1: "--reduce-pred-labels counts theirs from 1", -1: "--reduce-labels counts the ground truth from 1"}
         return (
-            f"the {side} fit far better shifted: {len(moved)} classes are predicted {abs(shift)} {above} the ground truth; "
+            f"the {side} fit far better shifted: {len(moved)} classes are {abs(shift)} {above} the ground truth; "
             f"{remedy.get(shift, '--pred-label-map FILE says what their values mean')}"
         )
     moved = _moved(ius, permutation)
@@ -45,8 +45,8 @@ def misnumbering(counts: Counts, names: Sequence[str], side: str = "predictions"
     pairs = ", ".join(f"{names[i]} is predicted as {names[permutation[i]]}" for i in moved[:NAMED])
     more = f" and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
     return (
-        f"the {side} fit far better with classes exchanged: {pairs}{more}; --pred-label-map FILE says what their values "
-        "mean"
+        f"the {side} fit far better with classes exchanged: {pairs}{more}; --pred-label-map FILE says what their "
+        "values mean"
     )
 
 

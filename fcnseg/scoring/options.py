@@ -110,7 +110,7 @@ class ComparisonOptions:
 
     @property
     def predictions_renumbered(self) -> bool:
-        """Whether the values of predictions are not those that the run recorded."""
+        """Tell if the values of predictions are not those that the run recorded."""
         return bool(self.pred_label_map or self.pred_labels or self.reduce_pred_labels)
 
     def labelling(self, predictions: str) -> Labelling:
@@ -133,9 +133,9 @@ class ComparisonOptions:
         Raises SettingsError for files that cannot be read, and for a value that is both ignored and a class.
         """
         checked = labelling.colored and not self.any_palette
-        truth = self.truth_options.encoding(space, labelling.dataset, labelling.values, checked=checked)
-        values = None if recorded else labelling.values
-        return truth, self.prediction_options.prediction_encoding(space, values, checked=checked)
+        truth = self.truth_options.encoding(space, labelling.dataset, labelling.own, checked=checked)
+        own = None if recorded else labelling.own
+        return truth, self.prediction_options.prediction_encoding(space, own, checked=checked)
 
 
 @dataclass(frozen=True, kw_only=True)

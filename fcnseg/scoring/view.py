@@ -53,8 +53,8 @@ def read_labelled(
     options = options or LabelOptions()
     labelling = find_labelling(model, classes, options.binary, mask, options.labels)
     space = _head(labelling, mask, head).labels
-    values = None if recorded_classes(mask) else labelling.values
-    encoding = options.encoding(space, labelling.dataset, values)
+    own = None if recorded_classes(mask) else labelling.own
+    encoding = options.encoding(space, labelling.dataset, own)
     return LabelledMap(read_classes(_locate(mask), encoding), space)
 
 

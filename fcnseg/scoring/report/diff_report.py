@@ -40,9 +40,12 @@ def write_diff_report(
         summary=f"from {before} to {after}",
         figures=_figures(diff),
         left_out=[
-            f"Left out: {len(keys)} {what}: {', '.join(keys[:20])}"
-            for what, keys in (("only before", diff.only_before), ("only after", diff.only_after))
-            if keys
+            *diff.warnings,
+            *(
+                f"Left out: {len(keys)} {what}: {', '.join(keys[:20])}"
+                for what, keys in (("only before", diff.only_before), ("only after", diff.only_after))
+                if keys
+            ),
         ],
         columns=columns,
         rows=rows,
@@ -83,16 +86,27 @@ def _figures(diff: Diff) -> list[tuple[str, str, str]]:
     if diff.truth:
         truth = diff.truth
         tiles += [
-            ("Mean IoU", page.percent(truth.mean_iu[1], 2), f"before {page.percent(truth.mean_iu[0], 2)}"),
+            (
+                "Mean IoU",
+                page.percent(truth.mean_iu[1], 2),
+                f"before {page.percent(truth.mean_iu[0], 2)}{_difference(truth.intervals.get('mean_iu'))}",
+            ),
             (
                 "Pixel accuracy",
                 page.percent(truth.pixel_accuracy[1], 2),
-                f"before {page.percent(truth.pixel_accuracy[0], 2)}",
+                f"before {page.percent(truth.pixel_accuracy[0], 2)}"
+                f"{_difference(truth.intervals.get('pixel_accuracy'))}",
             ),
             ("Helped", f"{truth.helped:,}", "pixels became right"),
             ("Hurt", f"{truth.hurt:,}", f"pixels became wrong; {truth.neither:,} stayed wrong"),
         ]
     return tiles
+
+
+def _difference(interval: tuple[float, float] | None) -> str:
+    if interval is None or interval[0] != interval[0]:
+        return ""
+    return f"; difference 95 %: {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
 
 
 def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:

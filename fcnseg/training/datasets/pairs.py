@@ -8,8 +8,9 @@
 | `images` + `labels` | a fifth is held out for validation, chosen by a hash of the name |
 | `train` + `trainannot`, `val` + `valannot`, lists where there are any | CamVid as SegNet's authors prepared it |
 
-Depth (in mm, as the recipes' means ask for) and HHA images lie in `depth` and `hha` beside `images`; where the recipe
-has several heads, the maps of each lie in a folder of its name below `labels`.
+The folder `labels` may be called `masks` or `annotations`. Depth (in mm, as the recipes' means ask for) and HHA images
+lie in `depth` and `hha` beside `images`; where the recipe has several heads, the maps of each lie in a folder of its
+name below `labels`.
 """
 
 from collections import Counter
@@ -30,6 +31,9 @@ from fcnseg.training.datasets.splits import SPLITS, check_apart, check_disjoint,
 from fcnseg.types import Failure, Reference
 
 LABELS = "labels"
+LABEL_FOLDERS = (LABELS, "masks", "annotations")
+"""Names of the folder of label maps beside `images`; the first that is there is taken."""
+
 
 MapsOfHead = dict[str, MapLocation]
 
@@ -59,7 +63,7 @@ def open_camvid(data: Path, recipe: Recipe, split: str) -> LabelledImages:
         listed = data / f"{name}.txt"
         names = [Path(line.split()[0]).stem for line in read_names(listed)] if listed.is_file() else None
         folders = {"images": data / name, LABELS: data / f"{name}annot"}
-        return _paired(folders.__getitem__, recipe, void, names)
+        return _paired(lambda kind: folders.get(kind, data / kind / name), recipe, void, names)
 
     return _without_copies(open_one, split, [name for name in SPLITS if (data / name).is_dir()])
 
@@ -122,7 +126,8 @@ def _paired(
     folder = folder_of(FOLDERS[main])
     images = _images(folder)
     companions = {modality: CompanionFolder(str(folder_of(FOLDERS[modality])), modality) for modality in others}
-    maps = {head.name: _label_maps(folder_of(LABELS), head, recipe) for head in recipe.heads}
+    labels = next((place for kind in LABEL_FOLDERS if (place := folder_of(kind)).is_dir()), folder_of(LABELS))
+    maps = {head.name: _label_maps(labels, head, recipe) for head in recipe.heads}
     if names is None:
         _check_surplus(maps, images, folder)
         names = sorted(images)
