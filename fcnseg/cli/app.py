@@ -13,6 +13,7 @@ from fcnseg import __version__
 from fcnseg.cli import (
     bench,
     build_engine,
+    compare,
     diff,
     doctor,
     engines,
@@ -50,6 +51,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("score")(score.score)
 app.command("diff")(diff.diff)
+app.command("compare")(compare.compare)
 app.command("view")(view.view)
 app.command("train")(train.train)
 app.command("build-engine")(build_engine.build_engine)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcnseg.errors import SettingsError
 from fcnseg.recipes import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fcnseg.scoring.tables import TextTable
 
 ClassesOf = Annotated[
     str | None,
@@ -103,6 +108,15 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write all figures as JSON; - is standard output.")
 ]
 
+LatexFile = Annotated[
+    Path | None,
+    typer.Option("--latex", metavar="FILE", help="Write the tables as LaTeX (booktabs); - is standard output."),
+]
+
+MarkdownFile = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown; - is standard output.")
+]
+
 ReportFile = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts and pictures.")]
 
 Photographs = Annotated[
@@ -139,3 +153,12 @@ def write_output(file: Path, text: str) -> None:
 
         with whole_file(file) as opened:
             opened.write(text.encode(errors="backslashreplace"))
+
+
+def write_tables(tables: Sequence[TextTable], latex_file: Path | None, markdown_file: Path | None) -> None:
+    """Write tables as LaTeX and as Markdown, to the files that are given."""
+    from fcnseg.scoring.tables import latex, markdown
+
+    for file, text_of in ((latex_file, latex), (markdown_file, markdown)):
+        if file:
+            write_output(file, text_of(tables))

@@ -18,7 +18,9 @@ from fcnseg.cli.comparison_options import (
     JsonFile,
     LabelMap,
     Labels,
+    LatexFile,
     Logits,
+    MarkdownFile,
     PairBy,
     Palette,
     Photographs,
@@ -30,6 +32,7 @@ from fcnseg.cli.comparison_options import (
     ReducePredLabels,
     check_outputs,
     write_output,
+    write_tables,
 )
 from fcnseg.cli.config_file import Config
 from fcnseg.cli.options import Quiet
@@ -91,6 +94,8 @@ def score(
     images_csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the figures of each image as CSV; - is standard output.")
     ] = None,
+    latex: LatexFile = None,
+    markdown: MarkdownFile = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Write a page with charts and pictures; implies --boundary."),
@@ -126,6 +131,8 @@ def score(
         --gt-pattern '{stem}_gtFine_labelTrainIds.png'
       fcnseg score masks/ gt/ --num-parts 4 --part-id 0 --json parts/0.json
       fcnseg score masks/ gt/ --counted parts/
+      fcnseg score masks/ gtFine/ --labels cityscapes --pred-labels cityscapes-train-ids \\
+        --pred-pattern '{stem}_leftImg8bit.png' --gt-pattern '{stem}_gtFine_labelIds.png'
     """
     given = {**locals(), "list": list_, "boundary": boundary or report is not None}
     from fcnseg.cli.score_table import show_left_out, show_score
@@ -133,20 +140,23 @@ def score(
     from fcnseg.scoring.result import classes_csv, score_json
     from fcnseg.scoring.result import images_csv as csv_of_images
     from fcnseg.scoring.score import score_with
+    from fcnseg.scoring.tables import score_tables
 
     files = {"--json": json_file, "--csv": csv_file, "--images-csv": images_csv}
-    check_outputs(files, report, images)
+    tables = {"--latex": latex, "--markdown": markdown}
+    check_outputs({**files, **tables}, report, images)
     options = ScoreOptions.of(given)
     with counted_progress("scoring", quiet) as on_progress:
         result = score_with(predictions, truth, options, on_progress)
     for file, text_of in zip(files.values(), (score_json, classes_csv, csv_of_images), strict=True):
         if file:
             write_output(file, text_of(result))
+    write_tables(score_tables(result), latex, markdown)
     if report:
         from fcnseg.scoring.report.score_report import write_report  # loads Matplotlib
 
         write_report(report, result, predictions, truth, options, images)
-    if not quiet and Path("-") not in files.values():
+    if not quiet and Path("-") not in (*files.values(), *tables.values()):
         show_score(result)
     if not quiet:
         show_left_out(result)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from fcnseg.cli.console import err, out, shown
+from fcnseg.scoring.compare import Compared
 from fcnseg.scoring.diff_result import Diff
 from fcnseg.scoring.result import Score
+from fcnseg.scoring.tables import averaged_over, compared_tables
 
 KEYS_SHOWN = 5
 """Number of the images that were left out that are named."""
@@ -47,9 +50,9 @@ def show_score(score: Score) -> None:
             out().print(f"in no mean: {', '.join(map(shown, head.excluded_classes))}", markup=False)
 
 
-def show_left_out(score: Score) -> None:
-    """Name on standard error the images that do not count, and what is suspicious."""
-    for name, head in (score.heads or {"": score}).items():
+def show_left_out(score: Score, run: str = "") -> None:
+    """Name on standard error the images that do not count, and what is suspicious; `run` is whose, if of several."""
+    for name, head in (score.heads or {run: score}).items():
         show_warnings(head.warnings, name)
         for reason, keys in (
             ("without a prediction", head.missing),
@@ -65,12 +68,6 @@ def show_warnings(warnings: Sequence[str], head: str = "") -> None:
     """Print warnings on standard error; `head` is whose they are, if there are several."""
     for warning in warnings:
         err().print(f"fcnseg: warning: {f'{head}: ' if head else ''}{shown(warning)}", markup=False)
-
-
-def averaged(score: Score, figure: str) -> str:
-    """Return of how many classes a figure is the mean, empty if it is none."""
-    number = score.averaged_over.get(figure)
-    return "" if number is None else f"mean over {number} of {len(score.per_class)} classes"
 
 
 def show_diff(diff: Diff) -> None:
@@ -105,6 +102,20 @@ def show_diff(diff: Diff) -> None:
     out().print(table)
 
 
+def show_compared(compared: Compared, without_tables: bool, quiet: bool) -> None:
+    """Print the tables of runs on standard output, and what was left out or is suspicious on standard error."""
+    for number, table in enumerate([] if without_tables else compared_tables(compared)):
+        if number:
+            out().print()
+        drawn = _table(table.columns[0], *table.columns[1:])
+        for i, row in enumerate(table.rows):
+            cells = [Text(shown(cell), "bold" if (i, j) in table.best else "") for j, cell in enumerate(row)]
+            drawn.add_row(*cells)
+        out().print(drawn)
+    for run in () if quiet else compared.runs:
+        show_left_out(run.score, run.name)
+
+
 def show_unmatched(diff: Diff) -> None:
     """Name on standard error the images that only one of the runs has, and what is suspicious."""
     show_warnings(diff.warnings)
@@ -130,7 +141,8 @@ def _figures(score: Score) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, title in SHARES.items():
         interval = _range(score.intervals.get(name))
-        table.add_row(title, f"{_percent(getattr(score, name))} %", interval, averaged(score, name))
+        over = averaged_over(score, name)
+        table.add_row(title, f"{_percent(getattr(score, name))} %", interval, f"mean over {over}" * bool(over))
     low, high = score.intervals.get("kappa", (float("nan"),) * 2)
     kappa = "-" if score.kappa != score.kappa else f"{score.kappa:.4f}"
     table.add_row("Cohen's kappa", kappa, "" if low != low else f"{low:.4f} to {high:.4f}")

@@ -5,16 +5,16 @@ from pathlib import Path
 from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
 from fcnseg.scoring.diff import DiffTask, plan_diff
-from fcnseg.scoring.diff_result import Diff, ImageDiff
+from fcnseg.scoring.diff_result import Diff
 from fcnseg.scoring.label_encoding import read_classes
 from fcnseg.scoring.options import DiffOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, histogram
+from fcnseg.scoring.report.image_table import ImageTable
 from fcnseg.scoring.report.page import Cell
 from fcnseg.scoring.report.pictures import Example, draw_example
 
 EXAMPLES = 9
-IMAGES_LISTED = 500
 
 TITLES = {"left": "Before", "right": "After", "wrong": "Changes", "photo": "Photograph"}
 
@@ -55,9 +55,7 @@ def write_diff_report(
         ),
         entries=page.largest_entries(diff.transitions, space.names),
         chart=_chart(diff),
-        image_columns=["image", "changed, %", "changed", *(["helped", "hurt"] if diff.truth else [])],
-        image_rows=[_image_row(n, image) for n, image in enumerate(diff.images[:IMAGES_LISTED])],
-        images_more=max(0, len(diff.images) - IMAGES_LISTED),
+        image_table=_image_table(diff),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
         examples=examples,
         provenance=[
@@ -127,11 +125,16 @@ def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
     return columns, rows
 
 
-def _image_row(number: int, image: ImageDiff) -> list[Cell]:
-    cells = [Cell(image.key, number), Cell(f"{100 * image.share:.3f}", image.share), page.count_cell(image.changed)]
-    if image.helped is not None and image.hurt is not None:
-        cells += [page.count_cell(image.helped), page.count_cell(image.hurt)]
-    return cells
+def _image_table(diff: Diff) -> ImageTable:
+    judged = (("became right", "count"), ("became wrong", "count")) if diff.truth else ()
+    return ImageTable(
+        "Changes by image, the largest first",
+        (("image", "text"), ("changed, %", "fine"), ("changed", "count"), *judged),
+        tuple(
+            (image.key, round(image.share, 6), image.changed, *((image.helped, image.hurt) if judged else ()))
+            for image in diff.images
+        ),
+    )
 
 
 def _examples(diff: Diff, task: DiffTask, photographs: Photographs) -> list[Example]:
