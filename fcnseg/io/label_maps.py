@@ -97,7 +97,8 @@ def _checked(raw: RawMap) -> RawMap:
     values = _without_single_axes(values)
     floats = values.ndim == 2 and values.dtype.kind == "f"
     if floats:
-        whole = (np.abs(values) < 1 << 53) & (values == np.floor(values))
+        wide = values.astype(np.float64)
+        whole = (np.abs(wide) < 1 << 53) & (wide == np.floor(wide))
         if raw.variable and not whole.all():
             raise LabelsError(f"holds {values.dtype} values H x W; label maps must be whole numbers")
         values = values.astype(np.int64) if whole.all() else values

@@ -103,7 +103,7 @@ def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:
     if not options.predictions_renumbered:
         for run, recorded in ((before, recorded_before), (after, recorded_after)):
             check_classes(run, recorded.get(head.name, []), head.labels, labelling.colored)
-    how = options.pairing(sides=SIDES, allow_extra=options.allow_missing)
+    how = options.pairing(sides=SIDES, allow_extra=options.allow_missing, truth_names={})
     pairing = pair_sources(first, second, replace(how, truth_pattern=options.pred_pattern))
     images = [Versions(pair.key, pair.prediction, pair.truth) for pair in pairing.pairs]
     if options.truth is not None:

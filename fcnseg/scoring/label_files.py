@@ -64,12 +64,14 @@ def read_palette(file: Path, space: LabelSpace) -> dict[Color, int]:
     """
     table, faults = dict[Color, int](), []
     lines = text_lines(file, "palette")
-    lines = lines[1:] if is_class_dict(lines) else lines
+    titled = is_class_dict(lines)
+    lines = lines[1:] if titled else lines
     split = [(line, [w for w in re.split(r"[\s,;:()\[\]]+", line) if w]) for line in lines]
     if len(split) == space.classes and all(len(words) == 3 for _, words in split):
         split = [(line, [*words, str(index)]) for index, (line, words) in enumerate(split)]
     for line, words in split:
-        readings = (_color(words[:3]), " ".join(words[3:])), (_color(words[-3:]), " ".join(words[:-3]))
+        readings = [(_color(words[:3]), " ".join(words[3:])), (_color(words[-3:]), " ".join(words[:-3]))]
+        readings = readings[titled:]  # below titles the name comes first
         codes = [(color, code) for color, name in readings if color and (code := _code(name, space)) is not None]
         if not codes or codes[0][0] in table:
             faults.append(line)

@@ -16,6 +16,9 @@ MISSES = 0.25
 LEAST_CLASSES = 2
 """Number of classes that must be found by another number: one alone may just be mistaken for another."""
 
+SHIFTED = 0.75
+"""Share of the classes that fit better permuted from which a shift that they have in common is said instead."""
+
 NAMED = 3
 
 
@@ -31,19 +34,18 @@ def misnumbering(counts: Counts, names: Sequence[str], side: str = "predictions"
     permutation = _largest_first(square)
     shift = _best_shift(square)
     shifted = {i: i + shift for i in range(len(square)) if 0 <= i + shift < len(square)}
-    moved = _moved(ius, shifted) if shift else []
-    if len(moved) >= LEAST_CLASSES and _hits(square, shifted) >= 0.9 * _hits(square, permutation):
+    moved, exchanged = _moved(ius, shifted) if shift else [], _moved(ius, permutation)
+    if len(moved) >= max(LEAST_CLASSES, SHIFTED * len(exchanged)):
         above = "above" if shift > 0 else "below"
         remedy = {1: "--reduce-pred-labels counts theirs from 1", -1: "--reduce-labels counts the ground truth from 1"}
         return (
             f"the {side} fit far better shifted: {len(moved)} classes are {abs(shift)} {above} the ground truth; "
             f"{remedy.get(shift, '--pred-label-map FILE says what their values mean')}"
         )
-    moved = _moved(ius, permutation)
-    if len(moved) < LEAST_CLASSES:
+    if len(exchanged) < LEAST_CLASSES:
         return None
-    pairs = ", ".join(f"{names[i]} is predicted as {names[permutation[i]]}" for i in moved[:NAMED])
-    more = f" and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
+    pairs = ", ".join(f"{names[i]} is predicted as {names[permutation[i]]}" for i in exchanged[:NAMED])
+    more = f" and {len(exchanged) - NAMED} more" if len(exchanged) > NAMED else ""
     return (
         f"the {side} fit far better with classes exchanged: {pairs}{more}; --pred-label-map FILE says what their "
         "values mean"
@@ -52,11 +54,7 @@ def misnumbering(counts: Counts, names: Sequence[str], side: str = "predictions"
 
 def _moved(ius: NDArray[np.float64], numbering: dict[int, int]) -> list[int]:
     """Return the classes of the ground truth that are found by another number and missed by their own."""
-    return [i for i, j in numbering.items() if i != j and ius[i, j] >= FITS and ius[i, i] <= MISSES]
-
-
-def _hits(counts: Counts, numbering: dict[int, int]) -> int:
-    return sum(int(counts[i, j]) for i, j in numbering.items())
+    return [i for i, j in sorted(numbering.items()) if i != j and ius[i, j] >= FITS and ius[i, i] <= MISSES]
 
 
 def _best_shift(counts: Counts) -> int:

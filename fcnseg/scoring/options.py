@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fcnseg.errors import SettingsError
-from fcnseg.io.lists import read_names
+from fcnseg.io.lists import read_columns
 from fcnseg.io.pairing import PairingOptions
 from fcnseg.labels import LabelSpace
 from fcnseg.scoring.intervals import RESAMPLINGS
@@ -119,10 +119,14 @@ class ComparisonOptions:
 
     def pairing(self, **others: Any) -> PairingOptions:
         """Return the options of pairing. Raises SettingsError for a list that cannot be read."""
-        names = read_names(self.list) if self.list else None
-        return PairingOptions(
-            self.pair, names, self.gt_pattern, self.pred_pattern, **{"allow_missing": self.allow_missing, **others}
-        )
+        columns = read_columns(self.list) if self.list else ()
+        how = {
+            "allow_missing": self.allow_missing,
+            "truth_names": {image: labels for image, labels in columns if labels},
+            **others,
+        }
+        names = tuple(image for image, _ in columns) or None
+        return PairingOptions(self.pair, names, self.gt_pattern, self.pred_pattern, **how)
 
     def encodings(
         self, space: LabelSpace, labelling: Labelling, recorded: bool = False

@@ -61,7 +61,7 @@ def open_camvid(data: Path, recipe: Recipe, split: str) -> LabelledImages:
 
     def open_one(name: str) -> LabelledImages:
         listed = data / f"{name}.txt"
-        names = [Path(line.split()[0]).stem for line in read_names(listed)] if listed.is_file() else None
+        names = [Path(name).name for name in read_names(listed)] if listed.is_file() else None
         folders = {"images": data / name, LABELS: data / f"{name}annot"}
         return _paired(lambda kind: folders.get(kind, data / kind / name), recipe, void, names)
 
@@ -182,7 +182,7 @@ def _check_surplus(maps: Mapping[str, MapsOfHead], images: Mapping[str, Referenc
 
 def _listed(names: Sequence[str], images: Mapping[str, Reference], folder: Path) -> list[str]:
     """Return the names of a list without image suffixes. Raises SourceError for a missing or repeated one."""
-    stems = [name if name in images else stem_of(name) for name in names]
+    stems = [_below(stem_of(name) if name not in images else name, images) for name in names]
     twice = sorted(name for name, count in Counter(stems).items() if count > 1)
     if twice:
         raise SourceError(f"a list names {twice[0]} in {folder} twice; give each image once")
@@ -192,6 +192,13 @@ def _listed(names: Sequence[str], images: Mapping[str, Reference], folder: Path)
             f"there is no image {missing[0]} in {folder}, but a list names it; add it or correct the list"
         )
     return stems
+
+
+def _below(name: str, images: Mapping[str, Reference]) -> str:
+    """Return the name of an image whose path in a list begins above its folder: `data/images/a` for `a`."""
+    parts = name.strip("/").split("/")
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return name if name in images else next((end for end in ends if end in images), name)
 
 
 def _companions(image: Reference, folders: Mapping[str, CompanionFolder]) -> dict[str, MapLocation]:
