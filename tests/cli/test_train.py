@@ -240,3 +240,24 @@ def test_a_terminal_shows_how_far_it_is_and_that_it_heard(tiny: TinyModel, data:
     for part in ("reading the training images", "8s", "/3000 steps", "images/s", "the same command goes on"):
         assert part in said
     assert "Traceback" not in said
+
+
+def test_label_values_are_said_as_to_score_and_absent_classes_are_named(
+    fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path
+) -> None:
+    for file in data.glob("*/labels/*.png"):  # 0 is void, classes are 1 to 4
+        values = np.asarray(Image.open(file))
+        Image.fromarray(np.where(values == 3, 1, values)).save(file)
+    (data / "classes.txt").write_text("dark\ndim\nmiddle\nlight\nbright\n")
+    (tmp_path / "map.txt").write_text("0: void\n1-2: dim\n3: middle\n4: bright\n")
+    out = tmp_path / "run"
+    done = fcnseg(*command(tiny, data, out, "--steps", 1, "--label-map", tmp_path / "map.txt"))
+    assert done.code == 0, done.err
+    assert "no pixel for training has 3 of the 5 classes: dark, middle, light;" in done.err
+    assert json.loads((out / "train.json").read_text())["label_values"] == {"label_map": str(tmp_path / "map.txt")}
+    other = fcnseg(*command(tiny, data, out, "--steps", 1))
+    assert other.code == 2  # other values are another training
+    twice = fcnseg(*command(tiny, data, tmp_path / "b", "--labels", "voc", "--reduce-labels"))
+    assert "each say how values are read" in twice.error_line
+    unknown = fcnseg(*command(tiny, data, tmp_path / "c", "--labels", "kitti"))
+    assert "--labels is 'kitti'; known are ade20k, camvid" in unknown.error_line

@@ -48,7 +48,7 @@ class ImageTable:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script reads, without the thumbnails."""
+        """The content of the table as the page's script reads it, without the thumbnails."""
         return {
             "columns": [{"title": title, "kind": kind} for title, kind in self.columns],
             "rows": self.rows,
