@@ -63,7 +63,7 @@ def probabilities_of(planes: Planes, logits: bool) -> Planes:
     """
     _check_finite(planes)
     if logits:
-        shifted = np.exp(planes - planes.max(0))
+        shifted = np.exp((planes - planes.max(0)).astype(np.float64))
         softmax: Planes = shifted / shifted.sum(0)
         return softmax
     low, high = float(planes.min()), float(planes.max())

@@ -126,9 +126,11 @@ def _truth_hints(classes: int) -> dict[int, str]:
 def _prediction_hints(how: Comparison) -> dict[int, str]:
     """Return the options that may explain single stray values of predictions."""
     classes, void = how.classes, how.truth.space.ignore
-    as_miss = f"`{void}: void` in the file of --pred-label-map counts it as a miss"
+    as_miss = {value: f"`{value}: void` in the file of --pred-label-map counts it as a miss" for value in (void, -1)}
+    if classes == 2 and void == 255:
+        as_miss[void] = f"--binary reads 0/255 masks, {as_miss[void]}"
     counted_from_1 = "--reduce-pred-labels takes classes as counted from 1, --pred-label-map FILE says what values mean"
-    return {void: "--binary reads 0/255 masks, " * (classes == 2 and void == 255) + as_miss, classes: counted_from_1}
+    return {**as_miss, classes: counted_from_1}
 
 
 def _with_pixels(result: PairCounts, truth: ClassMap, predicted: ClassMap, how: Comparison) -> PairCounts:

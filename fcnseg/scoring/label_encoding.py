@@ -84,7 +84,7 @@ class LabelEncoding:
         if self.table is not None:
             raise LabelsError("holds planes of classes; --label-map, --pred-label-map and --labels are for label maps")
         planes = class_planes(raw.values, classes)
-        if one_hot:
+        if one_hot and not self.logits:
             return ClassMap(labels_of_one_hot(planes), self._classes_and_void)
         return self._of_probabilities(probabilities_of(planes, self.logits))
 

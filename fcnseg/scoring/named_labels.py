@@ -107,10 +107,16 @@ def _from_file(name: str) -> NamedLabels:
 
 
 def _unique(colors: Mapping[int, Color], codes: Mapping[int, int]) -> dict[Color, int]:
-    """Return the code of each colour, without those that stand for two."""
+    """Return the code of each colour, without those of two classes; of a class and of void it is the class's.
+
+    Cityscapes draws its licence plates (void) as cars, and groups of poles (void) as poles.
+    """
     distinct = {(color, codes[value]) for value, color in colors.items()}
-    times = Counter(color for color, _ in distinct)
-    return {color: code for color, code in distinct if times[color] == 1}
+    classes = {(color, code) for color, code in distinct if code != VOID}
+    times = Counter(color for color, _ in classes)
+    return dict.fromkeys((color for color, _ in distinct - classes), VOID) | {
+        color: code for color, code in classes if times[color] == 1
+    }
 
 
 def _train_ids(name: str) -> NamedLabels:

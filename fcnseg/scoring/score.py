@@ -166,6 +166,8 @@ def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
     if refused:
         message = _faults([fault for fault, _ in refused], len(task.pairing.pairs), {option for _, option in refused})
         guessed = not (options.model or options.classes or options.binary or options.labels)
+        if options.labels and not options.predictions_renumbered:
+            message += "; predictions are read as classes from 0, --pred-labels NAME gives them a data set's values"
         raise LabelsError(message + (f"; classes are those of {task.model}, --model names others" if guessed else ""))
     if not totals.images:
         raise LabelsError("nothing is left to score: every pair was left out; see what --allow options let pass")

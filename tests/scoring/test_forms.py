@@ -100,6 +100,8 @@ def test_where_both_axes_fit_the_sums_tell(tmp_path: Path) -> None:
 def test_logits_are_read_if_said_so(tmp_path: Path) -> None:
     pair = sides(tmp_path, lambda p: np.save(p, LOGITS.astype(np.float32)), "x.npy")
     score = scored(*pair, classes=4, logits=True)
+    np.save(pair[0] / "x.npy", np.rint(9 * LOGITS).astype(np.int8))
+    assert scored(*pair, classes=4, logits=True).confusion.tolist() == score.confusion.tolist()
     np.save(pair[0] / "x.npy", SOFT.astype(np.float32))
     of_softmax = scored(*pair, classes=4)
     assert score.confusion.tolist() == of_softmax.confusion.tolist()
