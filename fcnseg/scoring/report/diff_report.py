@@ -49,6 +49,7 @@ def write_diff_report(
         ],
         columns=columns,
         rows=rows,
+        absent=[row.name for row in diff.per_class if not (row.pixels_before or row.pixels_after)],
         heat=page.heat_map(
             "From class to class", "Each row is one class before, and the classes of its pixels after, in percent.",
             space.names, diff.transitions,
@@ -112,6 +113,8 @@ def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
     columns += ["IoU before, %", "IoU after, %", "change"] if diff.truth else []
     rows = []
     for row in diff.per_class:
+        if not (row.pixels_before or row.pixels_after):
+            continue
         cells = [
             page.name_cell(row.index, row.name, task.head.labels.colors[row.index]),
             page.share_cell(row.agreement_iu, 2),

@@ -169,7 +169,7 @@ def _notes(score: Score) -> list[str]:
             f"Predicted, but not in the ground truth (in the means with 0): {', '.join(score.predicted_only)}."
         )
     if score.absent:
-        notes.append(f"Not in the ground truth: {', '.join(score.absent)}.")
+        notes.append(f"Not in the ground truth: {len(score.absent)} of {len(score.per_class)} classes.")
     if score.excluded_classes:
         notes.append(f"In no mean: {', '.join(score.excluded_classes)}.")
     if score.excluded_images:
