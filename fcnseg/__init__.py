@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fcnseg.running.options import RunOptions
     from fcnseg.running.run import run
     from fcnseg.running.segmenter import Segmenter, load
+    from fcnseg.scoring.compare import Compared, compare
     from fcnseg.scoring.diff import diff
     from fcnseg.scoring.diff_result import Diff
     from fcnseg.scoring.result import Score
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BuildHooks",
     "BuiltEngine",
+    "Compared",
     "Diff",
     "EngineOptions",
     "Failure",
@@ -57,6 +59,7 @@ __all__ = [
     "TrainHooks",
     "TrainResult",
     "build_engine",
+    "compare",
     "diff",
     "export_model",
     "find_recipe",
@@ -82,6 +85,7 @@ _HOMES = {
     "fcnseg.running.options": ("RunOptions",),
     "fcnseg.running.run": ("run",),
     "fcnseg.running.segmenter": ("Segmenter", "load"),
+    "fcnseg.scoring.compare": ("Compared", "compare"),
     "fcnseg.scoring.diff": ("diff",),
     "fcnseg.scoring.diff_result": ("Diff",),
     "fcnseg.scoring.result": ("Score",),

@@ -9,7 +9,7 @@ import pytest
 import fcnseg
 
 FUNCTIONS = {name: getattr(fcnseg, name) for name in fcnseg.__all__ if inspect.isfunction(getattr(fcnseg, name))}
-EXECUTED_ELSEWHERE = {"run", "score", "diff", "train", "load"}
+EXECUTED_ELSEWHERE = {"run", "score", "diff", "compare", "train", "load"}
 """By the tests of their files, on data that their examples name."""
 
 

@@ -13,6 +13,7 @@ from fcnseg import __version__
 from fcnseg.cli import (
     bench,
     build_engine,
+    compare,
     diff,
     doctor,
     engines,
@@ -55,6 +56,7 @@ COMMANDS: dict[str, tuple[Any, str]] = {
     "status": (status.status, "Show what of a run is done, failed or left."),
     "score": (score.score, "Compare label maps with ground truth."),
     "diff": (diff.diff, "Compare the label maps of two runs."),
+    "compare": (compare.compare, "Compare several runs in one table."),
     "view": (view.view, "Draw a label map over its image."),
     "train": (train.train, "Train a model on labelled images."),
     "build-engine": (build_engine.build_engine, "Build and verify a model's engine for this machine."),

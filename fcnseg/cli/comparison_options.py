@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcnseg.cli.completion import complete_models, complete_values
 from fcnseg.errors import SettingsError
 from fcnseg.recipes import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fcnseg.scoring.tables import TextTable
 
 ClassesOf = Annotated[
     str | None,
@@ -41,7 +46,8 @@ PairBy = Annotated[
 ]
 
 ImageList = Annotated[
-    Path | None, typer.Option("--list", metavar="FILE", help="Compare only these images, one name a line.")
+    Path | None,
+    typer.Option("--list", metavar="FILE", help="Compare only these images: a name a line, or image and label map."),
 ]
 
 GtPattern = Annotated[
@@ -59,14 +65,37 @@ Ignore = Annotated[
     ),
 ]
 
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Ground truth has the values and colours of ade20k, camvid, camvid32, cityscapes, cityscapes-train-ids, "
+        "nyud, pascalcontext or voc.",
+    ),
+]
+
+PredLabels = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Predictions have those of one of these; void is a miss.")
+]
+
 ReduceLabels = Annotated[bool, typer.Option("--reduce-labels", help="Ground truth numbers classes from 1; 0 is void.")]
 
+ReducePredLabels = Annotated[
+    bool, typer.Option("--reduce-pred-labels", help="Predictions number classes from 1; 0 is void, a miss.")
+]
+
+Logits = Annotated[
+    bool, typer.Option("--logits", help="Floats are scores before softmax, or with --binary before the sigmoid.")
+]
+
 LabelMap = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Classes of ground truth values: lines `VALUE: CLASS`, or void.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Classes of ground truth values: lines `VALUE: CLASS` or `1-3: void`."),
 ]
 
 PredLabelMap = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Classes of prediction values, in the same form.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Classes of prediction values, in the same form; void is a miss."),
 ]
 
 Palette = Annotated[
@@ -87,6 +116,15 @@ Processes = Annotated[
 
 JsonFile = Annotated[
     Path | None, typer.Option("--json-file", metavar="FILE", help="Write all figures as JSON into a file.")
+]
+
+LatexFile = Annotated[
+    Path | None,
+    typer.Option("--latex", metavar="FILE", help="Write the tables as LaTeX (booktabs); - is standard output."),
+]
+
+MarkdownFile = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the tables as Markdown; - is standard output.")
 ]
 
 ReportFile = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts and pictures.")]
@@ -128,3 +166,12 @@ def write_output(file: Path, text: str) -> None:
 
         with whole_file(file) as opened:
             opened.write(text.encode(errors="backslashreplace"))
+
+
+def write_tables(tables: Sequence[TextTable], latex_file: Path | None, markdown_file: Path | None) -> None:
+    """Write tables as LaTeX and as Markdown, to the files that are given."""
+    from fcnseg.scoring.tables import latex, markdown
+
+    for file, text_of in ((latex_file, latex), (markdown_file, markdown)):
+        if file:
+            write_output(file, text_of(tables))

@@ -18,13 +18,17 @@ from fcnseg.cli.comparison_options import (
     ImageList,
     JsonFile,
     LabelMap,
+    Labels,
+    Logits,
     PairBy,
     Palette,
     Photographs,
     PredLabelMap,
+    PredLabels,
     PredPattern,
     Processes,
     ReduceLabels,
+    ReducePredLabels,
     ReportFile,
     check_outputs,
     write_output,
@@ -51,9 +55,13 @@ def diff(
     gt_pattern: GtPattern = None,
     pred_pattern: PredPattern = None,
     ignore: Ignore = None,
+    labels: Labels = None,
+    pred_labels: PredLabels = None,
     reduce_labels: ReduceLabels = False,
+    reduce_pred_labels: ReducePredLabels = False,
     label_map: LabelMap = None,
     pred_label_map: PredLabelMap = None,
+    logits: Logits = False,
     palette: Palette = None,
     any_palette: AnyPalette = False,
     allow_missing: Annotated[
@@ -87,8 +95,10 @@ def diff(
     check_outputs({"--json": Path("-") if as_json else None, "--json-file": json_file}, report, images)
     if report:
         require("matplotlib", "scipy")
-    if gt is None and (gt_pattern or ignore or reduce_labels or label_map):
-        raise SettingsError("--gt-pattern, --ignore, --reduce-labels and --label-map are about ground truth; give --gt")
+    if gt is None and (gt_pattern or ignore or labels or reduce_labels or label_map):
+        raise SettingsError(
+            "--gt-pattern, --ignore, --labels, --reduce-labels and --label-map are about ground truth; give --gt"
+        )
     options = DiffOptions.of(given)
     with counted_progress("comparing", quiet, verbose) as on_progress:
         result = diff_with(before, after, options, on_progress)

@@ -17,15 +17,22 @@ from fcnseg.cli.comparison_options import (
     ImageList,
     JsonFile,
     LabelMap,
+    Labels,
+    LatexFile,
+    Logits,
+    MarkdownFile,
     PairBy,
     Palette,
     Photographs,
     PredLabelMap,
+    PredLabels,
     PredPattern,
     Processes,
     ReduceLabels,
+    ReducePredLabels,
     check_outputs,
     write_output,
+    write_tables,
 )
 from fcnseg.cli.config_file import Config
 from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
@@ -53,9 +60,13 @@ def score(
     gt_pattern: GtPattern = None,
     pred_pattern: PredPattern = None,
     ignore: Ignore = None,
+    labels: Labels = None,
+    pred_labels: PredLabels = None,
     reduce_labels: ReduceLabels = False,
+    reduce_pred_labels: ReducePredLabels = False,
     label_map: LabelMap = None,
     pred_label_map: PredLabelMap = None,
+    logits: Logits = False,
     palette: Palette = None,
     any_palette: AnyPalette = False,
     boundary: Annotated[
@@ -85,6 +96,8 @@ def score(
     images_csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the figures of each image as CSV; - is standard output.")
     ] = None,
+    latex: LatexFile = None,
+    markdown: MarkdownFile = None,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE.html", help="Write a page with charts and pictures; implies --boundary."),
@@ -123,6 +136,8 @@ def score(
         --gt-pattern '{stem}_gtFine_labelTrainIds.png'
       fcnseg score masks/ gt/ --num-parts 4 --part-id 0 --json-file parts/0.json
       fcnseg score masks/ gt/ --counted parts/
+      fcnseg score masks/ gtFine/ --labels cityscapes --pred-labels cityscapes-train-ids \\
+        --pred-pattern '{stem}_leftImg8bit.png' --gt-pattern '{stem}_gtFine_labelIds.png'
     """
     given = {**locals(), "list": list_, "boundary": boundary or report is not None}
     from fcnseg.cli.score_table import show_left_out, show_score
@@ -130,10 +145,12 @@ def score(
     from fcnseg.scoring.result import classes_csv, score_json
     from fcnseg.scoring.result import images_csv as csv_of_images
     from fcnseg.scoring.score import score_with
+    from fcnseg.scoring.tables import score_tables
 
     json_out = Path("-") if as_json else None
     files = {"--json": json_out, "--json-file": json_file, "--csv": csv_file, "--images-csv": images_csv}
-    check_outputs(files, report, images)
+    tables = {"--latex": latex, "--markdown": markdown}
+    check_outputs({**files, **tables}, report, images)
     if report or boundary:
         require("scipy", *(["matplotlib"] if report else []))
     options = ScoreOptions.of(given)
@@ -142,12 +159,13 @@ def score(
     for file, text_of in zip(files.values(), (score_json, score_json, classes_csv, csv_of_images), strict=True):
         if file:
             write_output(file, text_of(result))
+    write_tables(score_tables(result), latex, markdown)
     if report:
         from fcnseg.scoring.report.score_report import write_report  # loads Matplotlib
 
         with busy("writing the report", quiet, verbose):
             write_report(report, result, predictions, truth, options, images)
-    if not quiet and Path("-") not in files.values():
+    if not quiet and Path("-") not in (*files.values(), *tables.values()):
         show_score(result)
     if not quiet:
         show_left_out(result)

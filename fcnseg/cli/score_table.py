@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
-from fcnseg.cli.console import out, say, shown
+from fcnseg.cli.console import err, out, say, shown
+from fcnseg.scoring.compare import Compared
 from fcnseg.scoring.diff_result import Diff
 from fcnseg.scoring.result import Score
+from fcnseg.scoring.tables import averaged_over, compared_tables
 
 KEYS_SHOWN = 5
 """Number of the images that were left out that are named."""
@@ -24,6 +27,8 @@ SHARES = {
     "mean_dice": "mean Dice (F1)",
 }
 
+PER_IMAGE = {"mean_iu": "per-image mean IoU", "mean_dice": "per-image mean Dice"}
+
 
 def show_score(score: Score) -> None:
     """Print the figures and classes of every head on standard output."""
@@ -36,15 +41,19 @@ def show_score(score: Score) -> None:
         for band in head.bands:
             line = f"within {band.width_px} px of a boundary: mean IoU {_percent(band.mean_iu)}"
             out().print(f"{line}, pixel accuracy {_percent(band.pixel_accuracy)}", markup=False)
+        if head.predicted_only:
+            names = ", ".join(map(shown, head.predicted_only))
+            out().print(f"predicted, but not in the ground truth (in the means with 0): {names}", markup=False)
         if head.absent:
             out().print(f"not in the ground truth: {', '.join(map(shown, head.absent))}", markup=False)
         if head.excluded_classes:
             out().print(f"in no mean: {', '.join(map(shown, head.excluded_classes))}", markup=False)
 
 
-def show_left_out(score: Score) -> None:
-    """Name on standard error the images that do not count."""
-    for name, head in (score.heads or {"": score}).items():
+def show_left_out(score: Score, run: str = "") -> None:
+    """Name on standard error the images that do not count, and what is suspicious; `run` is whose, if of several."""
+    for name, head in (score.heads or {run: score}).items():
+        show_warnings(head.warnings, name)
         for reason, keys in (
             ("without a prediction", head.missing),
             ("without ground truth", head.extra),
@@ -55,6 +64,12 @@ def show_left_out(score: Score) -> None:
             _say_left_out(f" of {name}" if name else "", reason, keys)
 
 
+def show_warnings(warnings: Sequence[str], head: str = "") -> None:
+    """Print warnings on standard error; `head` is whose they are, if there are several."""
+    for warning in warnings:
+        err().print(f"fcnseg: warning: {f'{head}: ' if head else ''}{shown(warning)}", markup=False)
+
+
 def show_diff(diff: Diff) -> None:
     """Print the changed pixels, images and classes on standard output."""
     unchanged = f"{diff.identical_images:,} of {len(diff.images):,} images are unchanged"
@@ -63,8 +78,12 @@ def show_diff(diff: Diff) -> None:
     if diff.truth:
         truth, iu, accuracy = diff.truth, diff.truth.mean_iu, diff.truth.pixel_accuracy
         out().print(f"{truth.helped:,} became right, {truth.hurt:,} became wrong, {truth.neither:,} stayed wrong")
-        out().print(f"mean IoU {100 * iu[0]:.2f} % before, {100 * iu[1]:.2f} % after")
-        out().print(f"pixel accuracy {100 * accuracy[0]:.2f} % before, {100 * accuracy[1]:.2f} % after")
+        for title, name, (first, second) in (
+            ("mean IoU", "mean_iu", iu),
+            ("pixel accuracy", "pixel_accuracy", accuracy),
+        ):
+            change = f"{title} {100 * first:.2f} % before, {100 * second:.2f} % after"
+            out().print(f"{change}{_difference(truth.intervals.get(name))}", markup=False)
     changed = [image for image in diff.images if image.changed]
     if not changed:
         return
@@ -83,8 +102,23 @@ def show_diff(diff: Diff) -> None:
     out().print(table)
 
 
+def show_compared(compared: Compared, without_tables: bool, quiet: bool) -> None:
+    """Print the tables of runs on standard output, and what was left out or is suspicious on standard error."""
+    for number, table in enumerate([] if without_tables else compared_tables(compared)):
+        if number:
+            out().print()
+        drawn = _table(table.columns[0], *table.columns[1:])
+        for i, row in enumerate(table.rows):
+            cells = [Text(shown(cell), "bold" if (i, j) in table.best else "") for j, cell in enumerate(row)]
+            drawn.add_row(*cells)
+        out().print(drawn)
+    for run in () if quiet else compared.runs:
+        show_left_out(run.score, run.name)
+
+
 def show_unmatched(diff: Diff) -> None:
-    """Name on standard error the images that only one of the runs has."""
+    """Name on standard error the images that only one of the runs has, and what is suspicious."""
+    show_warnings(diff.warnings)
     for run, keys in (("first", diff.only_before), ("second", diff.only_after)):
         _say_left_out("", f"only in the {run} run", keys)
 
@@ -106,7 +140,9 @@ def _table(first: str, *numbers: str) -> Table:
 def _figures(score: Score) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, title in SHARES.items():
-        table.add_row(title, f"{_percent(getattr(score, name))} %", _range(score.intervals.get(name)))
+        interval = _range(score.intervals.get(name))
+        over = averaged_over(score, name)
+        table.add_row(title, f"{_percent(getattr(score, name))} %", interval, f"mean over {over}" * bool(over))
     low, high = score.intervals.get("kappa", (float("nan"),) * 2)
     kappa = "-" if score.kappa != score.kappa else f"{score.kappa:.4f}"
     table.add_row("Cohen's kappa", kappa, "" if low != low else f"{low:.4f} to {high:.4f}")
@@ -114,17 +150,35 @@ def _figures(score: Score) -> Table:
         table.add_row("boundary IoU", f"{_percent(score.boundary_iu)} %", "")
     if score.calibration:
         table.add_row("calibration error", f"{_percent(score.calibration.expected_error)} %", "")
-    table.add_row("images", f"{score.images:,}", f"{score.pixels:,} pixels count, {score.void_pixels:,} are void")
+    if score.thresholds:
+        table.add_row("average precision", f"{_percent(score.thresholds.average_precision)} %", "")
+    for name, title in PER_IMAGE.items():
+        table.add_row(title, f"{_percent(score.per_image[name])} %", "", "mean over images first, then over classes")
+    table.add_row("images", f"{score.images:,}", "", _pixel_counts(score))
     return table
+
+
+def _pixel_counts(score: Score) -> str:
+    counts = f"{score.pixels:,} pixels count, {score.void_pixels:,} are void"
+    misses = f", {score.predicted_void_pixels:,} are predicted as void, which misses them"
+    return counts + misses * (score.predicted_void_pixels > 0)
 
 
 def _classes(score: Score) -> Table:
-    table = _table("class", "IoU %", "95 %", "accuracy %", "Dice %", "pixels")
+    table = _table("class", "IoU %", "95 %", "accuracy %", "precision %", "Dice %", "pixels")
     for row in score.per_class:
         if row.pixels or row.predicted_pixels:
-            figures = [_percent(row.iu), _range(row.iu_interval), _percent(row.accuracy), _percent(row.dice)]
+            figures = [_percent(row.iu), _range(row.iu_interval), _percent(row.accuracy)]
+            figures += [_percent(row.precision), _percent(row.dice)]
             table.add_row(f"{row.index} {shown(row.name)}", *figures, f"{row.pixels:,}")
     return table
+
+
+def _difference(interval: tuple[float, float] | None) -> str:
+    if interval is None or interval[0] != interval[0]:
+        return ""
+    low, high = (100 * end for end in interval)
+    return f"; the difference is {low:+.2f} to {high:+.2f} (95 %, over the same resampled images)"
 
 
 def _percent(value: float) -> str:

@@ -66,12 +66,32 @@ def train(
         typer.Option(
             metavar="KIND",
             autocompletion=complete_values(
-                "voc", "sbd", "pascalcontext", "nyud", "siftflow", "camvid", "pairs", "hdf5"
+                *("voc", "sbd", "pascalcontext", "nyud", "siftflow", "cityscapes", "ade20k", "camvid", "camvid32"),
+                *("pairs", "hdf5"),
             ),
-            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, camvid, pairs or hdf5.",
+            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, pairs "
+            "or hdf5.",
             show_default="by its layout",
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Label maps have the values and colours of cityscapes, ade20k, camvid32, ..."
+        ),
+    ] = None,
+    ignore: Annotated[list[int] | None, typer.Option(help="Label value that is void (repeatable).")] = None,
+    reduce_labels: Annotated[
+        bool, typer.Option("--reduce-labels", help="Label maps number classes from 1; 0 is void.")
+    ] = False,
+    label_map: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Classes of label values: lines `VALUE: CLASS`, or void.")
+    ] = None,
+    palette: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Classes of the colours of RGB label maps: lines `RED GREEN BLUE CLASS`."),
+    ] = None,
+    binary: Annotated[bool, typer.Option("--binary", help="Masks: 0 is background, 255 (or 1) foreground.")] = False,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(metavar="NAME", help="Split to validate on.")] = "val",
     epochs: Annotated[
@@ -178,6 +198,12 @@ def train(
         workers=workers,
         micro_batch=micro_batch,
         overwrite=overwrite,
+        labels=labels,
+        ignore=tuple(ignore or ()),
+        reduce_labels=reduce_labels,
+        label_map=label_map,
+        palette=palette,
+        binary=binary,
     )
     with stop_requests() as stop, train_progress(quiet, stop, verbose) as hooks:
         result = train_with(options, hooks)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from fcnseg.cli.console import Errors, err, say
+from fcnseg.cli.console import Errors, err, say, shown
 from fcnseg.cli.progress import EVENT_SECONDS, PLAIN_SECONDS, progress_bar
 from fcnseg.cli.standard_streams import log_event
 from fcnseg.cli.wording import duration
@@ -54,7 +54,14 @@ def train_progress(quiet: bool, stop: StopRequest, verbose: int = 0) -> Iterator
     display = _JsonTrainProgress(stop) if Errors.as_json else _TrainProgress(quiet, stop, verbose)
     stop.acknowledge = display.on_stop
     with display.bar:
-        yield TrainHooks(display.on_stage, display.on_step, display.on_pass, display.on_figures, lambda: stop.requested)
+        yield TrainHooks(
+            display.on_stage,
+            display.on_step,
+            display.on_pass,
+            display.on_warning,
+            display.on_figures,
+            lambda: stop.requested,
+        )
 
 
 class _TrainProgress:
@@ -127,6 +134,10 @@ class _TrainProgress:
             self.say_now_and_then(f"{what}: {done:,} of {total:,}")
         self.in_pass = done < total
         self.bar.update(self.images, completed=done, visible=self.in_pass)
+
+    def on_warning(self, warning: str) -> None:
+        if not self.quiet:
+            self.console.print(f"fcnseg: warning: {shown(warning)}", markup=False)
 
     def on_figures(self, figures: Mapping[str, Figures], best: bool) -> None:
         stage = self.stage

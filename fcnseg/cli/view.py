@@ -42,6 +42,21 @@ def view(
             metavar="HEAD", help="Head of the label map, for models with several.", show_default="by its folder"
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The map has the values and colours of cityscapes, ade20k, camvid32, ..."),
+    ] = None,
+    ignore: Annotated[list[int] | None, typer.Option(help="Value that is void (repeatable).")] = None,
+    reduce_labels: Annotated[
+        bool, typer.Option("--reduce-labels", help="The map numbers classes from 1; 0 is void.")
+    ] = False,
+    label_map: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Classes of label values: lines `VALUE: CLASS`, or void.")
+    ] = None,
+    palette: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Classes of colours: lines `RED GREEN BLUE CLASS`.")
+    ] = None,
+    binary: Annotated[bool, typer.Option("--binary", help="A mask: 0 is background, 255 (or 1) foreground.")] = False,
 ) -> None:
     """Draw a label map over its image.
 
@@ -52,16 +67,26 @@ def view(
     Examples:
       fcnseg view photo.jpg masks/photo.png
       fcnseg view photo.jpg masks/photo.png --out overlay.png --legend
+      fcnseg view photo.png photo_gtFine_labelIds.png --labels cityscapes
     """
     from fcnseg.io.atomic import whole_file
     from fcnseg.io.images import pixels_of
+    from fcnseg.scoring.label_options import LabelOptions
     from fcnseg.scoring.view import draw, read_labelled
 
     if out_file is None and not _is_terminal():
         raise SettingsError("standard output is no terminal that could show the picture; give --out FILE.png")
     if out_file is not None and out_file.suffix.lower() != ".png":
         raise SettingsError(f"--out is {out_file}; overlays are written as PNG, end it with .png")
-    labelled = read_labelled(mask, model, classes, head)
+    options = LabelOptions(
+        labels=labels,
+        ignore=tuple(ignore or ()),
+        reduce_labels=reduce_labels,
+        label_map=label_map,
+        palette=palette,
+        binary=binary,
+    )
+    labelled = read_labelled(mask, model, classes, head, options)
     try:
         pixels = pixels_of(image)
     except ImageError as error:

@@ -46,11 +46,14 @@ class Convention:
     excluded_classes: frozenset[str] = frozenset()
     """Left out of the means as long as the ground truth has none of them."""
     excluded_images: frozenset[str] = frozenset()
+    void: tuple[int, ...] = ()
+    """Label values that do not count, besides the recipes'."""
     folders: Mapping[str, str] = field(default_factory=dict)
     """The ground truth folder of each head."""
 
 
 CONVENTIONS = {
+    "camvid": Convention(void=(11,)),  # after its 11 classes, as SegNet's authors prepared it
     "nyud": Convention(one_based={"segmentation": (0,)}),
     "siftflow": Convention(
         one_based={"S": (-1, 0)},  # -1 in the geometric labels

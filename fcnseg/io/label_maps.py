@@ -12,9 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
+from fcnseg.io.label_maps_npy import read_npy
 from fcnseg.io.png import read_unfiltered
-from fcnseg.io.raw_map import MapLocation, RawMap, check_memory, map_errors, palette_colors
+from fcnseg.io.raw_map import MapLocation, RawMap, check_memory, is_color, map_errors, palette_colors
 from fcnseg.io.suffixes import MATLAB, NUMPY, NUMPY_ARCHIVE, has_suffix
+
+PROBABILITY_ARRAYS = {"probabilities", "softmax"}
+"""Names of the probabilities in archives of nnU-Net's two versions, K x H x W or K x 1 x H x W."""
+
+LABEL_ARRAYS = {"label", "labels", "mask", "segmentation", "seg", "gt", "prediction", "pred"}
 
 
 def read_map(location: MapLocation) -> RawMap:
@@ -34,9 +40,9 @@ def _read(location: MapLocation) -> RawMap:
 
         return read_from_hdf5(location)
     if has_suffix(file, NUMPY):
-        return RawMap(_read_npy(file))
+        return RawMap(read_npy(location))
     if has_suffix(file, NUMPY_ARCHIVE):
-        return _read_top_k(file)
+        return _read_npz(file)
     if has_suffix(file, MATLAB):
         from fcnseg.io.label_maps_matlab import read_from_mat
 
@@ -48,16 +54,6 @@ def _read(location: MapLocation) -> RawMap:
     from fcnseg.io.label_maps_image import read_from_image
 
     return read_from_image(data)
-
-
-def _read_npy(file: str) -> NDArray[Any]:
-    """Read an array, which is not larger than its file."""
-    mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-    if not isinstance(mapped, np.ndarray):
-        mapped.close()
-        raise LabelsError("is an archive of arrays; call it .npz")
-    check_memory(mapped.nbytes)
-    return np.array(mapped)
 
 
 def _check_npz(file: str) -> None:
@@ -75,33 +71,39 @@ def _check_npz(file: str) -> None:
     check_memory(total)
 
 
-def _read_top_k(file: str) -> RawMap:
-    """Read what `fcnseg run --top-k` writes: `classes` and `probabilities`, k x H x W, the most probable first."""
+def _read_npz(file: str) -> RawMap:
+    """Read the one map of an archive of arrays.
+
+    That is what `fcnseg run --top-k` writes (`classes` and `probabilities`, k x H x W, the most probable first),
+    probabilities as nnU-Net writes them, an array alone, or the one among others whose name says that it is labels.
+    """
     _check_npz(file)
     with np.load(file, allow_pickle=False) as arrays:
-        if set(arrays) != {"classes", "probabilities"} or arrays["classes"].shape != arrays["probabilities"].shape:
-            raise LabelsError(f"holds {', '.join(arrays)}; expected classes and probabilities, k x H x W")
-        return RawMap(arrays["classes"][0], confidence=arrays["probabilities"][0])
+        names = set(arrays)
+        if names == {"classes", "probabilities"} and arrays["classes"].shape == arrays["probabilities"].shape:
+            return RawMap(arrays["classes"][0], confidence=arrays["probabilities"][0])
+        for known in (PROBABILITY_ARRAYS, names if len(names) == 1 else set(), LABEL_ARRAYS):
+            if len(chosen := names & known) == 1:
+                return RawMap(arrays[chosen.pop()])
+        raise LabelsError(
+            f"holds {', '.join(arrays) or 'nothing'}; expected one array, or one called probabilities or labels, or "
+            "classes and probabilities, k x H x W"
+        )
 
 
 def _checked(raw: RawMap) -> RawMap:
     """Return a map in one of the forms of `RawMap`. Raises LabelsError, without naming the file, if it has none."""
-    values = raw.values
-    if values.dtype == bool:
-        values = values.astype(np.uint8)
-    colors = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
-    if values.ndim == 3 and values.shape[0] == 1 and values.dtype.kind in "iu" and not colors:
-        values = values[0]
-    if values.ndim == 2 and values.dtype.kind == "f":
-        whole = (np.abs(values) < 1 << 53) & (values == np.floor(values))
-        if not raw.variable or not whole.all():  # MATLAB's numbers are floats by default
+    values = raw.values.astype(np.uint8) if raw.values.dtype == bool else raw.values
+    values = _without_single_axes(values)
+    floats = values.ndim == 2 and values.dtype.kind == "f"
+    if floats:
+        wide = values.astype(np.float64)
+        whole = (np.abs(wide) < 1 << 53) & (wide == np.floor(wide))
+        if raw.variable and not whole.all():
             raise LabelsError(f"holds {values.dtype} values H x W; label maps must be whole numbers")
-        values = values.astype(np.int64)
-    colors = values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
-    if not (
-        (values.dtype.kind in "iu" and (values.ndim == 2 or colors)) or (values.dtype.kind == "f" and values.ndim == 3)
-    ):
-        shape = " x ".join(map(str, values.shape)) or "a single value"
+        values = values.astype(np.int64) if whole.all() else values
+    if values.dtype.kind not in "iuf" or values.ndim not in (2, 3):
+        shape = " x ".join(map(str, raw.values.shape)) or "a single value"
         raise LabelsError(
             f"holds {values.dtype} {shape}; a label map is whole numbers H x W (or RGB), probabilities are K x H x W"
         )
@@ -109,4 +111,15 @@ def _checked(raw: RawMap) -> RawMap:
         raise LabelsError("is empty")
     if values.dtype == np.uint64 and values.max() > np.iinfo(np.int64).max:
         raise LabelsError(f"holds the value {values.max()}; labels must fit 63 bits")
-    return replace(raw, values=values)
+    return replace(raw, values=values, floats=floats and values.dtype.kind != "f")
+
+
+def _without_single_axes(values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array without the axes of length 1 beside rows and columns: H x W x 1, 1 x H x W, K x 1 x H x W ..."""
+    while values.ndim > 2 and not is_color(values):
+        candidates = (-1, 0) if values.ndim == 3 else (0, -1, 1)
+        axis = next((axis for axis in candidates if values.shape[axis] == 1), None)
+        if axis is None:
+            break
+        values = values.squeeze(axis)
+    return values

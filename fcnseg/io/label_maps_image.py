@@ -38,8 +38,6 @@ def read_from_image(data: bytes) -> RawMap:
             raise LabelsError("has colours of 16 bits a channel; save them with 8")
         if image.mode == "P":
             return RawMap(np.asarray(image), palette_colors(bytes(image.getpalette() or ())))
-        if image.mode == "F":
-            raise LabelsError("holds float32 values; label maps must be whole numbers")
         if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             raise LabelsError(f"has {image.mode} colours; save it as RGB, or with labels as its grey levels")
         if image.mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema() != (255, 255):

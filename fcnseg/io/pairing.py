@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fcnseg.errors import LabelsError, SettingsError, SourceError
 from fcnseg.io.folder_walk import walk
+from fcnseg.io.label_maps_npy import locate_in_npy
 from fcnseg.io.names import first_few, without_map_suffix
 from fcnseg.io.raw_map import MapLocation
-from fcnseg.io.suffixes import HDF5, LABEL_MAPS, has_suffix
+from fcnseg.io.suffixes import HDF5, LABEL_MAPS, NUMPY, has_suffix
 
 MapsByName = dict[str, list[MapLocation]]
 """The locations of the maps of each name: more than one is a fault."""
@@ -46,7 +47,8 @@ class PairingOptions:
     `mode` is "path" (relative path without suffix), "stem" (file name without suffix) or "auto": path, or stem where
     no path matches. `names` are the images to compare, all if None. Patterns select files and give their names:
     `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`. `sides` are what messages call
-    the two sources. `in_part` selects names: all others are neither paired nor reported.
+    the two sources. `truth_names` are the names of the ground truth of images for which they differ. `in_part` selects
+    names: all others are neither paired nor reported.
     """
 
     mode: str = "auto"
@@ -58,10 +60,12 @@ class PairingOptions:
     allow_extra: bool = False
     sides: tuple[str, str] = ("prediction", "ground truth")
     in_part: Callable[[str], bool] = lambda name: True
+    truth_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_maps(source: str, pattern: str | None = None) -> MapsByName:
-    """Find the label maps of a folder (searched through), an HDF5 file or `FILE.h5::/name`, or one file, by name.
+    """Find the label maps of a folder (searched through), an HDF5 file or `FILE.h5::/name`, or one file (of many, if it
+    is a `.npy` N x H x W), by name.
 
     Names are relative paths without suffix. Raises LabelsError if there are none.
     """
@@ -73,7 +77,8 @@ def find_maps(source: str, pattern: str | None = None) -> MapsByName:
     elif Path(source).is_dir():
         locations = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _map_files(source)}
     elif is_single(source):
-        locations = {Path(source).name: MapLocation(source)}
+        maps_inside = locate_in_npy(source) if has_suffix(source, NUMPY) else {}
+        locations = maps_inside if len(maps_inside) > 1 else {Path(source).name: MapLocation(source)}
     else:
         raise LabelsError(f"there is no {source}; check the path")
     maps = _named(locations, pattern)
@@ -86,6 +91,10 @@ def find_maps(source: str, pattern: str | None = None) -> MapsByName:
 def is_single(source: str) -> bool:
     """Tell whether a source is one file with one map."""
     return not has_suffix(source, HDF5) and Path(source).is_file()
+
+
+def _is_stack(source: str) -> bool:
+    return has_suffix(source, NUMPY) and len(locate_in_npy(source)) > 1
 
 
 def _map_files(folder: str) -> Iterator[str]:
@@ -124,7 +133,7 @@ def pair_sources(predictions: str, truth: str, options: PairingOptions) -> Pairi
 
     Raises LabelsError as `find_maps` and `pair_up` do.
     """
-    if is_single(predictions) and is_single(truth):
+    if is_single(predictions) and is_single(truth) and not any(map(_is_stack, (predictions, truth))):
         pair = Pair(Path(predictions).stem, MapLocation(predictions), MapLocation(truth))
         return Pairing((pair,) if options.in_part(pair.key) else (), (), (), (), "file")
     ours, theirs = find_maps(predictions, options.prediction_pattern), find_maps(truth, options.truth_pattern)
@@ -141,6 +150,8 @@ def pair_up(predictions: MapsByName, truths: MapsByName, options: PairingOptions
         raise SettingsError(f"pairing by {options.mode!r} is unknown; use {', '.join(MODES)}")
     for mode in modes:
         ours, theirs = _rekeyed(predictions, mode), _rekeyed(truths, mode)
+        renamed = {_key(label, mode): _key(image, mode) for image, label in options.truth_names.items()}
+        theirs = {renamed.get(key, key): locations for key, locations in theirs.items()}
         listed = None if options.names is None else {_key(name, mode) for name in options.names}
         if ours.keys() & theirs.keys() & (ours.keys() if listed is None else listed):
             return _joined(ours, theirs, listed, options, mode)

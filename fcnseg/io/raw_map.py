@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
@@ -34,22 +35,32 @@ class MapLocation:
 
 @dataclass(frozen=True)
 class RawMap:
-    """The content of a file: values H x W (any whole numbers), or colours H x W x 3 (uint8 RGB), or probabilities
-    K x H x W (floats). `palette` is an indexed image's, `variable` the name in a `.mat` file, `confidence` the
-    probability of each label, H x W, where it was kept beside labels.
+    """The content of a file: values H x W (whole numbers, or fractions as floats), or colours H x W x 3 (uint8 RGB), or
+    planes of classes, K x H x W or H x W x K (whole numbers: one-hot; floats: probabilities).
+
+    `palette` is an indexed image's, `variable` the name in a `.mat` file, `confidence` the probability of each label,
+    H x W, where it was kept beside labels. `floats`: whole numbers that were stored as floats.
     """
 
     values: NDArray[Any]
     palette: tuple[Color, ...] = ()
     variable: str = ""
     confidence: NDArray[Any] | None = None
+    floats: bool = False
 
     @property
     def kind(self) -> str:
-        """One of "labels", "colors", "probabilities"."""
+        """One of "labels", "fractions", "colors", "planes" (whole numbers) and "probabilities" (planes of floats)."""
         if self.values.ndim == 2:
-            return "labels"
-        return "probabilities" if self.values.dtype.kind == "f" else "colors"
+            return "fractions" if self.values.dtype.kind == "f" else "labels"
+        if self.values.dtype.kind == "f":
+            return "probabilities"
+        return "colors" if is_color(self.values) else "planes"
+
+
+def is_color(values: NDArray[Any]) -> bool:
+    """Tell if an array has the form of RGB pixels: uint8 H x W x 3."""
+    return values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8
 
 
 @contextmanager

@@ -48,8 +48,8 @@ def boundary_tally(truth: Map, predicted: Map, to_other: NDArray[np.int32], clas
     """Count each class's boundary pixels: those common to both, in the ground truth, in the prediction; 3 x K.
 
     A boundary pixel of a class is one of its pixels that is at most 2 % of the diagonal from another label or the
-    outside. `truth` and `predicted` are codes H x W; where the truth is negative (void) nothing counts. `to_other` is
-    `distance_to_other(truth)`.
+    outside. `truth` and `predicted` are codes H x W; where the truth is negative (void) nothing counts, and a negative
+    prediction is of no class. `to_other` is `distance_to_other(truth)`.
     """
     width = max(1, round(BOUNDARY_RATIO * float(np.hypot(*truth.shape))))
     margin = np.ones(truth.shape, bool)
@@ -59,7 +59,7 @@ def boundary_tally(truth: Map, predicted: Map, to_other: NDArray[np.int32], clas
     for rows in strips(truth):
         true, given = truth[rows], predicted[rows]
         in_truth = (true >= 0) & (margin[rows] | (to_other[rows] <= width))
-        in_predicted = (true >= 0) & (margin[rows] | (predicted_to_other[rows] <= width))
+        in_predicted = (true >= 0) & (given >= 0) & (margin[rows] | (predicted_to_other[rows] <= width))
         sides = ((in_truth & in_predicted & (true == given), true), (in_truth, true), (in_predicted, given))
         tally += [np.bincount(labels[mask], minlength=classes) for mask, labels in sides]
     return tally
@@ -78,7 +78,10 @@ def band_tallies(
         near = (truth[rows] >= 0) & (to_other[rows] <= widths[-1])
         bands, true, given = np.searchsorted(widths, to_other[rows][near]), truth[rows][near], predicted[rows][near]
         right = true == given
-        for side, (band, labels) in enumerate(((bands[right], true[right]), (bands, true), (bands, given))):
+        named = given >= 0
+        for side, (band, labels) in enumerate(
+            ((bands[right], true[right]), (bands, true), (bands[named], given[named]))
+        ):
             counts = np.bincount(band * classes + labels, minlength=len(widths) * classes)
             tallies[:, side] += counts.reshape(len(widths), classes)
     return tallies.cumsum(0)

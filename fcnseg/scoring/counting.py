@@ -11,10 +11,11 @@ from fcnseg.io.label_maps import read_map
 from fcnseg.io.pairing import Pair
 from fcnseg.io.raw_map import naming
 from fcnseg.scoring.bands import band_tallies, boundary_tally, distance_to_other
-from fcnseg.scoring.codes import FOREIGN, check_range, codes_of
+from fcnseg.scoring.codes import FOREIGN, VOID, check_range, codes_of
 from fcnseg.scoring.confusion import Counts, Map, joint_counts
-from fcnseg.scoring.label_encoding import LabelEncoding, check_sizes
+from fcnseg.scoring.label_encoding import ClassMap, LabelEncoding, check_sizes
 from fcnseg.scoring.measures import BINS, Floats, confidence_bins
+from fcnseg.scoring.thresholds import threshold_counts
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,10 @@ class Comparison:
 class PairCounts:
     """Counts of one pair.
 
-    `rows`, `columns` and `counts` are the entries of its confusion matrix that are not 0, `void` the pixels that do not
-    count. `void_255`: its ground truth has the value 255 as void. `variable` is that of a `.mat` file. `boundary` is
-    3 x K and `bands` W x 3 x K: right, in the ground truth, predicted.
+    `rows`, `columns` and `counts` are the entries of its confusion matrix that are not 0 (a prediction that abstains is
+    in column -1), `void` the pixels that do not count. `void_255`: its ground truth has the value 255 as void.
+    `variable` is that of a `.mat` file. `boundary` is 3 x K and `bands` W x 3 x K: right, in the ground truth,
+    predicted. `bins` are those of `confidence_bins`, `curve` those of `threshold_counts`.
     """
 
     key: str
@@ -50,6 +52,7 @@ class PairCounts:
     boundary: Counts | None = None
     bands: Counts | None = None
     bins: Floats | None = None
+    curve: Counts | None = None
 
     def margins(self, classes: int) -> Counts:
         """Return its right, ground truth and predicted pixels of each class, 3 x K."""
@@ -57,7 +60,8 @@ class PairCounts:
         right = self.rows == self.columns
         np.add.at(margins[0], self.rows[right], self.counts[right])
         np.add.at(margins[1], self.rows, self.counts)
-        np.add.at(margins[2], self.columns, self.counts)
+        named = self.columns >= 0
+        np.add.at(margins[2], self.columns[named], self.counts[named])
         return margins
 
 
@@ -81,20 +85,19 @@ def compare(pair: Pair, how: Comparison) -> PairCounts | Fault:
 def _count(pair: Pair, how: Comparison) -> PairCounts | Fault:
     raw_truth, raw_predicted = read_map(pair.truth), read_map(pair.prediction)
     with naming(pair.truth):
-        truth, truth_table = how.truth.interpret(raw_truth)
+        truth = how.truth.interpret(raw_truth)
+        if truth.soft:
+            raise LabelsError("holds probabilities; ground truth must be labels")
     with naming(pair.prediction):
-        predicted, predicted_table = how.prediction.interpret(raw_predicted)
-    if raw_truth.kind == "probabilities":
-        raise LabelsError(f"{pair.truth} holds probabilities; ground truth must be labels")
-    check_sizes({pair.prediction: predicted.shape, pair.truth: truth.shape})
+        predicted = how.prediction.interpret(raw_predicted)
+    check_sizes({pair.prediction: predicted.values.shape, pair.truth: truth.values.shape})
     # values are few: they are checked and translated after counting
-    truth_values, predicted_values, counts = joint_counts(truth, predicted)
-    rows, columns = truth_table(truth_values), predicted_table(predicted_values)
-    hints = _hints(k := how.classes, f"--ignore {k} takes it as void, --reduce-labels classes as counted from 1")
-    check_range(pair.truth, truth_values, rows == FOREIGN, counts, truth_table, hints)
-    wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN))
-    hints = _hints(how.classes, "--pred-label-map FILE says what its values mean")
-    check_range(pair.prediction, predicted_values, wrong, counts, predicted_table, hints)
+    truth_values, predicted_values, counts = joint_counts(truth.values, predicted.values)
+    rows, columns = truth.table(truth_values), predicted.table(predicted_values)
+    check_range(pair.truth, truth_values, rows == FOREIGN, counts, truth.table, _truth_hints(how.classes))
+    abstained = (columns == VOID) & how.prediction.abstains(raw_predicted, predicted_values)
+    wrong = (columns < 0) & ((rows >= 0) | (columns == FOREIGN)) & ~abstained
+    check_range(pair.prediction, predicted_values, wrong, counts, predicted.table, _prediction_hints(how))
     with naming(pair.truth):
         how.truth.check_palette(raw_truth.palette, truth_values)
     with naming(pair.prediction):
@@ -111,18 +114,37 @@ def _count(pair: Pair, how: Comparison) -> PairCounts | Fault:
         void_255=bool((truth_values[~counted] == 255).any()),
         variable=raw_truth.variable,
     )
-    if how.bands:
-        result = _with_bands(result, codes_of(truth, truth_table), codes_of(predicted, predicted_table), how)
-    probable = raw_predicted.kind == "probabilities"
-    confidence = raw_predicted.values.max(0) if probable else raw_predicted.confidence
-    if confidence is not None:
-        result = replace(result, bins=confidence_bins(confidence, predicted, codes_of(truth, truth_table)))
-    return result
+    return _with_pixels(result, truth, predicted, how)
 
 
-def _hints(classes: int, advice: str) -> dict[int, str]:
-    """Return the options that may explain single stray values."""
+def _truth_hints(classes: int) -> dict[int, str]:
+    """Return the options that may explain single stray values of ground truth."""
+    advice = f"--ignore {classes} takes it as void, --reduce-labels classes as counted from 1"
     return {classes: advice} | ({255: "--binary reads 0/255 masks"} if classes == 2 else {})
+
+
+def _prediction_hints(how: Comparison) -> dict[int, str]:
+    """Return the options that may explain single stray values of predictions."""
+    classes, void = how.classes, how.truth.space.ignore
+    as_miss = {value: f"`{value}: void` in the file of --pred-label-map counts it as a miss" for value in (void, -1)}
+    if classes == 2 and void == 255:
+        as_miss[void] = f"--binary reads 0/255 masks, {as_miss[void]}"
+    counted_from_1 = "--reduce-pred-labels takes classes as counted from 1, --pred-label-map FILE says what values mean"
+    return {**as_miss, classes: counted_from_1}
+
+
+def _with_pixels(result: PairCounts, truth: ClassMap, predicted: ClassMap, how: Comparison) -> PairCounts:
+    """Add what the places of pixels or their probabilities are needed for, if it is asked for or there."""
+    if not how.bands and predicted.confidence is None:
+        return result
+    true, given = codes_of(truth.values, truth.table), codes_of(predicted.values, predicted.table)
+    if how.bands:
+        result = _with_bands(result, true, given, how)
+    if predicted.confidence is not None:
+        result = replace(result, bins=confidence_bins(predicted.confidence, given, true))
+    if predicted.foreground is not None:
+        result = replace(result, curve=threshold_counts(predicted.foreground, true))
+    return result
 
 
 def _with_bands(result: PairCounts, truth: Map, predicted: Map, how: Comparison) -> PairCounts:
@@ -138,6 +160,7 @@ def _with_bands(result: PairCounts, truth: Map, predicted: Map, how: Comparison)
 class Totals:
     """Sums over pairs, and the pairs that could not be compared.
 
+    `counts` is K x (K + 1), rows ground truth, the last column predictions that abstain.
     `images` holds the right, ground truth and predicted pixels of each image, 3 x K; `boundary` those of boundaries,
     and `bands` those in bands of `widths`, W x 3 x K. `variables` are those of the `.mat` files that were read.
     """
@@ -153,9 +176,10 @@ class Totals:
     boundary: Counts = field(init=False)
     bands: Counts = field(init=False)
     bins: Floats | None = None
+    curve: Counts | None = None
 
     def __post_init__(self) -> None:
-        self.counts = np.zeros((self.classes, self.classes), np.int64)
+        self.counts = np.zeros((self.classes, self.classes + 1), np.int64)
         self.boundary = np.zeros((3, self.classes), np.int64)
         self.bands = np.zeros((len(self.widths), 3, self.classes), np.int64)
 
@@ -178,6 +202,7 @@ class Totals:
             self.boundary += pair.boundary
             self.bands += pair.bands
         self.add_bins(pair.bins)
+        self.add_curve(pair.curve)
 
     def merge(self, other: Totals) -> None:
         """Add the sums over other pairs."""
@@ -190,11 +215,17 @@ class Totals:
         self.boundary += other.boundary
         self.bands += other.bands
         self.add_bins(other.bins)
+        self.add_curve(other.curve)
 
     def add_bins(self, bins: Floats | None) -> None:
         """Add bins of confidence, if there are any."""
         if bins is not None:
             self.bins = bins + (np.zeros((3, BINS)) if self.bins is None else self.bins)
+
+    def add_curve(self, curve: Counts | None) -> None:
+        """Add the counts of a threshold curve, if there are any."""
+        if curve is not None:
+            self.curve = curve if self.curve is None else self.curve + curve
 
     def sort(self) -> None:
         """Order images and faults by their keys: pairs come in any order."""

@@ -43,9 +43,13 @@ def diff(
     pred_pattern: str | None = None,
     allow_missing: bool = False,
     ignore: Iterable[int] = (),
+    labels: str | None = None,
+    pred_labels: str | None = None,
     reduce_labels: bool = False,
+    reduce_pred_labels: bool = False,
     label_map: StrPath | None = None,
     pred_label_map: StrPath | None = None,
+    logits: bool = False,
     palette: StrPath | None = None,
     any_palette: bool = False,
     workers: int | None = None,
@@ -96,15 +100,15 @@ def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:
         names = ", ".join(head.name for head, _, _ in located)
         raise SettingsError(f"{labelling.model} has the heads {names}; --head says which one to compare")
     head, first, second = located[0]
-    if not options.pred_label_map:
+    if not options.predictions_renumbered:
         for run, recorded in ((before, recorded_before), (after, recorded_after)):
             check_classes(run, recorded.get(head.name, []), head.labels, labelling.colored)
-    how = options.pairing(sides=SIDES, allow_extra=options.allow_missing)
+    how = options.pairing(sides=SIDES, allow_extra=options.allow_missing, truth_names={})
     pairing = pair_sources(first, second, replace(how, truth_pattern=options.pred_pattern))
     images = [Versions(pair.key, pair.prediction, pair.truth) for pair in pairing.pairs]
     if options.truth is not None:
         images = _with_truth(images, second, locate_heads(labelling, second, options.truth, head.name)[0][2], options)
-    comparison = Comparison(*options.encodings(head.labels, labelling.colored))
+    comparison = Comparison(*options.encodings(head.labels, labelling, bool(recorded_before or recorded_after)))
     return DiffTask(head, tuple(images), comparison, pairing.extra, pairing.missing)
 
 

@@ -13,9 +13,11 @@ from fcnseg.labels import LabelSpace
 from fcnseg.scoring import measures
 from fcnseg.scoring.codes import VOID
 from fcnseg.scoring.confusion import Counts, joint_counts
-from fcnseg.scoring.counting import Comparison, Fault
+from fcnseg.scoring.counting import Comparison, Fault, PairCounts
+from fcnseg.scoring.intervals import paired_intervals
 from fcnseg.scoring.label_encoding import check_sizes, read_classes
 from fcnseg.scoring.measures import Tally
+from fcnseg.scoring.numbering import misnumbering
 from fcnseg.scoring.result import json_value
 
 
@@ -53,19 +55,25 @@ class ClassDiff:
 
 @dataclass(frozen=True)
 class TruthDiff:
-    """Changed pixels: `helped` became right, `hurt` wrong, `neither` stayed wrong; figures before and after, 0..1."""
+    """Changed pixels: `helped` became right, `hurt` wrong, `neither` stayed wrong; figures before and after, 0..1.
+
+    `intervals` maps figures to the 95 % confidence interval of after minus before, over the same resampled images;
+    empty for one image.
+    """
 
     helped: int
     hurt: int
     neither: int
     mean_iu: tuple[float, float]
     pixel_accuracy: tuple[float, float]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Diff:
     """The difference of two runs. `transitions` is K x K, int64: rows before, columns after. `images` begin with those
-    that changed most; `only_before` and `only_after` are the keys of images that one run alone has."""
+    that changed most; `only_before` and `only_after` are the keys of images that one run alone has. `warnings` say what
+    is suspicious."""
 
     pixels: int
     changed: int
@@ -78,6 +86,7 @@ class Diff:
     only_after: tuple[str, ...]
     truth: TruthDiff | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -133,28 +142,31 @@ class ChangeTotals:
     def __init__(self, classes: int, judged: bool) -> None:
         self.judged = judged
         self.transitions = np.zeros((classes, classes), np.int64)
-        self.with_truth = np.zeros((2, classes, classes), np.int64)
+        self.with_truth = np.zeros((2, classes, classes + 1), np.int64)  # the last column: void
+        self.margins: tuple[list[Counts], list[Counts]] = ([], [])
         self.images = list[ImageDiff]()
         self.neither = 0
 
     def add(self, image: Change) -> None:
-        """Add one image. Pixels that are void in either run do not count."""
+        """Add one image. Pixels that are void in either run are in no transition; of ground truth they are misses."""
         counted = (image.before >= 0) & (image.after >= 0)
-        before, after, truth, counts = (
-            array[counted] for array in (image.before, image.after, image.truth, image.counts)
-        )
-        np.add.at(self.transitions, (before, after), counts)
+        before, after, truth, counts = image.before, image.after, image.truth, image.counts
+        np.add.at(self.transitions, (before[counted], after[counted]), counts[counted])
         changed = before != after
         helped = hurt = None
         if self.judged:
             known = truth >= 0
-            for matrix, labels in zip(self.with_truth, (before, after), strict=True):
-                np.add.at(matrix, (truth[known], labels[known]), counts[known])
+            for side, labels in enumerate((before, after)):
+                pair = PairCounts(image.key, truth[known], labels[known], counts[known], 0)
+                np.add.at(self.with_truth[side], (pair.rows, pair.columns), pair.counts)
+                self.margins[side].append(pair.margins(len(self.transitions)))
             helped, hurt, judged = (
-                int(counts[changed & pixels].sum()) for pixels in (after == truth, before == truth, known)
+                int(counts[changed & pixels].sum())
+                for pixels in (known & (after == truth), known & (before == truth), known)
             )
             self.neither += judged - helped - hurt
-        self.images.append(ImageDiff(image.key, int(counts.sum()), int(counts[changed].sum()), helped, hurt))
+        both = counts[counted & changed]
+        self.images.append(ImageDiff(image.key, int(counts[counted].sum()), int(both.sum()), helped, hurt))
 
     def result(
         self, space: LabelSpace, only_before: tuple[str, ...], only_after: tuple[str, ...], settings: Mapping[str, Any]
@@ -189,10 +201,21 @@ class ChangeTotals:
             only_after=only_after,
             truth=self._truth(sides[0], sides[1]) if sides else None,
             settings=settings,
+            warnings=self._warnings(space),
         )
 
+    def _warnings(self, space: LabelSpace) -> tuple[str, ...]:
+        compared = [(self.transitions, "second run's maps")]
+        if self.judged:
+            compared = [(m, f"{n} run's maps") for m, n in zip(self.with_truth, ("first", "second"), strict=True)]
+        found = (misnumbering(counts, space.names, side) for counts, side in compared)
+        return tuple(warning for warning in found if warning)
+
     def _truth(self, before: Tally, after: Tally) -> TruthDiff:
+        included = np.ones(len(self.transitions), bool)
+        sides = [np.stack(margins) for margins in self.margins] if self.images else []
         return TruthDiff(
+            intervals=paired_intervals(sides[0], sides[1], included) if sides else {},
             helped=sum(image.helped or 0 for image in self.images),
             hurt=sum(image.hurt or 0 for image in self.images),
             neither=self.neither,

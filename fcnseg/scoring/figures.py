@@ -12,7 +12,9 @@ from fcnseg.scoring import measures
 from fcnseg.scoring.counting import Totals
 from fcnseg.scoring.intervals import intervals
 from fcnseg.scoring.measures import BINS, FIGURES, Tally, calibration_error
+from fcnseg.scoring.numbering import misnumbering
 from fcnseg.scoring.result import Band, Calibration, ClassCounts, ClassScore, ImageScore, ReliabilityBin, Score
+from fcnseg.scoring.thresholds import threshold_curve
 
 
 def score_from_totals(
@@ -27,6 +29,8 @@ def score_from_totals(
     included = np.array([i not in excluded for i in range(space.classes)])
     tally = Tally.of(totals.counts, included)
     images = np.stack([*totals.images.values()])
+    abstained = totals.counts[:, space.classes]
+    warning = misnumbering(totals.counts, space.names)
     figures: dict[str, Any] = {name: float(measure(tally)) for name, measure in FIGURES.items()}
     ranges, class_ranges = intervals(images, included, resamplings) if resamplings and len(images) > 1 else ({}, None)
     boundary = Tally.of_margins(totals.boundary, included)
@@ -36,8 +40,8 @@ def score_from_totals(
         pixels=int(tally.truth.sum()),
         void_pixels=totals.void,
         intervals=ranges,
-        per_class=_per_class(tally, space, class_ranges, boundary if totals.widths else None),
-        confusion=totals.counts,
+        per_class=_per_class(tally, abstained, space, class_ranges, boundary if totals.widths else None),
+        confusion=totals.counts[:, : space.classes],
         absent=tuple(name for name, pixels in zip(space.names, tally.truth, strict=True) if not pixels),
         excluded_classes=tuple(space.names[i] for i in sorted(excluded)),
         missing=pairing.missing,
@@ -49,14 +53,31 @@ def score_from_totals(
         bands=tuple(_band(w, counts, included) for w, counts in zip(totals.widths, totals.bands, strict=True)),
         calibration=None if totals.bins is None else _calibration(totals.bins),
         settings=settings,
+        averaged_over=measures.averaged_classes(tally),
+        predicted_only=_predicted_only(tally, space),
+        per_image=measures.per_image_means(Tally.of_margins(images, included)),
+        predicted_void_pixels=int(abstained.sum()),
+        thresholds=None if totals.curve is None else threshold_curve(totals.curve),
+        warnings=(warning,) if warning else (),
         image_scores=_image_scores([*totals.images], images, included),
     )
 
 
+def _predicted_only(tally: Tally, space: LabelSpace) -> tuple[str, ...]:
+    """Return the classes in the means that are predicted, but not in the ground truth."""
+    included = np.ones(space.classes, bool) if tally.included is None else tally.included
+    return tuple(space.names[i] for i in np.flatnonzero(included & (tally.truth == 0) & (tally.predicted > 0)))
+
+
 def _per_class(
-    tally: Tally, space: LabelSpace, ranges: measures.Floats | None, boundary: Tally | None
+    tally: Tally,
+    abstained: NDArray[np.int64],
+    space: LabelSpace,
+    ranges: measures.Floats | None,
+    boundary: Tally | None,
 ) -> tuple[ClassScore, ...]:
     iu, accuracy, dice = measures.class_iu(tally), measures.class_accuracy(tally), measures.class_dice(tally)
+    precision = measures.class_precision(tally)
     boundary_iu = None if boundary is None else measures.class_iu(boundary)
     return tuple(
         ClassScore(
@@ -67,12 +88,16 @@ def _per_class(
             dice=float(dice[i]),
             pixels=int(tally.truth[i]),
             predicted_pixels=int(tally.predicted[i]),
-            iu_interval=None if ranges is None else (float(ranges[i, 0]), float(ranges[i, 1])),
+            iu_interval=None
+            if ranges is None or np.isnan(ranges[i, 0])
+            else (float(ranges[i, 0]), float(ranges[i, 1])),
             boundary_iu=None if boundary_iu is None else float(boundary_iu[i]),
             included=bool(tally.included is None or tally.included[i]),
             boundary_counts=None
             if boundary is None
             else (int(boundary.hits[i]), int(boundary.truth[i]), int(boundary.predicted[i])),
+            precision=float(precision[i]),
+            predicted_void_pixels=int(abstained[i]),
         )
         for i, name in enumerate(space.names)
     )
@@ -109,8 +134,9 @@ def _calibration(bins: NDArray[np.float64]) -> Calibration:
 
 def _image_scores(keys: list[str], images: NDArray[np.int64], included: NDArray[np.bool_]) -> tuple[ImageScore, ...]:
     tally = Tally.of_margins(images, included)
-    figures = zip(keys, measures.mean_iu(tally), measures.pixel_accuracy(tally), images, strict=True)
+    ius, dices = measures.mean_iu(tally), measures.mean_dice(tally)
+    figures = zip(keys, ius, measures.pixel_accuracy(tally), dices, images, strict=True)
     return tuple(
-        ImageScore(key, float(iu), float(accuracy), int(margins[1].sum()), class_counts(margins))
-        for key, iu, accuracy, margins in figures
+        ImageScore(key, float(iu), float(accuracy), int(margins[1].sum()), class_counts(margins), float(dice))
+        for key, iu, accuracy, dice, margins in figures
     )

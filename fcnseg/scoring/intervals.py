@@ -20,6 +20,7 @@ def intervals(
 ) -> tuple[dict[str, tuple[float, float]], Floats]:
     """Return the 95 % confidence interval of each of `FIGURES`, and that of each class's IoU, K x 2.
 
+    A class that occurs in one image alone has none (NaN): every resampling would give the same IoU.
     `images` are the right, ground truth and predicted pixels of each image, N x 3 x K. N images are drawn with
     replacement `resamplings` times, always the same ones for the same N.
     """
@@ -33,7 +34,35 @@ def intervals(
         for name, measure in FIGURES.items():
             figures[name].append(measure(tally))
         ius.append(class_iu(tally))
-    return {name: _interval(np.concatenate(v)) for name, v in figures.items()}, _bounds(np.concatenate(ius)).T
+    class_ranges = _bounds(np.concatenate(ius)).T
+    class_ranges[images[:, 1:].any(1).sum(0) < 2] = np.nan
+    return {name: _interval(np.concatenate(v)) for name, v in figures.items()}, class_ranges
+
+
+def paired_intervals(
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    included: NDArray[np.bool_],
+    resamplings: int = RESAMPLINGS,
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % confidence interval of the difference, after minus before, of each of `FIGURES`.
+
+    `before` and `after` are the right, ground truth and predicted pixels of the same images, N x 3 x K each. The same
+    images are drawn for both, so that what makes an image hard for both cancels. Empty for one image.
+    """
+    if len(before) < 2 or not resamplings:
+        return {}
+    count, _, classes = before.shape
+    both = np.concatenate([before, after], axis=2)  # N x 3 x 2K: one drawing for both
+    rng = np.random.default_rng(SEED)
+    differences: dict[str, list[Floats]] = {name: [] for name in FIGURES}
+    step = max(1, min(64, AT_ONCE // count))
+    for start in range(0, resamplings, step):
+        sums = _resampled(both, min(step, resamplings - start), rng)
+        sides = [Tally.of_margins(sums[..., half], included) for half in (slice(classes), slice(classes, None))]
+        for name, measure in FIGURES.items():
+            differences[name].append(measure(sides[1]) - measure(sides[0]))
+    return {name: _interval(np.concatenate(values)) for name, values in differences.items()}
 
 
 def _resampled(images: NDArray[np.int64], resamplings: int, rng: np.random.Generator) -> NDArray[np.int64]:

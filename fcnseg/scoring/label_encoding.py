@@ -13,9 +13,31 @@ from fcnseg.io.conventions import CONTEXT, CONTEXT_LABEL_COUNT, CONTEXT_LABELS
 from fcnseg.io.label_maps import read_map
 from fcnseg.io.raw_map import MapLocation, RawMap, naming
 from fcnseg.labels import Color, LabelSpace
+from fcnseg.scoring.class_planes import (
+    class_planes,
+    foreground_probabilities,
+    is_one_hot,
+    labels_of_one_hot,
+    probabilities_of,
+)
 from fcnseg.scoring.codes import FOREIGN, VOID, CodeTable, check_range, codes_of
 from fcnseg.scoring.colors import check_palette, color_table, labels_from_colors
 from fcnseg.scoring.confusion import Counts, Map
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The values of a map, H x W, and the table of their codes.
+
+    `confidence` is the probability of each label, H x W, and `foreground` that of the second of two classes, where the
+    map holds probabilities. `soft`: it holds others than 0 and 1.
+    """
+
+    values: Map
+    table: CodeTable
+    confidence: NDArray[Any] | None = None
+    foreground: NDArray[Any] | None = None
+    soft: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,7 +49,8 @@ class LabelEncoding:
     1 (0 is void), or with `binary` 0 and 255 (or 1). `colors` gives the class (or VOID) of each
     colour of RGB maps. `checked`: the palettes of indexed images must be those of the label space.
     `conventional`: the variable of a `.mat` file may say how it is read; in `one_based` variables classes count
-    from 1, and the given values are void.
+    from 1, and the given values are void. `logits`: floats are scores before softmax. `colors_given`: the colours are
+    the user's or a data set's own, so that void among them is meant.
     """
 
     space: LabelSpace
@@ -39,23 +62,57 @@ class LabelEncoding:
     checked: bool = True
     conventional: bool = False
     one_based: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    logits: bool = False
+    colors_given: bool = False
 
-    def interpret(self, raw: RawMap) -> tuple[Map, CodeTable]:
-        """Return the values of a map, H x W, and their codes.
+    def interpret(self, raw: RawMap) -> ClassMap:
+        """Return the values of a map, and their codes.
 
-        Raises LabelsError for colours that no class has, for probabilities of another number of classes, and for
-        probabilities where `table` gives the classes of labels.
+        Raises LabelsError for colours that no class has, for planes of another number of classes, for floats that are
+        no probabilities, and for planes where `table` gives the classes of labels.
         """
-        if raw.kind == "labels":
-            return raw.values, self.code_table(raw.variable)
-        if raw.kind == "colors":
-            if self.table is not None or self.reduced:
-                raise LabelsError("has colours; --label-map and --reduce-labels are for labels, use --palette")
-            return labels_from_colors(raw.values, self._color_table, self.space.classes), self._classes_and_void
+        if raw.kind == "labels" and not (self.binary and raw.floats and {*np.unique(raw.values)} <= {0, 1}):
+            return ClassMap(raw.values, self.code_table(raw.variable), raw.confidence)
+        if raw.kind in ("labels", "fractions"):
+            return self._interpret_fractions(raw)
+        classes = self.space.classes
+        one_hot = raw.kind == "planes" or (raw.kind == "colors" and classes == 3 and _is_one_hot_color(raw.values))
+        if raw.kind == "colors" and not one_hot:
+            if self.colors_given or (self.table is None and not self.reduced):
+                return ClassMap(labels_from_colors(raw.values, self._color_table, classes), self._classes_and_void)
+            raise LabelsError("has colours; --label-map and --reduce-labels are for labels, use --palette")
         if self.table is not None:
-            raise LabelsError("holds probabilities; --pred-label-map is for label maps")
-        check_probabilities(raw.values, self.space.classes)
-        return raw.values.argmax(0), self._classes_and_void
+            raise LabelsError("holds planes of classes; --label-map, --pred-label-map and --labels are for label maps")
+        planes = class_planes(raw.values, classes)
+        if one_hot and not self.logits:
+            return ClassMap(labels_of_one_hot(planes), self._classes_and_void)
+        return self._of_probabilities(probabilities_of(planes, self.logits))
+
+    def _interpret_fractions(self, raw: RawMap) -> ClassMap:
+        """Read floats H x W as the probabilities of the second of two classes."""
+        values = raw.values
+        if self.space.classes != 2 or (not self.binary and self.table is not None):
+            raise LabelsError(
+                f"holds {values.dtype} fractions H x W, {values.min():.4g} to {values.max():.4g}; label maps must be "
+                "whole numbers, and --binary reads foreground probabilities"
+            )
+        return self._of_probabilities(foreground_probabilities(values, self.logits))
+
+    def _of_probabilities(self, planes: NDArray[Any]) -> ClassMap:
+        foreground = planes[1] if len(planes) == 2 else None
+        return ClassMap(
+            planes.argmax(0), self._classes_and_void, planes.max(0), foreground, soft=not is_one_hot(planes)
+        )
+
+    def abstains(self, raw: RawMap, values: Counts) -> NDArray[np.bool_]:
+        """Tell which values of a prediction are void because the user or a data set says so, and not by the recipe."""
+        if raw.kind in ("colors", "planes"):
+            return np.full(values.shape, self.colors_given)
+        if self.table is not None:
+            own = {value for value, code in self.table.items() if code == VOID}
+        else:
+            own = {0} if self.reduced else set()
+        return np.isin(values, [*own, *self.void])
 
     def code_table(self, variable: str = "") -> CodeTable:
         """Return the codes of labels: those of that variable of a `.mat` file, if it has a convention."""
@@ -118,16 +175,9 @@ def context_codes(classes: Sequence[str]) -> dict[int, int] | None:
     return table | {CONTEXT_LABELS[name]: i for i, name in enumerate(names, 1)}
 
 
-def check_probabilities(values: NDArray[Any], classes: int) -> None:
-    """Raise LabelsError for floats that are not the probabilities of so many classes, K x H x W."""
-    if len(values) != classes:
-        raise LabelsError(f"holds probabilities of {len(values)} classes, expected {classes}")
-    if not np.isfinite(values).all():
-        raise LabelsError("holds probabilities that are not finite")
-    if values.min() < 0 or values.max() > 1.001 or abs(values.sum(0, dtype=np.float64) - 1).max() > 0.02:
-        raise LabelsError(
-            f"holds values from {values.min():.4g} to {values.max():.4g}; probabilities are 0 to 1, with sum 1"
-        )
+def _is_one_hot_color(pixels: NDArray[np.uint8]) -> bool:
+    """Tell if pixels H x W x 3 are one-hot labels of three classes: so dark and pure are no colours."""
+    return bool(pixels.max() == 1 and (pixels.sum(2) == 1).all())
 
 
 def _one_based(void: Mapping[int, int], classes: int) -> CodeTable:
@@ -135,28 +185,24 @@ def _one_based(void: Mapping[int, int], classes: int) -> CodeTable:
     return CodeTable(codes, f"labels are 1 to {classes}, and 0 for void")
 
 
-def read_codes(location: MapLocation, encoding: LabelEncoding) -> Map:
-    """Read one map as codes, H x W: classes, VOID or FOREIGN. Raises LabelsError for what cannot be read."""
-    return codes_of(*_read(location, encoding))
-
-
 def read_classes(location: MapLocation, encoding: LabelEncoding) -> Map:
     """Read one map as codes, H x W: classes or VOID. Raises LabelsError for what cannot be read or is no class."""
-    values, table = _read(location, encoding)
-    codes = codes_of(values, table)
+    read = read_class_map(location, encoding)
+    codes = codes_of(read.values, read.table)
     if (foreign := codes == FOREIGN).any():
-        distinct, counts = np.unique(values[foreign], return_counts=True)
-        check_range(location, distinct, np.ones(distinct.shape, bool), counts, table, {})
+        distinct, counts = np.unique(read.values[foreign], return_counts=True)
+        check_range(location, distinct, np.ones(distinct.shape, bool), counts, read.table, {})
     return codes
 
 
-def _read(location: MapLocation, encoding: LabelEncoding) -> tuple[Map, CodeTable]:
+def read_class_map(location: MapLocation, encoding: LabelEncoding) -> ClassMap:
+    """Read one map. Raises LabelsError for what cannot be read, and for a palette that is not of the classes."""
     raw = read_map(location)
     with naming(location):
-        values, table = encoding.interpret(raw)
+        read = encoding.interpret(raw)
         if raw.palette:
-            encoding.check_palette(raw.palette, np.flatnonzero(np.bincount(values.ravel())))
-    return values, table
+            encoding.check_palette(raw.palette, np.flatnonzero(np.bincount(read.values.ravel())))
+    return read
 
 
 def check_sizes(shapes: Mapping[Any, tuple[int, ...]], advice: str = "") -> None:

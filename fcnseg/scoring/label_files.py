@@ -1,55 +1,77 @@
-"""Text files of a user: names of classes, classes of label values, classes of colours."""
+"""Text files of a user: classes of label values, and classes of colours."""
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fcnseg.errors import SettingsError
 from fcnseg.labels import Color, LabelSpace
 from fcnseg.scoring.codes import VOID
 
+CLASS_DICT = "class_dict.csv"
+"""The name under which classes and their colours are often kept, in lines `name,r,g,b` below these titles."""
 
-def read_class_names(file: Path) -> tuple[str, ...]:
-    """Read the names of classes, one a line. Raises SettingsError for a file without any, or with one twice."""
-    names = _lines(file, "class names")
-    if len(set(names)) < len(names):
-        raise SettingsError(f"{file} names a class twice; give each its own line")
-    return tuple(names)
+TITLES = re.compile(r"names?\s*,\s*r(ed)?\s*,\s*g(reen)?\s*,\s*b(lue)?", re.IGNORECASE)
+
+MAX_RANGE = 65536
+
+
+def is_class_dict(lines: Sequence[str]) -> bool:
+    """Tell if the lines of a file begin with the titles of `class_dict.csv`."""
+    return bool(TITLES.fullmatch(lines[0]))
+
+
+def is_only_void(table: Mapping[int, int]) -> bool:
+    """Tell if a label map names no class, so that it leaves all other values as they are."""
+    return all(code == VOID for code in table.values())
 
 
 def read_label_map(file: Path, space: LabelSpace) -> dict[int, int]:
-    """Read the codes of label values: lines of a value and its class (name or index) or `void`.
+    """Read the codes of label values: lines of a value, or a range of them, and its class (name or index) or `void`.
 
-    Between them is `:`, `=`, `,`, `->` or a blank, e.g. `7: road`. Or a `.json` file, `{"7": "road"}`. Values without a
-    line may not occur. Raises SettingsError that names every line that is not understood.
+    Between them is `:`, `=`, `,`, `->` or a blank, e.g. `7: road` or `1-3: void`. Or a `.json` file, `{"7": "road"}`.
+    Values without a line may not occur. Raises SettingsError that names every line that is not understood.
     """
     table, faults = dict[int, int](), []
-    lines = _lines(file, "label map")
+    lines = text_lines(file, "label map")
     if file.suffix.lower() == ".json":
         lines = _json_lines(file, "\n".join(lines))
     for line in lines:
-        match = re.fullmatch(r"[\"']?(-?\d+)[\"']?\s*(?:->|[:=,\s])\s*(.+)", line)
-        code = _code(match[2], space) if match else None
-        if not match or code is None or int(match[1]) in table:
+        match = re.fullmatch(RANGE + r"\s*(?:->|[:=,\s])\s*(.+)", line)
+        code = _code(match[3], space) if match else None
+        values = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
+        if code is None or not 0 < len(values) <= MAX_RANGE or not table.keys().isdisjoint(values):
             faults.append(line)
         else:
-            table[int(match[1])] = code
-    _refuse(file, faults, "`VALUE: CLASS`, each value once; CLASS is a name or index of the model, or void")
+            table |= dict.fromkeys(values, code)
+    allowed = "`VALUE: CLASS` or `FIRST-LAST: CLASS`, each value once; CLASS is a name or index of the model, or void"
+    allowed = "`VALUE: CLASS` or `FIRST-LAST: CLASS`, each value once; CLASS is a name or index of the model, or void"
+    _refuse(file, faults, allowed)
     return table
+
+
+RANGE = r"[\"']?(-?\d+)(?:\s*(?:-|\.\.|to)\s*(-?\d+))?[\"']?"
+"""A value, or the first and the last of a range."""
 
 
 def read_palette(file: Path, space: LabelSpace) -> dict[Color, int]:
     """Read the codes of colours: lines of red, green, blue (0..255) and a class (name or index) or `void`.
 
-    Either comes first. Without any class named, the colours are those of all classes in their order. Raises
+    Either comes first, and the titles of `class_dict.csv` may stand above. Without any class named, the colours are
+    those of all classes in their order. Raises
     SettingsError that names every line that is not understood.
     """
     table, faults = dict[Color, int](), []
-    split = [(line, [w for w in re.split(r"[\s,;:()\[\]]+", line) if w]) for line in _lines(file, "palette")]
+    lines = text_lines(file, "palette")
+    titled = is_class_dict(lines)
+    lines = lines[1:] if titled else lines
+    split = [(line, [w for w in re.split(r"[\s,;:()\[\]]+", line) if w]) for line in lines]
     if len(split) == space.classes and all(len(words) == 3 for _, words in split):
         split = [(line, [*words, str(index)]) for index, (line, words) in enumerate(split)]
     for line, words in split:
-        readings = (_color(words[:3]), " ".join(words[3:])), (_color(words[-3:]), " ".join(words[:-3]))
+        readings = [(_color(words[:3]), " ".join(words[3:])), (_color(words[-3:]), " ".join(words[:-3]))]
+        readings = readings[titled:]  # below titles the name comes first
         codes = [(color, code) for color, name in readings if color and (code := _code(name, space)) is not None]
         if not codes or codes[0][0] in table:
             faults.append(line)
@@ -59,7 +81,7 @@ def read_palette(file: Path, space: LabelSpace) -> dict[Color, int]:
     return table
 
 
-def _lines(file: Path, kind: str) -> list[str]:
+def text_lines(file: Path, kind: str) -> list[str]:
     """Return the lines of a text file without comments (from ` #` or a leading #) and empty lines."""
     try:
         text = file.read_text(encoding="utf-8-sig")

@@ -11,7 +11,8 @@ from fcnseg.io.run_records import run_record
 from fcnseg.io.suffixes import HDF5, has_suffix
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, find_recipe, recipe_names
-from fcnseg.scoring.label_files import read_class_names
+from fcnseg.scoring.class_files import DatasetClasses, read_classes_of
+from fcnseg.scoring.named_labels import named_labels
 
 MAX_CLASSES = 4096
 """Beyond, a confusion matrix takes more than 128 MiB."""
@@ -22,12 +23,14 @@ class Labelling:
     """The heads of a model with their classes.
 
     `colored`: the colours of its classes are known. `dataset` is that of its recipe, whose conventions are followed.
+    `own` are they as a file names them, None if none does.
     """
 
     model: str
     heads: tuple[HeadRecipe, ...]
     colored: bool = True
     dataset: str = ""
+    own: DatasetClasses | None = None
 
     @property
     def names(self) -> list[str]:
@@ -40,19 +43,24 @@ class Labelling:
             raise SettingsError(f"{self.model or 'this'} has no head {name}; it has {', '.join(self.names)}")
 
 
-def find_labelling(model: str | None, classes: str | None, binary: bool, predictions: str) -> Labelling:
+def find_labelling(
+    model: str | None, classes: str | None, binary: bool, predictions: str, labels: str | None = None
+) -> Labelling:
     """Return the classes of a model, of a number or file of classes, or of binary masks.
 
-    By default they are those of the run that wrote `predictions`, or of the default model. Raises SettingsError if two
-    of these are given, or for a recipe or file that cannot be read.
+    By default they are those of the run that wrote `predictions`, else of the data set called `labels`, or of the
+    default model. Raises SettingsError if two of these are given, or for a recipe or file that cannot be read.
     """
     if (model is not None) + (classes is not None) + (binary and model is None) > 1:
         raise SettingsError("--model, --classes and --binary each say what the classes are; give one of them")
     if classes is not None:
-        return _without_colors(_class_names(classes))
+        return _of_classes(classes)
     if binary and model is None:
-        return _without_colors(("background", "foreground"))
-    recipe = find_recipe(model or _recorded_model(predictions) or DEFAULT_MODEL)
+        return _labelling(_space(("background", "foreground")), colored=False)
+    model = model or _recorded_model(predictions)
+    if model is None and labels is not None:
+        return _labelling(named_labels(labels).space, colored=True)
+    recipe = find_recipe(model or DEFAULT_MODEL)
     return Labelling(recipe.name, recipe.heads, dataset=recipe.dataset)
 
 
@@ -64,18 +72,22 @@ def _recorded_model(predictions: str) -> str | None:
     return model if model in recipe_names() or Path(model).is_file() else None
 
 
-def _class_names(classes: str) -> tuple[str, ...]:
+def _of_classes(classes: str) -> Labelling:
     if not classes.isdecimal():
-        return read_class_names(Path(classes))
+        own = read_classes_of(Path(classes))
+        return _labelling(own.labels, own.colored, own)
     if not 1 <= int(classes) <= MAX_CLASSES:
         raise SettingsError(f"--classes is {classes}; it must be from 1 to {MAX_CLASSES}")
-    return tuple(f"class {i}" for i in range(int(classes)))
+    return _labelling(_space(tuple(f"class {i}" for i in range(int(classes)))), colored=False)
 
 
-def _without_colors(names: tuple[str, ...]) -> Labelling:
+def _space(names: tuple[str, ...]) -> LabelSpace:
     colors = tuple(voc_color(i % 256) for i in range(len(names)))
-    space = LabelSpace(names, colors, 255 if len(names) <= 255 else 65535)
-    return Labelling("", (HeadRecipe("labels", space),), colored=False)
+    return LabelSpace(names, colors, 255 if len(names) <= 255 else 65535)
+
+
+def _labelling(space: LabelSpace, colored: bool, own: DatasetClasses | None = None) -> Labelling:
+    return Labelling("", (HeadRecipe("labels", space),), colored, own=own)
 
 
 def recorded_classes(predictions: str) -> dict[str, Any]:

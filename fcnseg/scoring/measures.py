@@ -35,8 +35,8 @@ class Tally:
 
     @classmethod
     def of(cls, counts: NDArray[np.int64], included: NDArray[np.bool_] | None = None) -> Tally:
-        """Make the tally of a confusion matrix, K x K (rows ground truth)."""
-        return cls(np.diag(counts), counts.sum(1), counts.sum(0), included)
+        """Make the tally of a confusion matrix, K x K (rows ground truth); column K + 1, if any, is of no class."""
+        return cls(np.diag(counts), counts.sum(1), counts.sum(0)[: len(counts)], included)
 
     @classmethod
     def of_margins(cls, margins: NDArray[np.int64], included: NDArray[np.bool_] | None = None) -> Tally:
@@ -52,6 +52,11 @@ def class_iu(tally: Tally) -> Floats:
 def class_accuracy(tally: Tally) -> Floats:
     """Return the share of each class's pixels that were predicted as it (recall), ... x K, 0..1: n_ii / t_i."""
     return _ratio(tally.hits, tally.truth)
+
+
+def class_precision(tally: Tally) -> Floats:
+    """Return the share of the pixels predicted as each class that are of it, ... x K, 0..1: n_ii / sum_j n_ji."""
+    return _ratio(tally.hits, tally.predicted)
 
 
 def class_dice(tally: Tally) -> Floats:
@@ -83,6 +88,35 @@ def frequency_weighted_iu(tally: Tally) -> Floats:
     """Return the mean of `class_iu` weighted by the pixels of each class, 0..1: sum t_i iu_i / sum t_k."""
     weighted = tally.truth * np.nan_to_num(class_iu(tally))
     return _ratio(weighted.sum(-1), tally.truth.sum(-1))
+
+
+def averaged_classes(tally: Tally) -> dict[str, int]:
+    """Return the number of classes that each of the three means is over."""
+    counted = {
+        "mean_accuracy": tally.truth > 0,
+        "mean_iu": (tally.truth + tally.predicted) > 0,
+        "mean_dice": (tally.truth + tally.predicted) > 0,
+    }
+    included = np.ones(tally.truth.shape, bool) if tally.included is None else tally.included
+    return {name: int((occurs & included).sum()) for name, occurs in counted.items()}
+
+
+def per_image_means(tally: Tally) -> dict[str, float]:
+    """Return the means of IoU and Dice per image: of each class over the images that have it, then over the classes.
+
+    `tally` is that of N images, N x K. Those with `foreground_` leave out class 0. Source: nnU-Net (Isensee et al.
+    2021), `compute_metrics_on_folder` in its `evaluation/evaluate_predictions.py`.
+    """
+    included = np.ones(tally.truth.shape[-1], bool) if tally.included is None else tally.included
+    foreground = included & (np.arange(len(included)) > 0)
+    means: dict[str, float] = {}
+    for name, measure in (("mean_iu", class_iu), ("mean_dice", class_dice)):
+        values = measure(tally)
+        known = ~np.isnan(values)
+        of_class = _ratio(np.where(known, values, 0).sum(0), known.sum(0))
+        means[name] = float(_mean(of_class, included))
+        means[f"foreground_{name}"] = float(_mean(of_class, foreground))
+    return means
 
 
 def kappa(tally: Tally) -> Floats:

@@ -7,23 +7,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from fcnseg.errors import SettingsError
-from fcnseg.io.conventions import one_based_variables
-from fcnseg.io.lists import read_names
+from fcnseg.io.lists import read_columns
 from fcnseg.io.pairing import PairingOptions
-from fcnseg.labels import Color, LabelSpace
-from fcnseg.scoring.colors import color_codes
+from fcnseg.labels import LabelSpace
 from fcnseg.scoring.intervals import RESAMPLINGS
 from fcnseg.scoring.label_encoding import LabelEncoding
-from fcnseg.scoring.label_files import read_label_map, read_palette
+from fcnseg.scoring.label_options import LabelOptions, contradiction
 from fcnseg.scoring.labelling import Labelling, find_labelling
 
 StrPath = str | os.PathLike[str]
 
 Progress = Callable[[int, int], None]
 """Called with how many pairs are done, and of how many."""
-
-MASK_COLORS: dict[Color, int] = {(0, 0, 0): 0, (1, 1, 1): 1, (255, 255, 255): 1}
-"""Masks of 0 and 255 (or 1) that were saved as RGB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +32,11 @@ class ComparisonOptions:
     Pairs: `pair` is "path", "stem" or "auto"; `list` a file of the images to compare; `gt_pattern` and `pred_pattern`
     are patterns of file names, e.g. "{stem}_gtFine_labelIds.png". `allow_missing` leaves out images without partner.
 
-    Values: `ignore` do not count in ground truth, besides the recipe's; `reduce_labels` takes 0 as void and counts
-    classes from 1; `label_map` and `pred_label_map` are files with the classes of label values in ground truth and in
-    predictions, `palette` one for colours. `any_palette` does not compare palettes with the classes' colours.
+    Values of ground truth: `labels` is the name of a data set that they are of; `ignore` do not count, besides the
+    recipe's; `reduce_labels` takes 0 as void and counts classes from 1; `label_map` is a file with the classes of label
+    values. Those of predictions: `pred_labels`, `reduce_pred_labels` and `pred_label_map` likewise, where void is a
+    prediction of no class; `logits`: floats are scores before softmax (with `binary` before the sigmoid). Of both:
+    `palette` is a file for colours, `any_palette` does not compare palettes with the classes' colours.
 
     `workers`: number of processes, as many as pay off if None.
     """
@@ -54,9 +51,13 @@ class ComparisonOptions:
     pred_pattern: str | None = None
     allow_missing: bool = False
     ignore: tuple[int, ...] = ()
+    labels: str | None = None
+    pred_labels: str | None = None
     reduce_labels: bool = False
+    reduce_pred_labels: bool = False
     label_map: Path | None = None
     pred_label_map: Path | None = None
+    logits: bool = False
     palette: Path | None = None
     any_palette: bool = False
     workers: int | None = None
@@ -74,54 +75,71 @@ class ComparisonOptions:
 
     def _checks(self) -> tuple[tuple[bool, str], ...]:
         """Return each possible fault, after whether the options have it."""
+        truth = contradiction(self.labels, self.binary, self.label_map, self.reduce_labels)
+        predictions = self.pred_labels, self.binary, self.pred_label_map, self.reduce_pred_labels
+        predicted = contradiction(*predictions, of="pred-")
         return (
-            (
-                self.reduce_labels + self.binary + (self.label_map is not None) > 1,
-                "reduce-labels, binary and label-map each say how values are read; give one of them",
-            ),
-            (
-                self.binary and self.pred_label_map is not None,
-                "binary and pred-label-map each say how predictions are read; give one of them",
-            ),
+            (bool(truth), truth),
+            (bool(predicted) and not (truth and self.binary), predicted),
             (self.workers is not None and self.workers < 1, f"workers is {self.workers}; it is 1 or more"),
         )
 
+    @property
+    def truth_options(self) -> LabelOptions:
+        """The options of ground truth."""
+        return LabelOptions(
+            labels=self.labels,
+            ignore=self.ignore,
+            reduce_labels=self.reduce_labels,
+            label_map=self.label_map,
+            palette=self.palette,
+            binary=self.binary,
+        )
+
+    @property
+    def prediction_options(self) -> LabelOptions:
+        """The options of predictions."""
+        return LabelOptions(
+            labels=self.pred_labels,
+            reduce_labels=self.reduce_pred_labels,
+            label_map=self.pred_label_map,
+            palette=self.palette,
+            binary=self.binary,
+            logits=self.logits,
+        )
+
+    @property
+    def predictions_renumbered(self) -> bool:
+        """Tell if the values of predictions are not those that the run recorded."""
+        return bool(self.pred_label_map or self.pred_labels or self.reduce_pred_labels)
+
     def labelling(self, predictions: str) -> Labelling:
         """Return the classes to compare. Raises SettingsError as `find_labelling`."""
-        return find_labelling(self.model, self.classes, self.binary, predictions)
+        return find_labelling(self.model, self.classes, self.binary, predictions, self.labels or self.pred_labels)
 
     def pairing(self, **others: Any) -> PairingOptions:
         """Return the options of pairing. Raises SettingsError for a list that cannot be read."""
-        names = read_names(self.list) if self.list else None
-        return PairingOptions(
-            self.pair, names, self.gt_pattern, self.pred_pattern, **{"allow_missing": self.allow_missing, **others}
-        )
+        columns = read_columns(self.list) if self.list else ()
+        how = {
+            "allow_missing": self.allow_missing,
+            "truth_names": {image: labels for image, labels in columns if labels},
+            **others,
+        }
+        names = tuple(image for image, _ in columns) or None
+        return PairingOptions(self.pair, names, self.gt_pattern, self.pred_pattern, **how)
 
-    def encodings(self, space: LabelSpace, colored: bool) -> tuple[LabelEncoding, LabelEncoding]:
-        """Return the encodings of ground truth and of predictions; `colored`: the colours of classes are known.
+    def encodings(
+        self, space: LabelSpace, labelling: Labelling, recorded: bool = False
+    ) -> tuple[LabelEncoding, LabelEncoding]:
+        """Return the encodings of ground truth and of predictions with the classes of a head.
 
+        `recorded`: a run left a record of its classes beside the predictions, so that their values are the classes.
         Raises SettingsError for files that cannot be read, and for a value that is both ignored and a class.
         """
-        colors = read_palette(self.palette, space) if self.palette else color_codes(space)
-        both: dict[str, Any] = {
-            "binary": self.binary,
-            "colors": colors | MASK_COLORS if self.binary else colors,
-            "checked": colored and not self.any_palette,
-        }
-        table = read_label_map(self.label_map, space) if self.label_map else None
-        truth = LabelEncoding(
-            space,
-            frozenset(self.ignore),
-            table,
-            self.reduce_labels,
-            conventional=not (table or self.binary),
-            one_based=one_based_variables(space),
-            **both,
-        )
-        if space.ignore in self.ignore and space.ignore in truth.code_table().class_values:
-            raise SettingsError(f"{space.ignore} is both a class and ignored in ground truth; leave one of them away")
-        table = read_label_map(self.pred_label_map, space) if self.pred_label_map else None
-        return truth, LabelEncoding(space, table=table, **both)
+        checked = labelling.colored and not self.any_palette
+        truth = self.truth_options.encoding(space, labelling.dataset, labelling.own, checked=checked)
+        own = None if recorded else labelling.own
+        return truth, self.prediction_options.prediction_encoding(space, own, checked=checked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +187,7 @@ def _paths(value: StrPath | Iterable[StrPath] | None) -> tuple[Path, ...]:
 
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("model", "classes", "truth"), _optional(str)),
+    **dict.fromkeys(("model", "classes", "truth", "labels", "pred_labels"), _optional(str)),
     **dict.fromkeys(("list", "label_map", "pred_label_map", "palette"), _optional(Path)),
     "ignore": lambda value: tuple(value or ()),
     "counted": _paths,

@@ -75,7 +75,8 @@ def _not_a_score(file: Path) -> SettingsError:
 def _totals(score: Mapping[str, Any], how: Comparison) -> Totals:
     classes = how.classes
     totals = Totals(classes, how.bands, void=int(score["void_pixels"]))
-    totals.counts += np.array(score["confusion"], np.int64)
+    totals.counts[:, :classes] += np.array(score["confusion"], np.int64)
+    totals.counts[:, classes] += np.array([row["predicted_void_pixels"] for row in score["per_class"]], np.int64)
     totals.images = {image["key"]: margins_of(image["class_counts"], classes) for image in score["image_scores"]}
     totals.faults = [Fault(fault["key"], fault["reason"]) for fault in score["invalid"]]
     totals.faults += [Fault(key, f"{key} is all void", all_void=True) for key in score["all_void"]]
@@ -87,4 +88,6 @@ def _totals(score: Mapping[str, Any], how: Comparison) -> Totals:
         bins = [(b["pixels"], b["accuracy"] or 0, b["confidence"] or 0) for b in score["calibration"]["bins"]]
         pixels, accuracy, confidence = np.array(bins, np.float64).T
         totals.add_bins(np.stack([pixels, np.rint(pixels * accuracy), pixels * confidence]))
+    if score["thresholds"]:
+        totals.add_curve(np.array(score["thresholds"]["counts"], np.int64))
     return totals

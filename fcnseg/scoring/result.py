@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.scoring.counting import Fault
+from fcnseg.scoring.thresholds import ThresholdCurve
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What formulas begin with in spreadsheets, in full width too."""
@@ -25,8 +26,10 @@ class ClassScore:
     """The figures of one class, 0..1; NaN where they do not exist (the class does not occur).
 
     `pixels` are in the ground truth, `predicted_pixels` in the prediction. `iu_interval` is the 95 % confidence
-    interval of the IoU. `included`: it enters the means where it occurs. `boundary_counts` are the pixels of its
-    boundary that are right, in the ground truth, and predicted.
+    interval of the IoU, None for a class that occurs in one image alone. `included`: it enters the means where it
+    occurs. `boundary_counts` are the pixels of its boundary that are right, in the ground truth, and predicted.
+    `precision` is the share of its predicted pixels that are right, `predicted_void_pixels` are those of its ground
+    truth pixels that were predicted as void.
     """
 
     index: int
@@ -40,6 +43,8 @@ class ClassScore:
     boundary_iu: float | None = None
     included: bool = True
     boundary_counts: tuple[int, int, int] | None = None
+    precision: float = math.nan
+    predicted_void_pixels: int = 0
 
 
 ClassCounts = tuple[tuple[int, int, int, int], ...]
@@ -78,13 +83,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """The figures of one image, 0..1; `mean_iu` is over the classes that occur in it."""
+    """The figures of one image, 0..1; `mean_iu` and `mean_dice` are over the classes that occur in it."""
 
     key: str
     mean_iu: float
     pixel_accuracy: float
     pixels: int
     class_counts: ClassCounts = ()
+    mean_dice: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,11 @@ class Score:
     rows ground truth, columns predicted. `absent` classes do not occur in the ground truth, `excluded_classes` are in
     no mean. `missing` have no prediction, `extra` no ground truth, `invalid` could not be compared, `all_void` have
     nothing that counts, `excluded_images` are left out by the data set's own evaluation. `image_scores` are in the
-    order of their keys. `heads` holds the scores of all heads where there are several; this is then the first one's.
+    order of their keys. `averaged_over` is the number of classes that each mean is over; `predicted_only` are those
+    without a pixel in the ground truth, which enter with 0. `per_image` are means over the images of each class
+    first (`measures.per_image_means`). `predicted_void_pixels` count, but were predicted as no class. `thresholds` is
+    the curve of two classes whose probabilities were given. `warnings` say what is suspicious. `heads` holds the scores
+    of all heads where there are several; this is then the first one's.
     """
 
     pixel_accuracy: float
@@ -121,6 +131,12 @@ class Score:
     bands: tuple[Band, ...]
     calibration: Calibration | None
     settings: Mapping[str, Any]
+    averaged_over: Mapping[str, int] = field(default_factory=dict)
+    predicted_only: tuple[str, ...] = ()
+    per_image: Mapping[str, float] = field(default_factory=dict)
+    predicted_void_pixels: int = 0
+    thresholds: ThresholdCurve | None = None
+    warnings: tuple[str, ...] = ()
     image_scores: tuple[ImageScore, ...] = field(repr=False, default=())
     heads: Mapping[str, Score] = field(default_factory=dict)
 

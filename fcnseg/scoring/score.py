@@ -56,9 +56,13 @@ def score(
     pred_pattern: str | None = None,
     allow_missing: bool = False,
     ignore: Iterable[int] = (),
+    labels: str | None = None,
+    pred_labels: str | None = None,
     reduce_labels: bool = False,
+    reduce_pred_labels: bool = False,
     label_map: StrPath | None = None,
     pred_label_map: StrPath | None = None,
+    logits: bool = False,
     palette: StrPath | None = None,
     any_palette: bool = False,
     workers: int | None = None,
@@ -127,7 +131,7 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
         space = head.labels
         if space.classes > MAX_CLASSES:
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MAX_CLASSES} can be scored")
-        if not options.pred_label_map:
+        if not options.predictions_renumbered:
             check_classes(predictions, recorded.get(head.name, []), space, labelling.colored)
         how = options.pairing(
             excluded=convention.excluded_images,
@@ -138,7 +142,8 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
         if not pairing.pairs and options.num_parts > 1:
             raise SettingsError(f"part {options.part_id} of {options.num_parts} has no pair; take fewer parts")
         excluded = frozenset(i for i, name in enumerate(space.names) if name in convention.excluded_classes)
-        comparison = Comparison(*options.encodings(space, labelling.colored), BANDS if options.boundary else ())
+        encodings = options.encodings(space, labelling, bool(recorded.get(head.name)))
+        comparison = Comparison(*encodings, BANDS if options.boundary else ())
         tasks.append(Task(labelling.model, head, pairing, comparison, excluded))
     return tuple(tasks)
 
@@ -160,7 +165,9 @@ def _check(totals: Totals, task: Task, options: ScoreOptions) -> None:
     ]
     if refused:
         message = _faults([fault for fault, _ in refused], len(task.pairing.pairs), {option for _, option in refused})
-        guessed = not (options.model or options.classes or options.binary)
+        guessed = not (options.model or options.classes or options.binary or options.labels)
+        if options.labels and not options.predictions_renumbered:
+            message += "; predictions are read as classes from 0, --pred-labels NAME gives them a data set's values"
         raise LabelsError(message + (f"; classes are those of {task.model}, --model names others" if guessed else ""))
     if not totals.images:
         raise LabelsError("nothing is left to score: every pair was left out; see what --allow options let pass")

@@ -13,10 +13,10 @@ from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, has_suffix
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
-from fcnseg.scoring.colors import color_codes
 from fcnseg.scoring.confusion import Map
-from fcnseg.scoring.label_encoding import LabelEncoding, read_classes
-from fcnseg.scoring.labelling import Labelling, find_labelling
+from fcnseg.scoring.label_encoding import read_classes
+from fcnseg.scoring.label_options import LabelOptions
+from fcnseg.scoring.labelling import Labelling, find_labelling, recorded_classes
 
 MARGIN_PX = 8
 
@@ -37,15 +37,24 @@ class LabelledMap:
 
 
 def read_labelled(
-    mask: str, model: str | None = None, classes: str | None = None, head: str | None = None
+    mask: str,
+    model: str | None = None,
+    classes: str | None = None,
+    head: str | None = None,
+    options: LabelOptions | None = None,
 ) -> LabelledMap:
     """Read one label map: a file or `FILE.h5::/name`. By default its classes are those of the run that wrote it.
+
+    `options` say what its values mean.
 
     Of a model with several heads, `head` names one; by default it is the one whose folder holds the map. Raises
     LabelsError for a file that is no label map or has labels of no class, SettingsError for unknown models or heads.
     """
-    space = _head(find_labelling(model, classes, False, mask), mask, head).labels
-    encoding = LabelEncoding(space, colors=color_codes(space), checked=False)
+    options = options or LabelOptions()
+    labelling = find_labelling(model, classes, options.binary, mask, options.labels)
+    space = _head(labelling, mask, head).labels
+    own = None if recorded_classes(mask) else labelling.own
+    encoding = options.encoding(space, labelling.dataset, own)
     return LabelledMap(read_classes(_locate(mask), encoding), space)
 
 

@@ -73,6 +73,8 @@ class TrainHooks:
     on_step: Callable[[StepResult], None] = lambda result: None
     on_pass: Callable[[str, int, int], None] = lambda what, done, total: None
     """Passes over images between steps: a description, the images done, their total."""
+    on_warning: Callable[[str], None] = lambda warning: None
+    """Before the first step: what is suspicious about the data."""
     on_figures: Callable[[Mapping[str, Figures], bool], None] = lambda figures, best: None
     """After each validation: the figures by head, and True if they are the best so far."""
     stop: Callable[[], bool] = lambda: False

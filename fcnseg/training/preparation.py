@@ -12,6 +12,7 @@ from fcnseg.io.atomic import new_digest
 from fcnseg.io.label_maps import read_map
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, Recipe, find_recipe, name_from
+from fcnseg.scoring.label_options import LabelOptions
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
 from fcnseg.training.datasets.images import JoinedImages, LabelledImages
 from fcnseg.training.initial_weights import find_initial_weights
@@ -47,6 +48,24 @@ class TrainOptions:
     workers: int | None = None
     micro_batch: int = 8
     overwrite: bool = False
+    labels: str | None = None
+    ignore: tuple[int, ...] = ()
+    reduce_labels: bool = False
+    label_map: Path | None = None
+    palette: Path | None = None
+    binary: bool = False
+
+    @property
+    def label_options(self) -> LabelOptions:
+        """The meaning of the values of label maps, in `data`, `also` and `validation`."""
+        return LabelOptions(
+            labels=self.labels,
+            ignore=self.ignore,
+            reduce_labels=self.reduce_labels,
+            label_map=self.label_map,
+            palette=self.palette,
+            binary=self.binary,
+        )
 
 
 def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
@@ -55,7 +74,7 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
     Raises SettingsError, SourceError, LabelsError, WeightsError or WeightsMismatchError.
     """
     base = find_recipe(options.model)
-    labels = own_labels(options.data)
+    labels = own_labels(options.data, base, options.label_options)
     recipe = with_labels(base, labels, options.data)
     preset = override(find_preset(options.preset, base), options.overrides, "the options")
     files = _initial_files(base, preset, options)
@@ -92,12 +111,13 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
 
 def _open_data(options: TrainOptions, recipe: Recipe) -> tuple[list[LabelledImages], LabelledImages]:
     """Open the data sets to train on and the one to validate on. Raises SourceError if they share an image."""
-    parts = [open_samples(options.data, recipe, options.split, options.kind)]
-    parts += [open_samples(data, recipe, "train") for data in options.also]
+    values = options.label_options
+    parts = [open_samples(options.data, recipe, options.split, options.kind, values)]
+    parts += [open_samples(data, recipe, "train", options=values) for data in options.also]
     if options.validation is None:
-        validation = open_samples(options.data, recipe, options.validation_split, options.kind)
+        validation = open_samples(options.data, recipe, options.validation_split, options.kind, values)
     else:
-        validation = open_samples(options.validation, recipe, options.validation_split)
+        validation = open_samples(options.validation, recipe, options.validation_split, options=values)
     for part in parts:
         check_apart(part, validation)
     return parts, validation
@@ -119,7 +139,12 @@ def _settings(options: TrainOptions, base: str, plan: TrainPlan) -> dict[str, An
         "preset": asdict(plan.preset),
         "seed": options.seed,
         "validate_every": options.validate_every,
+        **({"label_values": _described(options.label_options)} if options.label_options.given else {}),
     }
+
+
+def _described(options: LabelOptions) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items() if value}
 
 
 def _digest(names: Sequence[str]) -> str:

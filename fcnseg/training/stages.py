@@ -149,5 +149,21 @@ def _class_weights(plan: TrainPlan, execution: Execution, hooks: TrainHooks) -> 
     for what, samples in (("training", plan.train), ("validation", plan.validation)):
         on_progress = partial(hooks.on_pass, f"reading the {what} images")
         pixels[what] = count_class_pixels(samples, plan.recipe, execution.ranks, execution.workers, on_progress)
+    for warning in _absent_classes(plan.recipe, pixels["training"]):
+        hooks.on_warning(warning)
     power = plan.preset.class_balance_power
     return {head: balanced_weights(counts, power) for head, counts in pixels["training"].items()} if power else {}
+
+
+def _absent_classes(recipe: Recipe, pixels: Mapping[str, Tensor]) -> list[str]:
+    """Return a warning for each head with classes that no pixel for training has."""
+    warnings = []
+    for head in recipe.heads:
+        names = [head.labels.names[i] for i in (pixels[head.name] == 0).nonzero().flatten().tolist()]
+        if names:
+            of_head = f" of {head.name}" if len(recipe.heads) > 1 else ""
+            warnings.append(
+                f"no pixel for training has {len(names)} of the {head.labels.classes} classes{of_head}: "
+                f"{', '.join(names)}; they cannot be learned, if that is unintended see --labels and --label-map"
+            )
+    return warnings

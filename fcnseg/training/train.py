@@ -42,6 +42,12 @@ def train(
     workers: int | None = None,
     micro_batch: int = 8,
     overwrite: bool = False,
+    labels: str | None = None,
+    ignore: Iterable[int] = (),
+    reduce_labels: bool = False,
+    label_map: StrPath | None = None,
+    palette: StrPath | None = None,
+    binary: bool = False,
     hooks: TrainHooks | None = None,
     **overrides: Any,
 ) -> TrainResult:
@@ -65,7 +71,9 @@ def train(
     options = {field.name: given[field.name] for field in fields(TrainOptions)}
     options |= {"data": Path(data), "out": Path(out), "model": str(model), "preset": str(preset)}
     options |= {"weights": tuple(map(Path, weights)), "also": tuple(map(Path, also))}
-    options["validation"] = Path(validation) if validation is not None else None
+    files = {"validation": validation, "label_map": label_map, "palette": palette}
+    options |= {name: None if file is None else Path(file) for name, file in files.items()}
+    options["ignore"] = tuple(ignore)
     return train_with(TrainOptions(**options), hooks)
 
 

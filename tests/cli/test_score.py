@@ -22,7 +22,8 @@ Command = Callable[..., Outcome]
 KEYS = {
     "pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu", "mean_dice", "kappa", "images", "pixels",
     "void_pixels", "intervals", "per_class", "confusion", "absent", "excluded_classes", "missing", "extra", "invalid",
-    "all_void", "excluded_images", "boundary_iu", "bands", "calibration", "settings", "image_scores",
+    "all_void", "excluded_images", "boundary_iu", "bands", "calibration", "settings", "image_scores", "averaged_over",
+    "predicted_only", "per_image", "predicted_void_pixels", "thresholds", "warnings",
 }  # fmt: skip
 
 

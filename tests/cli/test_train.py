@@ -264,3 +264,24 @@ def test_a_long_stage_is_shown_without_a_terminal(
     done = fcnseg(*command(tiny, data, tmp_path / "run", "--steps", 2))
     assert "8s step 2 of 2, loss " in done.err
     assert "step 1" not in fcnseg(*command(tiny, data, tmp_path / "quiet", "--steps", 2, "-q")).err
+
+
+def test_label_values_are_said_as_to_score_and_absent_classes_are_named(
+    fcnseg: Run, tiny: TinyModel, data: Path, tmp_path: Path
+) -> None:
+    for file in data.glob("*/labels/*.png"):  # 0 is void, classes are 1 to 4
+        values = np.asarray(Image.open(file))
+        Image.fromarray(np.where(values == 3, 1, values)).save(file)
+    (data / "classes.txt").write_text("dark\ndim\nmiddle\nlight\nbright\n")
+    (tmp_path / "map.txt").write_text("0: void\n1-2: dim\n3: middle\n4: bright\n")
+    out = tmp_path / "run"
+    done = fcnseg(*command(tiny, data, out, "--steps", 1, "--label-map", tmp_path / "map.txt"))
+    assert done.code == 0, done.err
+    assert "no pixel for training has 3 of the 5 classes: dark, middle, light;" in done.err
+    assert json.loads((out / "train.json").read_text())["label_values"] == {"label_map": str(tmp_path / "map.txt")}
+    other = fcnseg(*command(tiny, data, out, "--steps", 1))
+    assert other.code == 2  # other values are another training
+    twice = fcnseg(*command(tiny, data, tmp_path / "b", "--labels", "voc", "--reduce-labels"))
+    assert "each say how values are read" in twice.error_line
+    unknown = fcnseg(*command(tiny, data, tmp_path / "c", "--labels", "kitti"))
+    assert "--labels is 'kitti'; known are ade20k, camvid" in unknown.error_line

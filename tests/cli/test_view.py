@@ -116,3 +116,23 @@ def test_a_terminal_shows_the_picture(tmp_path: Path) -> None:
     assert process.wait(60) == 0
     assert "▀".encode() in seen or "▄".encode() in seen
     assert b"37.50 % 0 sky" in seen
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "lines"),
+    [
+        ([[0, 11]], [], ["50.00 % 0 sky", "50.00 % void"]),  # CamVid's own void
+        ([[7, 4]], ["--labels", "cityscapes"], ["50.00 % 0 road", "50.00 % void"]),
+        ([[1, 0]], ["--reduce-labels"], ["50.00 % 0 sky", "50.00 % void"]),
+        ([[0, 77]], ["--ignore", "77"], ["50.00 % 0 sky", "50.00 % void"]),
+        ([[0, 255]], ["--binary"], ["50.00 % 1 foreground", "50.00 % 0 background"]),
+    ],
+)
+def test_values_are_read_as_by_score(
+    fcnseg: Command, tmp_path: Path, values: list[list[int]], options: list[str], lines: list[str]
+) -> None:
+    image = photograph(tmp_path / "photo.png", 40, 30)
+    mask = save(tmp_path / "mask.png", np.tile(np.array(values, np.uint8), (30, 20)))
+    done = fcnseg("view", image, mask, "--out", tmp_path / "o.png", *options)
+    assert done.code == 0, done.err
+    assert [line.strip() for line in done.out.splitlines()] == lines

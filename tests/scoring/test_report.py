@@ -48,7 +48,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_loads_alone_and_without_complaints(file: Path) -> None:
     with opened(file) as page:
         assert page.locator(".tiles dt").all_inner_texts()[:2] == ["Mean IoU", "Pixel accuracy"]
-        assert page.locator("table.sortable tbody tr").count() == len(NAMES)
+        assert page.locator("table.sortable tbody tr").count() == len(NAMES) - 1
+        assert "never seen" not in page.locator("table.sortable").inner_text()
+        page.locator("details.absent summary").click()
+        assert page.locator("details.absent p").inner_text() == "never seen"
         assert NAMES[2] in page.locator("table.sortable").inner_text()
         assert page.locator("figure.chart svg").count() == 2
         assert page.locator("figure.case").count() == 9
@@ -61,12 +64,55 @@ def test_classes_sort_by_every_column(file: Path) -> None:
         header = page.locator("table.sortable thead button").nth(1)
         header.click()
         falling = cells.all_inner_texts()
-        assert falling == [*sorted(before[:3], key=float, reverse=True), "–"]
+        assert falling == sorted(before, key=float, reverse=True)
         header.press("Enter")
-        assert cells.all_inner_texts() == [*sorted(before[:3], key=float), "–"]
+        assert cells.all_inner_texts() == sorted(before, key=float)
         assert page.locator("table.sortable [aria-sort]").get_attribute("aria-sort") == "ascending"
         page.locator("table.sortable thead button").first.click()
         assert cells.all_inner_texts() == before
+
+
+def test_all_images_are_searched_sorted_and_opened(file: Path) -> None:
+    with opened(file) as page:
+        box = page.locator(".browse")
+        names = box.locator("tbody th")
+        assert names.count() == 12
+        worst_first = [float(text) for text in box.locator("tbody tr td:nth-child(2)").all_inner_texts()]
+        assert worst_first == sorted(worst_first)
+        box.get_by_role("button", name=re.compile("^image")).click()
+        assert names.all_inner_texts() == sorted(names.all_inner_texts())
+        box.get_by_role("searchbox").fill("0003")
+        assert box.get_by_role("status").inner_text() == "1 of 12 images"
+        box.get_by_role("button", name=re.compile("scene <0003>")).press("Enter")
+        picture = box.locator("tr.thumbnail img")
+        assert picture.evaluate("e => e.decode().then(() => e.naturalWidth)") == 3 * SIZE[1] + 8
+        assert "scene <0003>" in str(picture.get_attribute("alt"))
+        box.get_by_role("button", name=re.compile("scene <0003>")).press("Enter")
+        assert picture.count() == 0
+        box.get_by_role("searchbox").fill("")
+        box.get_by_role("combobox").select_option("car")
+        of_class = [float(text) for text in box.locator("tbody tr td:last-child").all_inner_texts()]
+        assert len(of_class) == 12
+        assert of_class == sorted(of_class)
+        assert page.get_by_role("region", name="Worst images of each class").count() == 0
+        page.get_by_text("Worst images of each class").first.click()
+        assert page.get_by_role("region", name="Worst images of each class").locator("tbody tr").count() == 3
+
+
+def test_probabilities_of_two_classes_have_curves(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for side in ("pred", "gt"):
+        (tmp_path / side).mkdir()
+    for number in range(3):
+        np.save(tmp_path / f"gt/{number}.npy", rng.random((8, 9)) < 0.5)
+        np.save(tmp_path / f"pred/{number}.npy", rng.random((8, 9)))
+    options = ScoreOptions(binary=True)
+    sides = str(tmp_path / "pred"), str(tmp_path / "gt")
+    write_report(tmp_path / "r.html", score_with(*sides, options), *sides, options)
+    with opened(tmp_path / "r.html") as page:
+        titles = page.locator("figure.chart figcaption").all_inner_texts()
+        assert {"Calibration", "Figures by threshold", "Precision and recall"} <= set(titles)
+        assert "Average precision" in page.locator(".tiles dt").all_inner_texts()
 
 
 def test_pictures_flip_by_slider_buttons_and_key(file: Path) -> None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from fcnseg.scoring.report.page import number
 from fcnseg.scoring.result import Band, Calibration
+from fcnseg.scoring.thresholds import ThresholdCurve
 
 INK, MARK, LINE = "#010203", "#040506", "#070809"
 """Placeholders: see `page.css`."""
@@ -70,6 +71,36 @@ def reliability_curve(title: str, calibration: Calibration) -> Chart:
         for b in calibration.bins
     )
     return Chart(title, markup(), ("confidence, %", "mean confidence, %", "accuracy, %", "pixels"), rows)
+
+
+def threshold_curve(title: str, curve: ThresholdCurve) -> Chart:
+    """Draw precision, recall and IoU of the foreground by the threshold of its probability."""
+    points = [p for p in curve.points if p.recall == p.recall]
+    with _axes(title) as (axes, markup):
+        for name, style, color in (("precision", "-", MARK), ("recall", "--", INK), ("iu", ":", INK)):
+            shown = [
+                (100 * p.threshold, 100 * getattr(p, name)) for p in points if getattr(p, name) == getattr(p, name)
+            ]
+            label = "IoU" if name == "iu" else name
+            axes.plot([x for x, _ in shown], [y for _, y in shown], style, color=color, label=label)
+        axes.set(xlim=(0, 100), ylim=(0, 102), xlabel="threshold, %", ylabel="%")
+        axes.legend(frameon=False, labelcolor=INK)
+    rows = tuple(
+        (f"{100 * p.threshold:.0f}", *map(number, (p.precision, p.recall, p.iu, p.dice))) for p in curve.points[::5]
+    )
+    return Chart(title, markup(), ("threshold, %", "precision, %", "recall, %", "IoU, %", "Dice, %"), rows)
+
+
+def precision_recall_curve(title: str, curve: ThresholdCurve) -> Chart:
+    """Draw the precision of the foreground by its recall."""
+    points = sorted(
+        {(p.recall, p.precision) for p in curve.points if p.recall == p.recall and p.precision == p.precision}
+    )
+    with _axes(title) as (axes, markup):
+        axes.plot([100 * recall for recall, _ in points], [100 * precision for _, precision in points], "-", color=MARK)
+        axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="recall, %", ylabel="precision, %")
+    rows = tuple((number(recall), number(precision)) for recall, precision in points[:: max(1, len(points) // 20)])
+    return Chart(title, markup(), ("recall, %", "precision, %"), rows)
 
 
 @contextmanager

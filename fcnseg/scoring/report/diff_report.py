@@ -5,16 +5,16 @@ from pathlib import Path
 from fcnseg.io.photographs import Photographs
 from fcnseg.io.run_records import run_record
 from fcnseg.scoring.diff import DiffTask, plan_diff
-from fcnseg.scoring.diff_result import Diff, ImageDiff
+from fcnseg.scoring.diff_result import Diff
 from fcnseg.scoring.label_encoding import read_classes
 from fcnseg.scoring.options import DiffOptions
 from fcnseg.scoring.report import page
 from fcnseg.scoring.report.charts import Chart, histogram
+from fcnseg.scoring.report.image_table import ImageTable
 from fcnseg.scoring.report.page import Cell
 from fcnseg.scoring.report.pictures import Example, draw_example
 
 EXAMPLES = 9
-IMAGES_LISTED = 500
 
 TITLES = {"left": "Before", "right": "After", "wrong": "Changes", "photo": "Photograph"}
 
@@ -40,21 +40,23 @@ def write_diff_report(
         summary=f"from {before} to {after}",
         figures=_figures(diff),
         left_out=[
-            f"Left out: {len(keys)} {what}: {', '.join(keys[:20])}"
-            for what, keys in (("only before", diff.only_before), ("only after", diff.only_after))
-            if keys
+            *diff.warnings,
+            *(
+                f"Left out: {len(keys)} {what}: {', '.join(keys[:20])}"
+                for what, keys in (("only before", diff.only_before), ("only after", diff.only_after))
+                if keys
+            ),
         ],
         columns=columns,
         rows=rows,
+        absent=[row.name for row in diff.per_class if not (row.pixels_before or row.pixels_after)],
         heat=page.heat_map(
             "From class to class", "Each row is one class before, and the classes of its pixels after, in percent.",
             space.names, diff.transitions,
         ),
         entries=page.largest_entries(diff.transitions, space.names),
         chart=_chart(diff),
-        image_columns=["image", "changed, %", "changed", *(["helped", "hurt"] if diff.truth else [])],
-        image_rows=[_image_row(n, image) for n, image in enumerate(diff.images[:IMAGES_LISTED])],
-        images_more=max(0, len(diff.images) - IMAGES_LISTED),
+        image_table=_image_table(diff),
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
         examples=examples,
         provenance=[
@@ -83,11 +85,16 @@ def _figures(diff: Diff) -> list[tuple[str, str, str]]:
     if diff.truth:
         truth = diff.truth
         tiles += [
-            ("Mean IoU", page.percent(truth.mean_iu[1], 2), f"before {page.percent(truth.mean_iu[0], 2)}"),
+            (
+                "Mean IoU",
+                page.percent(truth.mean_iu[1], 2),
+                f"before {page.percent(truth.mean_iu[0], 2)}{_difference(truth.intervals.get('mean_iu'))}",
+            ),
             (
                 "Pixel accuracy",
                 page.percent(truth.pixel_accuracy[1], 2),
-                f"before {page.percent(truth.pixel_accuracy[0], 2)}",
+                f"before {page.percent(truth.pixel_accuracy[0], 2)}"
+                f"{_difference(truth.intervals.get('pixel_accuracy'))}",
             ),
             ("Helped", f"{truth.helped:,}", "pixels became right"),
             ("Hurt", f"{truth.hurt:,}", f"pixels became wrong; {truth.neither:,} stayed wrong"),
@@ -95,11 +102,19 @@ def _figures(diff: Diff) -> list[tuple[str, str, str]]:
     return tiles
 
 
+def _difference(interval: tuple[float, float] | None) -> str:
+    if interval is None or interval[0] != interval[0]:
+        return ""
+    return f"; difference 95 %: {100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+
+
 def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
     columns = ["class", "agreement IoU, %", "pixels before", "pixels after", "lost", "gained"]
     columns += ["IoU before, %", "IoU after, %", "change"] if diff.truth else []
     rows = []
     for row in diff.per_class:
+        if not (row.pixels_before or row.pixels_after):
+            continue
         cells = [
             page.name_cell(row.index, row.name, task.head.labels.colors[row.index]),
             page.share_cell(row.agreement_iu, 2),
@@ -113,11 +128,16 @@ def _classes(diff: Diff, task: DiffTask) -> tuple[list[str], list[list[Cell]]]:
     return columns, rows
 
 
-def _image_row(number: int, image: ImageDiff) -> list[Cell]:
-    cells = [Cell(image.key, number), Cell(f"{100 * image.share:.3f}", image.share), page.count_cell(image.changed)]
-    if image.helped is not None and image.hurt is not None:
-        cells += [page.count_cell(image.helped), page.count_cell(image.hurt)]
-    return cells
+def _image_table(diff: Diff) -> ImageTable:
+    judged = (("became right", "count"), ("became wrong", "count")) if diff.truth else ()
+    return ImageTable(
+        "Changes by image, the largest first",
+        (("image", "text"), ("changed, %", "fine"), ("changed", "count"), *judged),
+        tuple(
+            (image.key, round(image.share, 6), image.changed, *((image.helped, image.hurt) if judged else ()))
+            for image in diff.images
+        ),
+    )
 
 
 def _examples(diff: Diff, task: DiffTask, photographs: Photographs) -> list[Example]:

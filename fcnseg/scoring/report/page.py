@@ -5,13 +5,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -47,12 +47,13 @@ class Heat:
     title: str
     note: str
     names: tuple[str, ...]
+    columns: tuple[str, ...]
     rows: tuple[tuple[tuple[str, int], ...], ...] = ()
     picture: str | None = None
 
 
-def render(file: Path, template: str, **values: Any) -> None:
-    """Write a page, whole or not at all."""
+def render(file: Path, template: str, *, with_heat_maps: bool = True, **values: Any) -> None:
+    """Write a page, whole or not at all; only heat maps need Matplotlib."""
     environment = Environment(
         loader=PackageLoader("fcnseg.scoring.report"),
         autoescape=True,
@@ -60,7 +61,7 @@ def render(file: Path, template: str, **values: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template(template).render(levels=Markup(_levels()), **values)
+    text = environment.get_template(template).render(levels=Markup(_levels() if with_heat_maps else ""), **values)
     with whole_file(file) as opened:
         opened.write(text.encode(errors="backslashreplace"))
 
@@ -100,27 +101,48 @@ def span(interval: tuple[float, float] | None) -> str:
     return "" if interval is None or math.isnan(interval[0]) else " to ".join(map(number, interval))
 
 
+def signed(interval: tuple[float, float]) -> str:
+    """Return an interval of differences of shares in percent, with signs."""
+    return " to ".join(f"{100 * end:+.2f}" for end in interval)
+
+
 def heat_map(title: str, note: str, names: Sequence[str], counts: NDArray[np.int64]) -> Heat:
-    """Return the rows of a K x K matrix as shares of their sums, in steps of `cividis` (fit for the colour-blind)."""
+    """Return the rows of a matrix as shares of their sums, in steps of `cividis` (fit for the colour-blind).
+
+    `counts` is K x K, or K x (K + 1) with void as the last column; classes in neither a row nor a column are left out.
+    """
+    occur: list[int] = np.flatnonzero(counts.any(1) | counts[:, : len(counts)].any(0)).tolist()
+    names = [names[i] for i in occur]
+    if counts.shape[1] > len(counts) and counts[:, -1].any():
+        counts = counts[np.ix_(occur, [*occur, len(counts)])]
+        columns = [*names, "void"]
+    else:
+        counts, columns = counts[np.ix_(occur, occur)], names
     sums = counts.sum(1, keepdims=True)
     shares = np.divide(counts, sums, out=np.zeros(counts.shape), where=sums > 0)
     levels = np.minimum((shares * LEVELS).astype(int), LEVELS - 1)
     if len(names) > MAX_TABLE_CLASSES:
-        return Heat(title, note, tuple(names), picture=data_uri(Image.fromarray(_scale()[levels]), "png"))
+        return Heat(
+            title, note, tuple(names), tuple(columns), picture=data_uri(Image.fromarray(_scale()[levels]), "png")
+        )
     rows = (zip(map(_cell_text, row), row_levels, strict=True) for row, row_levels in zip(shares, levels, strict=True))
-    return Heat(title, note, tuple(names), tuple(map(tuple, rows)))
+    return Heat(title, note, tuple(names), tuple(columns), tuple(map(tuple, rows)))
 
 
 def largest_entries(counts: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """List the largest entries of a K x K matrix beside its diagonal: row, column, pixels, and percent of the row."""
+    """List the largest entries of a matrix beside its diagonal: row, column, pixels, and percent of the row.
+
+    It is K x K, or K x (K + 1) with void as the last column.
+    """
+    columns = [*names, "void"]
     beside = counts.copy()
     np.fill_diagonal(beside, 0)
     sums = counts.sum(1)
     entries = []
     for index in beside.ravel().argsort(kind="stable")[::-1][:ENTRIES]:
-        i, j = divmod(int(index), len(names))
+        i, j = divmod(int(index), counts.shape[1])
         if beside[i, j]:
-            entries.append((names[i], names[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.2f}"))
+            entries.append((names[i], columns[j], f"{beside[i, j]:,}", f"{100 * beside[i, j] / sums[i]:.2f}"))
     return entries
 
 
@@ -128,7 +150,10 @@ def _cell_text(share: float) -> str:
     return "" if share == 0 else "<1" if share < 0.01 else f"{100 * share:.0f}"
 
 
+@cache
 def _scale() -> NDArray[np.uint8]:
+    from matplotlib import colormaps  # only heat maps need Matplotlib
+
     colors: NDArray[np.uint8] = colormaps["cividis"](np.linspace(0, 1, LEVELS), bytes=True)[:, :3]
     return colors
 
@@ -170,9 +195,12 @@ def provenance(record: Mapping[str, Any], name: str = "") -> list[tuple[str, str
     return [(f"{name}{key}", str(value)) for key, value in facts.items() if value not in (None, "", "–")]
 
 
-def comparison(settings: Mapping[str, Any], sides: Mapping[str, str]) -> list[tuple[str, str]]:
-    """List the settings of a comparison; `sides` names those that hold the sources, and their titles."""
-    elsewhere = {"classes", "head", "model", *sides}
+def comparison(
+    settings: Mapping[str, Any], sides: Mapping[str, str], left_out: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """List the settings of a comparison without those `left_out`; `sides` names those that hold the sources, and their
+    titles."""
+    elsewhere = {"classes", "head", "model", *sides, *left_out}
     chosen = {k: v for k, v in settings.items() if k not in elsewhere and v not in (None, False, [], (), [""])}
     return [
         *((title, str(settings[name])) for name, title in sides.items() if settings[name]),

@@ -27,7 +27,7 @@ from fcnseg.io.label_maps_hdf5 import locate_in_hdf5
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGE_HDF5, MATLAB, has_suffix
 from fcnseg.recipes import Recipe
-from fcnseg.training.datasets.classes import DatasetClasses, make_classes
+from fcnseg.scoring.class_files import DatasetClasses, make_classes
 from fcnseg.training.datasets.images import FOLDERS, LabelledImages, SampleLocation
 from fcnseg.training.datasets.label_maps import ground_truth
 from fcnseg.training.datasets.splits import SPLITS, hold_out

@@ -16,6 +16,7 @@ from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
 from fcnseg.scoring.codes import VOID
 from fcnseg.scoring.label_encoding import LabelEncoding, check_sizes
+from fcnseg.scoring.label_options import LabelOptions
 from fcnseg.training.datasets.label_maps import check_binary_masks, forget_sizes, label_map_size, read_labels
 from fcnseg.training.samples import LabelledSample
 from fcnseg.types import Pixels
@@ -57,6 +58,17 @@ class LabelledImages(Dataset[LabelledSample]):
         sizes |= {str(sample.labels[head]): values.shape for head, values in labels.items()}
         check_sizes(sizes, SIZES_AGREE)
         return LabelledSample(sample.name, inputs, labels)
+
+    def read_as(self, options: LabelOptions, values: Mapping[int, int] | None, dataset: str) -> None:
+        """Read label maps by what the options say, and else by the class (or VOID) that `values` gives each value.
+
+        `dataset` is that of the recipe. Raises SettingsError as `LabelOptions.encoding`.
+        """
+        for head, encoding in self.encodings.items():
+            if values is not None and encoding.table is None:
+                void = frozenset({encoding.space.ignore})
+                encoding = replace(encoding, table=values, void=void, colors_given=True)
+            self.encodings[head] = options.applied(encoding, dataset)
 
     def set_void_color(self, color: Color) -> None:
         """Read a colour of RGB label maps as void, unless a class has it too."""

@@ -13,13 +13,13 @@ from fcnseg.io import orientation
 from fcnseg.io.conventions import VARIABLES, one_based_variables
 from fcnseg.io.hdf5 import node_at, open_hdf5
 from fcnseg.io.images import FORMATS
-from fcnseg.io.label_maps import read_map
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGES, MATLAB, NUMPY, has_suffix
 from fcnseg.recipes import HeadRecipe
-from fcnseg.scoring.codes import FOREIGN
+from fcnseg.scoring.codes import FOREIGN, codes_of
 from fcnseg.scoring.colors import color_codes
-from fcnseg.scoring.label_encoding import LabelEncoding, read_codes
+from fcnseg.scoring.confusion import Map
+from fcnseg.scoring.label_encoding import LabelEncoding, read_class_map
 from fcnseg.types import Labels
 
 Size = tuple[int, int]
@@ -49,7 +49,7 @@ def ground_truth(
 def read_labels(location: MapLocation, encoding: LabelEncoding) -> Labels:
     """Read a label map H x W of classes and `ignore`. Raises LabelsError that names a value of no class."""
     try:
-        codes = read_codes(location, encoding)
+        codes = _codes(location, encoding)
     except LabelsError as error:
         fault, _, advice = str(error).rpartition("; ")
         if not fault or "--" in advice:  # of other commands
@@ -64,13 +64,22 @@ def read_labels(location: MapLocation, encoding: LabelEncoding) -> Labels:
     return np.where(codes < 0, ignore, codes).astype(np.uint8 if ignore < 256 else np.uint16)
 
 
+def _codes(location: MapLocation, encoding: LabelEncoding) -> Map:
+    read = read_class_map(location, encoding)
+    if read.soft:
+        raise LabelsError(f"{location} holds probabilities; ground truth is whole numbers, or one-hot")
+    return codes_of(read.values, read.table)
+
+
 def _describe_foreign(location: MapLocation, codes: np.ndarray[Any, Any], encoding: LabelEncoding) -> str:
-    values, counts = np.unique(read_map(location).values[codes == FOREIGN], return_counts=True)
+    read = read_class_map(location, encoding)
+    values, counts = np.unique(read.values[codes == FOREIGN], return_counts=True)
     more = f" (and {len(values) - 1} more values)" if len(values) > 1 else ""
     void = ", ".join(map(str, sorted(encoding.void)))
     return (
         f"{location} has label {values[0]} on {counts[0]} pixels{more}, but there are {encoding.space.classes} "
-        f"classes, and void is {void}; correct the label map, or name all classes in the data set's classes.txt"
+        f"classes, and void is {void}; correct the label map, name all classes in the data set's classes.txt, or say "
+        "with --ignore, --reduce-labels, --labels or --label-map what the values mean"
     )
 
 
@@ -79,7 +88,7 @@ def check_binary_masks(locations: Iterable[MapLocation], encoding: LabelEncoding
 
     Reads label maps until one has the second class (1).
     """
-    if (encoding.space.classes, encoding.space.ignore) != (2, 255):
+    if encoding.binary or (encoding.space.classes, encoding.space.ignore) != (2, 255):
         return
     masks = []
     for location in locations:
@@ -92,7 +101,7 @@ def check_binary_masks(locations: Iterable[MapLocation], encoding: LabelEncoding
         name = encoding.space.names[1]
         raise LabelsError(
             f"no label map has {name} (1), but {len(masks)} have 255, which is void, the first {masks[0]}; save {name} "
-            "as 1"
+            "as 1, or give --binary"
         )
 
 
@@ -110,7 +119,7 @@ def label_map_size(location: MapLocation) -> Size | None:
         if has_suffix(location.file, IMAGES):
             return _image_size(location.file)
         if has_suffix(location.file, NUMPY):
-            return _plane_size(np.load(location.file, mmap_mode="r"))
+            return _array_size(np.load(location.file, mmap_mode="r"))
         if has_suffix(location.file, MATLAB):
             return _mat_size(location.file)
     except LabelsError as error:
@@ -158,9 +167,20 @@ def forget_sizes() -> None:
     _dataset_size.cache_clear()
 
 
+def _array_size(values: np.ndarray[Any, Any]) -> Size | None:
+    """Return the size of an array H x W; None if it has more axes, whose order its values tell."""
+    if values.dtype.kind not in "biuf" or values.ndim < 2:
+        raise LabelsError(_no_map(values))
+    return (values.shape[0], values.shape[1]) if values.ndim == 2 else None
+
+
+def _no_map(values: np.ndarray[Any, Any] | h5py.Dataset) -> str:
+    shape = " x ".join(map(str, values.shape)) or "a single value"
+    return f"holds {values.dtype} {shape}; ground truth is whole numbers H x W, or RGB"
+
+
 def _plane_size(values: np.ndarray[Any, Any] | h5py.Dataset) -> Size | None:
     """Return the last two axes, None if the last one is channels. Raises LabelsError if it is no label map."""
     if values.dtype.kind not in "biu" or values.ndim < 2:
-        shape = " x ".join(map(str, values.shape)) or "a single value"
-        raise LabelsError(f"holds {values.dtype} {shape}; ground truth is whole numbers H x W, or RGB")
+        raise LabelsError(_no_map(values))
     return None if values.shape[-1] in (1, 3) else (values.shape[-2], values.shape[-1])

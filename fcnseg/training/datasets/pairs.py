@@ -8,8 +8,9 @@
 | `images` + `labels` | a fifth is held out for validation, chosen by a hash of the name |
 | `train` + `trainannot`, `val` + `valannot`, lists where there are any | CamVid as SegNet's authors prepared it |
 
-Depth (in mm, as the recipes' means ask for) and HHA images lie in `depth` and `hha` beside `images`; where the recipe
-has several heads, the maps of each lie in a folder of its name below `labels`.
+The folder `labels` may be called `masks` or `annotations`. Depth (in mm, as the recipes' means ask for) and HHA images
+lie in `depth` and `hha` beside `images`; where the recipe has several heads, the maps of each lie in a folder of its
+name below `labels`.
 """
 
 from collections import Counter
@@ -17,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from fcnseg.errors import ImageError, SourceError
+from fcnseg.io.conventions import convention_of
 from fcnseg.io.folders import CompanionFolder, ImageFolder
 from fcnseg.io.lists import read_names
 from fcnseg.io.names import stem_of
@@ -29,9 +31,9 @@ from fcnseg.training.datasets.splits import SPLITS, check_apart, check_disjoint,
 from fcnseg.types import Failure, Reference
 
 LABELS = "labels"
+LABEL_FOLDERS = (LABELS, "masks", "annotations")
+"""Names of the folder of label maps beside `images`; the first that is there is taken."""
 
-CAMVID_VOID = 11
-"""The label of void in CamVid's label maps, after its 11 classes."""
 
 MapsOfHead = dict[str, MapLocation]
 
@@ -52,16 +54,16 @@ def is_pairs(data: Path, recipe: Recipe) -> bool:
 
 def open_camvid(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     """Open a split as `open_pairs` does; with a recipe that follows CamVid, 11 is void."""
-    void = {CAMVID_VOID} if recipe.dataset == "camvid" else set[int]()
+    void = convention_of(recipe.dataset).void
     if not (data / "trainannot").is_dir():
         return open_pairs(data, recipe, split, void)
     only_color(recipe, "CamVid")
 
     def open_one(name: str) -> LabelledImages:
         listed = data / f"{name}.txt"
-        names = [Path(line.split()[0]).stem for line in read_names(listed)] if listed.is_file() else None
+        names = [Path(name).name for name in read_names(listed)] if listed.is_file() else None
         folders = {"images": data / name, LABELS: data / f"{name}annot"}
-        return _paired(folders.__getitem__, recipe, void, names)
+        return _paired(lambda kind: folders.get(kind, data / kind / name), recipe, void, names)
 
     return _without_copies(open_one, split, [name for name in SPLITS if (data / name).is_dir()])
 
@@ -124,7 +126,8 @@ def _paired(
     folder = folder_of(FOLDERS[main])
     images = _images(folder)
     companions = {modality: CompanionFolder(str(folder_of(FOLDERS[modality])), modality) for modality in others}
-    maps = {head.name: _label_maps(folder_of(LABELS), head, recipe) for head in recipe.heads}
+    labels = next((place for kind in LABEL_FOLDERS if (place := folder_of(kind)).is_dir()), folder_of(LABELS))
+    maps = {head.name: _label_maps(labels, head, recipe) for head in recipe.heads}
     if names is None:
         _check_surplus(maps, images, folder)
         names = sorted(images)
@@ -179,7 +182,7 @@ def _check_surplus(maps: Mapping[str, MapsOfHead], images: Mapping[str, Referenc
 
 def _listed(names: Sequence[str], images: Mapping[str, Reference], folder: Path) -> list[str]:
     """Return the names of a list without image suffixes. Raises SourceError for a missing or repeated one."""
-    stems = [name if name in images else stem_of(name) for name in names]
+    stems = [_below(stem_of(name) if name not in images else name, images) for name in names]
     twice = sorted(name for name, count in Counter(stems).items() if count > 1)
     if twice:
         raise SourceError(f"a list names {twice[0]} in {folder} twice; give each image once")
@@ -189,6 +192,13 @@ def _listed(names: Sequence[str], images: Mapping[str, Reference], folder: Path)
             f"there is no image {missing[0]} in {folder}, but a list names it; add it or correct the list"
         )
     return stems
+
+
+def _below(name: str, images: Mapping[str, Reference]) -> str:
+    """Return the name of an image whose path in a list begins above its folder: `data/images/a` for `a`."""
+    parts = name.strip("/").split("/")
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return name if name in images else next((end for end in ends if end in images), name)
 
 
 def _companions(image: Reference, folders: Mapping[str, CompanionFolder]) -> dict[str, MapLocation]:

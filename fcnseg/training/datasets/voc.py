@@ -19,6 +19,8 @@ from fcnseg.training.datasets.images import LabelledImages, SampleLocation, only
 from fcnseg.training.datasets.label_maps import ground_truth
 
 YEARS = ("VOC2011", "VOC2012")
+"""Those that are taken first, where there are several."""
+
 DEVKITS = (".", "VOCdevkit", "TrainVal/VOCdevkit")
 SBD = (
     *(".", "dataset", "benchmark_RELEASE/dataset"),
@@ -29,10 +31,16 @@ SEG11VALID = "seg11valid"
 
 
 def voc_folder(data: Path, years: Sequence[str] = YEARS) -> Path | None:
-    """Return the folder of the first of the years in or below a folder, or that folder itself; None without any."""
+    """Return the folder of the first of the years in or below a folder, or that folder itself; None without any.
+
+    After the default years come all others, the latest first.
+    """
     if (data / "JPEGImages").is_dir() and (data / "ImageSets").is_dir():
         return data
-    places = (data / kit / year for year in years for kit in DEVKITS)
+    places = [data / kit / year for year in years for kit in DEVKITS]
+    if years is YEARS:
+        others = [place for kit in DEVKITS for place in (data / kit).glob("VOC[0-9][0-9][0-9][0-9]")]
+        places += sorted(others, key=lambda place: place.name, reverse=True)
     return next((place for place in places if (place / "JPEGImages").is_dir()), None)
 
 
@@ -48,7 +56,7 @@ def open_voc(data: Path, recipe: Recipe, split: str) -> LabelledImages:
     """
     folder = voc_folder(data)
     if folder is None:
-        raise SourceError(f"{data} holds no {' or '.join(YEARS)}; give VOCdevkit, with JPEGImages in it")
+        raise SourceError(f"{data} holds no VOC of any year; give VOCdevkit, with VOC2012/JPEGImages in it")
     return _voc(folder, recipe, _listed(folder / LISTS, split))
 
 

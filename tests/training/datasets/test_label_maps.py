@@ -62,12 +62,16 @@ def test_own_mat_files_are_counted_from_zero_whatever_their_variable_is_called(t
     np.testing.assert_array_equal(open_samples(tmp_path, recipe, "train")[0].labels["labels"], values)
 
 
-def test_probabilities_are_no_ground_truth(tmp_path: Path) -> None:
+def test_probabilities_are_no_ground_truth_but_one_hot_labels_are(tmp_path: Path) -> None:
     copy = pairs(tmp_path)
     (tmp_path / "train/labels/a.png").unlink()
-    hot = np.eye(21, dtype=np.float32)[np.minimum(copy.labels["a"]["labels"], 20)]
-    np.save(tmp_path / "train/labels/a.npy", hot.transpose(2, 0, 1))
-    assert "a.npy: holds float32 21 x 12 x 17; ground truth is whole numbers" in reading_fault(copy.data)
+    values = copy.labels["a"]["labels"]
+    hot = np.eye(21, dtype=np.float32)[np.minimum(values, 20)] * (values < 255)[..., None]
+    np.save(tmp_path / "train/labels/a.npy", hot.astype(np.uint8))
+    np.testing.assert_array_equal(read(open_samples(copy.data, VOC, "train"))["a"], values)
+    soft = (np.eye(21)[np.minimum(values, 20)] + 1) / 22
+    np.save(tmp_path / "train/labels/a.npy", soft.transpose(2, 0, 1))
+    assert "a.npy holds probabilities; ground truth is whole numbers" in reading_fault(copy.data)
     volume = hdf5_groups(tmp_path)
     with h5py.File(volume.data, "r+") as file:
         del file["train/labels"]
@@ -92,7 +96,7 @@ def test_masks_of_0_and_255_are_not_taken_for_void(tmp_path: Path) -> None:
     text(tmp_path / "classes.txt", ["background", "cell"])
     said = reading_fault(data, own_recipe(data))
     assert said.startswith("no label map has cell (1), but 3 have 255")
-    assert said.endswith("save cell as 1")
+    assert said.endswith("save cell as 1, or give --binary")
     save_grey(masks["c"] // 255, tmp_path / "labels/c.png")  # void elsewhere is fine
     assert set(np.unique(read(open_samples(data, own_recipe(data), "train"))["a"])) == {0, 255}
 

@@ -233,7 +233,7 @@ def test_what_is_understood_is_said(tmp_path: Path) -> None:
     assert all(kind in said for kind in KINDS)
     assert "does not exist" in fault(tmp_path / "nothing", "voc-fcn8s")
     with pytest.raises(SettingsError, match="pairs"):
-        open_samples(tmp_path, VOC, "train", "cityscapes")
+        open_samples(tmp_path, VOC, "train", "kitti")
 
 
 @pytest.mark.parametrize("write", [nyud, nyud_original, siftflow])

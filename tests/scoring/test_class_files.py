@@ -37,7 +37,7 @@ def test_classes_of_a_text_file(tmp_path: Path) -> None:
     assert own_labels(tmp_path) == LabelSpace(("grass", "hay bale", "tractor"), tuple(map(voc_color, range(3))))
     text(tmp_path / "classes.txt", ["grass", "tractor", "void"])
     assert own_labels(tmp_path) == LabelSpace(("grass", "tractor"), tuple(map(voc_color, range(2))), 2)
-    for lines in (["a", "a"], ["void", "a"], ["void"], []):
+    for lines in (["a", "a"], ["void", "a", "ignore"], ["void"], []):
         text(tmp_path / "classes.txt", lines)
         with pytest.raises(SettingsError, match=r"classes\.txt"):
             own_labels(tmp_path)
