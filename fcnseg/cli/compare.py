@@ -48,10 +48,12 @@ def compare(
     gt: Annotated[str, typer.Option(metavar="GT", help="Ground truth of the images.")],
     name: Annotated[
         list[str] | None,
-        typer.Option(help="Name of a run in the tables (repeatable, in their order).", show_default="by its path"),
+        typer.Option(
+            metavar="NAME", help="Name of a run in the tables (repeatable, in their order).", show_default="by its path"
+        ),
     ] = None,
     model: ClassesOf = None,
-    head: Annotated[str | None, typer.Option(help="Compare this head of a model with several.")] = None,
+    head: Annotated[str | None, typer.Option(metavar="HEAD", help="Compare this head of a model with several.")] = None,
     classes: Classes = None,
     binary: Binary = False,
     pair: PairBy = "auto",
@@ -69,7 +71,8 @@ def compare(
     palette: Palette = None,
     any_palette: AnyPalette = False,
     resamplings: Annotated[
-        int, typer.Option(min=0, help="Bootstrap resamplings for the 95 % confidence intervals; 0 for none.")
+        int,
+        typer.Option(min=0, metavar="N", help="Bootstrap resamplings for the 95 % confidence intervals; 0 for none."),
     ] = 1000,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images that no run has a prediction of.")

@@ -80,7 +80,9 @@ def train(
             metavar="NAME", help="Label maps have the values and colours of cityscapes, ade20k, camvid32, ..."
         ),
     ] = None,
-    ignore: Annotated[list[int] | None, typer.Option(help="Label value that is void (repeatable).")] = None,
+    ignore: Annotated[
+        list[int] | None, typer.Option(metavar="VALUE", help="Label value that is void (repeatable).")
+    ] = None,
     reduce_labels: Annotated[
         bool, typer.Option("--reduce-labels", help="Label maps number classes from 1; 0 is void.")
     ] = False,

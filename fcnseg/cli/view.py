@@ -46,7 +46,7 @@ def view(
         str | None,
         typer.Option(metavar="NAME", help="The map has the values and colours of cityscapes, ade20k, camvid32, ..."),
     ] = None,
-    ignore: Annotated[list[int] | None, typer.Option(help="Value that is void (repeatable).")] = None,
+    ignore: Annotated[list[int] | None, typer.Option(metavar="VALUE", help="Value that is void (repeatable).")] = None,
     reduce_labels: Annotated[
         bool, typer.Option("--reduce-labels", help="The map numbers classes from 1; 0 is void.")
     ] = False,

@@ -104,11 +104,14 @@ def test_the_best_is_bold_unless_all_are_equal(tmp_path: Path) -> None:
     assert not same[0].best | same[1].best
 
 
+OPTIONS = {"json": "--json-file"}
+
+
 def test_the_command_writes_every_form(fcnseg: Command, tmp_path: Path) -> None:
     paths, truth = runs(tmp_path)
     command = ["compare", *paths, "--gt", truth, "--classes", 4, "--name", "32s", "--name", "16s", "--name", "8s"]
     files = {name: tmp_path / f"c.{name}" for name in ("json", "latex", "markdown")}
-    done = fcnseg(*command, *(word for name, file in files.items() for word in (f"--{name}", file)))
+    done = fcnseg(*command, *(word for name, file in files.items() for word in (OPTIONS.get(name, f"--{name}"), file)))
     assert done.code == 0
     assert done.out.splitlines()[1].startswith("32s")
     values = json.loads(files["json"].read_text())
