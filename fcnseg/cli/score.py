@@ -136,8 +136,8 @@ def score(
         --gt-pattern '{stem}_gtFine_labelTrainIds.png'
       fcnseg score masks/ gt/ --num-parts 4 --part-id 0 --json-file parts/0.json
       fcnseg score masks/ gt/ --counted parts/
-      fcnseg score masks/ gtFine/ --labels cityscapes --pred-labels cityscapes-train-ids \\
-        --pred-pattern '{stem}_leftImg8bit.png' \\
+      fcnseg score masks/ gtFine/ --labels cityscapes \\
+        --pred-labels cityscapes-train-ids --pred-pattern '{stem}_leftImg8bit.png' \\
         --gt-pattern '{stem}_gtFine_labelIds.png'
     """
     given = {**locals(), "list": list_, "boundary": boundary or report is not None}
