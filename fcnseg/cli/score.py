@@ -137,7 +137,8 @@ def score(
       fcnseg score masks/ gt/ --num-parts 4 --part-id 0 --json-file parts/0.json
       fcnseg score masks/ gt/ --counted parts/
       fcnseg score masks/ gtFine/ --labels cityscapes \\
-        --pred-labels cityscapes-train-ids --pred-pattern '{stem}_leftImg8bit.png' \\
+        --pred-labels cityscapes-train-ids \\
+        --pred-pattern '{stem}_leftImg8bit.png' \\
         --gt-pattern '{stem}_gtFine_labelIds.png'
     """
     given = {**locals(), "list": list_, "boundary": boundary or report is not None}
