@@ -15,6 +15,7 @@ Sources: VGG-16: Simonyan & Zisserman 2014, table 1 D. AlexNet: Krizhevsky et al
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 from fcnseg.models.geometry import IMAGE, Grid, Window
@@ -136,6 +137,7 @@ SKIPS: dict[str, dict[int, str]] = {"vgg16": {16: "pool4", 8: "pool3"}, "alexnet
 """For each backbone, the layers that finer strides add: paper, section 4.2."""
 
 
+@cache
 def backbone_layers(backbone: str, geometry: Geometry) -> tuple[Layer, ...]:
     """Return the layers of `backbone` with the paddings of `geometry`."""
     layers = BACKBONES[backbone]
