@@ -23,8 +23,8 @@ ALLOWED = {
     "engine": COMPUTING | {"engine"},
     "running": COMPUTING | {"engine", "running"},
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
-    "training": COMPUTING | {"scoring", "training", "engine.graph", "engine.hardware", "engine.runtimes.pytorch"},
-    "hha": FOUNDATION | {"io", "running.listing", "running.name_rules", "hha"},
+    "training": COMPUTING | {"scoring", "training", "engine.hardware", "engine.runtimes.pytorch"},
+    "hha": FOUNDATION | {"io", "workers", "running.listing", "running.name_rules", "hha"},
     "__main__": {"cli"},
 }
 """What the modules of each layer may import: layers, or single modules of them."""

@@ -24,7 +24,7 @@ from fcnseg.cli.options import (
     Weights,
     companions_of,
 )
-from fcnseg.cli.progress import build_display
+from fcnseg.cli.progress import build_display, interruptible
 from fcnseg.recipes import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Smallest image size.", show_default="the model's")]
 
 
+@interruptible()
 def build_engine(
     model: ModelArgument = DEFAULT_MODEL,
     out: Annotated[

@@ -12,7 +12,7 @@ from fcnseg.cli.build_engine import verdict
 from fcnseg.cli.console import out, say, say_failed, shown
 from fcnseg.cli.help_style import HelpfulCommand
 from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
-from fcnseg.cli.progress import build_display
+from fcnseg.cli.progress import build_display, interruptible
 
 if TYPE_CHECKING:
     from fcnseg.engine.record import EngineRecord
@@ -21,6 +21,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, remov
 
 
 @app.command("list", cls=HelpfulCommand, short_help="List the engines in the cache, newest last.")
+@interruptible()
 def list_(as_json: AsJson = False) -> None:
     """List the engines in the cache, newest last: their model, device, precision and how they were verified."""
     from dataclasses import asdict
@@ -61,6 +62,7 @@ def _agreement(record: EngineRecord) -> str:
 
 
 @app.command("rm", cls=HelpfulCommand)
+@interruptible()
 def rm(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Engines by their name in the list, or models.")
@@ -85,6 +87,7 @@ def rm(
 
 
 @app.command("verify", cls=HelpfulCommand, short_help="Compare engines with their network again.")
+@interruptible()
 def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Engines by their name in the list, or files.")

@@ -11,9 +11,10 @@ import typer
 from fcnseg.cli.completion import complete_values
 from fcnseg.cli.console import out, say_failed, shown
 from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
-from fcnseg.cli.progress import counted_progress
+from fcnseg.cli.progress import counted_progress, interruptible
 
 
+@interruptible()
 def hha(
     depth: Annotated[
         str,

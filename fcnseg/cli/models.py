@@ -11,6 +11,7 @@ import typer
 from fcnseg.cli.completion import complete_models
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
+from fcnseg.cli.progress import interruptible
 from fcnseg.recipes import find_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ FORMS = {
 """The images of each modality, in words."""
 
 
+@interruptible()
 def models(
     model: Annotated[
         str | None,

@@ -11,13 +11,14 @@ import typer
 
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
-from fcnseg.cli.progress import busy
+from fcnseg.cli.progress import busy, interruptible
 from fcnseg.cli.wording import left_out_line
 
 if TYPE_CHECKING:
     from fcnseg.running.status import PartStatus
 
 
+@interruptible()
 def status(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="What `fcnseg run` had as --out.")],
     failures: Annotated[bool, typer.Option("--failures", help="List every failed input with its reason.")] = False,

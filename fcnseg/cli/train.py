@@ -12,12 +12,14 @@ from fcnseg.cli.completion import complete_devices, complete_values
 from fcnseg.cli.config_file import Config
 from fcnseg.cli.console import out, say, shown
 from fcnseg.cli.options import AsJson, JsonLogs, ModelArgument, Quiet, Verbose
+from fcnseg.cli.progress import interruptible
 from fcnseg.errors import SettingsError
 
 if TYPE_CHECKING:
     from fcnseg.training.plan import TrainResult
 
 
+@interruptible()
 def train(
     recipe: ModelArgument,
     data: Annotated[

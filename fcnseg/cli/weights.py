@@ -89,6 +89,7 @@ def _print_report(report: ImportReport) -> None:
 
 
 @app.command("inspect", cls=HelpfulCommand, short_help="Print a file's tensors, and the models it fits.")
+@interruptible()
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Any weight file.")],
     as_json: AsJson = False,
@@ -155,6 +156,7 @@ def pull(
 
 
 @app.command("list", cls=HelpfulCommand, short_help="List the models that have weights here.")
+@interruptible()
 def list_() -> None:
     """List the models that have weights on this machine, with the files."""
     from fcnseg.weights.store import own_weights, store_folder

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from fcnseg.io.suffixes import NUMPY, has_suffix
 from fcnseg.running.listing import survey
 from fcnseg.running.name_rules import NameRules
 from fcnseg.types import Failure, Reference, Summary
+from fcnseg.workers.limits import usable_cores
+from fcnseg.workers.threads import map_in_threads
 
 MARK = ("Software", "fcnseg hha")
 """Text chunk of the PNGs that are written: they may be overwritten."""
@@ -53,19 +56,25 @@ def encode_files(
 
     total = survey(depth_maps, check=check, remedy="rename one of them", rules=NameRules([out])).total
     summary = Summary(total)
-    for number, entry in enumerate(depth_maps):
-        on_progress(number, total)
+
+    def encoded(entry: Reference | Failure) -> NDArray[np.uint8] | Failure:
         if isinstance(entry, Failure):
-            summary.add_failure(entry)
-            continue
+            return entry
         try:
             depth, own_scale = depth_maps.read(entry)
-            pixels = encode(depth / (scale or own_scale), camera)
+            return encode(depth / (scale or own_scale), camera)
         except ImageError as error:
-            summary.add_failure(Failure(entry.key, error.stage, str(error)))
-            continue
-        _write(_output(out, entry), pixels)
-        summary.done += 1
+            return Failure(entry.key, error.stage, str(error))
+
+    results = map_in_threads(encoded, depth_maps, usable_cores())
+    with closing(results):
+        for number, (entry, result) in enumerate(results):
+            on_progress(number, total)
+            if isinstance(result, Failure):
+                summary.add_failure(result)
+            elif isinstance(entry, Reference):
+                _write(_output(out, entry), result)
+                summary.done += 1
     on_progress(total, total)
     return summary
 

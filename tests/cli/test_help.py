@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+import typer
 
 from fcnseg.cli import foreign_options as foreign
 from fcnseg.cli.app import COMMANDS, app
@@ -146,3 +147,11 @@ def test_the_shell_completes(typed: str, expected: set[str]) -> None:
     program = "import sys; sys.argv = ['fcnseg']; from fcnseg.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
     assert set(done.stdout.split()) == expected, done.stderr
+
+
+def test_an_interruption_of_every_command_is_a_line() -> None:
+    """Typer turns Ctrl-C into a silent exit."""
+    commands = [command for command, _ in COMMANDS.values() if not isinstance(command, typer.Typer)]
+    groups = [command for command, _ in COMMANDS.values() if isinstance(command, typer.Typer)]
+    commands += [known.callback for group in groups for known in group.registered_commands if known.callback]
+    assert [command.__name__ for command in commands if not hasattr(command, "__wrapped__")] == []

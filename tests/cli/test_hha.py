@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,3 +210,22 @@ def test_depth_of_8_bits_is_not_in_millimetres(fcnseg: Command, tmp_path: Path) 
     assert "--depth-scale" in done.err
     again = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha", "--depth-scale", 25.5)
     assert again.code == 0
+
+
+def test_ctrl_c_waits_for_no_image(tmp_path: Path) -> None:
+    (tmp_path / "depth").mkdir()
+    for name in "abc":
+        np.save(tmp_path / "depth" / f"{name}.npy", np.full((3000, 4000), 2.0, np.float32))
+    (tmp_path / "K.json").write_text('{"fx": 4000, "fy": 4000, "cx": 2000, "cy": 1500}')
+    words = ["hha", "depth", "--camera", "K.json", "--out", "hha"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fcnseg", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # progress: it has begun
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert time.monotonic() - start < 3
+    assert (process.returncode, "interrupted" in said.splitlines()[-1]) == (130, True)
+    assert not [path for path in tmp_path.glob("hha/*") if path.suffix != ".png"]
