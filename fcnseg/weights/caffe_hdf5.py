@@ -17,8 +17,8 @@ from fcnseg.weights.tensors import Array, TensorFile, blob_name, printable, shap
 MAX_COMPRESSION = 1100
 """Deflate packs at most 1032 to one: a data set that claims more is damaged."""
 
-MOST_NODES = 10_000
-"""Groups and data sets, counted as often as links lead to them; a few links in circles would give any number."""
+MOST_NODES, DEEPEST = 10_000, 32
+"""Groups and data sets, counted as often as links lead to them, and groups within groups: circles have no end."""
 
 
 def read(path: Path) -> TensorFile:
@@ -32,7 +32,7 @@ def read(path: Path) -> TensorFile:
             data = node_at(file, "data")
             if not isinstance(data, h5py.Group):
                 raise WeightsError(f"{path} {_kind(file)}")
-            tensors = _Snapshot(data).tensors
+            tensors = _Snapshot(path, data).tensors
     # damaged bytes make the HDF5 library fail in many ways
     except (
         OSError,
@@ -67,7 +67,8 @@ def _kind(file: Any) -> str:
 class _Snapshot:
     """Reads every data set below a group, also those to which several names or links lead."""
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, path: Path, data: Any) -> None:
+        self.path = path
         self.tensors: dict[str, Array] = {}
         self._arrays: dict[int, Array] = {}
         self._nodes = 0
@@ -81,9 +82,9 @@ class _Snapshot:
         for name in names_in(group):
             path = f"{prefix}{name}"
             self._nodes += 1
-            if self._nodes > MOST_NODES:
-                raise ValueError(f"/data/{printable(path)} is one of too many names, or in a circle of links")
-            node = _node(group, name, f"/data/{printable(path)}")
+            if self._nodes > MOST_NODES or path.count("/") > DEEPEST:
+                raise WeightsError(f"{self.path}: links in it lead in a circle; save the snapshot again without them")
+            node = self._node(group, name, path)
             if isinstance(node, h5py.Group):
                 self._read_group(node, f"{path}/")
                 continue
@@ -92,20 +93,20 @@ class _Snapshot:
                 self._arrays[address] = _numbers(f"/data/{printable(path)}", node)
             self.tensors[_tensor_name(path)] = self._arrays[address]
 
+    def _node(self, group: Any, name: str, path: str) -> Any:
+        """Return a group or data set of this file. Raises WeightsError for what is no part of it."""
+        import h5py
 
-def _node(group: Any, name: str, path: str) -> Any:
-    """Return a group or data set of this file. Raises ValueError for any other link or object."""
-    import h5py
+        from fcnseg.io.hdf5 import node_at
 
-    from fcnseg.io.hdf5 import node_at
-
-    try:
-        node = node_at(group, name)
-    except OSError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if not isinstance(node, h5py.Group | h5py.Dataset):
-        raise ValueError(f"{path} is a link that leads nowhere, or no numbers")
-    return node
+        place = f"{self.path}: /data/{printable(path)}"
+        try:
+            node = node_at(group, name)
+        except OSError as error:
+            raise WeightsError(f"{place}: {printable(' '.join(str(error).split()), 200)}") from error
+        if not isinstance(node, h5py.Group | h5py.Dataset):
+            raise WeightsError(f"{place} is a link that leads nowhere; save the snapshot again")
+        return node
 
 
 def _tensor_name(path: str) -> str:

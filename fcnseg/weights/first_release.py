@@ -1,0 +1,57 @@
+"""The layer names of the authors' first release (CVPR 2015), before Caffe had their layers, under those of the final one.
+
+Its deconvolutions had biases, `score2` a trained one. What a deconvolution adds before the fusion, a skip layer's bias
+adds as well: it goes there, and the sum is the same. After the last deconvolution comes no layer that could take it.
+
+Sources: the deploy nets `fcn-8s-pascal` and `fcn-32s-pascal` as CRF-RNN (`TVG_CRFRNN_new_deploy.prototxt`) and others
+keep them: `score-fr`, `score2`, `score-pool4`, `score4`, `score-pool3`, `upsample`; those of PASCAL-Context: `score59`,
+`upscore2`, `upsample-fused-16`. The deconvolution that ends a net is known by its kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fcnseg.weights.tensors import Array
+
+NAMES = {
+    "score-fr": "score_fr",
+    "score59": "score_fr",
+    "score2": "upscore2",
+    "score-pool4": "score_pool4",
+    "score4": "upscore_pool4",
+    "upsample-fused-16": "upscore_pool4",
+    "score-pool3": "score_pool3",
+}
+
+LAST = {63: "upscore", 64: "upscore", 32: "upscore16", 16: "upscore8"}
+"""The last deconvolution of the final release by the side of its kernel; the first calls each `upsample`."""
+
+FUSED_WITH = {"upscore2": "score_pool4", "upscore_pool4": "score_pool3"}
+"""The score layer that is added to a deconvolution's output."""
+
+
+def in_final_names(tensors: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Return tensors under the names of the final release, deconvolutions without biases, and lines about what was
+    changed; all other tensors unchanged."""
+    names = {name: _final_name(name, array) for name, array in tensors.items()}
+    renamed = sorted(name for name in tensors if names[name] != name)
+    if renamed and len(set(names.values())) == len(names):
+        tensors = {names[name]: array for name, array in tensors.items()}
+    else:
+        renamed = []
+    notes = ["layers named as in the authors' first release (2015) are taken for those of the final one"] if renamed else []
+    result = dict(tensors)
+    for name in [name for name in result if name.startswith("upscore") and name.endswith(".bias")]:
+        note = _move_bias(result, name.removesuffix(".bias"))
+        notes += [note] if note else []
+    return result, tuple(notes)
+
+
+def _final_name(name: str, array: Array) -> str:
+    layer, _, kind = name.rpartition(".")
+    if layer in NAMES:
+        return f"{NAMES[layer]}.{kind}"
+    return name
