@@ -104,6 +104,6 @@ def _note_shift(message: memoryview, name: str, net: _Net) -> None:
     for number, wire, value in fields(message):
         if number == POWER_SHIFT and wire == FIXED32 and (shift := struct.unpack("<f", value)[0]):
             net.notes.append(
-                f"its layer {printable(name)!r} adds {shift:g} to its input: if that is the image, the mean of the recipe "
-                f"must be {-shift:g} in every channel"
+                f"its layer {printable(name)!r} adds {shift:g} to its input: if that is the image, the mean of the "
+                f"recipe must be {-shift:g} in every channel"
             )

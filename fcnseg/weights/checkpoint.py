@@ -38,7 +38,9 @@ def find_state(path: Path, content: Any, key: str | None) -> tuple[dict[str, tor
             raise SettingsError(f"{path} has no state dict {key!r}; it has {names}")
         return states[key], key
     if len(states) > 1:
-        raise WeightsError(f"{path} holds several state dicts: {names}; choose one with --key {quoted(next(iter(states)))}")
+        raise WeightsError(
+            f"{path} holds several state dicts: {names}; choose one with --key {quoted(next(iter(states)))}"
+        )
     return next((state, name) for name, state in states.items())
 
 

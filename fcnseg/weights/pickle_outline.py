@@ -39,9 +39,11 @@ class Inert:
 
     def __setitem__(self, key: Any, value: Any) -> None: ...
 
-    def append(self, _: Any) -> None: ...
+    def append(self, _: Any) -> None:
+        """Take a list's next item."""
 
-    def extend(self, _: Any) -> None: ...
+    def extend(self, _: Any) -> None:
+        """Take a list's items."""
 
     def __call__(self, *_: Any, **__: Any) -> Inert:
         return self
@@ -73,7 +75,7 @@ def outline(path: Path) -> Any:
             return _Outliner(io.BytesIO(_zipped_pickle(path)), encoding="latin1").load()
         with path.open("rb") as file:
             if _Outliner(file, encoding="latin1").load() != MAGIC_NUMBER:
-                raise ValueError("it is a Python pickle that torch.save did not write; save the state dict with torch.save")
+                raise ValueError("torch.save did not write this pickle; save the state dict with it")
             for _ in ("protocol", "system"):
                 _Outliner(file, encoding="latin1").load()
             return _Outliner(file, encoding="latin1").load()

@@ -28,6 +28,7 @@ READERS: dict[str, Callable[[Path], TensorFile]] = {
     "safetensors": safetensors_file.read,
 }
 
+
 def read_weights(path: Path, key: str | None = None) -> TensorFile:
     """Return the tensors of a Caffe, PyTorch or safetensors file.
 

@@ -60,8 +60,8 @@ def _refused(path: Path) -> WeightsError:
     where = f" (in {quoted('.'.join(place))})" if place else ""
     state = clean_state(content, f"torch.load({str(path)!r}, map_location='cpu', weights_only=False)")
     return WeightsError(
-        f"{path} holds an object of {printable(kind)}{where}, whose loading could run code; if you trust the file, make a "
-        f"clean one in Python, where that class is installed: torch.save({state}, 'clean.pth')"
+        f"{path} holds an object of {printable(kind)}{where}, whose loading could run code; if you trust the file, "
+        f"make a clean one in Python, where that class is installed: torch.save({state}, 'clean.pth')"
     )
 
 
