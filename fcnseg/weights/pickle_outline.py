@@ -46,6 +46,7 @@ class Inert:
         """Take a list's items."""
 
     def __call__(self, *_: Any, **__: Any) -> Inert:
+        """Stand for whatever a function returns."""
         return self
 
     def __hash__(self) -> int:
