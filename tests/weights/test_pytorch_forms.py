@@ -135,7 +135,7 @@ def test_the_class_in_the_way_is_named_and_the_line_makes_a_clean_file(
     assert "\n" not in message
     assert "\x1b" not in message
     monkeypatch.chdir(tmp_path)
-    exec(message.partition("is installed: ")[2], {"torch": torch})  # noqa: S102 - what a user would paste
+    exec(message.partition("is installed: ")[2], {"torch": torch})  # what a user would paste
     assert set(read_weights(tmp_path / "clean.pth").tensors) == {"conv1.weight", "conv1.bias"}
 
 
@@ -161,4 +161,7 @@ def test_import_takes_a_key(recipe: MakeRecipe, fcnseg: Callable[..., Outcome], 
     words = ("import", tmp_path / "x.pth", "--model", small.path, "--out", tmp_path / "out", "--key", "model_ema")
     assert fcnseg("weights", *words).code == 0
     check(tmp_path / "out", arrays)
-    assert "note: the state dict is model_ema" in fcnseg("weights", "inspect", tmp_path / "x.pth", "--key", "model_ema").out
+    assert (
+        "note: the state dict is model_ema"
+        in fcnseg("weights", "inspect", tmp_path / "x.pth", "--key", "model_ema").out
+    )
