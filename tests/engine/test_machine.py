@@ -45,7 +45,7 @@ def test_a_library_of_whatever_package_states_its_own_version(monkeypatch: pytes
     (tmp_path / "tensorrt" / "__init__.py").write_text("__version__ = '11.4.0.106'")
     importlib.invalidate_caches()
     assert machine_module.inspect_library("tensorrt") == Library("tensorrt", "11.4.0.106")
-    monkeypatch.delitem(sys.modules, "tensorrt")
+    del sys.modules["tensorrt"]
 
 
 # ---------------------------------------------------------------------- what can run
