@@ -39,7 +39,7 @@ LAYER, V1, V0 = _Generation(name=1, blobs=7), _Generation(name=4, blobs=6), _Gen
 
 @dataclass
 class _Net:
-    """What was read so far."""
+    """The blobs and notes that were read so far, and the count of layers."""
 
     tensors: dict[str, Array] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

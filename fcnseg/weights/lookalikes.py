@@ -23,7 +23,7 @@ AT_ONCE, STAGED = "an FCN-8s trained at once", "an FCN-8s trained in stages"
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a file says about itself, in words: True if it was trained at once, and the shipped recipes it may be of;
+    """A file's statement about itself, in words: True if it was trained at once, and the shipped recipes it may be of;
     None and () where it says nothing."""
 
     words: str

@@ -19,7 +19,7 @@ CLASSIFIER_LAYERS = ("fc8.", "loss1/", "loss2/", "loss3/")
 
 
 @dataclass(frozen=True)
-class Fault:
+class Misfit:
     """A tensor that does not fit: "missing", "misshapen" or "left over", its name, and its shapes in words."""
 
     kind: str
@@ -40,7 +40,7 @@ class Match:
 
     tensors: Mapping[str, Array]
     initialised: tuple[str, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[Misfit, ...]
     source: Mapping[str, Array]
     canonical: Mapping[str, Array]
     notes: tuple[str, ...]
@@ -73,7 +73,7 @@ def match(file: TensorFile, recipe: Recipe, *, transplant: bool = False) -> Matc
 
 def _compared(
     tensors: Mapping[str, Array], expected: Mapping[str, Shape], fillers: Mapping[str, Array | None]
-) -> tuple[dict[str, Array], tuple[str, ...], tuple[Fault, ...]]:
+) -> tuple[dict[str, Array], tuple[str, ...], tuple[Misfit, ...]]:
     """Return the tensors that fit, the names of fillers that were taken for missing ones, and the faults."""
     fitted: dict[str, Array] = {}
     initialised, faults = [], []
@@ -85,11 +85,11 @@ def _compared(
             if given is None:
                 initialised.append(name)
         elif given is not None:
-            faults.append(Fault("misshapen", name, f" is {shape_text(given.shape)}, expected {shape_text(shape)}"))
+            faults.append(Misfit("misshapen", name, f" is {shape_text(given.shape)}, expected {shape_text(shape)}"))
         else:
-            faults.append(Fault("missing", name, f", {shape_text(shape)}"))
+            faults.append(Misfit("missing", name, f", {shape_text(shape)}"))
     left_over = (name for name in tensors if name not in expected)
-    faults += [Fault("left over", name, f", {shape_text(tensors[name].shape)}") for name in left_over]
+    faults += [Misfit("left over", name, f", {shape_text(tensors[name].shape)}") for name in left_over]
     return fitted, tuple(initialised), tuple(faults)
 
 
