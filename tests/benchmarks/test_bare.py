@@ -60,7 +60,7 @@ def test_the_tests_for_gpus_are_collected_there(tmp_path: Path) -> None:
     options = ["-o", "addopts=", "-p", "no:cacheprovider", "-q", "--collect-only"]
     done = on_a_bare_machine(tmp_path, "pytest", *options, "tests/gpu")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "::test_labels_agree_with_the_network[fp16-tensorrt]" in done.stdout
+    assert "::test_labels_agree_with_the_network[tensorrt-fp16]" in done.stdout
 
 
 def test_what_fails_does_not_stop_the_rest_and_is_told(tmp_path: Path) -> None:
