@@ -20,7 +20,7 @@ PIECE = 256
 
 
 SYSTEM_FOLDERS = frozenset(
-    ("@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN", "#snapshot", "@Recently-Snapshot", "lost+found")
+    ("@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN", "#snapshot", "@Recently-Snapshot")
 )
 """Folders that file servers and systems add: thumbnails, metadata, what was deleted, copies of what is elsewhere."""
 

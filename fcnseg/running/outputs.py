@@ -138,9 +138,7 @@ class Outputs:
                 if folder != self.records:
                     write_whole(folder / MARK, [f"{os.fspath(self.records.absolute())}\n".encode()])
             except OSError as error:
-                raise unwritable(
-                    folder if folder == self.records else folder.parent, error.errno or errno.EIO
-                ) from error
+                raise unwritable(folder, error.errno or errno.EIO) from error
 
     def _marked_folders(self) -> list[Path]:
         """Return the folders of records in other outputs than the label maps: each says where these records are."""

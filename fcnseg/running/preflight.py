@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fcnseg.errors import ImageError, OutputError, SettingsError
-from fcnseg.io.folder_walk import walk
+from fcnseg.io.folder_walk import Choice, walk
 from fcnseg.io.folders import is_run_output
 from fcnseg.io.images import MAX_PIXELS, allow_pixels
 from fcnseg.io.names import RECORDS, split_hdf5_name
@@ -100,15 +100,16 @@ def _check_outputs_inside(source: ImageSource, outputs: Outputs) -> None:
     for place in outputs.places:
         if not any(_is_same(folder, place.target) for folder in source.excluded_inside):
             continue
-        own = {other.suffix for other in outputs.places if _is_same(other.target, place.target)}
-        if outputs.options.resume != "overwrite" and not is_run_output(os.fspath(place.target)):
-            own = set()
-        foreign = next((key for key in walk(os.fspath(place.target), IMAGES) if not _is_output_name(key, own)), None)
+        begun = is_run_output(os.fspath(place.target))
+        own = {other.suffix for other in outputs.places if begun and _is_same(other.target, place.target)}
+        others = tuple(other.target for other in outputs.places if not _is_same(other.target, place.target))
+        images = walk(os.fspath(place.target), IMAGES, others, Choice(enters=lambda path: not is_run_output(path)))
+        foreign = next((key for key in images if not _is_output_name(key, own)), None)
         if foreign is not None:
             option = {"labels": "--out", "probabilities": "--save-probabilities", "overlay": "--overlay"}[place.kind]
             raise SettingsError(
-                f"{place.target} lies in {source.name} and holds images of its own ({foreign}), which would be left out "
-                f"with the outputs; give another {option}"
+                f"{place.target} lies in {source.name} and holds images of its own ({foreign}), which would be "
+                f"left out with the outputs; give another {option}"
             )
 
 
