@@ -13,7 +13,8 @@ from typing import BinaryIO
 from fcnseg.errors import SourceError
 from fcnseg.io.folders import ImageFiles, file_reference
 from fcnseg.io.lists import entries
-from fcnseg.io.seekable import Seekable, TooLongError, open_regular
+from fcnseg.io.seekable import Seekable, TooLongError, open_regular, reader_of
+from fcnseg.io.urls import is_url
 from fcnseg.texts import encoding_of
 from fcnseg.types import Reference
 
@@ -48,11 +49,21 @@ class ImageList(ImageFiles):
             return self._text
         with closing(self._text):
             try:
-                return Seekable.copy(codecs.EncodedFile(self._text.reader(), "utf-8", encoding))
+                return Seekable.copy(codecs.EncodedFile(reader_of(self._text), "utf-8", encoding))
             except UnicodeError as error:
                 raise SourceError(f"{self.name} is no {encoding.upper()}; save it as UTF-8") from error
             except (OSError, TooLongError) as error:
                 raise SourceError(f"{self.name} cannot be copied as UTF-8: {error}; save it as UTF-8") from error
+
+    @property
+    def text(self) -> Seekable:
+        """The text itself."""
+        return self._text
+
+    def names_urls(self) -> bool:
+        """Tell whether the first entry is a URL."""
+        start = self._text.read_at(0, LONGEST_PATH_BYTES).removeprefix(BOM_UTF8)
+        return is_url(os.fsdecode(next(entries(start.split(self._separator)), b"")))
 
     def __iter__(self) -> Iterator[Reference]:
         if self.common is None:
@@ -77,6 +88,8 @@ class ImageList(ImageFiles):
         lines = self._lines()
         for entry in filter(None, lines) if self._separator == b"\0" else entries(lines):
             text = os.fsdecode(entry)
+            if is_url(text):
+                raise SourceError(f"{self.name} names paths and URLs; give a list of each")
             path = os.path.normpath(os.path.join(self._folder, text))
             if self._folder != here and not os.path.isabs(text) and not os.path.exists(path):
                 beside = os.path.normpath(os.path.join(here, text))

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcnseg.io.sources import open_source
+from fcnseg.io.bucket_images import BucketImages
+from fcnseg.io.buckets import Bucket, open_store
+from fcnseg.io.sources import ImageSource, open_source
 from tests.conftest import Outcome, TinyModel, photograph
 
 Command = Callable[..., Outcome]
@@ -80,7 +82,7 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize("form", ["folder", "zip", "deflated zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("form", ["folder", "zip", "deflated zip", "tar", "tar.gz", "bucket"])
 def test_images_are_known_by_content_and_the_rest_is_counted(camera_roll: Path, tmp_path: Path, form: str) -> None:
     place = camera_roll
     if "zip" in form:
@@ -88,16 +90,33 @@ def test_images_are_known_by_content_and_the_rest_is_counted(camera_roll: Path, 
         with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED if form != "zip" else zipfile.ZIP_STORED) as archive:
             for path in sorted(camera_roll.rglob("*")):
                 archive.write(path, path.relative_to(camera_roll))
-    elif form != "folder":
+    elif form.startswith("tar"):
         place = tmp_path / f"roll.{form}"
         with tarfile.open(place, "w:gz" if form == "tar.gz" else "w") as tar:
             tar.add(camera_roll, ".")
-    source = open_source(place)
+    if form == "bucket":
+        pytest.importorskip("obstore")
+        source = ImageSource("bucket", BucketImages(open_store(place)))
+    else:
+        source = open_source(place)
     references = list(source)
     assert {reference.key for reference in references} == TAKEN
-    assert source.left_out == LEFT_OUT
+    # an empty object without a suffix marks a folder
+    assert source.left_out == (LEFT_OUT | {"": 1} if form == "bucket" else LEFT_OUT)
     assert all(source.load(reference).size == (9, 12) for reference in references)  # type: ignore[arg-type]
     source.close()
+
+
+def test_outputs_of_runs_in_buckets_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    unsorted = Bucket.list  # of folders; object storage lists in order
+    monkeypatch.setattr(Bucket, "list", lambda self: iter(sorted(unsorted(self), key=lambda info: info.key)))
+    for name in ("a.png", "m/.fcnseg/run.json", "m/a.png", "m/sub/b.png", "mm/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded("PNG"))
+    images = BucketImages(open_store(tmp_path))
+    assert {reference.key for reference in images} == {"a.png", "mm/c.png"}
+    assert images.left_out == {"m/": 2}
 
 
 def test_each_has_its_label_map_and_what_is_left_out_is_said(
