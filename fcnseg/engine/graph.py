@@ -45,9 +45,9 @@ def write_graph(
     """Write the graph of a recipe with the weights of its network (see `weights.loading`) as ONNX.
 
     It takes one tensor a modality, named like it, N x H x W x C: uint8 RGB for color, uint8 as stored for hha, float32
-    (N x H x W x 1) for depth; N, H and W are dynamic unless they are `fixed`. It gives what `output_names` names: the label map of every head,
-    uint8 N x H x W (uint16 above 256 classes), and, where `probabilities` names their type ("float32" or "float16"),
-    the class probabilities of every head, N x K x H x W.
+    (N x H x W x 1) for depth; N, H and W are dynamic unless they are `fixed`. It gives what `output_names` names: the
+    label map of every head, uint8 N x H x W (uint16 above 256 classes), and, where `probabilities` names their type
+    ("float32" or "float16"), the class probabilities of every head, N x K x H x W.
 
     With `skip_margins` the blank margins of `caffe` geometry are not computed pixel by pixel (see `models.margins`):
     equal to float rounding, and faster. Engines do so; without it this is the plain network that they are held against.
@@ -82,7 +82,7 @@ def write_graph(
         "weights_sha256": weights_sha256,
         "classes": json.dumps({head.name: list(head.labels.names) for head in recipe.heads}),
     }
-    if fixed is not None:
+    if fixed is not None and fixed.axes:
         fix_sizes(graph, fixed)
     graph.save(path, metadata, separate_numbers=separate_weights)
 

@@ -85,7 +85,9 @@ def _fold_constants(graph: GraphWriter) -> int:
     return len(constant)
 
 
-def _run(graph: GraphWriter, nodes: Sequence[onnx.NodeProto], wanted: Sequence[Tensor]) -> dict[Tensor, NDArray[np.generic]]:
+def _run(
+    graph: GraphWriter, nodes: Sequence[onnx.NodeProto], wanted: Sequence[Tensor]
+) -> dict[Tensor, NDArray[np.generic]]:
     """Return the results of nodes without inputs from outside."""
     read = {name for node in nodes for name in node.input}
     numbers = [numpy_helper.from_array(array, name) for name, array in graph.numbers.items() if name in read]
