@@ -38,7 +38,7 @@ def verify(
     """Compare an engine with the network at the smallest, typical and largest size: see `cases_of`.
 
     `reference` has been computed for these `shapes`; `images` says whose the photographs are; with `probabilities`
-    these are compared too. A case passes if at least `min_agreement` (0..1) of its pixels, or all but one, are the same.
+    these are compared too. A case passes if at least `min_agreement` (0..1) of its pixels, or all but one, are equal.
     Raises EngineError if the engine gives what no network gives: unknown classes, NaN, wrong sizes.
     """
     cases = cases_of(reference.recipe, shapes, len(reference.photographs), fixed_sizes=fixed_sizes)
