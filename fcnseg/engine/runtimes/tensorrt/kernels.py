@@ -21,7 +21,7 @@ specialised kernels before the first call of a shape; which is better has not be
 
 @dataclass
 class KernelCache:
-    """How a context of TensorRT-RTX gets its kernels, and the file that keeps them (None: no process but this one).
+    """The kernels of a context of TensorRT-RTX, and the file that keeps them (None: they last as long as the process).
 
     TensorRT's plans hold their kernels; for them a context is merely started, with the memory that it is given.
     """
