@@ -15,7 +15,7 @@ import fcnseg
 from fcnseg import errors
 from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
 from fcnseg.engine.calibration import SampleImages, sample_images
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import PLAIN, write_graph
 from fcnseg.engine.identity import EngineIdentity, runs_here
 from fcnseg.engine.load import load_engine
 from fcnseg.engine.record import EngineRecord, kernel_file, record_path, write_record
@@ -117,7 +117,7 @@ class Builder:
 
     def plain_graph_file(self) -> Path:
         """Return the plain fp32 graph with probabilities, which engines are held against."""
-        return self.write("plain", skip_margins=False)
+        return self.write("plain", form=PLAIN)
 
     def write(self, name: str, **options: Any) -> Path:
         """Write a graph with probabilities to a file in the folder for unfinished ones, once for each name."""
