@@ -63,7 +63,7 @@ class PairingOptions:
     sides: tuple[str, str] = ("prediction", "ground truth")
     in_part: Callable[[str], bool] = lambda name: True
     truth_names: Mapping[str, str] = field(default_factory=dict)
-    storage_options: Mapping[str, str] = field(default_factory=dict)
+    storage_options: Mapping[str, str] | None = None
 
 
 def find_maps(source: str, pattern: str | None = None, storage_options: Mapping[str, str] | None = None) -> MapsByName:

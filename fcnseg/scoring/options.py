@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,12 +63,12 @@ class ComparisonOptions:
     palette: Path | None = None
     any_palette: bool = False
     workers: int | None = None
-    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    storage_options: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """Make options of the values that have the names of fields, in the forms that `score` and `diff` take them."""
-        own = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        own = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         return cls(**{name: _CONVERTERS[name](v) if name in _CONVERTERS else v for name, v in own.items()})
 
     def __post_init__(self) -> None:
@@ -196,6 +196,6 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("model", "classes", "truth", "labels", "pred_labels"), _optional(str)),
     **dict.fromkeys(("list", "label_map", "pred_label_map", "palette"), _optional(Path)),
     "ignore": lambda value: tuple(value or ()),
-    "storage_options": lambda value: value if isinstance(value, Mapping) else parse_storage_options(value or ()),
+    "storage_options": lambda value: parse_storage_options(value) if isinstance(value, list) else value,
     "counted": _paths,
 }
