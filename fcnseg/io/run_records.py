@@ -13,7 +13,7 @@ from typing import Any
 
 from fcnseg.errors import NoObjectError, SettingsError
 from fcnseg.io.buckets import open_store
-from fcnseg.io.names import stem_of
+from fcnseg.io.names import RECORDS, stem_of
 from fcnseg.io.urls import is_url, split_url
 
 
@@ -22,7 +22,7 @@ def record_folders(predictions: str) -> tuple[Path, ...]:
     if is_url(predictions):  # no ledgers are kept there
         return ()
     source = Path(predictions.partition("::")[0])
-    return source / ".fcnseg", source.parent / f".{source.name}.fcnseg", source.parent / ".fcnseg"
+    return source / RECORDS, source.parent / f".{source.name}{RECORDS}", source.parent / RECORDS
 
 
 def run_record(predictions: str, storage_options: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def run_record(predictions: str, storage_options: Mapping[str, str] | None = Non
 def _remote_record(url: str, options: Mapping[str, str]) -> dict[str, Any]:
     for folder in (url, split_url(url)[0]):  # the latter: above the folder of a head
         with suppress(NoObjectError):
-            if record := _record_of(open_store(folder, options).get(".fcnseg/run.json")):
+            if record := _record_of(open_store(folder, options).get(f"{RECORDS}/run.json")):
                 return record
     return {}
 
