@@ -20,7 +20,7 @@ from fcnseg.running.outputs import Outputs
 from fcnseg.running.preflight import open_inputs, survey_inputs
 from fcnseg.running.records import RECORDS
 from fcnseg.running.resume import check_earlier_run
-from fcnseg.running.run import engine_of, pipeline_of, predictor_of
+from fcnseg.running.setup import engine_of, pipeline_of, predictor_of
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, is_new
 from fcnseg.types import Engine, Failure, Frame, Reference, Reserve, Source, Summary
 

@@ -12,6 +12,7 @@ from fcnseg.errors import ImageError, OutputError, SettingsError
 from fcnseg.io.images import MAX_PIXELS, allow_pixels
 from fcnseg.io.names import split_hdf5_name
 from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.urls import is_url
 from fcnseg.recipes import Recipe
 from fcnseg.running.disk_space import EvenSample, shortages
 from fcnseg.running.hooks import Hooks
@@ -19,7 +20,7 @@ from fcnseg.running.ledger import has_begun
 from fcnseg.running.listing import Listing, survey
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
-from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
+from fcnseg.running.outputs import OutputPlace, Outputs, places_by_kind, unwritable
 from fcnseg.running.records import LEDGERS, RECORDS
 from fcnseg.types import Reference
 
@@ -37,7 +38,7 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
         recipe.modalities,
         options.companions,
         pattern=options.glob,
-        exclude=tuple(path for path in (options.out, options.probabilities, options.overlay) if path is not None),
+        exclude=tuple(Path(place) for place in places_by_kind(options).values() if not is_url(place)),
         max_pixels=options.max_pixels or MAX_PIXELS,
         layout=options.layout,
     )

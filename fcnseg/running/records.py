@@ -17,7 +17,7 @@ LEDGERS = "ledger*.sqlite"
 """The ledgers of a run: `ledger.sqlite`, or one for each part."""
 
 
-def is_hdf5(path: Path | None) -> bool:
+def is_hdf5(path: str | Path | None) -> bool:
     """Tell whether an output is one HDF5 file instead of a folder."""
     return path is not None and has_suffix(path, HDF5)
 

@@ -1,10 +1,10 @@
 """Leases: one driver at a time on an output, by signs of life and writes that only one can win.
 
-A lease is a row of objects, `leases/<part>/<number>.json`. A driver takes the next number with a write that succeeds only
-if there is no such object; the highest number holds the lease. Its holder overwrites its own object every few seconds,
-and ends if it finds a higher number. So no clock of a client counts, only the storage's, and no write depends on what
-another one read. If two drivers run all the same for a while, work is done twice and nothing else: manifests are put
-once.
+A lease is a row of objects, `leases/<part>/<number>.json`. A driver takes the next number with a write that succeeds
+only if there is no such object; the highest number holds the lease. Its holder overwrites its own object every few
+seconds, stops if it finds a higher number, and deletes its object when it ends. So no clock of a client counts, only
+the storage's, and no write depends on what another one read. If two drivers run all the same for a while, work is done
+twice and nothing else: manifests are put once.
 """
 
 from __future__ import annotations
@@ -37,14 +37,12 @@ LAPSE_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Holder:
-    """The driver that holds a lease: its process, and whether it has `ended` by itself. `beats` makes each write
-    another one."""
+    """The driver that holds a lease, a process. `beats` makes each write another one."""
 
     host: str
     boot: str
     pid: int
     started: float
-    ended: bool = False
     beats: int = 0
 
     @classmethod
@@ -54,13 +52,11 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Tell whether it ended, or was a process of this machine and is no more; False if that is not known."""
-        if self.ended:
-            return True
+        """Tell whether it was a process of this machine and is no more; False if that is not known."""
         if (self.host, self.boot) != (platform.node(), _boot()):
             return False
         try:
-            return psutil.Process(self.pid).create_time() != self.started
+            return bool(psutil.Process(self.pid).create_time() != self.started)
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
@@ -125,9 +121,8 @@ class Lease:
                 raise self._refusal(f"{holder or 'another driver'} writes to it, alive {silent_seconds:.0f} s ago")
             if not told:
                 told = True
-                self.on_wait(
-                    f"{self._read(alive[0])} has been silent for {silent_seconds:.0f} s; taking over if it stays so"
-                )
+                silent = f"{self._read(alive[0])} has been silent for {silent_seconds:.0f} s"
+                self.on_wait(f"{silent}; this run takes over if it stays so")
             time.sleep(self.beat_seconds / 5)
 
     def _others(self) -> list[ObjectInfo]:
@@ -216,8 +211,7 @@ class Lease:
         self._beating.join(timeout=self.beat_seconds)
         if not self._lost:
             with suppress(StorageError):
-                self._holder = replace(self._holder, ended=True)
-                self.bucket.put(self._key(self._number), self._content())
+                self.bucket.delete(self._key(self._number))
 
 
 def living_drivers(bucket: Bucket) -> list[Holder]:

@@ -1,4 +1,4 @@
-"""Manifests: the rows of a finished shard, in one object that appears after all outputs of the shard, and never changes.
+"""Manifests: the rows of a finished shard, in an object that appears after all outputs of it, and never changes.
 
 A shard is done if and only if its manifest exists. Whoever puts it first has done the shard; a second one of another
 worker, which did the same work, is dropped.
@@ -7,7 +7,8 @@ worker, which did the same work, is dropped.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,9 @@ from fcnseg.running.memory_ledger import MemoryLedger
 from fcnseg.running.sharded.parquet import ParquetBytes, encoded
 from fcnseg.running.sharded.places import Shard, manifest_key, manifests_prefix, number_of
 from fcnseg.types import Failure, LedgerRow, RecordedOutput, Settled
+
+READERS = 16
+"""The manifests that are read at once: reading one is waiting for the storage."""
 
 SCHEMA = pa.schema(
     [
@@ -121,6 +125,13 @@ def rows_of(table: ParquetBytes) -> Iterator[tuple[str, LedgerRow]]:
             for path, size, checksum in zip(paths, sizes, checksums, strict=True)
         ]
         yield os.fsdecode(key), LedgerRow(state, None, 1, stage, reason, fingerprint, outputs)
+
+
+def tallies(bucket: Bucket, generation: int, numbers: Iterable[int]) -> tuple[int, int]:
+    """Return how many inputs of these shards are done, and how many failed."""
+    with ThreadPoolExecutor(READERS) as pool:
+        read = list(pool.map(lambda number: Manifest(bucket, Shard(generation, number)).tally, numbers))
+    return sum(done for done, _ in read), sum(failed for _, failed in read)
 
 
 def finished(bucket: Bucket, generation: int) -> set[int]:

@@ -15,22 +15,15 @@ LEVEL = 6
 """Zstandard's level: higher ones took longer and saved nothing on tables of names and checksums."""
 
 
-def encoded(
-    schema: pa.Schema, columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, Any], rows_a_group: int
-) -> bytes:
+def encoded(schema: pa.Schema, columns: Mapping[str, Any], metadata: Mapping[str, Any], rows_a_group: int) -> bytes:
     """Return a Parquet file of these columns; the values of `metadata` are kept as JSON."""
-    told = {name: json.dumps(value) for name, value in metadata.items()}
     table = pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names}, schema=schema)
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata(told),
-        sink,
-        row_group_size=rows_a_group,
-        compression="zstd",
-        compression_level=LEVEL,
-        write_statistics=False,
-        store_schema=False,
-    )
+    with pq.ParquetWriter(
+        sink, schema, compression="zstd", compression_level=LEVEL, write_statistics=False, store_schema=False
+    ) as writer:
+        writer.write_table(table, row_group_size=rows_a_group)
+        writer.add_key_value_metadata({name: json.dumps(value) for name, value in metadata.items()})
     return bytes(sink.getvalue())
 
 
@@ -47,8 +40,8 @@ class ParquetBytes:
     @property
     def metadata(self) -> dict[str, Any]:
         """The values that were stored with the table."""
-        kept = self._file.schema_arrow.metadata or self._file.metadata.metadata or {}
-        return {name.decode(): json.loads(value) for name, value in kept.items() if not name.startswith(b"ARROW:")}
+        kept = self._file.metadata.metadata or {}
+        return {name.decode(): json.loads(value) for name, value in kept.items()}
 
     @property
     def rows(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -21,7 +21,7 @@ import pyarrow as pa
 from fcnseg.errors import NoObjectError, ObjectExistsError, SourceError
 from fcnseg.io.buckets import Bucket
 from fcnseg.running.sharded.parquet import ParquetBytes, encoded
-from fcnseg.running.sharded.places import PLAN, Shard, generation_key, number_of, plan_file_key
+from fcnseg.running.sharded.places import PLAN, generation_key, number_of, plan_file_key
 from fcnseg.types import Failure, Reference
 
 SHARD_IMAGES = 1024
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 
 
 class Planned(NamedTuple):
-    """A planned input: a reference, or the failure of listing it, and the fingerprint of the input and its companions."""
+    """A planned input, or the failure of listing it, and the fingerprint of the input with its companions."""
 
     listed: Reference | Failure
     fingerprint: str
@@ -71,7 +71,7 @@ class Generation:
     failed: int
     shard_images: int
     files: str
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shards(self) -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
+from fcnseg.errors import StorageError
 from fcnseg.io.buckets import Bucket
 from fcnseg.io.sources import ImageSource
 from fcnseg.running.sharded.known import DONE, FAILED, EndedInputs, ListingDigest, digest
@@ -24,17 +28,27 @@ from fcnseg.types import Failure, LedgerRow, Reference
 
 
 class Planner:
-    """Plans the inputs of a source. It is to be iterated once, which lists them, and then to `plan`.
+    """Plans the inputs of a source: to be iterated, which lists them, and then to `plan`.
 
     Where nothing was planned before, the plan's files are put while listing; else the source is listed again if it has
-    changed, or failures are to be tried again.
+    changed, or failures are to be tried again. Files of a plan that came to nothing are deleted at the end of the block.
     """
 
     def __init__(self, bucket: Bucket, source: ImageSource, newest: Generation | None, retry_failed: bool) -> None:
         self.bucket, self.source, self.newest, self.retry_failed = bucket, source, newest, retry_failed
         self._writer = PlanWriter(bucket) if newest is None else None
         self._listing = ListingDigest()
-        self._begun = False
+        self._begun = self._committed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer and not self._committed:
+            with suppress(StorageError):
+                self._writer.discard()
 
     def __iter__(self) -> Iterator[Reference | Failure]:
         """List the source. Only the first pass counts."""
@@ -82,9 +96,9 @@ class Planner:
         )
         if failures:
             self.bucket.put(_failed_key(generation), encoded_rows(failures, {}))
-        if commit(self.bucket, generation):
+        self._committed = commit(self.bucket, generation)
+        if self._committed:
             return generation
-        self._writer.discard()
         winner = newest_generation(self.bucket)
         assert winner
         return winner

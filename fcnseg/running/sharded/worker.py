@@ -6,7 +6,7 @@ import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from fcnseg.errors import ImageError, OutputError
@@ -17,7 +17,7 @@ from fcnseg.running.options import RunOptions
 from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.preflight import open_inputs
 from fcnseg.running.resume import settings_of
-from fcnseg.running.run_parts import engine_of, predictor_of, threads_of
+from fcnseg.running.setup import engine_of, predictor_of, threads_of
 from fcnseg.running.sharded.manifest import ShardLedger
 from fcnseg.running.sharded.outputs import ShardedOutputs
 from fcnseg.running.sharded.places import Shard
@@ -63,8 +63,10 @@ class ShardResult:
 
 
 class ShardSource:
-    """The planned inputs of a shard, loaded by the source they were listed from. Those that are `poisonous` are failures
-    from the start."""
+    """The planned inputs of a shard, loaded by the source they were listed from.
+
+    Those that are `poisonous` are failures from the start.
+    """
 
     def __init__(self, source: Source, planned: list[Planned], poisonous: frozenset[str] = frozenset()) -> None:
         self._source, self._planned, self._poisonous = source, planned, poisonous
@@ -139,7 +141,7 @@ class ShardWorker:
         self._predictor.events.clear()
         pipeline = Pipeline(
             ShardSource(self._source, planned, poisonous),
-            replace_batch(self._predictor, 1) if gently else self._predictor,
+            self._predictor,
             self._outputs.sinks(self._predictor.engine.info),
             ledger,
             total=len(planned),
