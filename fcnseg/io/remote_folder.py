@@ -22,7 +22,7 @@ class RemoteFolder:
         self.root = self._bucket.url
 
     def place(self, name: str, content: Iterable[bytes | memoryview]) -> Output:
-        """Put a file whole, or not at all; it is durable. Raises StorageError, ImageError for names that are no keys."""
+        """Put a file whole, or not at all, and durably. Raises StorageError; ImageError for a name that is no key."""
         whole = b"".join(content)
         try:
             self._bucket.put(name, whole)

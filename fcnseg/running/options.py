@@ -37,8 +37,8 @@ class RunOptions:
     after more than `max_failures`. `num_parts` and `part_id`: only that part of the inputs, from 0. `space_check`:
     refuse to start if the outputs cannot have room.
 
-    `on`: "ray" runs on the Ray cluster at `ray_address` (None: that of RAY_ADDRESS or of this machine, else a new one on
-    this machine). `shard_images`: the inputs that a worker takes at once there and for URLs, a power of two.
+    `on`: "ray" runs on the Ray cluster at `ray_address` (None: that of RAY_ADDRESS or of this machine, else a new one
+    on this machine). `shard_images`: the inputs that a worker takes at once there and for URLs, a power of two.
     """
 
     source: str | Path

@@ -13,6 +13,9 @@ RECORDS = ".fcnseg"
 ASSEMBLING = "assembling"
 """The lock of the one process that writes the HDF5 files."""
 
+PLAN = "plan"
+"""The folder among the records that only runs in shards have."""
+
 LEDGERS = "ledger*.sqlite"
 """The ledgers of a run: `ledger.sqlite`, or one for each part."""
 

@@ -69,7 +69,9 @@ class ShardedOutputs:
                 for name in (name.of(reference.stem) for name in self.names(kind)):
                     if hash(name) in hashes:
                         place = f"{self.places[kind]}/{name}"
-                        raise SettingsError(f"{place} exists and no run of fcnseg made it; use --overwrite to replace it")
+                        raise SettingsError(
+                            f"{place} exists and no run of fcnseg made it; use --overwrite to replace it"
+                        )
 
         return refuse_taken
 

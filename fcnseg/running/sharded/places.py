@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fcnseg.running import records
 from fcnseg.running.records import RECORDS
 
 RUN = f"{RECORDS}/run.json"
@@ -12,7 +13,7 @@ RUN = f"{RECORDS}/run.json"
 SUMMARY = f"{RECORDS}/summary.json"
 """The end of the newest run that came to its end."""
 
-PLAN, MANIFESTS, LEASES = f"{RECORDS}/plan", f"{RECORDS}/manifests", f"{RECORDS}/leases"
+PLAN, MANIFESTS, LEASES = f"{RECORDS}/{records.PLAN}", f"{RECORDS}/manifests", f"{RECORDS}/leases"
 
 
 class Shard(NamedTuple):

@@ -31,7 +31,7 @@ class Planner:
     """Plans the inputs of a source: to be iterated, which lists them, and then to `plan`.
 
     Where nothing was planned before, the plan's files are put while listing; else the source is listed again if it has
-    changed, or failures are to be tried again. Files of a plan that came to nothing are deleted at the end of the block.
+    changed, or failures are to be tried again. At the end of the block, files that became no plan are deleted.
     """
 
     def __init__(self, bucket: Bucket, source: ImageSource, newest: Generation | None, retry_failed: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,21 +174,21 @@ class ShardWorker:
             summary.interrupted,
         )
 
-    def keys(self, generation: Generation, number: int) -> list[str]:
-        """Return the keys of a shard, in its order."""
-        return [planned.listed.key for planned in self._planned(generation, number)]
+    def try_image(self, generation: Generation, number: int, index: int) -> str:
+        """Load, predict and encode one image of a shard and write nothing, to see whether the process outlives it.
 
-    def try_image(self, generation: Generation, number: int, index: int) -> None:
-        """Load, predict and encode one image of a shard and write nothing, to see whether the process outlives it."""
+        Returns its key.
+        """
         listed, _ = self._planned(generation, number)[index]
-        if isinstance(listed, Failure):
-            return
-        try:
-            frame = self._source.load(listed)
-            prediction = self._predictor.one(frame)
-            for sink in self._outputs.sinks(self._predictor.engine.info):
-                for _, content in sink.encode(frame, prediction):
-                    for _ in content:
-                        pass
-        except ImageError:
-            return
+        if isinstance(listed, Reference):
+            with suppress(ImageError):
+                self._try(listed)
+        return listed.key
+
+    def _try(self, reference: Reference) -> None:
+        frame = self._source.load(reference)
+        prediction = self._predictor.one(frame)
+        for sink in self._outputs.sinks(self._predictor.engine.info):
+            for _, content in sink.encode(frame, prediction):
+                for _ in content:
+                    pass
