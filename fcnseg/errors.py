@@ -13,6 +13,7 @@
     |-- WeightsError             a weight file is unreadable, truncated or foreign
     |-- DownloadError            a file could not be fetched
     |-- EngineError              a model cannot run on this device or with these settings
+    |   `-- DeviceError          the device's driver, memory or kind is the reason: another time it may
     |-- TrainingError            training cannot go on
     |-- StorageError             object storage cannot be read or written; ends a run, which goes on from there
     |   |-- NoObjectError        an object that is not there
@@ -101,6 +102,10 @@ class EngineError(FcnsegError):
     """The device, precision or memory does not allow a model to run."""
 
 
+class DeviceError(EngineError):
+    """The device's driver, its free memory or its kind is the reason: nothing is wrong with the engine."""
+
+
 class TrainingError(FcnsegError):
     """Training cannot go on: the loss is no number, or memory ran out."""
 
@@ -157,12 +162,14 @@ NO_MORE_THREADS = (
 )
 
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|bad[ _]alloc|(can't|cannot|could not|failed to|unable to) alloc|allocation failed", re.IGNORECASE
+    r"out ?of ?memory|bad[ _]alloc|(can't|cannot|could not( be)?|failed to|unable to) alloc|allocation failed|"
+    "insufficient memory|memory is insufficient",
+    re.IGNORECASE,
 )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Recognise exhausted memory, of the machine or a GPU, in the words of Python, torch, CUDA and OpenVINO.
+def is_out_of_memory(error: BaseException | str) -> bool:
+    """Recognise exhausted memory, of the machine or a GPU, in the words of Python, torch, CUDA, OpenVINO and TensorRT.
 
     Most libraries raise RuntimeError for it as for everything else, so that only the message tells.
     """
