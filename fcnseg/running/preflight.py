@@ -21,7 +21,7 @@ from fcnseg.running.listing import Listing, survey
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
 from fcnseg.running.outputs import OutputPlace, Outputs, places_by_kind, unwritable
-from fcnseg.running.records import LEDGERS, RECORDS
+from fcnseg.running.records import LEDGERS, PLAN, RECORDS
 from fcnseg.types import Reference
 
 
@@ -88,6 +88,10 @@ def check_places(outputs: Outputs) -> None:
     """Refuse outputs in the place of inputs, HDF5 files that no run made, and places that cannot be written to."""
     outputs.refuse_links()
     options = outputs.options
+    if (outputs.records / PLAN).is_dir():
+        raise SettingsError(
+            f"{options.out} was filled in shards, with --on ray or as a URL; go on so, or give another --out"
+        )
     inputs = [options.source, *options.companions.values()]
     sources = {os.path.realpath(split_hdf5_name(os.fspath(place))[0]) for place in inputs}
     for place in outputs.places:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 
@@ -22,7 +22,7 @@ class Slot(NamedTuple):
 
     node: str
     host: str
-    index: int
+    gpu: int
     cpus: float
     gpus: float
 
@@ -46,7 +46,7 @@ def joined(options: RunOptions) -> bool:
         )
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers have fcnseg: nothing is to be sent there
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    known = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    known: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         ray.init(address=address or "auto", **known)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -63,7 +63,7 @@ def joined(options: RunOptions) -> bool:
     return has_gpus and options.engine.device != "cpu"
 
 
-def _start(known: dict[str, object]) -> None:
+def _start(known: dict[str, Any]) -> None:
     try:
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **known)
     except Exception as error:  # whatever a daemon died of

@@ -44,7 +44,7 @@ NODE_SECONDS = 6.0
 
 
 @dataclass(eq=False)
-class Member:
+class Hired:
     """A worker, and what it was asked for last: to start, to open an engine, a shard, or an image of a suspect."""
 
     slot: Slot
@@ -65,7 +65,7 @@ class RayCrew:
     def __init__(self, options: RunOptions, hooks: Hooks, open_engine: OpenEngine) -> None:
         self.options, self.hooks, self._open_engine = options, hooks, open_engine
         self._on_gpus = joined(options)
-        self._members: list[Member] = []
+        self._members: list[Hired] = []
         self._failed_starts: dict[Slot, int] = {}
         self._closed_slots: set[Slot] = set()
         self._looked_at = 0.0
@@ -94,7 +94,7 @@ class RayCrew:
             needs = slots(self._on_gpus)[0].needs if slots(self._on_gpus) else "a node with processors"
             self.hooks.on_note(f"no node of the cluster has room for a worker ({needs}); waiting for it")
 
-    def _hired(self, slot: Slot) -> Member:
+    def _hired(self, slot: Slot) -> Hired:
         actor = (
             ray.remote(RayWorker)
             .options(
@@ -107,7 +107,7 @@ class RayCrew:
             )
             .remote(self._open_engine)
         )
-        return Member(slot, actor, actor.progress.remote())
+        return Hired(slot, actor, actor.progress.remote())
 
     def first(self) -> WorkerReport:
         """Return the report of the first worker whose engine is open; the others wait to hear of its choices."""
@@ -125,11 +125,11 @@ class RayCrew:
             if self._first_error and not self._members:
                 raise self._first_error
 
-    def _open(self, member: Member, options: RunOptions) -> None:
+    def _open(self, member: Hired, options: RunOptions) -> None:
         member.is_opening = True
         member.ref = member.actor.open.remote(options)
 
-    def _refuse(self, member: Member, error: FcnsegError) -> None:
+    def _refuse(self, member: Hired, error: FcnsegError) -> None:
         """Dismiss a worker whose engine cannot be had, and ask for none in its place."""
         self._first_error = self._first_error or error
         self.hooks.on_note(f"no worker on {member.slot.host}: {error}")
@@ -160,7 +160,7 @@ class RayCrew:
     def _is_busy(self) -> bool:
         return any(member.shard is not None or member.suspect for member in self._members)
 
-    def _assign(self, member: Member, board: Board, options: RunOptions) -> None:
+    def _assign(self, member: Hired, board: Board, options: RunOptions) -> None:
         """Give an idle worker something to do."""
         if member.ref is not None:
             return
@@ -181,7 +181,7 @@ class RayCrew:
                 max_failures=board.failures_left,
             )
 
-    def _try_next(self, member: Member, board: Board) -> None:
+    def _try_next(self, member: Hired, board: Board) -> None:
         """Have the next image of a suspect tried; a suspect of which all are outlived goes back to the board."""
         suspect = member.suspect
         assert suspect
@@ -192,7 +192,7 @@ class RayCrew:
         member.suspect = None
         board.todo.appendleft(suspect.number)
 
-    def _take(self, member: Member, value: Any, board: Board, record: RunRecord) -> None:
+    def _take(self, member: Hired, value: Any, board: Board, record: RunRecord) -> None:
         """Take what a worker returned."""
         if member.suspect:
             if isinstance(value, FcnsegError):
@@ -215,7 +215,7 @@ class RayCrew:
             member.is_opening = False
             self._admit(member, value, record)
 
-    def _admit(self, member: Member, value: WorkerReport | FcnsegError, record: RunRecord) -> None:
+    def _admit(self, member: Hired, value: WorkerReport | FcnsegError, record: RunRecord) -> None:
         """Take a worker into the run if its engine gives the labels of the others'."""
         if not isinstance(value, WorkerReport):
             self._refuse(member, value)
@@ -228,7 +228,7 @@ class RayCrew:
             return
         member.report = value
 
-    def _ended(self, members: list[Member], board: Board | None = None) -> Iterator[tuple[Member, Any]]:
+    def _ended(self, members: list[Hired], board: Board | None = None) -> Iterator[tuple[Hired, Any]]:
         """Yield the workers whose last call ended, with its value, waiting a little; bury those that died."""
         refs = {member.ref: member for member in members if member.ref is not None}
         if not refs:
@@ -251,7 +251,7 @@ class RayCrew:
 
     # ------------------------------------------------------------------ losing workers
 
-    def _bury(self, member: Member, error: RayError, board: Board | None) -> None:
+    def _bury(self, member: Hired, error: RayError, board: Board | None) -> None:
         """Go on without a worker that died; its shard goes back to the board, or its image is found guilty."""
         self._dismiss(member)
         node_is_gone = False
@@ -293,7 +293,7 @@ class RayCrew:
             time.sleep(WAIT_SECONDS)
         return False
 
-    def _dismiss(self, member: Member) -> None:
+    def _dismiss(self, member: Hired) -> None:
         with suppress(RayError):
             ray.kill(member.actor, no_restart=True)
         if member in self._members:
@@ -314,7 +314,7 @@ class RayCrew:
             working = member.shard is not None or member.is_opening
             member.progress = member.actor.progress.remote() if working else None
 
-    def _tell(self, member: Member, progress: Progress) -> None:
+    def _tell(self, member: Hired, progress: Progress) -> None:
         for note in progress.notes:
             self.hooks.on_note(f"{member.slot.host}: {note}")
         if member.shard is not None and progress.shard == member.shard:

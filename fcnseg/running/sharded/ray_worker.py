@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fcnseg.engine.options import BuildHooks
 from fcnseg.errors import FcnsegError
@@ -13,6 +13,8 @@ from fcnseg.running.options import RunOptions
 from fcnseg.running.sharded.plan import Generation
 from fcnseg.running.sharded.worker import OpenEngine, ShardResult, ShardWorker, WorkerReport
 from fcnseg.types import Failure
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class RayWorker:
         """Open the engine, building it first if need be."""
         worker = ShardWorker(options, self._open_engine)
         hooks = Hooks(BuildHooks(self._notes.append), on_note=self._notes.append)
-        result: WorkerReport | FcnsegError = _value(lambda: worker.open(hooks))
+        result = _value(lambda: worker.open(hooks))
         if isinstance(result, WorkerReport):
             self._worker = worker
         return result
@@ -67,7 +69,7 @@ class RayWorker:
         self._done += failure is None
 
 
-def _value(call: Callable[[], Any]) -> Any:
+def _value(call: Callable[[], T]) -> T | FcnsegError:
     """Return what the call returns, or the error that it raises, without what cannot leave the process."""
     try:
         return call()
