@@ -59,8 +59,8 @@ class Generation:
     """One generation of the plan.
 
     `inputs` are those of the source when it was planned, and `listing` is a digest of them and their fingerprints; of
-    these `planned` are in its shards of `shard_images`, and `done` and `failed` had ended before. `files` is the folder
-    of its files. `left_out` counts the files of the source that are no images.
+    these `planned` are in its shards of `shard_images`, and `done` and `failed` had ended before. `places` are those of
+    the inputs, `files` is the folder of its files. `left_out` counts the files of the source that are no images.
     """
 
     number: int
@@ -71,6 +71,7 @@ class Generation:
     failed: int
     shard_images: int
     files: str
+    places: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -72,9 +72,14 @@ class Planner:
         """Tell whether the source is as the newest generation describes it."""
         return self.newest is not None and self.newest.listing == str(self._listing)
 
-    def plan(self, workers: int, seconds_an_image: float | None, images: int | None = None) -> Generation:
-        """Return the generation to work on. `images` is the size of shards, if it is not to follow from the others."""
-        if self.newest and self.is_unchanged and not self.retry_failed:
+    def plan(
+        self, places: Mapping[str, str], workers: int, seconds_an_image: float | None, images: int | None = None
+    ) -> Generation:
+        """Return the generation to work on.
+
+        `places` are those of the inputs; `images` is the size of shards, if it is not to follow from the others.
+        """
+        if self.newest and self.is_unchanged and self.newest.places == places and not self.retry_failed:
             return self.newest
         ended: Counter[int] = Counter()
         failures: list[tuple[str, LedgerRow]] = []
@@ -92,6 +97,7 @@ class Planner:
             failed=len(failures),
             shard_images=images or shard_images(planned, workers, seconds_an_image),
             files=self._writer.folder,
+            places=places,
             left_out=dict(self.source.left_out),
         )
         if failures:

@@ -77,7 +77,7 @@ def run_in_shards(options: RunOptions, hooks: Hooks, open_engine: OpenEngine = e
         record = agree(bucket, options, report, places, lambda: planner.is_unchanged, hooks.on_note)
         verification = report.info.verification
         seconds = verification.typical_seconds if verification else None
-        generation = planner.plan(crew.size, seconds, options.shard_images)
+        generation = planner.plan(places, crew.size, seconds, options.shard_images)
         board = Board.of(bucket, generation, options, hooks, lease)
         hooks.on_start(board.summary.total, report.info)
         board.tell_earlier()

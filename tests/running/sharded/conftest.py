@@ -47,9 +47,9 @@ def s3_server() -> Iterator[str]:
         yield endpoint
 
 
-@pytest.fixture(params=["folder", "file", "s3"])
+@pytest.fixture(params=["file", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A folder, a file URL, and a bucket."""
+    """A file URL, and a bucket."""
     if request.param == "s3":
         endpoint = request.getfixturevalue("s3_server")
         return Place(f"s3://bucket/{tmp_path.name}/out", options_of(endpoint))

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,13 @@ def test_a_silent_driver_elsewhere_is_replaced_and_stops_when_it_wakes(place: Pl
     elsewhere(silent)
     beats = silent.bucket
     with silent:
-        object.__setattr__(silent, "bucket", _Muted(beats))  # it sleeps: no sign of life is written
+        silent.bucket = _Muted()  # type: ignore[assignment]  # it sleeps: no sign of life is written
         told: list[str] = []
-        with Lease(bucket, on_wait=told.append, **{**QUICK, "lapse_seconds": 1.5}) as second:
+        with ExitStack() as stack:
+            second = Lease(bucket, on_wait=told.append, **{**QUICK, "lapse_seconds": 2.0})
+            wait_until(lambda: _entered(stack, second))
             assert second._number == silent._number + 1
+            assert "this run takes over if it stays so" in told[0]
             silent.bucket = beats
             wait_until(lambda: bool(silent._lost))
             with pytest.raises(OutputError, match="another driver has taken over"):
@@ -85,15 +89,22 @@ def test_a_silent_driver_elsewhere_is_replaced_and_stops_when_it_wakes(place: Pl
             second.check()
 
 
+def _entered(stack: ExitStack, lease: Lease) -> bool:
+    """Try to get a lease; while the other was alive just now, it is refused."""
+    with suppress(OutputError):
+        stack.enter_context(lease)
+        return True
+    return False
+
+
 class _Muted:
     """A bucket that forgets what is put, and shows nothing."""
 
-    def __init__(self, bucket: object) -> None:
-        self.url = "muted"
+    url = "muted"
 
     def put(self, key: str, content: bytes) -> None: ...
 
-    def list(self, prefix: str) -> list[object]:
+    def list(self, _: str) -> list[object]:
         return []
 
 
@@ -101,12 +112,12 @@ def test_a_driver_that_cannot_reach_the_storage_stops(tmp_path: Path) -> None:
     from fcnseg.errors import StorageBusyError
 
     class Gone(_Muted):
-        def list(self, prefix: str) -> list[object]:
+        def list(self, _: str) -> list[object]:
             raise StorageBusyError("no answer")
 
     bucket = open_store(tmp_path)
     with Lease(bucket, **QUICK) as lease:
-        lease.bucket = Gone(bucket)  # type: ignore[assignment]
+        lease.bucket = Gone()  # type: ignore[assignment]
         wait_until(lambda: bool(lease._lost))
         with pytest.raises(OutputError, match="no sign of life"):
             lease.check()

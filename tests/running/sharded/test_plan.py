@@ -68,7 +68,7 @@ def test_of_several_planners_one_wins(tmp_path: Path) -> None:
     assert newest.number == 12
 
 
-def test_parts_share_the_shards(tmp_path: Path) -> None:
+def test_parts_share_the_shards() -> None:
     parts = [list(generation(planned=41).part(i, 3)) for i in range(3)]
     assert sorted(number for part in parts for number in part) == list(range(11))
 
