@@ -15,7 +15,7 @@ from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
 from fcnseg.io.names import split_hdf5_name
 from fcnseg.io.sources import ImageSource
-from fcnseg.io.urls import is_url
+from fcnseg.io.urls import absolute_place
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
@@ -192,10 +192,10 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "precision": info.precision,
         "calibration": calibration and calibration[:16],
         "layout": options.layout,
-        "probabilities": absolute_place(options.probabilities) if options.probabilities else None,
+        "probabilities": absolute_place(os.fspath(options.probabilities)) if options.probabilities else None,
         "probabilities-dtype": options.probabilities_dtype if options.probabilities else None,
         "top-k": options.top_k,
-        "overlay": absolute_place(options.overlay) if options.overlay else None,
+        "overlay": absolute_place(os.fspath(options.overlay)) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
     }
 
@@ -207,16 +207,11 @@ def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> di
 
 def input_places(options: RunOptions, source: ImageSource) -> dict[str, str]:
     """Return the places of the inputs, by the names under which they are recorded."""
-    places = {"source": absolute_place(options.source)}
+    place = os.fspath(options.source)
+    places = {"source": place if place == "-" else absolute_place(place)}
     if source.root:
         places[LISTED_BELOW] = source.root
-    return places | {name: absolute_place(folder) for name, folder in options.companions.items()}
-
-
-def absolute_place(place: str | Path) -> str:
-    """Return the absolute path of a file or folder; URLs, and "-" for standard input, stay as they are."""
-    text = os.fspath(place)
-    return text if text == "-" or is_url(text) else os.path.abspath(text)
+    return places | {name: absolute_place(os.fspath(folder)) for name, folder in options.companions.items()}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

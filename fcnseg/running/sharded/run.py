@@ -5,6 +5,7 @@ lease -> list and plan -> first engine -> agree on the settings -> shards -> sum
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -16,14 +17,14 @@ from fcnseg.errors import SettingsError, require
 from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.parts import Part
 from fcnseg.io.sources import ImageSource
-from fcnseg.io.urls import is_url
+from fcnseg.io.urls import absolute_place, is_url, local_path
 from fcnseg.recipes import find_recipe
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.listing import survey
 from fcnseg.running.options import RunOptions
 from fcnseg.running.preflight import open_inputs
 from fcnseg.running.records import LEDGERS, record_folders
-from fcnseg.running.resume import absolute_place, input_places
+from fcnseg.running.resume import input_places
 from fcnseg.running.setup import engine_of
 from fcnseg.running.sharded.board import Board
 from fcnseg.running.sharded.lease import Lease
@@ -128,11 +129,9 @@ def _listed(
 
 def refuse_places(options: RunOptions) -> None:
     """Raise SettingsError for an output in the place of the inputs, or that a run of another kind has filled."""
-    out, source = absolute_place(options.out).rstrip("/"), absolute_place(options.source).rstrip("/")
-    if out == source or (is_url(out) and (source.startswith(f"{out}/") or out.startswith(f"{source}/"))):
-        raise SettingsError(
-            f"{options.out} and the inputs are in one place: outputs there would become inputs; give another --out"
-        )
+    out, source = (absolute_place(local_path(os.fspath(place))) for place in (options.out, options.source))
+    if out == source or source.startswith(f"{out}/"):
+        raise SettingsError(f"{options.out} holds the inputs: outputs there would replace them; give another --out")
     if is_url(options.out):
         return
     _, records = record_folders(Path(options.out))

@@ -231,8 +231,12 @@ def test_the_same_inputs_in_another_place_go_on(run: Run, place: Place, photos: 
 
 
 def test_places_that_cannot_be(run: Run, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="in one place"):
-        run(source=f"file://{photos}", out=f"file://{photos}/masks", storage_options={})
+    for out in (photos, photos.parent):
+        with pytest.raises(SettingsError, match="holds the inputs"):
+            run(source=f"file://{photos}", out=f"file://{out}", storage_options={})
+    inside = Place(f"file://{photos}/masks")
+    for _ in range(2):  # the label maps are no inputs
+        assert run(out=inside.out, storage_options={})[0].total == IMAGES
     with pytest.raises(SettingsError, match="HDF5"):
         run(out="s3://bucket/x.h5")
     with pytest.raises(SettingsError, match="one slash"):
