@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fcnseg.errors import SourceError
+from fcnseg.io.names import RECORDS
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.disk_space import free_space
 from fcnseg.running.hooks import Hooks
@@ -20,7 +21,6 @@ from fcnseg.running.listing import survey
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.preflight import open_inputs, survey_inputs
-from fcnseg.running.records import RECORDS
 from fcnseg.running.resume import check_earlier_run
 from fcnseg.running.setup import engine_of, pipeline_of, predictor_of
 from fcnseg.running.status import read_status

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from fcnseg.errors import SourceError, require
 from fcnseg.io.locks import is_held
+from fcnseg.io.names import RECORDS
 from fcnseg.io.urls import is_url
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.intact import are_intact, intact_staging_folders, recorded_volumes
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.part_status import PartStatus, RunStatus
-from fcnseg.running.records import ASSEMBLING, LEDGERS, PLAN, RECORDS, parts_of, record_folders
+from fcnseg.running.records import ASSEMBLING, LEDGERS, PLAN, parts_of, record_folders
 from fcnseg.types import Failure, Ledger
 
 

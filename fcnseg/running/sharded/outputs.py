@@ -8,13 +8,13 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.buckets import open_store
+from fcnseg.io.names import RECORDS
 from fcnseg.io.remote_folder import open_folder
 from fcnseg.io.urls import is_url
 from fcnseg.recipes import Recipe
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import places_by_kind, sink_of, suffix_of
-from fcnseg.running.records import RECORDS
 from fcnseg.running.sinks import FileSink, output_names, overlaid_modality
 from fcnseg.types import EngineInfo, OutputName, Reference, Storage
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fcnseg.io.names import RECORDS
 from fcnseg.running import records
-from fcnseg.running.records import RECORDS
 
 RUN = f"{RECORDS}/run.json"
 """The settings and the engine, created once."""

@@ -12,10 +12,10 @@ from typing import Any
 from fcnseg.engine.options import EngineOptions
 from fcnseg.errors import NoObjectError, ObjectExistsError, SourceError
 from fcnseg.io.buckets import Bucket
+from fcnseg.io.names import RECORDS
 from fcnseg.io.overlays import legend
 from fcnseg.running.finish import described_classes, described_engine
 from fcnseg.running.options import RunOptions
-from fcnseg.running.records import RECORDS
 from fcnseg.running.resume import check_agreement
 from fcnseg.running.sharded.places import RUN, SUMMARY
 from fcnseg.running.sharded.worker import WorkerReport
