@@ -91,7 +91,7 @@ class Driver:
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:
-            self._queue.put(json.loads(line))
+            self._queue.put(json.loads(line) if line.startswith("{") else {"event": "stray", "text": line})
         self._queue.put({"event": "gone"})
 
     def _read_errors(self) -> None:
@@ -106,7 +106,7 @@ class Driver:
             self.events.append(event)
             if true(event):
                 return event
-            assert event["event"] != "gone", (self.events[-5:], self._errors[-20:])
+            assert event["event"] != "gone", (self.events[-8:], self._errors[-20:])
 
     def until_done(self, shards: int) -> None:
         """Wait until so many shards are done."""
