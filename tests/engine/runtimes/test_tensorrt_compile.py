@@ -46,7 +46,7 @@ class Trials:
         for name in ("build_plan", "image_seconds", "has_gpu"):
             monkeypatch.setattr(tensorrt_compile, name, getattr(self, name))
 
-    static = False
+    windows_are_static = True
 
     def has_gpu(self) -> bool:
         return True
@@ -56,7 +56,7 @@ class Trials:
         result = self.seconds(self.forms[-1])
         if isinstance(result, EngineError):
             raise result
-        return Plan(memoryview(graph.name.encode()), is_static=self.static or not self.forms[-1].skip_margins)
+        return Plan(memoryview(graph.name.encode()), is_static=self.windows_are_static or not self.forms[-1].skip_margins)
 
     def image_seconds(self, *_: object) -> float:
         return float(self.seconds(self.forms[-1]))  # type: ignore[arg-type]
@@ -127,10 +127,11 @@ def test_without_a_gpu_memory_is_planned_before_a_plan_runs(
 ) -> None:
     trials = Trials(monkeypatch, lambda form: 1.0)
     monkeypatch.setattr(tensorrt_compile, "has_gpu", lambda: False)
+    monkeypatch.setattr(Trials, "windows_are_static", False)
     assert compiled(caffe, tmp_path, "fp16", "tensorrt-rtx") == {"graph": "plain", "kernels": "none"}
     assert trials.forms == [WITHOUT_MARGINS, PLAIN]
     assert not (tmp_path / "form.json").exists()
-    monkeypatch.setattr(Trials, "static", True)
+    monkeypatch.setattr(Trials, "windows_are_static", True)
     assert compiled(caffe, tmp_path / "static", "fp16") == {"graph": "skip margins"}
     assert compiled(make_tiny(tmp_path), tmp_path / "same", "fp32") == {"graph": "plain"}  # has no margins
     assert len(trials.forms) == 4
