@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from fcnseg.engine.builder import Builder
 from fcnseg.engine.calibration import SampleImages, sample_images
 from fcnseg.engine.graph import GraphForm
 from fcnseg.engine.identity import EngineIdentity
+from fcnseg.engine.precision import measure_ranges, quantize
 from fcnseg.engine.runtimes.tensorrt import compile as tensorrt_compile
 from fcnseg.engine.runtimes.tensorrt.compile import compile_engines
 from fcnseg.engine.runtimes.tensorrt.plan import Plan, build_plan
@@ -56,7 +58,9 @@ class Trials:
         result = self.seconds(self.forms[-1])
         if isinstance(result, EngineError):
             raise result
-        return Plan(memoryview(graph.name.encode()), is_static=self.windows_are_static or not self.forms[-1].skip_margins)
+        return Plan(
+            memoryview(graph.name.encode()), is_static=self.windows_are_static or not self.forms[-1].skip_margins
+        )
 
     def image_seconds(self, *_: object) -> float:
         return float(self.seconds(self.forms[-1]))  # type: ignore[arg-type]
@@ -103,12 +107,10 @@ def test_what_is_decided_holds_for_the_other_precisions(
     caffe: TinyModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trials = Trials(monkeypatch, lambda form: 2.0 - form.subpixel)
-    assert compiled(caffe, tmp_path, "int8") == {"graph": "subpixel"}  # never with windows
-    assert len(trials.forms) == 3
+    assert compiled(caffe, tmp_path, "int8") == {"graph": "skip margins, subpixel"}
+    assert len(trials.forms) == 4
     assert compiled(caffe, tmp_path, "fp16") == {"graph": "skip margins, subpixel"}
-    assert len(trials.forms) == 5  # the margins alone were left
-    assert compiled(caffe, tmp_path, "fp32") == {"graph": "skip margins, subpixel"}
-    assert len(trials.forms) == 6
+    assert len(trials.forms) == 5
 
 
 def test_a_form_that_does_not_build_is_passed_over(
@@ -188,3 +190,26 @@ def test_memory_is_planned_unless_margins_are_left_out(whole: Builder) -> None:
     graph = whole.write("windows", precision="fp16")
     plan = build_plan(graph, "tensorrt-rtx", [whole.recipe.shapes], outputs=["labels"])
     assert plan.is_static != (whole.recipe.name == "voc-fcn8s")
+
+
+@pytest.mark.slow
+def test_int8_goes_from_layer_to_layer(whole: Builder) -> None:
+    """What a convolution reads is int8, and pools are. TensorRT-RTX leaves a convolution's own result in float, which
+    the layer after it quantises: no placement of scales was found that changes that."""
+    if whole.recipe.name == "voc-fcn8s":
+        pytest.skip("half a minute of a processor, for the same layers")
+    model = onnx.load(whole.write("float", form=PLAIN))
+    onnx.save(quantize(model, measure_ranges(model, whole.calibration())), whole.work / "int8.onnx")
+    plan = build_plan(
+        whole.work / "int8.onnx", "tensorrt-rtx", [whole.recipe.shapes], outputs=["labels"], describe=True
+    )
+    assert plan.is_static
+    layers = {layer.split(",")[0].removeprefix("Name: ").split("_myl")[0]: layer for layer in plan.layers}
+    trunk = {name: types_of(layer) for name, layer in layers.items() if name.startswith(("conv", "fc"))}
+    assert len(trunk) == 15
+    assert {read for read, _ in trunk.values()} == {"Int8"}
+    pools = [types_of(layer) for layer in plan.layers if "LayerType: maxpool" in layer]
+    assert pools == [("Int8", "Int8")] * 5  # none twice
+    assert {types_of(layer) for name, layer in layers.items() if name.startswith(("score", "upscore"))} == {
+        ("Float", "Float")
+    }

@@ -71,14 +71,12 @@ class _Trials:
         self.builder, self.identity, self.outputs = builder, identity, outputs
         self.spec, self.on_gpu = network_spec(builder.recipe), has_gpu()
         self.note = builder.work / "form.json"
-        self.number, self.ranges = 0, dict[str, float]()
+        self.number, self.ranges = 0, dict[bool, dict[str, float]]()
 
     def best(self) -> Trial:
         """Build the plans that there is a choice of, and return the best."""
         decided = json.loads(self.note.read_text()) if self.note.exists() else {}
         form = replace(GraphForm(skip_margins=applies(self.spec)), **decided)
-        if self.identity.precision == "int8":  # scales of a window's differences would be others
-            form = replace(form, skip_margins=False)
         best = self._built(form)
         for name, value in self._alternatives(best):
             if name in decided:
@@ -131,6 +129,7 @@ class _Trials:
         builder.on_progress("calibrating", 0.1)
         model = onnx.load(builder.write(f"float-{name}", form=form))
         file = builder.work / f"{name}.onnx"
-        self.ranges = self.ranges or measure_ranges(model, builder.calibration())  # the same in every form
-        onnx.save(quantize(model, self.ranges), file, save_as_external_data=True)
+        if form.skip_margins not in self.ranges:  # nothing else changes what convolutions see
+            self.ranges[form.skip_margins] = measure_ranges(model, builder.calibration())
+        onnx.save(quantize(model, self.ranges[form.skip_margins]), file, save_as_external_data=True)
         return file
