@@ -17,10 +17,10 @@ import os
 import stat
 import struct
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import simplejpeg
@@ -30,7 +30,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
-from fcnseg.io import png
+from fcnseg.io import pillow_pixels, png, tiff, tiff_pixels, tiff_tiles
 from fcnseg.io.decoder_work import (
     MOST_FRAMES,
     SMALL_FILE_BYTES,
@@ -40,6 +40,8 @@ from fcnseg.io.decoder_work import (
     frame_count,
     has_one_scan,
 )
+from fcnseg.io.image_errors import image_errors
+from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.types import Pixels
 
@@ -49,8 +51,16 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 MAX_PIXELS = 178_956_970
 """The most pixels an image may have by default, against decompression bombs: Pillow's own limit."""
 
-OnSize = Callable[[int, int], None]
-"""Called with the upright height and width, px, when they are known and before memory is taken; may raise."""
+
+class OnSize(Protocol):
+    """Called once, when the size is known and before memory is taken; may raise."""
+
+    def __call__(self, height: int, width: int, decoder_bytes: int = 0, /) -> None:
+        """Take the upright height and width, px, and the bytes that decoding needs besides the pixels."""
+
+
+def ignore_size(height: int, width: int, decoder_bytes: int = 0) -> None:
+    """Do nothing with a size."""
 
 
 def announced_size(read: Callable[[OnSize], object]) -> tuple[int, int]:
@@ -67,38 +77,30 @@ class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to 
         self.height, self.width = height, width
 
 
-def _stop_at_size(height: int, width: int) -> None:
+def _stop_at_size(height: int, width: int, decoder_bytes: int = 0) -> None:  # noqa: ARG001
     raise _SizeKnown(height, width)
 
 
 class Reader(Protocol):
     """Decodes an image file, or the bytes of one."""
 
-    def __call__(
-        self, source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None, /
-    ) -> Pixels:
+    def __call__(self, source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size, /) -> Pixels:
         """Return the pixels. Raises ImageError with the reason if it is no such image."""
 
 
-def read_color(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
-) -> Pixels:
+def read_color(source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size) -> Pixels:
     """Decode to uint8 H x W x 3, RGB, upright. Raises ImageError with the reason if the file is no such image."""
-    return _read(source, max_pixels, on_size, _rgb)
+    return _read(source, max_pixels, on_size, "color")
 
 
-def read_hha(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
-) -> Pixels:
+def read_hha(source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size) -> Pixels:
     """Decode to uint8 H x W x 3: horizontal disparity, height above ground, angle with gravity, as stored."""
-    return _read(source, max_pixels, on_size, _three_channels)
+    return _read(source, max_pixels, on_size, "hha")
 
 
-def read_depth(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
-) -> Pixels:
+def read_depth(source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size) -> Pixels:
     """Decode to float32 H x W x 1: the stored depth in its own unit. Raises ImageError for anything but one channel."""
-    return _read(source, max_pixels, on_size, _depth)
+    return _read(source, max_pixels, on_size, "depth")
 
 
 READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": read_depth}
@@ -112,21 +114,36 @@ METADATA_BYTES = 64 << 20
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"P")
 """The first bytes of encoded images."""
 
-BAND_PIXELS = 1 << 24
-"""Images of more pixels are converted in bands of so many and turned as they are read: without copies of the whole."""
-
 BYTES_PER_PIXEL = {"color": 3, "hha": 3, "depth": 4}
 """The memory of decoded pixels by modality."""
 
 
-def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+FROM_PILLOW: dict[str, Callable[[Image.Image], Pixels]] = {
+    "color": pillow_pixels.read_rgb,
+    "hha": pillow_pixels.read_hha,
+    "depth": pillow_pixels.read_depth,
+}
+FROM_TIFF: dict[str, Callable[[IO[bytes], tiff.TiffPicture], Pixels]] = {
+    "color": tiff_pixels.read_rgb,
+    "hha": tiff_pixels.read_hha,
+    "depth": tiff_pixels.read_depth,
+}
+
+
+def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str) -> Pixels:
     """Open, check, announce the size, convert."""
-    with _image_errors(source):
-        image = _opened(source, max_pixels)
-    with image:
+    with ExitStack() as stack:
+        with image_errors():
+            file = stack.enter_context(_opened_file(source))
+            start = file.read(4)
+            file.seek(0)
+        if start in tiff.STARTS:
+            return _read_tiff(file, max_pixels, on_size, modality)
+        with image_errors(file):
+            image = stack.enter_context(_opened(file, max_pixels))
         orientation = orientation_of(image)
         on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]))
-        with _image_errors(source):
+        with image_errors(file):
             if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
             if isinstance(image, JpegImageFile) and image.fp is not None:
@@ -134,32 +151,55 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Calla
                 content = image.fp.read(image.width * image.height * 4 + SPARE_BYTES)
                 if not has_one_scan(image, content):
                     check_scans(image, content + image.fp.read(8 * max_pixels), max_pixels)
-                if convert is _rgb and (pixels := _plain_jpeg(image, content)) is not None:
+                if modality == "color" and (pixels := _plain_jpeg(image, content)) is not None:
                     return _turned(pixels, orientation)
-            return _turned(convert(image), orientation)
+            return _turned(FROM_PILLOW[modality](image), orientation)
 
 
-def _opened(source: Path | bytes, max_pixels: int) -> Image.Image:
-    """Open an image and check its header. Raises ImageError if it must not be decoded."""
-    if isinstance(source, Path):
-        status = source.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not a regular file")
-        size = status.st_size
-    else:
-        size = len(source)
-    if size == 0:
-        raise ImageError("the file is empty (0 bytes)")
-    if size > SMALL_FILE_BYTES:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-            check_parts(file)
-    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    if isinstance(image, TiffImageFile):
-        image.filename = ""  # Pillow maps files with a name into memory, and then garbles those that it turns
+def _read_tiff(file: IO[bytes], max_pixels: int, on_size: OnSize, modality: str) -> Pixels:
+    with image_errors(file):
+        picture = tiff.picture_of(file)
+        check_pixels(picture.height, picture.width, max_pixels)
+        old = picture.compression == tiff_tiles.OLD_JPEG
+        decoder_bytes = 0 if old else tiff_tiles.decoder_bytes(picture, max_pixels)
+    sides = picture.height, picture.width
+    on_size(*(sides[::-1] if picture.orientation in SIDEWAYS else sides), decoder_bytes)
+    with image_errors(file):
+        if not old:
+            return _turned(FROM_TIFF[modality](file, picture), picture.orientation)
+        with reports_of_damage(), Image.open(file, formats=("TIFF",)) as image:
+            image.seek(picture.index)
+            return FROM_PILLOW[modality](image)  # Pillow turns TIFFs itself
+
+
+def _opened_file(source: Path | bytes) -> IO[bytes]:
+    """Open a file that may be an image. Raises ImageError if it cannot be one."""
+    if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
+        raise ImageError("not a regular file")
+    file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     try:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        if size == 0:
+            raise ImageError("the file is empty (0 bytes)")
+        if size > SMALL_FILE_BYTES:
+            check_parts(file)
+            file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _opened(file: IO[bytes], max_pixels: int) -> Image.Image:
+    """Open an image and check its header. Raises ImageError if it must not be decoded."""
+    image = Image.open(file, formats=FORMATS)
+    try:
+        if isinstance(image, TiffImageFile):
+            raise ImageError("the TIFF is damaged: its first bytes are wrong")
         check_pixels(image.height, image.width, max_pixels)
         check_decoder(image)
-        frames = frame_count(image, size) if image.format != "MPO" else 1
+        frames = frame_count(image, file.seek(0, io.SEEK_END)) if image.format != "MPO" else 1
         if frames > 1:
             many = f"{frames} frames" if frames < MOST_FRAMES else "very many frames"
             raise ImageError(f"the file holds {many}; split it into single images")
@@ -189,7 +229,7 @@ def check_bytes(size: int, max_pixels: int) -> None:
 def check_start(start: bytes, size: int) -> None:
     """Raise ImageError for a file of so many bytes that starts as no image does, or as one that needs far fewer (16 a
     pixel): it is not unpacked then. A size that is not in the start passes."""
-    with _image_errors(start):
+    with image_errors(io.BytesIO(start)):
         try:
             with Image.open(io.BytesIO(start), formats=FORMATS) as image:
                 width, height = image.size
@@ -203,48 +243,12 @@ def check_start(start: bytes, size: int) -> None:
         raise ImageError(f"{size} bytes is more than an image of {width} x {height} pixels takes; it is damaged")
 
 
-@contextmanager
-def _image_errors(source: Path | bytes) -> Iterator[None]:
-    """Turn whatever Pillow's decoders raise on broken files, which is of every type, into an ImageError."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"not an image of a known format{_disguise(source)}") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{error}; if the image is genuine, raise --max-pixels") from error
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise ImageError("not enough memory to decode it; use fewer --workers") from error
-    except Exception as error:
-        raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
-
-
-def _disguise(source: Path | bytes) -> str:
-    """Return what a file that is no image looks like, if it is known."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            source = file.read(512)
-    start = source[:512].lstrip().lower()
-    names = {
-        b"<!doctype html": "HTML",
-        b"<html": "HTML",
-        b"<svg": "SVG",
-        b"<?xml": "XML",
-        b"%pdf": "PDF",
-        b"pk\x03\x04": "a zip archive",
-    }
-    return next((f" (it is {name})" for magic, name in names.items() if start.startswith(magic)), "")
-
-
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
     """Turn pixels upright; the result is contiguous unless it is large."""
     if orientation not in UPRIGHT:
         return pixels
     turned = UPRIGHT[orientation](pixels)
-    return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= BAND_PIXELS else turned
+    return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= pillow_pixels.BAND_PIXELS else turned
 
 
 def _plain_jpeg(image: JpegImageFile, content: bytes) -> Pixels | None:
@@ -259,49 +263,12 @@ def _plain_jpeg(image: JpegImageFile, content: bytes) -> Pixels | None:
     return pixels
 
 
-def _rgb(image: Image.Image) -> Pixels:
-    if image.mode == "F":
-        raise ImageError("floating-point samples have no 8-bit meaning; convert the image to 8 or 16 bits")
-    rows = max(1, BAND_PIXELS // image.width)
-    if rows >= image.height:
-        return _rgb_band(image)
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        pixels[top:bottom] = _rgb_band(image.crop((0, top, image.width, bottom)))
-    return pixels
-
-
-def _rgb_band(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):
-        return np.repeat(_high_byte(np.asarray(image))[..., None], 3, axis=2)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _high_byte(samples: Pixels) -> Pixels:
-    if samples.size and (samples.min() < 0 or samples.max() > 65535):
-        raise ImageError("32-bit samples have no 8-bit meaning; convert the image to 8 or 16 bits")
-    return (samples >> 8).astype(np.uint8)
-
-
-def _three_channels(image: Image.Image) -> Pixels:
-    if image.mode != "RGB":
-        raise ImageError(f"an HHA image has three 8-bit channels; this one's mode is {image.mode}")
-    return np.array(image)
-
-
-def _depth(image: Image.Image) -> Pixels:
-    if not (image.mode in ("L", "F") or image.mode.startswith("I")):
-        raise ImageError(f"a depth image has one channel; this one's mode is {image.mode}")
-    return np.asarray(image).astype(np.float32)[..., None]
-
-
 def pixels_of(image: Any) -> Pixels:
     """Return uint8 H x W x 3 RGB of a path, a Pillow image (taken upright) or an array of that very form."""
     if isinstance(image, str | os.PathLike):
         return read_color(Path(image))
     if isinstance(image, Image.Image):
-        return _turned(_rgb(image), orientation_of(image))
+        return _turned(pillow_pixels.read_rgb(image), orientation_of(image))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"an image is uint8 H x W x 3; got {pixels.dtype} {' x '.join(map(str, pixels.shape))}")

@@ -123,14 +123,15 @@ class ImageSource:
         return " ".join(fingerprints)
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
-        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first
-        one's size is known. Raises ImageError if any is missing, broken or of another size."""
+        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels, and those
+        that decoding the first takes, when its size is known. Raises ImageError if any is missing, broken or of another
+        size."""
         locations = self.locations(reference)
         sizes: dict[str, tuple[int, int]] = {}
 
-        def announce(modality: str, height: int, width: int) -> None:
+        def announce(modality: str, height: int, width: int, decoder_bytes: int = 0) -> None:
             if not sizes:
-                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in locations))
+                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in locations) + decoder_bytes)
             sizes[modality] = height, width
             if len(set(sizes.values())) > 1:
                 shown = ", ".join(f"{name} is {w} x {h}" for name, (h, w) in sizes.items())
