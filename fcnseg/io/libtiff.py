@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, _imaging, features
+from PIL import ImageFile, _imaging, features
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
@@ -61,7 +61,8 @@ def unpacked_rows(parts: Sequence[bytes], height: int, packing: Packing) -> NDAr
     """Unpack parts to uint8 `height` x width: bytes, or the pixels 0 and 1 of a fax, as stored. Raises ImageError if
     they are damaged."""
     with reports_of_damage(), _UncheckedTiff(io.BytesIO(_wrapped(parts, height, packing))) as image:
-        return np.asarray(image).view(np.uint8)
+        rows = np.asarray(image)
+        return (rows != 0).view(np.uint8) if packing.compression in FAX else rows
 
 
 def _wrapped(parts: Sequence[bytes], height: int, packing: Packing) -> bytes:

@@ -159,4 +159,5 @@ def _from_ycbcr(samples: Pixels, picture: TiffPicture) -> Pixels:
     r = y + cr * (2 - 2 * red)
     b = y + cb * (2 - 2 * blue)
     g = (y - blue * b - red * r) / green
-    return np.clip(np.rint(np.stack((r, g, b), axis=-1)), 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(np.rint(np.stack((r, g, b), axis=-1)), 0, 255).astype(np.uint8)
+    return pixels
