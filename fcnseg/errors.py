@@ -141,6 +141,7 @@ def is_out_of_threads(error: BaseException | str) -> bool:
 OPTIONAL = {
     "matplotlib": ("matplotlib", "scipy"),
     "nncf": ("nncf",),
+    "pillow_heif": ("pillow-heif",),
     "scipy": ("scipy",),
     "tensorboardX": ("tensorboardx", "torch"),
     "torch": ("tensorboardx", "torch"),

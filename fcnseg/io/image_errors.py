@@ -9,6 +9,7 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 from fcnseg.errors import ImageError
+from fcnseg.io.file_kinds import START_BYTES, described
 
 
 @contextmanager
@@ -31,17 +32,9 @@ def image_errors(file: IO[bytes] | None = None) -> Iterator[None]:
 
 
 def disguise(file: IO[bytes] | None) -> str:
-    """Return what a file that is no image looks like, if it is known."""
+    """Return what a file that is no image is, if it is known."""
     if file is None:
         return ""
     file.seek(0)
-    start = file.read(512).lstrip().lower()
-    names = {
-        b"<!doctype html": "HTML",
-        b"<html": "HTML",
-        b"<svg": "SVG",
-        b"<?xml": "XML",
-        b"%pdf": "PDF",
-        b"pk\x03\x04": "a zip archive",
-    }
-    return next((f" (it is {name})" for magic, name in names.items() if start.startswith(magic)), "")
+    kind = described(file.read(START_BYTES))
+    return f" (it is {kind})" if kind else ""

@@ -40,13 +40,14 @@ from fcnseg.io.decoder_work import (
     frame_count,
     has_one_scan,
 )
+from fcnseg.io.file_kinds import START_BYTES, further_formats
 from fcnseg.io.image_errors import image_errors
 from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.types import Pixels
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
-"""Pillow's decoders that are tried: pixels only, none that runs another program."""
+"""Pillow's decoders that are tried: pixels only, none that runs another program. See also `further_formats`."""
 
 MAX_PIXELS = 178_956_970
 """The most pixels an image may have by default, against decompression bombs: Pillow's own limit."""
@@ -193,7 +194,9 @@ def _opened_file(source: Path | bytes) -> IO[bytes]:
 
 def _opened(file: IO[bytes], max_pixels: int) -> Image.Image:
     """Open an image and check its header. Raises ImageError if it must not be decoded."""
-    image = Image.open(file, formats=FORMATS)
+    further = further_formats(file.read(START_BYTES))
+    file.seek(0)
+    image = Image.open(file, formats=(*FORMATS, *further))
     try:
         if isinstance(image, TiffImageFile):
             raise ImageError("the TIFF is damaged: its first bytes are wrong")
@@ -234,7 +237,7 @@ def check_start(start: bytes, size: int) -> None:
             with Image.open(io.BytesIO(start), formats=FORMATS) as image:
                 width, height = image.size
         except UnidentifiedImageError:
-            if not start.startswith(MAGIC):
+            if not start.startswith(MAGIC) and not further_formats(start):
                 raise
             return
         except (OSError, SyntaxError, ValueError, struct.error):

@@ -118,7 +118,7 @@ class TiffPicture:
 
     @property
     def is_subsampled(self) -> bool:
-        """Whether several pixels share a colour, in the layout of TIFF itself (JPEG has its own)."""
+        """True if several pixels share a colour, in the layout of TIFF itself (JPEG has its own)."""
         return self.photometric == YCBCR and self.subsampling != (1, 1) and not self.planar
 
     @property
