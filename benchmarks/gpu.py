@@ -12,6 +12,8 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
+
 from benchmarks.engines import MODEL, SIZE, write_weights
 from fcnseg.engine.bench_frames import made_up_frames
 from fcnseg.recipes import find_recipe
@@ -19,6 +21,9 @@ from fcnseg.recipes import find_recipe
 
 def main() -> None:
     """Print `fcnseg bench`'s table for all that can run here."""
+    if not torch.cuda.is_available():
+        print("skipped: torch finds no CUDA device")
+        return
     engines = ["torch:fp32", "torch:bf16", "torch:fp16"]
     for backend, module in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt_rtx")):
         if find_spec(module):

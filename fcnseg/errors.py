@@ -13,7 +13,16 @@
     |-- WeightsError             a weight file is unreadable, truncated or foreign
     |-- DownloadError            a file could not be fetched
     |-- EngineError              a model cannot run on this device or with these settings
+    |   `-- DeviceError          the device's driver, memory or kind is the reason: another time it may
     |-- TrainingError            training cannot go on
+    |-- StorageError             object storage cannot be read or written; ends a run, which goes on from there
+    |   |-- NoObjectError        an object that is not there
+    |   |-- ObjectExistsError    a conditional write came second
+    |   |-- UnusableKeyError     a key that storages or their clients do not take
+    |   |-- NoBucketError        a bucket that is not there, or no longer
+    |   |-- StorageDeniedError   a request that these credentials do not allow
+    |   |-- CredentialsError     credentials that are absent, wrong or have expired
+    |   `-- StorageBusyError     no answer, or only refusals for the load, for as long as requests are repeated
     `-- NoMoreThreadsError       threads or processes cannot be started
 
 Messages have one form, "what was found; what to do", and fit on one line.
@@ -93,8 +102,51 @@ class EngineError(FcnsegError):
     """The device, precision or memory does not allow a model to run."""
 
 
+class DeviceError(EngineError):
+    """The device's driver, its free memory or its kind is the reason: nothing is wrong with the engine."""
+
+
 class TrainingError(FcnsegError):
     """Training cannot go on: the loss is no number, or memory ran out."""
+
+
+class StorageError(FcnsegError):
+    """Object storage cannot be read or written. No image has failed by it: the same command goes on later.
+
+    `transient`: it may pass by itself, so that the work in hand is worth another try.
+    """
+
+    transient = False
+
+
+class NoObjectError(StorageError):
+    """An object is not there."""
+
+
+class ObjectExistsError(StorageError):
+    """A write that is made only if there is no object, or still the same one, came second."""
+
+
+class UnusableKeyError(StorageError):
+    """A key that the storage or its client does not take: with control characters, empty parts or dots."""
+
+
+class NoBucketError(StorageError):
+    """A bucket is not there, or no longer."""
+
+
+class StorageDeniedError(StorageError):
+    """The credentials do not allow a request."""
+
+
+class CredentialsError(StorageError):
+    """Credentials are absent or wrong, or have expired and could not be renewed."""
+
+
+class StorageBusyError(StorageError):
+    """The storage did not answer, or refused for its load, as long as requests are repeated."""
+
+    transient = True
 
 
 class NoMoreThreadsError(FcnsegError):
@@ -110,12 +162,14 @@ NO_MORE_THREADS = (
 )
 
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|bad[ _]alloc|(can't|cannot|could not|failed to|unable to) alloc|allocation failed", re.IGNORECASE
+    r"out ?of ?memory|bad[ _]alloc|(can't|cannot|could not( be)?|failed to|unable to) alloc|allocation failed|"
+    "insufficient memory|memory is insufficient",
+    re.IGNORECASE,
 )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Recognise exhausted memory, of the machine or a GPU, in the words of Python, torch, CUDA and OpenVINO.
+def is_out_of_memory(error: BaseException | str) -> bool:
+    """Recognise exhausted memory, of the machine or a GPU, in the words of Python, torch, CUDA, OpenVINO and TensorRT.
 
     Most libraries raise RuntimeError for it as for everything else, so that only the message tells.
     """
@@ -141,6 +195,7 @@ def is_out_of_threads(error: BaseException | str) -> bool:
 OPTIONAL = {
     "matplotlib": ("matplotlib", "scipy"),
     "nncf": ("nncf",),
+    "obstore": ("obstore",),
     "pillow_heif": ("pillow-heif",),
     "scipy": ("scipy",),
     "tensorboardX": ("tensorboardx", "torch"),

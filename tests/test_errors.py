@@ -19,6 +19,13 @@ from fcnseg.errors import FcnsegError, is_out_of_memory, is_out_of_threads
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
         RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223:\nstd::bad_alloc\n"),
         RuntimeError("Failed to allocate 1099511627776 bytes of memory"),
+        RuntimeError(
+            "[virtualMemoryBuffer.cpp::resizePhysical::154] Error Code 2: OutOfMemory (no further information)"
+        ),
+        RuntimeError(
+            "Requested amount of GPU memory (6442450944 bytes) could not be allocated. There may not be enough"
+        ),
+        RuntimeError("Tactic Device request: 1026MB Available: 510MB. Device memory is insufficient to use tactic."),
     ],
 )
 def test_exhausted_memory_is_recognised(error: Exception) -> None:

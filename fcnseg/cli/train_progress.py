@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,19 +23,29 @@ SAME_INTERRUPT_SECONDS = 1.0
 
 @dataclass
 class StopRequest:
-    """The user's request to stop, and the callback that acknowledges it."""
+    """The user's request to stop, and the callback that acknowledges it.
+
+    While the training is not `resumable`, before its first stage, there is nothing to end properly.
+    """
 
     requested: bool = False
+    resumable: bool = False
     acknowledge: Callable[[], None] = lambda: None
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Turn the first Ctrl-C or its like into a request to stop after the current step, a second into an interrupt."""
+    """Turn the first Ctrl-C or its like into a request to stop after the current step, a second into an interrupt.
+
+    The first one interrupts too before the training is resumable.
+    """
     stop, requested_at = StopRequest(), 0.0
+    is_shared = int(os.environ.get("WORLD_SIZE", "1")) > 1  # by processes that must end the same step
 
     def on_signal(*_: object) -> None:
         nonlocal requested_at
+        if not stop.resumable and not is_shared:
+            raise KeyboardInterrupt
         if not stop.requested:
             stop.requested, requested_at = True, time.monotonic()
             stop.acknowledge()
@@ -88,6 +99,7 @@ class _TrainProgress:
         self.bar.update(self.steps, description="stopping after this step (Ctrl-C again: at once)")
 
     def on_stage(self, stage: StageStart) -> None:
+        self.stop.resumable = True
         self.stage, self.started_at = stage, time.monotonic()
         name = f"{stage.stride}s"
         self.bar.reset(

@@ -20,7 +20,7 @@ from fcnseg.engine.record import EngineRecord, read_record
 from fcnseg.engine.request import EngineRequest, backend_for, request_engine
 from fcnseg.engine.select import candidate_precisions
 from fcnseg.engine.sizes import measured_shapes, shapes_of
-from fcnseg.errors import EngineError, OutputError, SettingsError, is_out_of_memory
+from fcnseg.errors import EngineError, OutputError, SettingsError
 from fcnseg.io.atomic import PART
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
 from fcnseg.types import AnyPath, optional_path
@@ -192,16 +192,16 @@ class BuildTarget:
 def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTarget) -> dict[str, str]:
     """Build engines that differ in precision alone; returns the reason of each failure by precision.
 
-    A failure is recorded, so that it is not tried at every run; the death of the subprocess and a lack of memory, which
-    another run may be spared, are not. However that ends, the subprocess has ended and its unfinished files are gone.
+    A failure is recorded, so that it is not tried at every run; the death of the subprocess and what the device is to
+    blame for (its driver, its memory), which another run may be spared, are not. However that ends, the subprocess has
+    ended and its unfinished files are gone.
     """
     first = requests[0]
     reason = "asked for" if target.fresh else lookup.reason_to_build(first.identity)
     names = " and ".join(request.precision for request in requests)
     hooks.on_note(f"building {first.recipe.name} for {first.backend}, {names}: {reason}")
-    outcomes: dict[str, str] = {}
-    deaths: dict[str, str] = {}
-    while left := [request for request in requests if request.precision not in outcomes | deaths]:
+    outcomes: dict[str, _Outcome] = {}
+    while left := [request for request in requests if request.precision not in outcomes]:
         with _work_folder((target.out or cache.engine_path(first.identity)).parent) as work:
             job = {
                 "requests": [request.as_json() for request in left],
@@ -212,15 +212,22 @@ def _build(requests: Sequence[EngineRequest], hooks: BuildHooks, target: BuildTa
             hooks.on_progress("starting the builder", 0.0)
             death = run_job("fcnseg.engine.builder", job, lambda message: _take_message(message, hooks, outcomes))
         if culprit := next((request.precision for request in left if request.precision not in outcomes), None):
-            deaths[culprit] = (
+            outcomes[culprit] = _Outcome(
                 f"the process that builds the engine died: {death or 'it said nothing'}; free some memory or use "
                 "--backend torch"
             )
     for request in requests:
-        outcome = outcomes.get(request.precision)
-        if target.out is None and outcome and not is_out_of_memory(EngineError(outcome)):
-            lookup.record_failure(request.identity, outcome)
-    return {precision: outcome for precision, outcome in (outcomes | deaths).items() if outcome}
+        outcome = outcomes[request.precision]
+        if target.out is None and outcome.lasting:
+            lookup.record_failure(request.identity, outcome.failure)
+    return {precision: outcome.failure for precision, outcome in outcomes.items() if outcome.failure}
+
+
+class _Outcome(NamedTuple):
+    """The end of one build: why it failed, "" if it did not, and whether it would fail again."""
+
+    failure: str
+    lasting: bool = False
 
 
 @contextmanager
@@ -237,12 +244,12 @@ def _work_folder(folder: Path) -> Iterator[str]:
         yield name
 
 
-def _take_message(message: Mapping[str, Any], hooks: BuildHooks, outcomes: dict[str, str]) -> None:
+def _take_message(message: Mapping[str, Any], hooks: BuildHooks, outcomes: dict[str, _Outcome]) -> None:
     """Handle one message of the subprocess: an error to raise, the outcome of a precision, or progress."""
     if "error" in message:
         kind = getattr(errors, message["error"])
         raise kind(message["message"])
     if "precision" in message:
-        outcomes[message["precision"]] = message["outcome"]
+        outcomes[message["precision"]] = _Outcome(message["outcome"], message["lasting"])
     else:
         hooks.on_progress(message["phase"], message["fraction"])

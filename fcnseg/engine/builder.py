@@ -25,7 +25,7 @@ from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.engine.runtimes.onnx_runtime import ReferenceEngine
 from fcnseg.engine.verify import OnProgress, ReferenceNetwork, verify
-from fcnseg.errors import EngineError, FcnsegError
+from fcnseg.errors import DeviceError, EngineError, FcnsegError, is_out_of_memory
 from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import Recipe
 from fcnseg.types import Engine, Pixels, Verification
@@ -36,7 +36,7 @@ from fcnseg.workers.json_job import Tell, begin_job
 
 
 def main() -> None:
-    """Do one job of `build`: tell progress, the outcome of each precision, or an error that is no EngineError."""
+    """Do one job of `build`: tell progress, the outcome of each precision, or an error that concerns all of them."""
     job, tell = begin_job()
     try:
         _build_all(job, tell)
@@ -54,15 +54,16 @@ def _build_all(job: dict[str, Any], tell: Tell) -> None:
         name = f"{phase} {requests[number].precision}" if len(requests) > 1 else phase
         tell({"phase": name, "fraction": (number + fraction) / len(requests)})
 
+    RUNTIMES[first.backend].check_machine()
     images = sample_images(first.recipe, first.calibration)
     with Builder(first.recipe, first.weights, images, Path(job["work"]), on_progress) as builder:
         for number, request in enumerate(requests):  # noqa: B007 - `on_progress` reads it
-            outcome = ""
+            outcome, lasting = "", False
             try:
                 builder.build(request, out, keep_rejected=job["keep_rejected"])
             except EngineError as error:
-                outcome = str(error)
-            tell({"precision": request.precision, "outcome": outcome})
+                outcome, lasting = str(error), not (isinstance(error, DeviceError) or is_out_of_memory(error))
+            tell({"precision": request.precision, "outcome": outcome, "lasting": lasting})
 
 
 class Builder:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -103,11 +104,33 @@ def may_have_gpu() -> bool:
 
 def nvidia_gpus() -> int:
     """Count the NVIDIA GPUs that the driver offers this process, without loading torch, which takes seconds."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+    driver, count = _cuda_driver(), ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def cuda_of_driver() -> tuple[int, int] | None:
+    """Return the newest CUDA that the NVIDIA driver serves, (major, minor); None without a driver."""
+    driver, version = _cuda_driver(), ctypes.c_int(0)
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def cuda_capability() -> str:
+    """Return the compute capability of the first GPU, like "8.9"; "" where torch can use none, which is loaded only
+    where there is one."""
+    if not nvidia_gpus() or not find_spec("torch"):
+        return ""
+    import torch
+
+    return "{}.{}".format(*torch.cuda.get_device_capability()) if torch.cuda.is_available() else ""
+
+
+def _cuda_driver() -> Any:
+    """Load the library of the NVIDIA driver; None where there is none."""
+    try:
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None

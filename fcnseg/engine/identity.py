@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
 import fcnseg
 from fcnseg.engine.calibration import ImageFiles
-from fcnseg.engine.hardware import cpu_name, nvidia_gpus
+from fcnseg.engine.hardware import cpu_name, cuda_capability
 from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.errors import EngineError, installs
 from fcnseg.recipes import Recipe, Shapes
@@ -111,7 +111,7 @@ def library_version(backend: str) -> str:
     """Return the library of a backend and its version, "openvino 2026.4". Raises EngineError if it is not installed."""
     package = RUNTIMES[backend].package
     try:
-        return f"{package} {version(package)}"
+        return f"{package} {RUNTIMES[backend].installed_version()}"
     except PackageNotFoundError as error:
         raise EngineError(f"{backend} is not installed; {installs(package)}, or use --backend torch") from error
 
@@ -120,14 +120,12 @@ def device_name(backend: str) -> str:
     """Return the name of the processor, or of the first GPU (NO_GPU where there is none)."""
     if RUNTIMES[backend].device == "cpu":
         return cpu_name()
-    if not nvidia_gpus():
+    capability = cuda_capability()
+    if not capability:
         return NO_GPU
     import torch
 
-    if not torch.cuda.is_available():
-        return NO_GPU
-    major, minor = torch.cuda.get_device_capability()
-    return f"{torch.cuda.get_device_name()} (SM {major}.{minor})"
+    return f"{torch.cuda.get_device_name()} (SM {capability})"
 
 
 NO_GPU = "no GPU"

@@ -9,7 +9,7 @@ from fcnseg.engine.identity import code_hash, device_name, library_version, reci
 from fcnseg.engine.record import EngineRecord, read_record, read_trusted_record
 from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.common import engine_info
-from fcnseg.errors import EngineError, SettingsError, installs
+from fcnseg.errors import EngineError, SettingsError
 from fcnseg.recipes import Recipe
 from fcnseg.types import Engine
 
@@ -30,7 +30,7 @@ def load_engine(recipe: Recipe, file: Path, choice: str = "as asked", *, require
     try:
         library = library_version(built.backend)
     except EngineError as error:
-        raise EngineError(f"{file} needs {built.library}, which is not installed; {installs(built.backend)}") from error
+        raise EngineError(f"{file} needs {built.library}, which is not here: {error}") from error
     if built.library != library:
         raise EngineError(f"{file} was built with {built.library}, here is {library}; {rebuild}")
     if built.code != code_hash():

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import psutil
 
@@ -21,6 +22,8 @@ from fcnseg.engine.hardware import (
     torch_gpus,
 )
 from fcnseg.engine.options import precisions_of
+from fcnseg.engine.runtimes.tensorrt.library import serves
+from fcnseg.engine.runtimes.tensorrt.packages import package_for, packages_of
 from fcnseg.workers.limits import free_memory_bytes, memory_limit_bytes, usable_cores
 
 PACKAGES = {
@@ -29,8 +32,8 @@ PACKAGES = {
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "nncf": ("nncf",),
-    "tensorrt": ("tensorrt",),
-    "tensorrt_rtx": ("tensorrt-rtx",),
+    "tensorrt": packages_of("tensorrt"),
+    "tensorrt_rtx": packages_of("tensorrt-rtx"),
 }
 """The libraries that engines are made with, as they are imported, and the packages that bring them."""
 
@@ -103,13 +106,22 @@ def library_version(name: str) -> str | None:
 def inspect_library(name: str) -> Library:
     """Return a library's version and, for one of IMPORTED, the reason why it does not import, if it does not."""
     installed, problem = library_version(name), None
-    if installed is not None and name in IMPORTED and (name != "torch" or may_have_gpu()):
+    if name in IMPORTED and (name != "torch" or may_have_gpu()) and (installed or _is_a_module(name)):
         try:
-            import_module(name)
+            module = import_module(name)
+            if len(PACKAGES[name]) > 1:  # the package may be an older one, whose files another has overwritten
+                installed = getattr(module, "__version__", installed)
         except Exception as error:  # a broken library raises all sorts of errors
             lines = str(error).strip().splitlines() or [type(error).__name__]
             problem = " ".join(lines[0].split())
+            installed = installed or "unknown version"
     return Library(name, installed, problem)
+
+
+def _is_a_module(name: str) -> bool:
+    """Tell whether a module is there, of whatever package: the system's own have no name of ours."""
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None  # else a folder that is left of it
 
 
 @dataclass(frozen=True)
@@ -178,9 +190,11 @@ def _openvino(machine: Machine) -> Backend:
 def _tensorrt(machine: Machine, name: str, module: str, *, builds_without_gpu: bool) -> Backend:
     library = machine.libraries[module]
     if not library.works:
-        return Backend(name, (), (), _lack(library), f"pip install torch {name}")
+        return Backend(name, (), (), _lack(library), f"pip install torch {package_for(name)}")
     gpus = [gpu for gpu in machine.gpus if gpu.device.startswith("cuda")]
     precisions = _precisions(name, bf16=not gpus or gpus[0].bf16)
+    if gpus and not serves(name, gpus[0].capability):
+        return Backend(name, (), (), f"it does not serve GPUs of compute capability {gpus[0].capability}")
     if gpus:
         return Backend(name, precisions)
     return Backend(name, (), precisions if builds_without_gpu else (), "running needs an NVIDIA GPU")

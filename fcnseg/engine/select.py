@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from fcnseg.engine.hardware import has_bf16, nvidia_gpus
+from fcnseg.engine.hardware import cuda_capability, has_bf16, nvidia_gpus
 from fcnseg.engine.options import BACKENDS, check_precision
+from fcnseg.engine.runtimes.tensorrt.library import serves
 from fcnseg.errors import EngineError, SettingsError, installs
 
 
@@ -34,17 +35,24 @@ def choose_backend(backend: str, device: str, precision: str) -> tuple[str, str]
     if device.startswith("cuda") and lack:
         raise EngineError(f"device {device} cannot be used ({lack}); use --device cpu")
     if device not in ("cpu", "mps") and not lack:
-        if not (libraries := [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_"))]):
-            return "torch", "an NVIDIA GPU is here, TensorRT is not"
-        if device in ("auto", "cuda", "cuda:0"):
-            return libraries[0], "an NVIDIA GPU and TensorRT are here"
-        return "torch", f"TensorRT engines run on the first GPU, not on {device}"
+        return _on_nvidia(device)
     if device == "mps":
         return "torch", "it alone runs on mps"
     check_precision(precision, on_processor=True)
     if find_spec("openvino"):
         return "openvino", lack or "on the processor"
     return "torch", "OpenVINO is not installed"
+
+
+def _on_nvidia(device: str) -> tuple[str, str]:
+    libraries = [name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_"))]
+    if not libraries:
+        return "torch", "an NVIDIA GPU is here, TensorRT is not"
+    if device not in ("auto", "cuda", "cuda:0"):
+        return "torch", f"TensorRT engines run on the first GPU, not on {device}"
+    if not serves(libraries[0], capability := cuda_capability()):
+        return "torch", f"{libraries[0]} does not serve GPUs of compute capability {capability}"
+    return libraries[0], "an NVIDIA GPU and TensorRT are here"
 
 
 def candidate_precisions(

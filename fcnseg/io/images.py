@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
-import simplejpeg
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -257,6 +256,8 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
 def _plain_jpeg(image: JpegImageFile, content: bytes) -> Pixels | None:
     """Decode a sound RGB or grey JPEG to exactly Pillow's pixels, in three quarters (480 x 360) to a fifth (12
     megapixels) of its time (benchmarks/decoding.py); None for all others, which Pillow decodes or refuses."""
+    import simplejpeg  # where no JPEG is decoded, it need not be there
+
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
         return None
     try:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-import platformdirs
+from typing import Literal
 
 ENGINES = "FCNSEG_ENGINES"
 """The variable that names the folder of engines, and of the key that seals their records, where it is another."""
@@ -21,14 +19,14 @@ ENGINES = "FCNSEG_ENGINES"
 
 def data_folder() -> Path:
     """The folder of imported weights and of the key that seals engine records; it need not exist yet."""
-    return _home() or _platform_folder(platformdirs.user_data_path)
+    return _home() or _platform_folder("data")
 
 
 def engine_folder() -> Path:
     """The folder of built engines, which can be made again at any time; it need not exist yet."""
     if folder := os.environ.get(ENGINES):
         return Path(folder)
-    return (_home() or _platform_folder(platformdirs.user_cache_path)) / "engines"
+    return (_home() or _platform_folder("cache")) / "engines"
 
 
 def key_file() -> Path:
@@ -38,7 +36,7 @@ def key_file() -> Path:
 
 def library_folder(name: str) -> Path:
     """Return a folder, made as needed, for the files that a library would else write to the user's home."""
-    for parent in (_home() or _platform_folder(platformdirs.user_cache_path), temporary_home()):
+    for parent in (_home() or _platform_folder("cache"), temporary_home()):
         folder = parent / name
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +76,10 @@ def _home() -> Path | None:
     return Path(home) if home else None
 
 
-def _platform_folder(find: Callable[..., Path]) -> Path:
+def _platform_folder(kind: Literal["data", "cache"]) -> Path:
+    import platformdirs  # where FCNSEG_HOME names the place, it need not be there
+
+    find = platformdirs.user_data_path if kind == "data" else platformdirs.user_cache_path
     try:
         return find("fcnseg", appauthor=False)
     except RuntimeError:  # a user without a home

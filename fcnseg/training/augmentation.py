@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from fcnseg.training.presets import Preset
 from fcnseg.training.samples import LabelledSample, Samples
@@ -25,7 +24,7 @@ class View:
     labels: dict[str, Tensor]
 
 
-class AugmentedSamples(Dataset[View]):
+class AugmentedSamples:
     """The views of a stage. A visit gives the same view in any process, at any time."""
 
     def __init__(self, samples: Samples, preset: Preset, seed: Sequence[int]) -> None:

@@ -1,21 +1,23 @@
-"""Batches: the images of each step, shared by ranks, read ahead by worker processes, collated by size."""
+"""Batches: the images of each step, shared by ranks, collated by size."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fcnseg.errors import FcnsegError, TrainingError
-from fcnseg.training.augmentation import View, Visit
+from fcnseg.training.augmentation import AugmentedSamples, View, Visit
 from fcnseg.training.distributed import Ranks
-from fcnseg.workers.limits import OTHER_THREADS, affine_cores, has_threads
-from fcnseg.workers.process import ignore_interrupts, starting_by_multiprocessing
+
+NAMES_SHOWN = 4
+"""Images that a message names at most."""
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,17 @@ class LabelledBatch:
     inputs: dict[str, Tensor]
     labels: dict[str, Tensor]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle arrays, with labels of few bytes: faster than tensors."""
+        inputs = {k: x.numpy() for k, x in self.inputs.items()}
+        return _unpacked, (self.names, inputs, {k: _narrowed(y) for k, y in self.labels.items()})
 
-Item = TypeVar("Item")
+
 MicroBatches = list[LabelledBatch]
 """One rank's images of a step, in as many batches as sizes and memory require; their gradients are summed."""
 
 
-class VisitSampler(Sampler[list[Visit]]):
+class VisitSampler:
     """Sample the rank's visits of each step from `start` to `end`.
 
     Every epoch is a new permutation; steps are cut from the concatenated epochs, across their ends: no image is left
@@ -70,53 +76,37 @@ def collate(views: Sequence[View], micro_batch: int) -> MicroBatches:
     return batches
 
 
-def read_ahead(
-    data: Dataset[Item], indices: Iterable[Any], workers: int, collate: Callable[[list[Item]], Any] | None = None
-) -> Iterator[Any]:
-    """Yield the items of a data set at `indices`, read ahead by `workers` processes (0: by this one).
+@dataclass(frozen=True)
+class StepReader:
+    """Function from the visits of a step to its batches, as `collate` makes them of the views."""
 
-    Where the system allows too few processes, this one reads. With `collate`, each index is a list, whose items it
-    joins. Raises an item's FcnsegError, or TrainingError if a worker dies.
-    """
-    if workers and not has_threads(workers * (2 + affine_cores()) + OTHER_THREADS):
-        workers = 0
-    sampling = {"batch_sampler": indices} if collate else {"sampler": indices, "batch_size": None}
-    loader: DataLoader[Item] = DataLoader(
-        ErrorsAsItems(data),
-        num_workers=workers,
-        collate_fn=partial(_first_error_or, collate),
-        multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=ignore_interrupts,
-        **sampling,
+    views: AugmentedSamples
+    micro_batch: int
+
+    def __call__(self, visits: Sequence[Visit]) -> MicroBatches:
+        """Read the batches."""
+        return collate([self.views[visit] for visit in visits], self.micro_batch)
+
+    def names(self, visits: Sequence[Visit]) -> str:
+        """Return the names of the images that are visited, in words."""
+        return named([self.views.samples.names[index] for index, _ in visits])
+
+
+def named(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more
+
+
+def _narrowed(labels: Tensor) -> Array:
+    """Return labels as an array of the smallest type that holds them."""
+    values = labels.numpy()
+    return values.astype(np.min_scalar_type(values.max(initial=0)) if values.min(initial=0) >= 0 else values.dtype)
+
+
+def _unpacked(names: tuple[str, ...], inputs: Mapping[str, Array], labels: Mapping[str, Array]) -> LabelledBatch:
+    return LabelledBatch(
+        names,
+        {k: torch.from_numpy(x) for k, x in inputs.items()},
+        {k: torch.from_numpy(y.astype(np.int64)) for k, y in labels.items()},
     )
-    with starting_by_multiprocessing():
-        items = iter(loader)
-    try:
-        for item in items:
-            if isinstance(item, FcnsegError):
-                raise item
-            yield item
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise TrainingError("a process that reads images died; try fewer --workers, which take less memory") from error
-
-
-class ErrorsAsItems(Dataset[Any]):
-    """Return FcnsegError instead of raising it: a DataLoader worker would wrap it into a traceback."""
-
-    def __init__(self, data: Dataset[Any]) -> None:
-        self.data = data
-
-    def __getitem__(self, index: Any) -> Any:
-        try:
-            return self.data[index]
-        except FcnsegError as error:
-            return error
-
-
-def _first_error_or(collate: Callable[[list[Any]], Any] | None, items: Any) -> Any:
-    """Return the first error among items, else the items as `collate` joins them (None: a single item as it is)."""
-    if collate is None:
-        return items
-    return next((item for item in items if isinstance(item, FcnsegError)), None) or collate(items)

@@ -1,15 +1,14 @@
 """Class frequencies, and class weights by median-frequency balancing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from fcnseg.recipes import Recipe
-from fcnseg.training.batches import read_ahead
 from fcnseg.training.distributed import Ranks
+from fcnseg.training.readers import Readers
 from fcnseg.training.samples import Samples
 
 MAX_IMAGES = 20_000
@@ -20,7 +19,7 @@ def count_class_pixels(
     samples: Samples,
     recipe: Recipe,
     ranks: Ranks,
-    workers: int = 0,
+    readers: Readers,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Tensor]:
     """Return the number of pixels of each class, int64 K by head, over all samples; the ranks share the reading.
@@ -30,21 +29,21 @@ def count_class_pixels(
     count = min(len(samples), MAX_IMAGES)
     indices = [index * len(samples) // count for index in range(ranks.rank, count, ranks.world_size)]
     pixels = {head.name: torch.zeros(head.labels.classes, dtype=torch.int64) for head in recipe.heads}
-    for done, counts in enumerate(read_ahead(_ClassPixels(samples, recipe), indices, workers), 1):
+    for done, counts in enumerate(readers.map(_ClassPixels(samples, recipe), indices, samples.names.__getitem__), 1):
         for head, image_pixels in counts.items():
             pixels[head] += image_pixels
         on_progress(min(done * ranks.world_size, count), count)
     return {head: ranks.total(own).cpu() for head, own in pixels.items()}
 
 
-class _ClassPixels(Dataset[Mapping[str, Tensor]]):
-    """The number of pixels of each class in an image: int64 K by head."""
+class _ClassPixels:
+    """Function from an image's index to the number of its pixels of each class: int64 K by head."""
 
     def __init__(self, samples: Samples, recipe: Recipe) -> None:
         self.samples = samples
         self.heads = [(head.name, head.labels.classes, head.labels.ignore) for head in recipe.heads]
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __call__(self, index: int) -> dict[str, Tensor]:
         labels = self.samples[index].labels
         return {
             head: torch.from_numpy(np.bincount(labels[head][labels[head] != ignore], minlength=classes))

@@ -13,9 +13,11 @@ from fcnseg.errors import OutputError, SettingsError
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe
 from fcnseg.training.class_weights import balanced_weights, count_class_pixels
+from fcnseg.training.distributed import Ranks
 from fcnseg.training.export import write_figures, write_model, write_weights
 from fcnseg.training.plan import StageStart, TrainHooks, TrainPlan, TrainResult
 from fcnseg.training.presets import STRIDES
+from fcnseg.training.readers import Readers, ReadingStoppedError
 from fcnseg.training.records import RunFolder
 from fcnseg.training.stage_run import StageRun
 from fcnseg.training.trainer import Execution, Trainer
@@ -51,13 +53,18 @@ def run_plan(
             folder.begin(plan.settings, overwrite)
         ranks.wait()
         try:
-            return _run_stages(plan, execution, hooks, folder)
+            with Readers(execution.workers, hooks.stop, hooks.on_warning) as readers:
+                return _run_stages(plan, execution, hooks, folder, readers)
+        except ReadingStoppedError as stopped:
+            raise KeyboardInterrupt from stopped
         except OSError as error:
             kept = "; the same command goes on from its checkpoint" if folder.checkpoint.exists() else ""
             raise OutputError(f"{plan.out} cannot be written: {error.strerror or error}{kept}") from error
 
 
-def _run_stages(plan: TrainPlan, execution: Execution, hooks: TrainHooks, folder: RunFolder) -> TrainResult:
+def _run_stages(
+    plan: TrainPlan, execution: Execution, hooks: TrainHooks, folder: RunFolder, readers: Readers
+) -> TrainResult:
     """Run the stages that the checkpoint does not hold yet."""
     ranks = execution.ranks
     checkpoint = folder.load() or {
@@ -67,36 +74,36 @@ def _run_stages(plan: TrainPlan, execution: Execution, hooks: TrainHooks, folder
         "network": None,
         "losses": [],
         "weights": None,
+        "figures": {},
     }
-    figures, best = checkpoint.get("figures", {}), checkpoint["best"]
     if checkpoint["weights"] is None:
-        checkpoint["weights"] = _class_weights(plan, execution, hooks)
+        checkpoint["weights"] = _class_weights(plan, execution.ranks, hooks, readers)
     for number, stride in enumerate(plan.strides):
         if number < checkpoint["stage"]:
             continue
-        trainer, start = _begin_stage(plan, execution, number, stride, checkpoint)
+        trainer, start = _begin_stage(plan, execution, number, stride, checkpoint, readers)
         hooks.on_stage(start)
         stage = StageRun(plan, folder, hooks, trainer, number, checkpoint)
         finished = stage.run()
-        figures, best = stage.figures, checkpoint["best"]
         if not finished:
-            return TrainResult(f"step {trainer.step} of stage {stride}s", figures, best, ranks.is_first)
+            where = f"step {trainer.step} of stage {stride}s"
+            return TrainResult(where, stage.figures, checkpoint["best"], ranks.is_first)
         checkpoint.update(stage=number + 1, trainer=None, network=trainer.result.state_dict(), losses=[])
         last = number == len(plan.strides) - 1
         if not last:
             checkpoint["best"] = -1.0
         if ranks.is_first:
             if last:
-                write_model(plan, trainer, "model", figures)
-                write_figures(plan, figures)
+                write_model(plan, trainer, "model", stage.figures)
+                write_figures(plan, stage.figures)
             else:
                 write_weights(plan, trainer, f"stage-{stride}s")
-            folder.save({**checkpoint, "figures": figures})
-    return TrainResult("", figures, best, ranks.is_first)
+            folder.save(checkpoint)
+    return TrainResult("", checkpoint["figures"], checkpoint["best"], ranks.is_first)
 
 
 def _begin_stage(
-    plan: TrainPlan, execution: Execution, number: int, stride: int, checkpoint: Mapping[str, Any]
+    plan: TrainPlan, execution: Execution, number: int, stride: int, checkpoint: Mapping[str, Any], readers: Readers
 ) -> tuple[Trainer, StageStart]:
     """Return the trainer of a stage, restored from the checkpoint if that lies within the stage."""
     recipe = at_stride(plan.recipe, stride) if stride != plan.recipe.architecture.stride else plan.recipe
@@ -111,6 +118,7 @@ def _begin_stage(
         seed=plan.seed,
         execution=execution,
         class_weights=checkpoint["weights"],
+        readers=readers,
     )
     if checkpoint["trainer"] is not None:
         trainer.restore(checkpoint["trainer"])
@@ -139,7 +147,7 @@ def _initial_network(
     return network, load_initial(network, state, keep_scores=plan.initial.keep_scores)
 
 
-def _class_weights(plan: TrainPlan, execution: Execution, hooks: TrainHooks) -> dict[str, Tensor]:
+def _class_weights(plan: TrainPlan, ranks: Ranks, hooks: TrainHooks, readers: Readers) -> dict[str, Tensor]:
     """Return the class weights by head, empty for none.
 
     Reads every image of training and validation, so that damaged files and labels of no class are reported before the
@@ -148,7 +156,7 @@ def _class_weights(plan: TrainPlan, execution: Execution, hooks: TrainHooks) -> 
     pixels = {}
     for what, samples in (("training", plan.train), ("validation", plan.validation)):
         on_progress = partial(hooks.on_pass, f"reading the {what} images")
-        pixels[what] = count_class_pixels(samples, plan.recipe, execution.ranks, execution.workers, on_progress)
+        pixels[what] = count_class_pixels(samples, plan.recipe, ranks, readers, on_progress)
     for warning in _absent_classes(plan.recipe, pixels["training"]):
         hooks.on_warning(warning)
     power = plan.preset.class_balance_power

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,23 +22,21 @@ from fcnseg.models.label_network import LabelNetwork
 from fcnseg.recipes import Recipe
 from fcnseg.scoring.confusion import Counts, confusion
 from fcnseg.training.augmentation import AugmentedSamples
-from fcnseg.training.batches import LabelledBatch, MicroBatches, VisitSampler, collate, read_ahead
+from fcnseg.training.batches import LabelledBatch, MicroBatches, StepReader, VisitSampler, named
 from fcnseg.training.distributed import SINGLE, Ranks
 from fcnseg.training.losses import jaccard_loss, labelled_weight, pixel_loss
 from fcnseg.training.optimizer import ema_update, make_optimizer, scheduled_lr
 from fcnseg.training.presets import Preset
+from fcnseg.training.readers import Readers, ReadingStoppedError
 from fcnseg.training.samples import Samples
 
 SMALL_PX = 64
 """Images of at most this height or width are 2 px high or wide at stride 32."""
 
-NAMES_SHOWN = 4
-"""Images that an error names at most."""
-
 
 @dataclass(frozen=True)
 class Execution:
-    """Device, ranks and worker processes of a training; they change its result by float rounding only.
+    """Device, ranks and reading processes of a training; they change its result by float rounding only.
 
     At most `micro_batch` images go through the network at once (fewer take less memory; gradients are summed).
     """
@@ -87,9 +84,11 @@ class Trainer:
         seed: int = 0,
         execution: Execution,
         class_weights: Mapping[str, Tensor] | None = None,
+        readers: Readers | None = None,
     ) -> None:
         self.recipe, self.preset, self.samples, self.execution = recipe, preset, samples, execution
         self.device, self.ranks = execution.device, execution.ranks
+        self.readers = readers or Readers()
         self.stage, self.seed, self.step = stage, seed, 0
         self.steps = preset.steps_of(stage, len(samples))
         self.bf16 = preset.in_precision(self.device).precision == "bf16"
@@ -111,22 +110,31 @@ class Trainer:
     def run(self) -> Iterator[StepResult]:
         """Train to the end of the stage, one step each time the next value is asked for.
 
-        Raises TrainingError where the loss is not finite or memory runs out, naming the step and its images.
+        Ends before if the user asks to stop while images are read. Raises TrainingError where the loss is not finite
+        or memory runs out, naming the step and its images.
         """
         self.model.train()
         seed, images, micro_batch = (self.seed, self.stage), len(self.samples), self.execution.micro_batch
         visits = VisitSampler(images, self.preset.batch_size, seed, self.step, self.steps, self.ranks)
-        views = AugmentedSamples(self.samples, self.preset, seed)
+        read = StepReader(AugmentedSamples(self.samples, self.preset, seed), micro_batch)
         remedy = "--micro-batch 1" if micro_batch > 1 else "a smaller --crop"
-        for batches in read_ahead(views, visits, self.execution.workers, partial(collate, micro_batch=micro_batch)):
-            with self._explained(self._description(batches), remedy):
-                loss = self._step(batches)
-            if not math.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} at {self._description(batches)}; try a lower --lr")
-            lr = self._lr()
-            self.step += 1
-            epoch = self.step * self.preset.batch_size / images
-            yield StepResult(self.step, self.steps, epoch, lr, loss)
+        try:
+            for batches in self.readers.map(read, visits, read.names):
+                with self._explained(self._description(batches), remedy):
+                    loss = self._step(batches)
+                if not math.isfinite(loss):
+                    raise TrainingError(f"the loss is {loss} at {self._description(batches)}; try a lower --lr")
+                lr = self._lr()
+                self.step += 1
+                yield StepResult(self.step, self.steps, self.epoch, lr, loss)
+        except ReadingStoppedError:
+            if self.ranks.world_size > 1:  # the others are in this step already
+                raise
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data that the steps so far make up."""
+        return self.step * self.preset.batch_size / len(self.samples)
 
     def _step(self, batches: MicroBatches) -> float:
         entropy = self.seed, self.stage, self.step, self.ranks.rank
@@ -209,10 +217,8 @@ class Trainer:
             raise TrainingError(f"out of memory at {where}; try {remedy}, or --precision bf16") from error
 
     def _description(self, batches: MicroBatches) -> str:
-        names = [name for batch in batches for name in batch.names]
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        images = ", ".join(names[:NAMES_SHOWN])
-        return f"step {self.step + 1} of stage {self.recipe.architecture.stride}s ({images}{more})"
+        images = named([name for batch in batches for name in batch.names])
+        return f"step {self.step + 1} of stage {self.recipe.architecture.stride}s ({images})"
 
     # ------------------------------------------------------------------ results
 
@@ -230,8 +236,9 @@ class Trainer:
         network = self.result.eval()
         graph = LabelNetwork(network, self.recipe).to(self.device)
         counts = {h.name: np.zeros((h.labels.classes,) * 2, np.int64) for h in self.recipe.heads}
-        for index in range(self.ranks.rank, len(samples), self.ranks.world_size):
-            sample = samples[index]
+        indices = range(self.ranks.rank, len(samples), self.ranks.world_size)
+        read = self.readers.map(samples.__getitem__, indices, samples.names.__getitem__)
+        for index, sample in zip(indices, read, strict=True):
             images = [torch.from_numpy(sample.inputs[m])[None].to(self.device) for m in self.recipe.modalities]
             where = f"the validation of {sample.name}"
             with self._explained(where, "smaller images in --val"), self._autocast(images[0]):

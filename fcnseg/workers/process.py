@@ -37,6 +37,10 @@ START = (
 )
 
 
+KILLED = "it ran out of memory and was killed"
+"""The cause of death by SIGKILL: that is how operating systems end the process that takes most memory."""
+
+
 class WorkerDiedError(Exception):
     """A subprocess did not start, or ended before it answered; `str` is the cause."""
 
@@ -109,16 +113,13 @@ class WorkerProcess:
         self._stderr_reader.join(timeout=1)  # a process started by it may still hold the pipe
 
     def cause_of_death(self) -> str:
-        """Wait for the process to end; why it did, e.g. "exit code 1: ImportError: no module named ...".
-
-        SIGKILL counts as exhausted memory: that is how operating systems end the process that takes most of it.
-        """
+        """Wait for the process to end; why it did: KILLED, or e.g. "exit code 1: ImportError: no module named ..."."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(ENDING_SECONDS)
         self.stop()
         code = self._process.returncode
         if code == -signal.SIGKILL:
-            return "it ran out of memory and was killed"
+            return KILLED
         text = b"".join(self._stderr_tail).decode("utf-8", "replace")
         if is_out_of_threads(text):
             return NO_MORE_THREADS
@@ -168,23 +169,3 @@ def ignore_interrupts(*_: object) -> None:
     like. Batch systems signal all processes of a job."""
     for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-@contextmanager
-def starting_by_multiprocessing() -> Iterator[None]:
-    """Start processes of `multiprocessing` by the same rules, for libraries that insist on it (torch's DataLoader).
-
-    Its fork server and its resource tracker would have the current folder on the module path, and would start with
-    interruptions enabled: a worker calls `ignore_interrupts` only once it runs.
-    """
-    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
-    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    blocks = hasattr(signal, "pthread_sigmask")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS) if blocks else None
-    try:
-        yield
-    finally:
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})

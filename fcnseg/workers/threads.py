@@ -14,12 +14,16 @@ Result = TypeVar("Result")
 
 
 def map_in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int, name: str = "decode"
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    name: str = "decode",
+    awaited: Callable[[Item, Future[Any]], Any] = lambda item, future: future.result(),
 ) -> Generator[tuple[Item, Result]]:
     """Yield each item with what the function makes of it, in order, at most two a thread ahead.
 
-    A caller that stops (Ctrl-C) does not wait for calls under way: see `cli.leaving` for the name. Raises what the
-    function raises, and RuntimeError if the system allows no thread.
+    A caller that stops (Ctrl-C) does not wait for calls under way: see `cli.leaving` for the name. `awaited` waits for
+    the result of an item. Raises what the function raises, and RuntimeError if the system allows no thread.
     """
     tasks: SimpleQueue[tuple[Future[Any], Item] | None] = SimpleQueue()
     pending: deque[tuple[Item, Future[Any]]] = deque()
@@ -35,7 +39,7 @@ def map_in_threads(
 
     def taken() -> tuple[Item, Result]:
         item, future = pending.popleft()
-        return item, future.result()
+        return item, awaited(item, future)
 
     for number in range(threads):
         threading.Thread(target=work, name=f"{name}-{number}", daemon=True).start()

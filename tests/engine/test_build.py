@@ -77,6 +77,7 @@ class FakeBuilder:
 
     def __init__(self, tiny: TinyModel, reasons: dict[str, str], dies_at: str = "") -> None:
         self.tiny, self.reasons, self.dies_at, self.jobs = tiny, reasons, dies_at, []  # type: ignore[var-annotated]
+        self.lasting = True
 
     def __call__(self, module: str, job: dict[str, Any], on_message: Any) -> str:
         assert module == "fcnseg.engine.builder"
@@ -88,7 +89,7 @@ class FakeBuilder:
             reason = self.reasons.get(precision, "")
             if not reason:
                 keep(request_for(self.tiny, precision).identity, 0.1, min_agreement=0.9999)
-            on_message({"precision": precision, "outcome": reason})
+            on_message({"precision": precision, "outcome": reason, "lasting": bool(reason) and self.lasting})
         return ""
 
 
@@ -139,8 +140,9 @@ def test_without_any_engine_the_death_of_its_builder_is_the_reason(
 
 
 @pytest.mark.usefixtures("own_home")
-def test_a_lack_of_memory_is_not_remembered(coarse: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_may_be_otherwise_next_time_is_not_remembered(coarse: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     builder = FakeBuilder(coarse, {"fp32": "OpenVINO cannot compile graph.onnx: std::bad_alloc"})
+    builder.lasting = False
     monkeypatch.setattr(build, "run_job", builder)
     for _ in range(2):
         with pytest.raises(EngineError, match="bad_alloc"):

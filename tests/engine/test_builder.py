@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ from fcnseg.engine.lookup import find_recorded
 from fcnseg.engine.record import read_record, record_path
 from fcnseg.engine.runtimes.onnx_runtime import reference_engine
 from fcnseg.engine.runtimes.pytorch import TorchEngine
-from fcnseg.errors import EngineError
+from fcnseg.engine.runtimes.tensorrt import library
+from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary
+from fcnseg.errors import DeviceError, EngineError
 from fcnseg.recipes import load_recipe
 from tests.conftest import TinyModel, make_tiny, photograph
+from tests.engine.runtimes.fake_tensorrt import OLD_DRIVER, FakeModule
 from tests.engine.tiny_engines import build_here, request_for
 
 
@@ -67,3 +72,41 @@ def test_an_engine_below_the_floor_is_not_published_and_remembered(
     assert target.is_file()
     assert lookup.rejected(identity) is None
     assert find_recorded(request_for(coarse)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "lasting"),
+    [
+        (None, False),
+        (EngineError("no such layer"), True),
+        (EngineError("TensorRT cannot build: OutOfMemory"), False),
+        (DeviceError("the driver is too old"), False),
+    ],
+)
+def test_what_would_fail_again_is_told_from_what_might_not(
+    coarse: TinyModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: EngineError | None, lasting: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        if error:
+            raise error
+
+    monkeypatch.setattr(builder.Builder, "build", fail)
+    told: list[Mapping[str, object]] = []
+    job = {"requests": [request_for(coarse).as_json()], "out": None, "work": tmp_path, "keep_rejected": False}
+    builder._build_all(job, told.append)
+    assert told == [{"precision": "fp32", "outcome": str(error or ""), "lasting": lasting}]
+
+
+def test_a_machine_that_cannot_build_is_told_before_anything_is_made(
+    coarse: TinyModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The error concerns all precisions, and is none of the outcomes that are remembered."""
+    request = replace(request_for(coarse), backend="tensorrt")
+    old = TensorRTLibrary("tensorrt", FakeModule(null=OLD_DRIVER))
+    monkeypatch.setattr(library, "load_library", lambda name: old)
+    monkeypatch.setattr(builder, "sample_images", lambda *_: pytest.fail("images were read"))
+    told: list[Mapping[str, object]] = []
+    job = {"requests": [request.as_json()], "out": None, "work": tmp_path, "keep_rejected": False}
+    monkeypatch.setattr(builder, "begin_job", lambda: (job, told.append))
+    builder.main()
+    assert [message["error"] for message in told] == ["DeviceError"]

@@ -1,5 +1,7 @@
 """The libraries of a machine, and what backends can do with them."""
 
+import importlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +33,19 @@ def test_a_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch
     library = machine_module.inspect_library("tensorrt")
     assert library == Library("tensorrt", "99", "libnvinfer.so: cannot open")
     assert not library.works
+
+
+def test_a_library_of_whatever_package_states_its_own_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`tensorrt-cu12` brings the module `tensorrt`, and so does the system, under no name of PyPI's."""
+    monkeypatch.syspath_prepend(tmp_path)
+    assert machine_module.inspect_library("tensorrt") == Library("tensorrt", None)
+    (tmp_path / "tensorrt").mkdir()  # what an uninstallation may leave
+    importlib.invalidate_caches()
+    assert machine_module.inspect_library("tensorrt") == Library("tensorrt", None)
+    (tmp_path / "tensorrt" / "__init__.py").write_text("__version__ = '11.4.0.106'")
+    importlib.invalidate_caches()
+    assert machine_module.inspect_library("tensorrt") == Library("tensorrt", "11.4.0.106")
+    del sys.modules["tensorrt"]
 
 
 # ---------------------------------------------------------------------- what can run
@@ -78,6 +93,13 @@ def test_a_gpu() -> None:
     found = summary(machine(gpus=(H100,), driver=True))
     assert found["tensorrt"] == ("fp32 bf16 fp16 int8", "", "")
     assert found["torch"] == ("fp32 bf16 fp16", "", "")
+
+
+def test_rtx_on_a_gpu_that_it_does_not_serve() -> None:
+    pytest.importorskip("tensorrt_rtx")
+    (rtx,) = (b for b in backends(machine(gpus=(H100,), driver=True)) if b.name == "tensorrt-rtx")
+    assert (rtx.runs, rtx.builds) == ((), ())
+    assert rtx.missing == "it does not serve GPUs of compute capability 9.0"
 
 
 def test_a_driver_that_torch_cannot_use_is_said() -> None:

@@ -45,6 +45,20 @@ def test_a_gpu_that_torch_cannot_use_is_said(monkeypatch: pytest.MonkeyPatch) ->
         choose_backend("auto", "cuda", "auto")
 
 
+def test_rtx_is_not_chosen_for_a_gpu_that_it_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(select, "lacking_cuda", lambda: "")
+    monkeypatch.setattr(select, "find_spec", lambda name: name if name != "tensorrt" else None)
+    monkeypatch.setattr(select, "cuda_capability", lambda: "9.0")
+    refused = "torch", "tensorrt-rtx does not serve GPUs of compute capability 9.0"
+    assert choose_backend("auto", "auto", "auto") == refused
+    monkeypatch.setattr(select, "cuda_capability", lambda: "8.9")
+    assert choose_backend("auto", "auto", "auto")[0] == "tensorrt-rtx"
+    monkeypatch.setattr(select, "find_spec", lambda name: name)  # TensorRT is here too
+    monkeypatch.setattr(select, "cuda_capability", lambda: "9.0")
+    assert choose_backend("auto", "auto", "auto")[0] == "tensorrt"
+
+
 @pytest.mark.parametrize(
     ("backend", "device", "says"),
     [

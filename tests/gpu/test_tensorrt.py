@@ -124,18 +124,6 @@ def test_batches_in_flight_and_company_change_nothing(tmp_path: Path, library: s
             assert np.array_equal(labels, np.concatenate(alone))
 
 
-def test_tensors_give_what_arrays_give(tmp_path: Path, library: str) -> None:
-    model = make_tiny(tmp_path)
-    inputs = photographs(find_recipe(model.recipe), 2, 60, 80)
-    with build(model, tmp_path, library, "fp32", [SMALL]) as engine:
-        expected, _ = engine.infer(inputs)
-        found, none = engine.infer_tensors({"color": torch.from_numpy(inputs["color"]).cuda()})
-        assert none is None
-        assert np.array_equal(found["labels"].cpu().numpy(), expected["labels"])
-        with pytest.raises(ImageError, match="on cpu; give a contiguous"):
-            engine.infer_tensors({"color": torch.from_numpy(inputs["color"])})
-
-
 def test_sizes_outside_the_plan(tmp_path: Path, library: str) -> None:
     model = make_tiny(tmp_path)
     recipe = find_recipe(model.recipe)

@@ -11,6 +11,7 @@ import torch
 from fcnseg.training import class_weights as balance
 from fcnseg.training.class_weights import balanced_weights, count_class_pixels
 from fcnseg.training.distributed import Ranks
+from fcnseg.training.readers import Readers
 from tests.training.memory import blocks, tiny_recipe
 
 SIZES = [(40, 48), (24, 32), (9, 11)]
@@ -21,7 +22,8 @@ def test_the_pixels_of_every_head_are_counted(tmp_path: Path, workers: int) -> N
     recipe = tiny_recipe(tmp_path, heads=2)
     samples = blocks(recipe, SIZES)
     told: list[tuple[int, int]] = []
-    found = count_class_pixels(samples, recipe, Ranks(), workers, lambda *done: told.append(done))
+    with Readers(workers) as readers:
+        found = count_class_pixels(samples, recipe, Ranks(), readers, lambda *done: told.append(done))
     for head in recipe.heads:
         labels = np.concatenate([sample.labels[head.name].ravel() for sample in samples.samples])
         assert found[head.name].tolist() == [(labels == k).sum() for k in range(head.labels.classes)]
@@ -32,7 +34,7 @@ def test_of_many_images_evenly_spaced_ones_are_read(tmp_path: Path, monkeypatch:
     recipe = tiny_recipe(tmp_path)
     samples = blocks(recipe, SIZES * 3)
     monkeypatch.setattr(balance, "MAX_IMAGES", 3)
-    assert int(count_class_pixels(samples, recipe, Ranks())["labels"].sum()) == sum(
+    assert int(count_class_pixels(samples, recipe, Ranks(), Readers())["labels"].sum()) == sum(
         int((samples[i].labels["labels"] != 255).sum()) for i in (0, 3, 6)
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -11,18 +9,7 @@ import psutil
 import pytest
 
 from fcnseg.workers.json_job import run_job
-from fcnseg.workers.process import WorkerDiedError, WorkerProcess, starting_by_multiprocessing
-
-
-def test_starting_leaves_the_environment_and_the_signals_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "somewhere")
-    before = dict(os.environ)
-    with starting_by_multiprocessing():
-        assert os.environ["PYTHONSAFEPATH"] == "1"
-        assert os.environ["PYTHONPATH"].split(os.pathsep) == [folder for folder in sys.path if folder]
-        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    assert dict(os.environ) == before
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+from fcnseg.workers.process import WorkerDiedError, WorkerProcess
 
 
 def test_one_that_does_not_end_by_itself_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,9 +79,12 @@ class FakeContext:
     runs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        if self.refuses == "profile" or stream != FakeStream.handle:
+            self.engine.logger.log(FakeLogger.ERROR, "setOptimizationProfileAsync: profile index is out of range")
+            raise RuntimeError("Error in set optimization profile async.")
         self.active_optimization_profile = index
         self.shapes.clear()
-        return self.refuses != "profile" and stream == FakeStream.handle
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         low, _, high = self.engine.get_tensor_profile_shape(name, self.active_optimization_profile)
@@ -91,7 +94,7 @@ class FakeContext:
 
     def infer_shapes(self) -> list[str]:
         if self.refuses == "inference":
-            raise RuntimeError("shape inference failed")
+            raise RuntimeError("infer_shapes error code: -1")
         return ["color"] if self.refuses == "missing" else []
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
@@ -105,8 +108,9 @@ class FakeContext:
         return self.refuses != "address" and address % 64 == 0  # as torch allocates without CUDA
 
     def execute_async_v3(self, stream: int) -> bool:
-        if self.refuses == "run":
-            self.engine.errors.append("[executor] out of tactics")
+        if self.refuses in ("run", "memory"):
+            out = "Error Code 2: OutOfMemory (Requested size was 123 bytes.)"
+            self.engine.logger.log(FakeLogger.ERROR, out if self.refuses == "memory" else "[executor] out of tactics")
             return False
         shapes = {name: self.shapes.get(name) or self.get_tensor_shape(name) for name in self.engine.types}
         memory = {name: self.view(name, shapes[name]) for name in shapes}
@@ -127,30 +131,69 @@ class FakeContext:
         return np.frombuffer(room, kind).reshape(shape)
 
 
+OLD_DRIVER = "CUDA initialization failure with error: 35. Please check your CUDA installation"
+
+
+class FakeLogger:
+    """The base of loggers, as the bindings have it."""
+
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+    def log(self, severity: int, msg: str) -> None:
+        raise NotImplementedError
+
+
+class FakeModule:
+    """The module of a library. With `null`, a message, its factories give null, as the real ones do where CUDA does not
+    start: the bindings raise TypeError, and the message is a mere warning."""
+
+    __version__ = "11.4.0.106"
+    ILogger = FakeLogger
+    ComputeCapability = SimpleNamespace(__members__={"NONE": 0, "CURRENT": 1, "SM75": 75, "SM89": 89})
+    NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+
+    def __init__(self, plan: FakePlan | None = None, builder: object = None, null: str = "") -> None:
+        self.plan, self.builder, self.null = plan, builder, null
+
+    def Builder(self, logger: FakeLogger) -> object:  # noqa: N802
+        return self._made(logger, self.builder)
+
+    def Runtime(self, logger: FakeLogger) -> object:  # noqa: N802
+        if self.plan:
+            self.plan.logger = logger
+        return self._made(logger, self.plan and self.plan.runtime)
+
+    def _made(self, logger: FakeLogger, thing: object) -> object:
+        if self.null:
+            logger.log(FakeLogger.WARNING, self.null)
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        return thing
+
+
 @dataclass
 class FakePlan:
-    """An engine as the library loads it, and the library itself."""
+    """An engine as the library loads it."""
 
     profiles: list[tuple[tuple[int, int, int], tuple[int, int, int]]]
     types: dict[str, str] = field(default_factory=lambda: {"color": "UINT8", "labels": "UINT8"})
     channels: int = 3
     loads: bool = True
     context: FakeContext | None = None
-    errors: deque[str] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         self.num_optimization_profiles, self.num_io_tensors = len(self.profiles), len(self.types)
         self.context = FakeContext(self)
+        self.logger = FakeLogger()
+        self.runtime = SimpleNamespace(deserialize_cuda_engine=self.deserialize, engine_host_code_allowed=False)
 
-    def library(self) -> TensorRTLibrary:
-        def deserialize(plan: bytes) -> FakePlan | None:
-            if not self.loads or plan != b"plan":
-                self.errors.append("Serialization assertion stdVersionRead failed")
-                return None
-            return self
+    def library(self, null: str = "") -> TensorRTLibrary:
+        return TensorRTLibrary("tensorrt", FakeModule(self, null=null))
 
-        self.runtime = SimpleNamespace(deserialize_cuda_engine=deserialize, engine_host_code_allowed=False)
-        return TensorRTLibrary("TensorRT", SimpleNamespace(Runtime=lambda logger: self.runtime), None, self.errors)
+    def deserialize(self, plan: bytes) -> FakePlan | None:
+        if not self.loads or plan != b"plan":
+            self.logger.log(FakeLogger.ERROR, "Serialization assertion stdVersionRead failed")
+            return None
+        return self
 
     def create_execution_context(self) -> FakeContext | None:
         return self.context

@@ -11,12 +11,12 @@ import torch
 
 from fcnseg.engine.runtimes.tensorrt import engine as tensorrt_runtime
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
-from fcnseg.errors import EngineError, ImageError, TooLargeError
+from fcnseg.errors import DeviceError, EngineError, ImageError, TooLargeError
 from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import find_recipe
 from fcnseg.types import EngineInfo
 from tests.conftest import make_tiny
-from tests.engine.runtimes.fake_tensorrt import LARGE, SMALL, WITH_PROBABILITIES, FakePlan, FakeStream
+from tests.engine.runtimes.fake_tensorrt import LARGE, OLD_DRIVER, SMALL, WITH_PROBABILITIES, FakePlan, FakeStream
 
 RNG = np.random.default_rng(0)
 
@@ -118,9 +118,9 @@ def test_what_is_too_large_is_told_from_what_is_too_small(opened: Callable[..., 
 @pytest.mark.parametrize(
     ("refuses", "said"),
     [
-        ("profile", "refused profile 1"),
+        ("profile", "refused profile 1: setOptimizationProfileAsync: profile index is out of range"),
         ("shape", "refused color of shape"),
-        ("inference", "cannot infer shapes"),
+        ("inference", "refused to infer shapes"),
         ("missing", "refused to go without color"),
         ("output", "refused to say how large"),
         ("address", "refused the memory of"),
@@ -136,6 +136,16 @@ def test_every_status_is_checked(opened: Callable[..., TensorRTEngine], refuses:
         plan.context.refuses = ""  # type: ignore[union-attr]
         batches = (image(1, 10, 10) for _ in range(3))
         assert len(list(engine.infer_many(batches))) == 3
+
+
+def test_memory_that_ends_while_it_runs_is_the_matter_of_one_image(opened: Callable[..., TensorRTEngine]) -> None:
+    plan = FakePlan([SMALL])
+    with opened(plan) as engine:
+        plan.context.refuses = "memory"  # type: ignore[union-attr]
+        with pytest.raises(TooLargeError, match="50 x 40 pixels need more memory"):
+            engine.infer(image(4, 40, 50))
+        plan.context.refuses = ""  # type: ignore[union-attr]
+        assert engine.infer(image(1, 40, 50))[0]["labels"].shape == (1, 40, 50)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +182,25 @@ def test_a_plan_that_finds_no_memory(opened: Callable[..., TensorRTEngine]) -> N
     plan.context = None
     with pytest.raises(EngineError, match="cannot start the engine: it gave no reason; free GPU memory"), opened(plan):
         pass
+
+
+def test_a_driver_that_is_too_old(opened: Callable[..., TensorRTEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = opened(FakePlan([SMALL]))
+    monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: FakePlan([SMALL]).library(null=OLD_DRIVER))
+    with (
+        pytest.raises(
+            DeviceError, match=r"TensorRT 11.4.0.106 cannot start .*: CUDA initialization failure with error: 35"
+        ),
+        engine,
+    ):
+        pass
+
+
+def test_what_is_open_at_the_end_is_closed_while_python_still_runs(opened: Callable[..., TensorRTEngine]) -> None:
+    engine = opened(FakePlan([SMALL])).__enter__()
+    tensorrt_runtime._close_open_engines()
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(image(1, 9, 9))
 
 
 def test_nothing_is_acquired_before_entry_and_nothing_kept_after(opened: Callable[..., TensorRTEngine]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from fcnseg.engine.runtimes.pytorch import find_device
 from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
 from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary, load_library
 from fcnseg.engine.runtimes.tensorrt.session import Session
-from fcnseg.errors import EngineError, ImageError, TooLargeError, is_out_of_memory
+from fcnseg.errors import DeviceError, EngineError, ImageError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 
@@ -70,6 +72,7 @@ class TensorRTEngine(ClosesOnExit):
         profiles = [profile.largest for profile in self._session.profiles]
         _, height, width = max(profiles, key=lambda largest: largest[1] * largest[2])
         self.info = replace(self.info, largest=(height, width), max_batch=max(rows for rows, *_ in profiles))
+        _open_engines.add(self)
         return self
 
     def close(self) -> None:
@@ -145,7 +148,10 @@ class TensorRTEngine(ClosesOnExit):
                 staged = slot.pinned(modality, shape, session.types[modality])
                 np.copyto(staged.numpy(), inputs[modality])
                 self._stream.copy(tensors[modality], staged)
-            session.run({name: tensor.data_ptr() for name, tensor in tensors.items()})
+            try:
+                session.run({name: tensor.data_ptr() for name, tensor in tensors.items()})
+            except DeviceError as error:  # some plans allocate while they run
+                raise TooLargeError(too_large(*next(iter(shapes.values()))[1:3])) from error
             slot.results = {name: slot.pinned(name, outputs[name], session.types[name]) for name in wanted}
             for name, result in slot.results.items():
                 self._stream.copy(result, tensors[name])
@@ -172,6 +178,16 @@ class TensorRTEngine(ClosesOnExit):
             return labels, None
         names = output_names(self.recipe, True)[len(heads) :]
         return labels, {head.name: arrays[name] for head, name in zip(heads, names, strict=True)}
+
+
+_open_engines: WeakSet[TensorRTEngine] = WeakSet()
+
+
+@atexit.register
+def _close_open_engines() -> None:
+    """Close what is open when the interpreter ends: threads of the library log through it, which fails later."""
+    for engine in list(_open_engines):
+        engine.close()
 
 
 class _Slot:
@@ -210,7 +226,7 @@ def _translated(library: TensorRTLibrary, shapes: Mapping[str, tuple[int, ...]] 
         yield
     except RuntimeError as error:
         if is_out_of_memory(error) and shapes is None:
-            raise EngineError(f"{library.title} needs more GPU memory than is free; use --backend torch") from error
+            raise DeviceError(f"{library.title} needs more GPU memory than is free; use --backend torch") from error
         if is_out_of_memory(error) and shapes is not None:
             raise TooLargeError(too_large(*next(iter(shapes.values()))[1:3])) from error
         reason = str(error).strip().partition("\n")[0]

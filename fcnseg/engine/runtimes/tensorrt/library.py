@@ -1,6 +1,7 @@
 """Load TensorRT or TensorRT-RTX: one code path for both, and for TensorRT 10 and 11.
 
-Almost nothing in these libraries raises: the last errors that they logged are kept for the error that follows.
+Almost nothing in these libraries raises: the last errors and warnings that they logged are kept for the error that
+follows.
 """
 
 from __future__ import annotations
@@ -12,29 +13,89 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcnseg.errors import EngineError, installs
-
-MODULES = {"tensorrt": ("tensorrt", "TensorRT"), "tensorrt-rtx": ("tensorrt_rtx", "TensorRT-RTX")}
-"""Each library's module and its name in messages."""
+from fcnseg.engine.hardware import cuda_capability, cuda_of_driver
+from fcnseg.engine.runtimes.tensorrt.packages import MODULES, package_for
+from fcnseg.errors import DeviceError, EngineError, installs, is_out_of_memory
 
 REASON_CHARACTERS = 500
 """The most that an error repeats of a library's messages."""
 
+MESSAGES_KEPT = 8
+
+
+def _messages() -> deque[str]:
+    return deque(maxlen=MESSAGES_KEPT)
+
 
 @dataclass(frozen=True)
 class TensorRTLibrary:
-    """A loaded library: its module, and the one logger that it takes in a process."""
+    """A loaded library: its name as a backend, its module, and the one logger that it takes in a process.
 
-    title: str
+    `errors` and `warnings` are its last messages, oldest first.
+    """
+
+    name: str
     module: Any
-    logger: Any
-    errors: deque[str] = field(default_factory=lambda: deque(maxlen=4))
+    errors: deque[str] = field(default_factory=_messages)
+    warnings: deque[str] = field(default_factory=_messages)
+    logger: Any = None
 
-    def reason(self) -> str:
-        """Return the library's last error messages on one line, oldest first, and forget them."""
-        text = "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logger", _logger(self))
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return MODULES[self.name][1]
+
+    @property
+    def version(self) -> str:
+        """The version that the module itself states: packages of several names bring it."""
+        return str(self.module.__version__)
+
+    def forget(self) -> None:
+        """Forget the messages until now."""
         self.errors.clear()
+        self.warnings.clear()
+
+    def reason(self, *, warnings: bool = False) -> str:
+        """Return the last error messages on one line, oldest first, after `warnings` if asked for, and forget all."""
+        text = "; ".join(dict.fromkeys([*(self.warnings if warnings else ()), *self.errors])) or "it gave no reason"
+        self.forget()
         return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]}..."
+
+    def refusal(self, what: str, advice: str) -> EngineError:
+        """Return the error for something that the library did not do, with its reason; DeviceError if memory is it."""
+        memory = next((text for text in (*self.errors, *self.warnings) if is_out_of_memory(text)), None)
+        kind = DeviceError if memory else EngineError
+        reason = self.reason()
+        if memory and memory not in reason:
+            reason = f"{reason} ({memory})"
+        return kind(f"{self.title} {what}: {reason}; {advice}")
+
+    def builder(self) -> Any:
+        """Make a Builder. Raises DeviceError, with the reason, where CUDA cannot start."""
+        return self._made("Builder")
+
+    def runtime(self) -> Any:
+        """Make a Runtime. Raises DeviceError, with the reason, where CUDA cannot start."""
+        return self._made("Runtime")
+
+    def _made(self, kind: str) -> Any:
+        self.forget()
+        try:
+            return getattr(self.module, kind)(self.logger)
+        except (TypeError, RuntimeError) as error:  # TypeError: the factory gave null; why is only a warning
+            driver = cuda_of_driver()
+            state = (
+                "no NVIDIA driver is loaded"
+                if driver is None
+                else "the NVIDIA driver is for CUDA {}.{}".format(*driver)
+            )
+            raise DeviceError(
+                f"{self.title} {self.version} cannot start ({state}): {self.reason(warnings=True)}; update the driver, "
+                f"or install what serves this one: `pip install {package_for(self.name)}`; or use --backend torch"
+            ) from error
 
 
 _loaded: dict[str, TensorRTLibrary] = {}
@@ -44,31 +105,72 @@ _loading = threading.Lock()
 def load_library(name: str) -> TensorRTLibrary:
     """Return the library "tensorrt" or "tensorrt-rtx", imported when first asked for.
 
-    Raises EngineError, naming the extra that brings it, if it is not installed or does not load.
+    Raises EngineError, naming the package that brings it, if it is not installed or does not load.
     """
     with _loading:
         if name not in _loaded:
             module_name, title = MODULES[name]
             try:
                 module = importlib.import_module(module_name)
+                if not hasattr(module, "Builder"):  # a folder that an uninstallation left behind
+                    raise ImportError(f"{module_name} is an empty package")
             except (ImportError, OSError) as error:
-                raise EngineError(f"{title} cannot be loaded ({error}); {installs(name)}") from error
-            errors: deque[str] = deque(maxlen=4)
-            _loaded[name] = TensorRTLibrary(title, module, _logger(module, errors), errors)
+                reason = " ".join(str(error).split())
+                raise EngineError(f"{title} cannot be loaded ({reason}); {installs(package_for(name))}") from error
+            _loaded[name] = TensorRTLibrary(name, module)
         return _loaded[name]
 
 
-def _logger(module: Any, errors: deque[str]) -> Any:
-    log = logging.getLogger("fcnseg.tensorrt")
+def library_version(name: str) -> str:
+    """Return the version of "tensorrt" or "tensorrt-rtx". Raises EngineError, see `load_library`."""
+    return load_library(name).version
 
-    class Logger(module.ILogger):  # type: ignore[misc]
+
+def serves(name: str, capability: str) -> bool:
+    """Tell whether a library builds engines for GPUs of that compute capability, like "8.9".
+
+    TensorRT-RTX lists those that it does. True for an unknown one (""), and where the library cannot be asked.
+    """
+    if name != "tensorrt-rtx" or not capability:
+        return True
+    try:
+        served = load_library(name).module.ComputeCapability.__members__
+    except EngineError:
+        return True  # what is wrong is said by whoever needs it
+    return f"SM{capability.replace('.', '')}" in served
+
+
+def check_library(name: str) -> None:
+    """Check that a library starts here and serves the first GPU, if there is one, before anything is made for it.
+
+    Raises EngineError, see `load_library`; DeviceError for a driver that is too old and a GPU that is not served.
+    """
+    library = load_library(name)
+    capability = cuda_capability()
+    if not serves(name, capability):
+        raise DeviceError(
+            f"{library.title} {library.version} does not serve GPUs of compute capability {capability}; "
+            f"`pip install {package_for('tensorrt')}` installs TensorRT, which does, or use --backend torch"
+        )
+    library.builder()
+    if capability:
+        library.runtime()
+
+
+def _logger(library: TensorRTLibrary) -> Any:
+    log, logger = logging.getLogger("fcnseg.tensorrt"), library.module.ILogger
+    errors, warnings = library.errors, library.warnings
+
+    class Logger(logger):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
-            module.ILogger.__init__(self)
+            logger.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
-            if severity in (module.ILogger.ERROR, module.ILogger.INTERNAL_ERROR):
-                errors.append(" ".join(msg.split()))
-            elif severity == module.ILogger.WARNING:
-                log.debug("%s", msg)
+            text = " ".join(msg.split())
+            if severity in (logger.ERROR, logger.INTERNAL_ERROR):
+                errors.append(text)
+            elif severity == logger.WARNING:
+                warnings.append(text)
+                log.debug("%s", text)
 
     return Logger()

@@ -54,7 +54,7 @@ def _cast_inputs(graph: onnx.GraphProto) -> None:
     integers = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.UINT8}
     for node in graph.node:
         for place, name in enumerate(node.input):
-            if name in integers and node.op_type not in ("Cast", "Shape"):
+            if name in integers and node.op_type != "Cast":
                 node.input[place] = f"{name}_float"
     for name in sorted(integers):
         graph.node.insert(0, make_node("Cast", [name], [f"{name}_float"], f"{name}_cast", to=TensorProto.FLOAT))

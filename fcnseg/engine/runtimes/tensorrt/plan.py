@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from fcnseg.engine.hardware import cuda_capability
 from fcnseg.engine.runtimes.tensorrt.library import REASON_CHARACTERS, TensorRTLibrary, load_library
 from fcnseg.engine.runtimes.tensorrt.onnx_graph import prepared_graph
 from fcnseg.engine.runtimes.tensorrt.progress import OnProgress, progress_monitor, watched
@@ -32,10 +33,12 @@ def build_plan(
     """
     loaded = load_library(library)
     _check_profiles(profiles)
-    loaded.errors.clear()
-    builder = loaded.module.Builder(loaded.logger)
+    builder = loaded.builder()
+    loaded.forget()
     strongly_typed = 1 << int(loaded.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
+    if network is None:
+        raise loaded.refusal("cannot begin a network", "try --backend torch")
     parser = loaded.module.OnnxParser(network, loaded.logger)  # owns the weights until the plan is built
     parsed = parser.parse(prepared_graph(onnx_file, outputs), path=str(onnx_file))
     _check_parsed(loaded, parser, network, parsed, onnx_file)
@@ -44,7 +47,7 @@ def build_plan(
     config.progress_monitor = monitor
     plan = watched(lambda: builder.build_serialized_network(network, config), monitor, on_progress)
     if plan is None:
-        raise EngineError(f"{loaded.title} cannot build {onnx_file.name}: {loaded.reason()}; try --backend torch")
+        raise loaded.refusal(f"cannot build {onnx_file.name}", "try --backend torch")
     return memoryview(plan).cast("B")
 
 
@@ -69,7 +72,7 @@ def _check_parsed(library: TensorRTLibrary, parser: Any, network: Any, parsed: b
     if not parsed:
         faults = [parser.get_error(i) for i in range(parser.num_errors)]
         said = "; ".join(" ".join(f"{e.node_operator()} {e.node_name()} {e.desc()}".split()) for e in faults)
-        library.errors.clear()
+        library.forget()
         raise EngineError(
             f"{library.title} cannot read {onnx_file.name}: {said[:REASON_CHARACTERS]}; export it again, or try "
             "--backend torch"
@@ -91,9 +94,13 @@ def _input_type(modality: str) -> str:
 
 
 def _configured(library: TensorRTLibrary, builder: Any, network: Any, profiles: Sequence[Shapes]) -> Any:
-    """Return the builder's configuration: exact float32, and the profiles."""
+    """Return the builder's configuration: exact float32, the GPU that is here, and the profiles."""
     config = builder.create_builder_config()
     config.clear_flag(library.module.BuilderFlag.TF32)
+    if library.name == "tensorrt-rtx" and cuda_capability():  # by default for several kinds, and never for 7.5
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(library.module.ComputeCapability.CURRENT, 0):
+            raise library.refusal("does not build for this GPU", "use --backend torch")
     for shapes in profiles:
         profile = builder.create_optimization_profile()
         for tensor in (network.get_input(i) for i in range(network.num_inputs)):
@@ -107,8 +114,8 @@ def _configured(library: TensorRTLibrary, builder: Any, network: Any, profiles: 
             )
             profile.set_shape(tensor.name, low, typical, high)
         if config.add_optimization_profile(profile) < 0:
-            raise EngineError(
-                f"{library.title} does not take sizes {_size(shapes.smallest)} to {_size(shapes.largest)} for this "
-                f"graph: {library.reason()}; give a range that the graph allows"
+            raise library.refusal(
+                f"does not take sizes {_size(shapes.smallest)} to {_size(shapes.largest)} for this graph",
+                "give a range that the graph allows",
             )
     return config

@@ -46,21 +46,17 @@ class Session:
         self, library: TensorRTLibrary, plan: bytes, recipe: Recipe, probabilities: bool, stream_handle: int
     ) -> None:
         self.library, self._stream_handle = library, stream_handle
-        library.errors.clear()
-        self._runtime = library.module.Runtime(library.logger)  # host code in plans stays forbidden, its default
+        self._runtime = library.runtime()  # host code in plans stays forbidden, its default
+        library.forget()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise EngineError(
-                f"{library.title} does not load the engine: {library.reason()}; "
-                "build it again with `fcnseg build-engine --force`"
-            )
+            raise library.refusal("does not load the engine", "build it again with `fcnseg build-engine --force`")
         self.types = self._check_tensors(recipe, probabilities)
         self.profiles = [self._profile(i, recipe) for i in range(self._engine.num_optimization_profiles)]
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise EngineError(
-                f"{library.title} cannot start the engine: {library.reason()}; free GPU memory, or build it for "
-                "smaller sizes or batches"
+            raise library.refusal(
+                "cannot start the engine", "free GPU memory, or build it for smaller sizes or batches"
             )
 
     def close(self) -> None:
@@ -88,16 +84,18 @@ class Session:
         context = self._context
         if context is None:
             raise EngineError("the engine is closed; use it inside its `with` block")
-        self.library.errors.clear()
+        self.library.forget()
         if context.active_optimization_profile != profile.index:
-            chosen = context.set_optimization_profile_async(profile.index, self._stream_handle)
-            self._check(chosen, f"profile {profile.index}")
+            try:
+                context.set_optimization_profile_async(profile.index, self._stream_handle)
+            except RuntimeError as error:  # the one call that does not return its status
+                raise self._refused(f"profile {profile.index}") from error
         for name, shape in inputs.items():
             self._check(context.set_input_shape(name, shape), f"{name} of shape {shape}")
         try:
             missing = context.infer_shapes()
         except RuntimeError as error:
-            raise EngineError(f"{self.library.title} cannot infer shapes from {dict(inputs)}: {error}") from error
+            raise self._refused(f"to infer shapes from {dict(inputs)}") from error
         self._check(not missing, f"to go without {', '.join(missing)}")
         shapes = {name: tuple(context.get_tensor_shape(name)) for name in self.types if name not in inputs}
         self._check(min(min(shape) for shape in shapes.values()) >= 0, f"to say how large its outputs are ({shapes})")
@@ -111,10 +109,10 @@ class Session:
 
     def _check(self, status: bool, what: str) -> None:
         if not status:
-            raise EngineError(
-                f"{self.library.title} refused {what}: {self.library.reason()}; build the engine again, or try "
-                "--backend torch"
-            )
+            raise self._refused(what)
+
+    def _refused(self, what: str) -> EngineError:
+        return self.library.refusal(f"refused {what}", "build the engine again, or try --backend torch")
 
     def _check_tensors(self, recipe: Recipe, probabilities: bool) -> dict[str, torch.dtype]:
         """Return the type of every input and output; raises EngineError if they are not those of the recipe."""
