@@ -12,6 +12,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.archive_names import is_hidden_member, is_image_member, member_reference
 from fcnseg.io.images import READERS, OnSize, check_bytes
 from fcnseg.io.left_out import LeftOut
-from fcnseg.io.seekable import Seekable, TooLongError, open_regular
+from fcnseg.io.seekable import RandomAccess, Seekable, TooLongError, open_regular, reader_of
 from fcnseg.io.suffixes import BZIP2_TAR, GZIP_TAR, XZ_TAR, ZIP, has_suffix
 from fcnseg.io.tar_headers import HeaderError, TarMembers
 from fcnseg.io.zip_archive import ZipImages
@@ -36,9 +37,11 @@ LEAST_LIMIT_BYTES, LARGEST_RATIO = 256 << 20, 100
 but 300 kB of xz can hold gigabytes of zeros."""
 
 
-def open_archive(path: str) -> ZipImages | TarImages:
-    """Open the images of an archive. Raises SourceError if it is none."""
-    return ZipImages(path) if has_suffix(path, ZIP) else TarImages(path)
+def open_archive(path: str, content: RandomAccess | None = None) -> ZipImages | TarImages:
+    """Open the images of an archive: of a file, or of content that goes by this path or URL. Raises SourceError if it
+    is none."""
+    content = content or Seekable(open_regular(path, "the archive"))
+    return ZipImages(path, content) if has_suffix(path, ZIP) else TarImages(path, content)
 
 
 class TarImages:
@@ -47,12 +50,11 @@ class TarImages:
     `left_out` counts the other members by suffix, once the archive was listed to its end.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, content: RandomAccess) -> None:
         self.path = path
         self.left_out: Mapping[str, int] = {}
-        file = open_regular(path, "the archive")
         decompress = next((opener for suffixes, opener in DECOMPRESSORS.items() if has_suffix(path, suffixes)), None)
-        self._bytes = _unpacked(path, file, decompress) if decompress else Seekable(file)
+        self._bytes = _unpacked(path, content, decompress) if decompress else content
         try:
             TarMembers(self._bytes).check()
         except HeaderError as error:
@@ -87,11 +89,11 @@ class TarImages:
         self._bytes.close()
 
 
-def _unpacked(path: str, file: BinaryIO, opener: Callable[[BinaryIO], Any]) -> Seekable:
-    with file:
-        limit = max(LEAST_LIMIT_BYTES, LARGEST_RATIO * Seekable(file).size)
+def _unpacked(path: str, content: RandomAccess, opener: Callable[[BinaryIO], Any]) -> Seekable:
+    with closing(content):
+        limit = max(LEAST_LIMIT_BYTES, LARGEST_RATIO * content.size)
         try:
-            return Seekable.copy(opener(file), limit)
+            return Seekable.copy(opener(reader_of(content)), limit)
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise SourceError(f"{path} cannot be unpacked: {error}; check that it is whole") from error
         except MemoryError as error:

@@ -7,7 +7,7 @@ Requests are repeated by the client while the storage throttles, fails or does n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -43,9 +43,8 @@ CLIENT_OPTIONS = frozenset(
 )
 """The options of the HTTP client; all others are those of the storage."""
 
-TIMEOUT = "60s"
-"""The time that one request may take, if the options do not say: large objects over slow lines take more than the
-client's own 30 s."""
+ALLOW_HTTP = ("AWS_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
+"""Variables of the environment that allow unencrypted requests: obstore forgets them where other options are given."""
 
 MAX_RETRIES, RETRY_SECONDS = 10, 120
 """Repetitions of a request that the storage could not answer, and the seconds that they may take in all. Credentials
@@ -114,10 +113,16 @@ class Bucket:
     def _is_local(self) -> bool:
         return parse_url(self.url).scheme == "file"
 
-    def get(self, key: str) -> bytes:
-        """Read an object. Raises NoObjectError if there is none."""
+    def get(self, key: str, check_size: Callable[[int], None] = lambda size: None) -> bytes:
+        """Read an object. `check_size` is called with its bytes before they are read, and may raise.
+
+        Raises NoObjectError if there is none.
+        """
         with self._translated(key):
-            return bytes(self._store.get(self._prefix + key).bytes())
+            answer = self._store.get(self._prefix + key)
+        check_size(answer.meta["size"])
+        with self._translated(key):
+            return bytes(answer.bytes())
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """Read up to `length` bytes from `offset`, which must lie within the object."""
@@ -138,6 +143,12 @@ class Bucket:
         with self._translated(prefix):
             for page in self._store.list((self._prefix + prefix).rstrip("/"), chunk_size=KEYS_A_PAGE):
                 yield from map(self._info, page)
+
+    def list_folder(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """List the objects right below `prefix`, and none that have further parts."""
+        with self._translated(prefix):
+            answer = self._store.list_with_delimiter((self._prefix + prefix).rstrip("/"))
+        yield from map(self._info, answer["objects"])
 
     def delete(self, key: str) -> None:
         """Delete an object; one that is not there is no fault."""
@@ -200,10 +211,12 @@ def _store(url: str, options: Mapping[str, str]) -> Any:
     }
     if parsed.scheme == "file":
         return LocalStore("/")
-    client = {"timeout": TIMEOUT} | {name: given.pop(name) for name in sorted(CLIENT_OPTIONS & given.keys())}
+    client = {name: given.pop(name) for name in sorted(CLIENT_OPTIONS & given.keys())}
+    if allowed := next(filter(None, map(os.environ.get, ALLOW_HTTP)), None):
+        client.setdefault("allow_http", allowed)
     try:
         root = str(parsed._replace(key=""))
-        return construct(root, config=given, client_options=client, retry_config=retries)
+        return construct(root, config=given, client_options=client or None, retry_config=retries)
     except (BaseError, ValueError) as error:
         said = " ".join(str(error).partition("Debug source")[0].split()).rstrip(".")
         raise SettingsError(f"{url} cannot be used: {said}; see --storage-option and the environment") from error

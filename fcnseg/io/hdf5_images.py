@@ -43,6 +43,8 @@ class Hdf5Images:
     holds no such images, SettingsError for an unknown layout.
     """
 
+    location_type = Hdf5Location
+
     def __init__(self, source: str, modality: str = "color", layout: str = "auto") -> None:
         if layout not in LAYOUTS:
             raise SettingsError(f"layout {layout!r} is unknown; use {', '.join(LAYOUTS)}")

@@ -11,6 +11,7 @@ from fcnseg.errors import SourceError
 from fcnseg.io.folders import ImageFiles, file_reference
 from fcnseg.io.lists import BYTE_ORDER_MARK, entries
 from fcnseg.io.seekable import Seekable, TooLongError, open_regular
+from fcnseg.io.urls import is_url
 from fcnseg.types import Reference
 
 LONGEST_PATH_BYTES = 1 << 16
@@ -36,6 +37,16 @@ class ImageList(ImageFiles):
         self._separator = b"\0" if b"\0" in self._text.read_at(0, LONGEST_PATH_BYTES) else b"\n"
         self.common: str | None = None
 
+    @property
+    def text(self) -> Seekable:
+        """The text itself."""
+        return self._text
+
+    def names_urls(self) -> bool:
+        """Tell whether the first entry is a URL."""
+        start = self._text.read_at(0, LONGEST_PATH_BYTES).removeprefix(BYTE_ORDER_MARK)
+        return is_url(os.fsdecode(next(entries(start.split(self._separator)), b"")))
+
     def __iter__(self) -> Iterator[Reference]:
         if self.common is None:
             self.common = self._deepest_common_folder()
@@ -59,6 +70,8 @@ class ImageList(ImageFiles):
         lines = self._lines()
         for entry in filter(None, lines) if self._separator == b"\0" else entries(lines):
             text = os.fsdecode(entry)
+            if is_url(text):
+                raise SourceError(f"{self.name} names paths and URLs; give a list of each")
             path = os.path.normpath(os.path.join(self._folder, text))
             if self._folder != here and not os.path.isabs(text) and not os.path.exists(path):
                 beside = os.path.normpath(os.path.join(here, text))

@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.errors import ImageError, SettingsError, SourceError, StorageError
 from fcnseg.io.names import is_hdf5_name, split_hdf5_name
 from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.urls import is_url
 from fcnseg.types import Pixels, Reference
 
 
@@ -31,7 +32,7 @@ class Photographs:
         """
         if images is None:
             return cls(_source_of_run(record.get("settings") or {}))
-        if not Path(split_hdf5_name(str(images))[0]).exists():
+        if not is_url(images) and not Path(split_hdf5_name(str(images))[0]).exists():
             raise SettingsError(f"there is no {images} with images; check the path")
         return cls(open_source(images))
 
@@ -54,7 +55,7 @@ class Photographs:
             for reference in self._source or ():
                 if isinstance(reference, Reference):
                     references.setdefault(reference.stem, reference)
-        except SourceError:  # there are none, or no more
+        except (SourceError, StorageError):  # there are none, or no more
             pass
         return references
 
@@ -80,7 +81,7 @@ def _source_of_run(settings: Mapping[str, Any]) -> ImageSource | None:
     layout = settings.get("layout", "auto") if is_hdf5_name(source) else "auto"
     try:
         return open_source(source, pattern=settings.get("glob"), layout=layout)
-    except (SourceError, SettingsError):
+    except (SourceError, SettingsError, StorageError):
         return None
 
 

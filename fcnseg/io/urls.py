@@ -67,6 +67,16 @@ def split_url(text: str) -> tuple[str, str]:
     return str(url._replace(key=parent)), name
 
 
+def local_path(place: str) -> str:
+    """Return the path of a `file` URL; any other place as it is."""
+    return f"/{parse_url(place).key}" if is_url(place) and place.lower().startswith("file:") else place
+
+
+def absolute_place(place: str) -> str:
+    """Return the absolute path of a place, or its URL in one form."""
+    return str(parse_url(place)) if is_url(place) else os.path.abspath(place)
+
+
 def join_url(url: str, name: str) -> str:
     """Return the URL of a name below another."""
     return f"{url.rstrip('/')}/{name}"

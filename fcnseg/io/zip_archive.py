@@ -18,7 +18,7 @@ from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.archive_names import is_hidden_member, is_image_member, member_reference
 from fcnseg.io.images import READERS, SPARE_BYTES, OnSize, check_bytes, check_start
 from fcnseg.io.left_out import LeftOut
-from fcnseg.io.seekable import Seekable, open_regular
+from fcnseg.io.seekable import RandomAccess, reader_of
 from fcnseg.io.unpacking import unpacked, unpacked_start
 from fcnseg.types import Failure, Pixels, Reference
 
@@ -81,10 +81,11 @@ class ZipImages:
     members that are no images by suffix, once the archive was listed to its end.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    location_type = Member
+
+    def __init__(self, path: str, content: RandomAccess) -> None:
+        self.path, self._bytes = path, content
         self.left_out: Mapping[str, int] = {}
-        self._bytes = Seekable(open_regular(path, "the archive"))
         try:
             self._start, self._end, self._shift = self._directory()
         except (struct.error, ValueError) as error:
@@ -111,7 +112,7 @@ class ZipImages:
 
     def __iter__(self) -> Iterator[Reference | Failure]:
         position, damaged, left_out = self._start, 0, LeftOut()
-        reader = self._bytes.reader()
+        reader = reader_of(self._bytes)
         reader.seek(position)
         while position < self._end:
             try:

@@ -18,7 +18,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fcnseg.errors import NO_MORE_THREADS, ImageError, NoMoreThreadsError, OutputError, is_out_of_threads
+from fcnseg.errors import (
+    NO_MORE_THREADS,
+    ImageError,
+    NoMoreThreadsError,
+    OutputError,
+    StorageError,
+    is_out_of_threads,
+)
 from fcnseg.io.parts import Part
 from fcnseg.running.batching import Decoded, batches
 from fcnseg.running.budget import Budget, Stopped
@@ -251,7 +258,7 @@ class _Stages:
                 frame = self.source.load(reference, reserve)
                 if not reserved_bytes:
                     reserve(frame.nbytes)
-        except Stopped:
+        except (Stopped, StorageError):  # the latter is no fault of this image
             raise
         except Exception as error:
             if reserved_bytes:

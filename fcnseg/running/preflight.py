@@ -12,6 +12,7 @@ from fcnseg.errors import ImageError, OutputError, SettingsError
 from fcnseg.io.images import MAX_PIXELS, allow_pixels
 from fcnseg.io.names import split_hdf5_name
 from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.urls import is_url, local_path
 from fcnseg.recipes import Recipe
 from fcnseg.running.disk_space import EvenSample, shortages
 from fcnseg.running.hooks import Hooks
@@ -88,7 +89,7 @@ def check_places(outputs: Outputs) -> None:
     outputs.refuse_links()
     options = outputs.options
     inputs = [options.source, *options.companions.values()]
-    sources = {os.path.realpath(split_hdf5_name(os.fspath(place))[0]) for place in inputs}
+    sources = {os.path.realpath(split_hdf5_name(local_path(os.fspath(place)))[0]) for place in inputs}
     for place in outputs.places:
         path = place.target
         if os.path.realpath(path) in sources:
@@ -136,7 +137,9 @@ def files_of(source: ImageSource, reference: Reference) -> list[Path]:
 
 
 def may_hold_inputs(folder: Path, source: str | Path) -> bool:
-    """Tell whether inputs could lie in an output folder: those of a list may lie anywhere."""
+    """Tell whether inputs could lie in an output folder: those of a list may lie anywhere, but not those of a URL."""
+    if is_url(source := local_path(os.fspath(source))):
+        return False
     if not Path(source).is_dir():
         return True
     output, inputs = os.path.realpath(folder), os.path.realpath(source)

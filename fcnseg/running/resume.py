@@ -15,6 +15,7 @@ from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
 from fcnseg.io.names import split_hdf5_name
 from fcnseg.io.sources import ImageSource
+from fcnseg.io.urls import absolute_place
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
@@ -202,11 +203,11 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
 def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
     """Return what may change with `resume="continue"`: the inputs' places, the device and the libraries."""
     place = os.fspath(options.source)
-    machine = {"source": place if place == "-" else os.path.abspath(place)}
+    machine = {"source": place if place == "-" else absolute_place(place)}
     if source.root:
         machine[LISTED_BELOW] = source.root
     for name, folder in options.companions.items():
-        machine[name] = os.path.abspath(folder)
+        machine[name] = absolute_place(os.fspath(folder))
     return {**machine, "device": info.device, **info.versions}
 
 

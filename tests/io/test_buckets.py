@@ -190,6 +190,16 @@ def test_a_server_that_is_not_there_is_one_line() -> None:
         bucket.get("k")
 
 
+def test_plain_http_is_allowed_by_the_environment_and_by_the_option_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyProxy().served() as endpoint:
+        options = options_of(endpoint, timeout="20s")
+        options.pop("allow_http")
+        with pytest.raises(StorageError, match="--storage-option allow_http=true"):
+            open_store("s3://bucket/x", options).put("k", b"x")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        open_store("s3://bucket/x", options).put("k", b"x")
+
+
 def test_folders_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"Not a directory|File exists"):
