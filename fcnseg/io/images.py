@@ -5,7 +5,8 @@ What happens to each kind of file, so that nothing is changed silently:
 - the orientation in the EXIF data is applied: upright in, upright out, and the label map has the upright size;
 - grey, palette and CMYK become RGB by Pillow's conversion; an alpha channel is dropped, colours stay as stored;
 - 16-bit samples keep their high byte, as libpng and OpenCV do; colour profiles are not applied;
-- files with several frames or pages, and samples without an 8-bit meaning (32-bit, floating point), are refused.
+- files with several frames or pages, and samples without an 8-bit meaning (32-bit, floating point), are refused;
+- damage is refused where the format lets it be seen, and harmless faults are remarked on.
 
 The format is read from the content, whatever the file is called.
 """
@@ -41,6 +42,7 @@ from fcnseg.io.decoder_work import (
 )
 from fcnseg.io.file_kinds import START_BYTES, further_formats
 from fcnseg.io.image_errors import image_errors
+from fcnseg.io.jpeg import read_jpeg
 from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.types import Pixels
@@ -146,14 +148,24 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str)
         with image_errors(file):
             if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
-            if isinstance(image, JpegImageFile) and image.fp is not None:
-                image.fp.seek(0)
-                content = image.fp.read(image.width * image.height * 4 + SPARE_BYTES)
-                if not has_one_scan(image, content):
-                    check_scans(image, content + image.fp.read(8 * max_pixels), max_pixels)
-                if modality == "color" and (pixels := _plain_jpeg(image, content)) is not None:
-                    return _turned(pixels, orientation)
+            if isinstance(image, JpegImageFile) and (pixels := _from_jpeg(image, max_pixels, modality)) is not None:
+                return _turned(pixels, orientation)
             return _turned(FROM_PILLOW[modality](image), orientation)
+
+
+def _from_jpeg(image: JpegImageFile, max_pixels: int, modality: str) -> Pixels | None:
+    """Decode a sound JPEG; None for one that is left to Pillow. Raises ImageError for a damaged one."""
+    assert image.fp is not None
+    image.fp.seek(0)
+    content = image.fp.read(8 * max_pixels + SPARE_BYTES)
+    if not has_one_scan(image, content):
+        check_scans(image, content, max_pixels)
+    pixels = read_jpeg(content, "CMYK" if image.mode == "CMYK" else "RGB")
+    if pixels is None:
+        return None
+    if image.mode == "CMYK":  # as Adobe's programs store it, inverted
+        return FROM_PILLOW[modality](Image.fromarray(255 - pixels, "CMYK"))
+    return pixels if modality == "color" else FROM_PILLOW[modality](Image.fromarray(pixels).convert(image.mode))
 
 
 def _read_tiff(file: IO[bytes], max_pixels: int, on_size: OnSize, modality: str) -> Pixels:
@@ -251,20 +263,6 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
         return pixels
     turned = UPRIGHT[orientation](pixels)
     return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= pillow_pixels.BAND_PIXELS else turned
-
-
-def _plain_jpeg(image: JpegImageFile, content: bytes) -> Pixels | None:
-    """Decode a sound RGB or grey JPEG to exactly Pillow's pixels, in three quarters (480 x 360) to a fifth (12
-    megapixels) of its time (benchmarks/decoding.py); None for all others, which Pillow decodes or refuses."""
-    import simplejpeg  # where no JPEG is decoded, it need not be there
-
-    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
-        return None
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(content, "RGB", strict=True)
-    except ValueError:
-        return None
-    return pixels
 
 
 def pixels_of(image: Any) -> Pixels:

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
 from fcnseg.errors import ImageError
 from fcnseg.io.decoder_work import MARKER, START_OF_SCAN
+from fcnseg.io.jpeg import read_jpeg
 from fcnseg.io.libtiff import CODECS, FAX, LZMA, LZW, ZSTD, Packing, unpacked_rows
 from fcnseg.io.tiff import CMYK, FLOATING, SIGNED, YCBCR, TiffPicture
 from fcnseg.types import Pixels
@@ -287,10 +287,9 @@ def _jpeg(part: bytes, picture: TiffPicture) -> Samples:
     tables = picture.jpeg_tables[2:].removesuffix(b"\xff\xd9")
     content = b"".join((b"\xff\xd8", _plain_header(tables), ADOBE, bytes([transform]), _plain_header(part[2:])))
     kind = "GRAY" if picture.samples_together == 1 else "CMYK" if picture.photometric == CMYK else "RGB"
-    try:
-        samples: Samples = simplejpeg.decode_jpeg(content, kind, strict=True)
-    except ValueError as error:
-        raise ImageError(f"its pixels are damaged ({error})") from error
+    samples = read_jpeg(content, kind)
+    if samples is None:
+        raise ImageError("its parts are JPEGs of a kind that is not read here; save it with LZW or Deflate")
     return samples
 
 

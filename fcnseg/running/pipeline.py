@@ -27,6 +27,7 @@ from fcnseg.errors import (
     is_out_of_threads,
 )
 from fcnseg.io.parts import Part
+from fcnseg.io.remarks import remarks
 from fcnseg.running.batching import Decoded, batches
 from fcnseg.running.budget import Budget, Stopped
 from fcnseg.running.hooks import Hooks
@@ -255,7 +256,10 @@ class _Stages:
         try:
             with self.clock("decode"):
                 fingerprint = self.source.fingerprint(reference)
-                frame = self.source.load(reference, reserve)
+                with remarks() as faults:
+                    frame = self.source.load(reference, reserve)
+                for fault in faults:
+                    self.hooks.on_note(f"{reference.key}: {fault}")
                 if not reserved_bytes:
                     reserve(frame.nbytes)
         except (Stopped, StorageError):  # the latter is no fault of this image

@@ -2,6 +2,7 @@ import io
 import os
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -226,8 +227,9 @@ def test_damaged_jpegs_are_what_pillow_makes_of_them(data: st.DataObject) -> Non
     except ImageError:
         return
     image = Image.open(io.BytesIO(bytes(content)))
-    if image.getexif().get(0x0112, 1) == 1:
-        assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
+    with suppress(OSError):  # Pillow needs the end marker
+        if image.getexif().get(0x0112, 1) == 1:
+            assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
 
 
 def encoded(image: Image.Image, name: str, **options: object) -> bytes:
