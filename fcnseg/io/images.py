@@ -37,6 +37,7 @@ from fcnseg.io.decoder_work import (
     check_decoder,
     check_parts,
     check_scans,
+    decoder_bytes,
     frame_count,
     has_one_scan,
 )
@@ -46,6 +47,7 @@ from fcnseg.io.jpeg import read_jpeg
 from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.types import Pixels
+from fcnseg.workers.limits import free_memory_bytes
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 """Pillow's decoders that are tried: pixels only, none that runs another program. See also `further_formats`."""
@@ -116,6 +118,12 @@ METADATA_BYTES = 64 << 20
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"P")
 """The first bytes of encoded images."""
 
+SURELY_FREE_BYTES = 256 << 20
+"""Images that take fewer are decoded without a look at the memory."""
+
+LARGE_PIXELS = 1 << 24
+"""Images of more pixels are turned as they are read: without a copy of the whole."""
+
 BYTES_PER_PIXEL = {"color": 3, "hha": 3, "depth": 4}
 """The memory of decoded pixels by modality."""
 
@@ -144,7 +152,7 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str)
         with image_errors(file):
             image = stack.enter_context(_opened(file, max_pixels))
         orientation = orientation_of(image)
-        on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]))
+        on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]), decoder_bytes(image))
         with image_errors(file):
             if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
@@ -173,9 +181,9 @@ def _read_tiff(file: IO[bytes], max_pixels: int, on_size: OnSize, modality: str)
         picture = tiff.picture_of(file)
         check_pixels(picture.height, picture.width, max_pixels)
         old = picture.compression == tiff_tiles.OLD_JPEG
-        decoder_bytes = 0 if old else tiff_tiles.decoder_bytes(picture, max_pixels)
+        extra_bytes = 0 if old else tiff_tiles.decoder_bytes(picture, max_pixels)
     sides = picture.height, picture.width
-    on_size(*(sides[::-1] if picture.orientation in SIDEWAYS else sides), decoder_bytes)
+    on_size(*(sides[::-1] if picture.orientation in SIDEWAYS else sides), extra_bytes)
     with image_errors(file):
         if not old:
             return _turned(FROM_TIFF[modality](file, picture), picture.orientation)
@@ -232,6 +240,15 @@ def check_pixels(height: int, width: int, max_pixels: int) -> None:
         )
 
 
+def check_memory(nbytes: int) -> None:
+    """Raise ImageError if decoding takes many bytes, and more than are free."""
+    if nbytes > SURELY_FREE_BYTES and nbytes > (free := free_memory_bytes()):
+        raise ImageError(
+            f"decoding it takes {nbytes / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; save it as JPEG or "
+            "TIFF, which take less, or use fewer --workers"
+        )
+
+
 def check_bytes(size: int, max_pixels: int) -> None:
     """Raise ImageError for an encoded file larger than any image of allowed size (8 bytes a pixel), before it is read
     or unpacked."""
@@ -262,7 +279,7 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
     if orientation not in UPRIGHT:
         return pixels
     turned = UPRIGHT[orientation](pixels)
-    return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= pillow_pixels.BAND_PIXELS else turned
+    return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= LARGE_PIXELS else turned
 
 
 def pixels_of(image: Any) -> Pixels:

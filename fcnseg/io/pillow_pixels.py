@@ -8,8 +8,8 @@ from PIL import Image
 from fcnseg.errors import ImageError
 from fcnseg.types import Pixels
 
-BAND_PIXELS = 1 << 24
-"""Images of more pixels are converted in bands of so many and turned as they are read: without copies of the whole."""
+BAND_PIXELS = 1 << 22
+"""Images of more pixels are converted in bands of so many: without copies of the whole."""
 
 
 def read_rgb(image: Image.Image) -> Pixels:

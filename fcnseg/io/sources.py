@@ -15,7 +15,7 @@ from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.archives import open_archive
 from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
 from fcnseg.io.image_list import ImageList
-from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size
+from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size, check_memory
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.io.suffixes import ARCHIVES, IMAGES, LIST, has_suffix
 from fcnseg.io.urls import is_url, local_path, refuse_lost_slash
@@ -137,7 +137,9 @@ class ImageSource:
 
         def announce(modality: str, height: int, width: int, decoder_bytes: int = 0) -> None:
             if not sizes:
-                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in locations) + decoder_bytes)
+                nbytes = height * width * sum(BYTES_PER_PIXEL[name] for name in locations) + decoder_bytes
+                check_memory(nbytes)
+                reserve(nbytes)
             sizes[modality] = height, width
             if len(set(sizes.values())) > 1:
                 shown = ", ".join(f"{name} is {w} x {h}" for name, (h, w) in sizes.items())

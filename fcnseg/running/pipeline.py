@@ -262,6 +262,9 @@ class _Stages:
                     self.hooks.on_note(f"{reference.key}: {fault}")
                 if not reserved_bytes:
                     reserve(frame.nbytes)
+                if frame.nbytes < reserved_bytes:  # what the decoder took is free again
+                    self.decoding.give_back_part(reserved_bytes - frame.nbytes)
+                    reserved_bytes = frame.nbytes
         except (Stopped, StorageError):  # the latter is no fault of this image
             raise
         except Exception as error:
