@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fcnseg.cli.shown import shown
+from fcnseg.io.left_out import kind_named
 
 if TYPE_CHECKING:
     from fcnseg.types import EngineInfo
@@ -69,10 +70,10 @@ def _cut(line: str) -> str:
 
 
 def left_out_line(left_out: Mapping[str, int]) -> str:
-    """Return how many files are no images fcnseg reads, and of which kinds: `3 files left out: 2 .heic, 1 .mp4`."""
+    """Return how many files were not taken for images, and of which kinds: `3 files left out: 2 .mp4, 1 in @eaDir`."""
     total = sum(left_out.values())
     kinds = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
-    named = [f"{count:,} {shown(suffix) or 'without a suffix'}" for suffix, count in kinds[:KINDS_SHOWN]]
+    named = [f"{count:,} {kind_named(shown(kind))}" for kind, count in kinds[:KINDS_SHOWN]]
     others = sum(count for _, count in kinds[KINDS_SHOWN:])
     more = [f"{others:,} others"] if others else []
     return f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join([*named, *more])}"

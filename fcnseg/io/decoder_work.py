@@ -43,8 +43,8 @@ SPARE_TILE_PIXELS = 1 << 22
 
 DECODER_BYTES = {"WEBP": 16, "JPEG2000": 12, "AVIF": 8, "HEIF": 8, "CMYK": 10, "progressive": 6, "JPEG": 0, "MPO": 0}
 OTHER_DECODER_BYTES = 4
-"""The bytes that decoding takes for each pixel besides the pixels, by format, or kind of JPEG: as measured for images of
-6 and 24 megapixels, rounded up."""
+"""The bytes that decoding takes for each pixel besides the pixels, by format, or kind of JPEG: as measured for images
+of 6 and 24 megapixels, rounded up."""
 
 BAND_BYTES = 10
 """The bytes that conversion takes for each pixel of a band."""

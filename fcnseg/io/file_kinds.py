@@ -81,8 +81,6 @@ def further_formats(start: bytes) -> tuple[str, ...]:
         if "AVIF" not in Image.OPEN:
             raise ImageError("it is AVIF, which this Pillow does not read; Pillow 11.3 or newer does")
         return ("AVIF",)
-    if kind == JPEG_2000:
-        if not features.check("jpg_2000"):
-            raise ImageError("it is JPEG 2000, which this Pillow was built without; install the one of PyPI")
-        return ("JPEG2000",)
+    if kind == JPEG_2000 and not features.check("jpg_2000"):
+        raise ImageError("it is JPEG 2000, which this Pillow was built without; install the one of PyPI")
     return ()

@@ -41,15 +41,16 @@ from fcnseg.io.decoder_work import (
     frame_count,
     has_one_scan,
 )
-from fcnseg.io.file_kinds import START_BYTES, further_formats
+from fcnseg.io.file_kinds import AVIF, HEIC, JPEG_2000, START_BYTES, described, further_formats
 from fcnseg.io.image_errors import image_errors
 from fcnseg.io.jpeg import read_jpeg
 from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
+from fcnseg.io.own_outputs import refuse_own_output
 from fcnseg.types import Pixels
 from fcnseg.workers.limits import free_memory_bytes
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 """Pillow's decoders that are tried: pixels only, none that runs another program. See also `further_formats`."""
 
 MAX_PIXELS = 178_956_970
@@ -154,6 +155,8 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str)
         orientation = orientation_of(image)
         on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]), decoder_bytes(image))
         with image_errors(file):
+            if modality == "color":
+                refuse_own_output(image)
             if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
             if isinstance(image, JpegImageFile) and (pixels := _from_jpeg(image, max_pixels, modality)) is not None:
@@ -265,7 +268,7 @@ def check_start(start: bytes, size: int) -> None:
             with Image.open(io.BytesIO(start), formats=FORMATS) as image:
                 width, height = image.size
         except UnidentifiedImageError:
-            if not start.startswith(MAGIC) and not further_formats(start):
+            if not start.startswith(MAGIC) and described(start) not in (AVIF, HEIC, JPEG_2000):
                 raise
             return
         except (OSError, SyntaxError, ValueError, struct.error):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fcnseg.errors import LabelsError
 from fcnseg.io.decoder_work import MOST_FRAMES, SMALL_FILE_BYTES, check_decoder, check_parts, frame_count
+from fcnseg.io.file_kinds import START_BYTES, further_formats
 from fcnseg.io.images import FORMATS
 from fcnseg.io.png import SIGNATURE
 from fcnseg.io.raw_map import RawMap, check_memory, palette_colors
@@ -25,9 +26,9 @@ def read_from_image(data: bytes) -> RawMap:
     image: Image.Image
     if len(data) > SMALL_FILE_BYTES:
         check_parts(io.BytesIO(data))
-    with _any_size(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _any_size(), Image.open(io.BytesIO(data), formats=(*FORMATS, *further_formats(data[:START_BYTES]))) as image:
         is_png = data.startswith(SIGNATURE)
-        if image.format in ("JPEG", "WEBP", "MPO"):
+        if image.format in ("JPEG", "WEBP", "MPO", "JPEG2000", "AVIF", "HEIF"):
             raise LabelsError(f"is {image.format}, which changes labels; keep label maps as PNG")
         if (frames := frame_count(image, len(data))) > 1:
             many = f"{frames} pictures" if frames < MOST_FRAMES else "very many pictures"

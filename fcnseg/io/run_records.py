@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import SettingsError
-from fcnseg.io.names import stem_of
+from fcnseg.io.names import RECORDS, stem_of
 
 
 def record_folders(predictions: str) -> tuple[Path, ...]:
     """Return where a run's records may be: in the output folder, beside an HDF5 file, or above the folder of a head."""
     source = Path(predictions.partition("::")[0])
-    return source / ".fcnseg", source.parent / f".{source.name}.fcnseg", source.parent / ".fcnseg"
+    return source / RECORDS, source.parent / f".{source.name}{RECORDS}", source.parent / RECORDS
 
 
 def run_record(predictions: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from fcnseg.io.names import RECORDS
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.disk_space import free_space
 from fcnseg.running.hooks import Hooks
@@ -18,7 +19,6 @@ from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.preflight import open_inputs, survey_inputs
-from fcnseg.running.records import RECORDS
 from fcnseg.running.resume import check_earlier_run
 from fcnseg.running.run import engine_of, pipeline_of, predictor_of
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, is_new

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcnseg.errors import OutputError
-from fcnseg.io.atomic import make_durable_folder
+from fcnseg.io.atomic import make_durable_folder, write_whole
+from fcnseg.io.names import RECORDS
 from fcnseg.io.parts import Part
 from fcnseg.io.storage import LocalFolder
 from fcnseg.recipes import Recipe
@@ -30,6 +31,9 @@ from fcnseg.running.sinks import (
     overlaid_modality,
 )
 from fcnseg.types import EngineInfo, OutputName
+
+MARK = "records.txt"
+"""The file that names the folder of a run's records, in outputs that lie elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -118,21 +122,28 @@ class Outputs:
 
     def refuse_links(self) -> None:
         """Raise OutputError if the folder of records, or anything in it, is a link, which writing would follow."""
-        links = [path for path in (self.records, *self.records.glob("*")) if path.is_symlink()]
+        folders = (self.records, *self._marked_folders())
+        links = [path for folder in folders for path in (folder, *folder.glob("*")) if path.is_symlink()]
         if links:
             raise OutputError(f"{links[0]} is a symbolic link, and records are not written to other places; remove it")
 
     def make(self) -> None:
         """Make the folders. Raises OutputError if they cannot be written to."""
         self.refuse_links()
-        folders = [place.target for place in self.places if place.kind != "labels" and not place.is_hdf5]
-        for folder in (self.records, *folders):
+        for folder in (self.records, *self._marked_folders()):
             try:
                 make_durable_folder(folder)
                 with tempfile.TemporaryFile(dir=folder):  # has no name that a power cut could leave
                     pass
+                if folder != self.records:
+                    write_whole(folder / MARK, [f"{os.fspath(self.records.absolute())}\n".encode()])
             except OSError as error:
                 raise unwritable(folder, error.errno or errno.EIO) from error
+
+    def _marked_folders(self) -> list[Path]:
+        """Return the folders of records in other outputs than the label maps: each says where these records are."""
+        folders = [place.target / RECORDS for place in self.places if place.kind != "labels" and not place.is_hdf5]
+        return [folder for folder in folders if folder != self.records]
 
     def has_recorded(self, file: Path) -> bool:
         """Tell whether an earlier run was to write that HDF5 file."""

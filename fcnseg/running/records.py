@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fcnseg.io.names import RECORDS
 from fcnseg.io.parts import Part
 from fcnseg.io.suffixes import HDF5, has_suffix
-
-RECORDS = ".fcnseg"
-"""The folder for records inside an output folder."""
 
 ASSEMBLING = "assembling"
 """The lock of the one process that writes the HDF5 files."""
