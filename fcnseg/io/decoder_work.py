@@ -17,7 +17,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
 from fcnseg.io.pillow_pixels import BAND_PIXELS
-from fcnseg.io.png import SIGNATURE, chunks
+from fcnseg.io.png import SIGNATURE
+from fcnseg.io.png_chunks import chunks
 
 SMALL_FILE_BYTES = 1 << 20
 """The parts of smaller files are not counted: they cannot be too many."""

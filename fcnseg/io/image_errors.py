@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fcnseg.errors import ImageError
 from fcnseg.io.file_kinds import START_BYTES, described
+from fcnseg.io.image_kinds import kind_of
 
 
 @contextmanager
@@ -20,21 +21,28 @@ def image_errors(file: IO[bytes] | None = None) -> Iterator[None]:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"not an image of a known format{disguise(file)}") from error
+        raise ImageError(_unidentified(file)) from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{error}; if the image is genuine, raise --max-pixels") from error
     except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"cannot be read: {error.strerror or _line(error)}") from error
     except MemoryError as error:
         raise ImageError("not enough memory to decode it; use fewer --workers") from error
     except Exception as error:
-        raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
+        raise ImageError(f"cannot be decoded: {_line(error) or type(error).__name__}") from error
 
 
-def disguise(file: IO[bytes] | None) -> str:
-    """Return what a file that is no image is, if it is known."""
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _unidentified(file: IO[bytes] | None) -> str:
+    """Say what a file is that Pillow takes for no image."""
     if file is None:
-        return ""
+        return "not an image of a known format"
     file.seek(0)
-    kind = described(file.read(START_BYTES))
-    return f" (it is {kind})" if kind else ""
+    start = file.read(START_BYTES)
+    if kind := kind_of(start):
+        return f"the {kind} is damaged or cut short: its header cannot be read"
+    kind = described(start)
+    return "not an image of a known format" + (f" (it is {kind})" if kind else "")

@@ -30,7 +30,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
-from fcnseg.io import pillow_pixels, png, tiff, tiff_pixels, tiff_tiles
+from fcnseg.io import bmp, pillow_pixels, tiff, tiff_pixels, tiff_tiles
 from fcnseg.io.decoder_work import (
     MOST_FRAMES,
     SMALL_FILE_BYTES,
@@ -44,9 +44,12 @@ from fcnseg.io.decoder_work import (
 from fcnseg.io.file_kinds import AVIF, HEIC, JPEG_2000, START_BYTES, described, further_formats
 from fcnseg.io.image_errors import image_errors
 from fcnseg.io.jpeg import read_jpeg
+from fcnseg.io.jpeg2000 import check_components
 from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.io.own_outputs import refuse_own_output
+from fcnseg.io.png import SIGNATURE
+from fcnseg.io.png_chunks import is_whole, without_damaged_chunks
 from fcnseg.types import Pixels
 from fcnseg.workers.limits import free_memory_bytes
 
@@ -116,6 +119,9 @@ SPARE_BYTES = 1 << 20
 METADATA_BYTES = 64 << 20
 """The most that a member of an archive may have besides its pixels."""
 
+RIFF = b"RIFF"
+"""The first bytes of a WebP; the number of those that follow comes next."""
+
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"P")
 """The first bytes of encoded images."""
 
@@ -150,6 +156,11 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str)
             file.seek(0)
         if start in tiff.STARTS:
             return _read_tiff(file, max_pixels, on_size, modality)
+        if start.startswith(bmp.START):
+            with image_errors(file):
+                bitmap = bmp.masked_bitmap(file)
+            if bitmap:
+                return _read_bitmap(file, bitmap, max_pixels, on_size, modality)
         with image_errors(file):
             image = stack.enter_context(_opened(file, max_pixels))
         orientation = orientation_of(image)
@@ -157,7 +168,7 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str)
         with image_errors(file):
             if modality == "color":
                 refuse_own_output(image)
-            if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
+            if isinstance(image, PngImageFile) and image.fp is not None and not is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
             if isinstance(image, JpegImageFile) and (pixels := _from_jpeg(image, max_pixels, modality)) is not None:
                 return _turned(pixels, orientation)
@@ -195,6 +206,15 @@ def _read_tiff(file: IO[bytes], max_pixels: int, on_size: OnSize, modality: str)
             return FROM_PILLOW[modality](image)  # Pillow turns TIFFs itself
 
 
+def _read_bitmap(file: IO[bytes], bitmap: bmp.MaskedBitmap, max_pixels: int, on_size: OnSize, modality: str) -> Pixels:
+    with image_errors(file):
+        check_pixels(bitmap.height, bitmap.width, max_pixels)
+    on_size(bitmap.height, bitmap.width)
+    with image_errors(file):
+        pixels = bmp.read_rgb(file, bitmap)
+        return FROM_PILLOW[modality](Image.fromarray(pixels)) if modality != "color" else pixels
+
+
 def _opened_file(source: Path | bytes) -> IO[bytes]:
     """Open a file that may be an image. Raises ImageError if it cannot be one."""
     if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
@@ -216,7 +236,17 @@ def _opened_file(source: Path | bytes) -> IO[bytes]:
 
 def _opened(file: IO[bytes], max_pixels: int) -> Image.Image:
     """Open an image and check its header. Raises ImageError if it must not be decoded."""
-    further = further_formats(file.read(START_BYTES))
+    start = file.read(START_BYTES)
+    further = further_formats(start)
+    if start.startswith(SIGNATURE):
+        file.seek(0)
+        file = without_damaged_chunks(file)
+    elif start.startswith(RIFF) and (whole := int.from_bytes(start[4:8], "little") + 8) > (
+        size := file.seek(0, io.SEEK_END)
+    ):
+        raise ImageError(f"the file is cut short: it has {size} of {whole} bytes")
+    elif described(start) == JPEG_2000:
+        check_components(file)
     file.seek(0)
     image = Image.open(file, formats=(*FORMATS, *further))
     try:

@@ -15,6 +15,7 @@ from PIL import Image
 from fcnseg.errors import ImageError
 from fcnseg.io.decoder_work import MARKER, START_OF_SCAN
 from fcnseg.io.jpeg import read_jpeg
+from fcnseg.io.jpeg2000 import check_components
 from fcnseg.io.libtiff import CODECS, FAX, LZMA, LZW, ZSTD, Packing, unpacked_rows
 from fcnseg.io.tiff import CMYK, FLOATING, SIGNED, YCBCR, TiffPicture
 from fcnseg.types import Pixels
@@ -268,6 +269,8 @@ def _whole(part: bytes, picture: TiffPicture) -> Samples:
     if picture.compression == JPEG:
         samples = _jpeg(part, picture)
     else:
+        if picture.compression in JPEG2000:
+            check_components(io.BytesIO(part))
         with Image.open(io.BytesIO(part), formats=("WEBP", "JPEG2000")) as image:
             samples = np.asarray(image)
     samples = samples if samples.ndim == 3 else samples[..., None]

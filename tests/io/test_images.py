@@ -134,7 +134,7 @@ def test_what_is_no_image_says_why(tmp_path: Path) -> None:
 def test_a_truncated_photograph_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, Image.fromarray(PIXELS).resize((200, 150)), "a.jpg")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ImageError, match="truncated"):
+    with pytest.raises(ImageError, match="premature end of data segment"):
         read_color(path)
 
 
