@@ -13,10 +13,7 @@ The format is read from the content, whatever the file is called.
 
 from __future__ import annotations
 
-import io
 import os
-import stat
-import struct
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,37 +21,22 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
 from fcnseg.io import bmp, pillow_pixels, tiff, tiff_pixels, tiff_tiles
-from fcnseg.io.decoder_work import (
-    MOST_FRAMES,
-    SMALL_FILE_BYTES,
-    check_decoder,
-    check_parts,
-    check_scans,
-    decoder_bytes,
-    frame_count,
-    has_one_scan,
-)
-from fcnseg.io.file_kinds import AVIF, HEIC, JPEG_2000, START_BYTES, described, further_formats
+from fcnseg.io.decoder_work import check_scans, decoder_bytes, has_one_scan
 from fcnseg.io.image_errors import image_errors
+from fcnseg.io.image_limits import SPARE_BYTES, check_pixels
+from fcnseg.io.image_opening import opened_file, opened_image
 from fcnseg.io.jpeg import read_jpeg
-from fcnseg.io.jpeg2000 import check_components
 from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.io.own_outputs import refuse_own_output
-from fcnseg.io.png import SIGNATURE
-from fcnseg.io.png_chunks import is_whole, without_damaged_chunks
+from fcnseg.io.png_chunks import is_whole
 from fcnseg.types import Pixels
-from fcnseg.workers.limits import free_memory_bytes
-
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
-"""Pillow's decoders that are tried: pixels only, none that runs another program. See also `further_formats`."""
 
 MAX_PIXELS = 178_956_970
 """The most pixels an image may have by default, against decompression bombs: Pillow's own limit."""
@@ -113,21 +95,6 @@ def read_depth(source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSi
 
 READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": read_depth}
 
-SPARE_BYTES = 1 << 20
-"""The least size that a file may have besides its pixels."""
-
-METADATA_BYTES = 64 << 20
-"""The most that a member of an archive may have besides its pixels."""
-
-RIFF = b"RIFF"
-"""The first bytes of a WebP; the number of those that follow comes next."""
-
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"P")
-"""The first bytes of encoded images."""
-
-SURELY_FREE_BYTES = 256 << 20
-"""Images that take fewer are decoded without a look at the memory."""
-
 LARGE_PIXELS = 1 << 24
 """Images of more pixels are turned as they are read: without a copy of the whole."""
 
@@ -151,7 +118,7 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str)
     """Open, check, announce the size, convert."""
     with ExitStack() as stack:
         with image_errors():
-            file = stack.enter_context(_opened_file(source))
+            file = stack.enter_context(opened_file(source))
             start = file.read(4)
             file.seek(0)
         if start in tiff.STARTS:
@@ -162,7 +129,7 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str)
             if bitmap:
                 return _read_bitmap(file, bitmap, max_pixels, on_size, modality)
         with image_errors(file):
-            image = stack.enter_context(_opened(file, max_pixels))
+            image = stack.enter_context(opened_image(file, max_pixels))
         orientation = orientation_of(image)
         on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]), decoder_bytes(image))
         with image_errors(file):
@@ -213,98 +180,6 @@ def _read_bitmap(file: IO[bytes], bitmap: bmp.MaskedBitmap, max_pixels: int, on_
     with image_errors(file):
         pixels = bmp.read_rgb(file, bitmap)
         return FROM_PILLOW[modality](Image.fromarray(pixels)) if modality != "color" else pixels
-
-
-def _opened_file(source: Path | bytes) -> IO[bytes]:
-    """Open a file that may be an image. Raises ImageError if it cannot be one."""
-    if isinstance(source, Path) and not stat.S_ISREG(source.stat().st_mode):
-        raise ImageError("not a regular file")
-    file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-    try:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        if size == 0:
-            raise ImageError("the file is empty (0 bytes)")
-        if size > SMALL_FILE_BYTES:
-            check_parts(file)
-            file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _opened(file: IO[bytes], max_pixels: int) -> Image.Image:
-    """Open an image and check its header. Raises ImageError if it must not be decoded."""
-    start = file.read(START_BYTES)
-    further = further_formats(start)
-    if start.startswith(SIGNATURE):
-        file.seek(0)
-        file = without_damaged_chunks(file)
-    elif start.startswith(RIFF) and (whole := int.from_bytes(start[4:8], "little") + 8) > (
-        size := file.seek(0, io.SEEK_END)
-    ):
-        raise ImageError(f"the file is cut short: it has {size} of {whole} bytes")
-    elif described(start) == JPEG_2000:
-        check_components(file)
-    file.seek(0)
-    image = Image.open(file, formats=(*FORMATS, *further))
-    try:
-        if isinstance(image, TiffImageFile):
-            raise ImageError("the TIFF is damaged: its first bytes are wrong")
-        check_pixels(image.height, image.width, max_pixels)
-        check_decoder(image)
-        frames = frame_count(image, file.seek(0, io.SEEK_END)) if image.format != "MPO" else 1
-        if frames > 1:
-            many = f"{frames} frames" if frames < MOST_FRAMES else "very many frames"
-            raise ImageError(f"the file holds {many}; split it into single images")
-    except BaseException:
-        image.close()
-        raise
-    return image
-
-
-def check_pixels(height: int, width: int, max_pixels: int) -> None:
-    """Raise ImageError for more pixels than are allowed."""
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{width} x {height} pixels is more than the limit of {max_pixels}; "
-            "if the image is genuine, raise --max-pixels"
-        )
-
-
-def check_memory(nbytes: int) -> None:
-    """Raise ImageError if decoding takes many bytes, and more than are free."""
-    if nbytes > SURELY_FREE_BYTES and nbytes > (free := free_memory_bytes()):
-        raise ImageError(
-            f"decoding it takes {nbytes / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; save it as JPEG or "
-            "TIFF, which take less, or use fewer --workers"
-        )
-
-
-def check_bytes(size: int, max_pixels: int) -> None:
-    """Raise ImageError for an encoded file larger than any image of allowed size (8 bytes a pixel), before it is read
-    or unpacked."""
-    limit = 8 * max_pixels + SPARE_BYTES
-    if size > limit:
-        raise ImageError(f"{size} bytes is more than an image of {max_pixels} pixels takes ({limit}); see --max-pixels")
-
-
-def check_start(start: bytes, size: int) -> None:
-    """Raise ImageError for a file of so many bytes that starts as no image does, or as one that needs far fewer (16 a
-    pixel): it is not unpacked then. A size that is not in the start passes."""
-    with image_errors(io.BytesIO(start)):
-        try:
-            with Image.open(io.BytesIO(start), formats=FORMATS) as image:
-                width, height = image.size
-        except UnidentifiedImageError:
-            if not start.startswith(MAGIC) and described(start) not in (AVIF, HEIC, JPEG_2000):
-                raise
-            return
-        except (OSError, SyntaxError, ValueError, struct.error):
-            return
-    if size > 16 * width * height + METADATA_BYTES:
-        raise ImageError(f"{size} bytes is more than an image of {width} x {height} pixels takes; it is damaged")
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:

@@ -13,7 +13,7 @@ from PIL import Image
 from fcnseg.errors import LabelsError
 from fcnseg.io.decoder_work import MOST_FRAMES, SMALL_FILE_BYTES, check_decoder, check_parts, frame_count
 from fcnseg.io.file_kinds import START_BYTES, further_formats
-from fcnseg.io.images import FORMATS
+from fcnseg.io.image_opening import FORMATS
 from fcnseg.io.png import SIGNATURE
 from fcnseg.io.png_chunks import is_whole, without_damaged_chunks
 from fcnseg.io.raw_map import RawMap, check_memory, palette_colors

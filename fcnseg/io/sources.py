@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, Protocol
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.archives import open_archive
 from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
+from fcnseg.io.image_limits import check_memory
 from fcnseg.io.image_list import ImageList
-from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size, check_memory
+from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size
 from fcnseg.io.left_out import kind_named
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.io.suffixes import ARCHIVES, IMAGES, LIST, has_suffix

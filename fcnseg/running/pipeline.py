@@ -39,6 +39,9 @@ from fcnseg.running.worklist import Worklist
 from fcnseg.running.writing import write
 from fcnseg.types import Failure, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
 
+MOST_REMARKS = 20
+"""How many harmless faults of images are told."""
+
 LEAVING_SECONDS = 2.0
 """The time that threads get whose results no longer matter."""
 
@@ -113,6 +116,7 @@ class _Stages:
         self.writers: list[threading.Thread] = []
         self.recorder: threading.Thread | None = None
         self.tally = threading.Lock()
+        self.remarks = 0
         self.stopping = False
         self.error: BaseException | None = None
 
@@ -258,8 +262,7 @@ class _Stages:
                 fingerprint = self.source.fingerprint(reference)
                 with remarks() as faults:
                     frame = self.source.load(reference, reserve)
-                for fault in faults:
-                    self.hooks.on_note(f"{reference.key}: {fault}")
+                self._remark(reference.key, faults)
                 if not reserved_bytes:
                     reserve(frame.nbytes)
                 if frame.nbytes < reserved_bytes:  # what the decoder took is free again
@@ -275,6 +278,17 @@ class _Stages:
             self.decoded.put(Decoded(frame, fingerprint, reserved_bytes))
         finally:
             self.clock.add("decode", -waited_seconds)
+
+    def _remark(self, key: str, faults: Sequence[str]) -> None:
+        """Tell of an image's harmless faults, unless there were many before."""
+        for fault in faults:
+            with self.tally:
+                self.remarks += 1
+                last = self.remarks - MOST_REMARKS
+            if last < 0:
+                self.hooks.on_note(f"{key}: {fault}")
+            elif last == 0:
+                self.hooks.on_note(f"{key}: {fault}; further harmless faults of images are not told")
 
     def _end_failed(self, key: str, fingerprint: str, error: ImageError) -> None:
         self.ended.put(Settled(key, fingerprint, failure=Failure(key, error.stage, str(error))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import struct
 import zlib
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import fuzz_images
 from fcnseg.errors import ImageError, LabelsError
 from fcnseg.io.images import read_color, read_depth, read_hha
 from fcnseg.io.label_maps_image import read_from_image
@@ -255,3 +257,15 @@ def test_jpeg_2000_of_other_depths(channels: int, bits: int) -> None:
     else:
         with pytest.raises(ImageError, match=f"{channels} channels of {bits} bits is not read"):
             read_color(content)
+
+
+# ---------------------------------------------------------------------- mutants
+
+
+def test_mutants_are_refused_or_read_as_another_decoder_does(capfd: pytest.CaptureFixture[str]) -> None:
+    assert fuzz_images.main(["--images", "500", "--seed", "1"]) == 0
+    out = capfd.readouterr().out
+    told = dict(re.findall(r"'([a-z ]+)': (\d+)", out))
+    assert int(told["refused"]) > 250
+    assert int(told["same"]) > 50
+    assert int(told.get("other pixels", 0)) < 15, out
