@@ -168,9 +168,20 @@ def _read_tiff(file: IO[bytes], max_pixels: int, on_size: OnSize, modality: str)
     with image_errors(file):
         if not old:
             return _turned(FROM_TIFF[modality](file, picture), picture.orientation)
-        with reports_of_damage(), Image.open(file, formats=("TIFF",)) as image:
-            image.seek(picture.index)
-            return FROM_PILLOW[modality](image)  # Pillow turns TIFFs itself
+        return _from_old_jpeg(file, picture, modality)
+
+
+def _from_old_jpeg(file: IO[bytes], picture: tiff.TiffPicture, modality: str) -> Pixels:
+    """Decode a page of the old form of JPEG in TIFF (TIFF 6.0, section 22): a JPEG, or what libtiff makes one of."""
+    offset, length = picture.jpeg_stream
+    file.seek(offset)
+    if length and modality == "color" and (pixels := read_jpeg(file.read(length), "RGB")) is not None:
+        if pixels.shape[:2] != (picture.height, picture.width):
+            raise ImageError(f"the TIFF is damaged: its JPEG is of {pixels.shape[1]} x {pixels.shape[0]} pixels")
+        return _turned(pixels, picture.orientation)
+    with reports_of_damage(), Image.open(file, formats=("TIFF",)) as image:
+        image.seek(picture.index)
+        return FROM_PILLOW[modality](image)  # Pillow turns TIFFs itself
 
 
 def _read_bitmap(file: IO[bytes], bitmap: bmp.MaskedBitmap, max_pixels: int, on_size: OnSize, modality: str) -> Pixels:

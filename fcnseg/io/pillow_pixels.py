@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image
+from PIL.PpmImagePlugin import PpmImageFile
 
 from fcnseg.errors import ImageError
 from fcnseg.types import Pixels
@@ -49,4 +50,15 @@ def read_depth(image: Image.Image) -> Pixels:
     """Return float32 H x W x 1: the stored values. Raises ImageError for anything but one channel."""
     if not (image.mode in ("L", "F") or image.mode.startswith("I")):
         raise ImageError(f"a depth image has one channel; this one's mode is {image.mode}")
-    return np.asarray(image).astype(np.float32)[..., None]
+    most = _most_level(image) if isinstance(image, PpmImageFile) else 0  # known until it is decoded
+    values = np.asarray(image).astype(np.float32)
+    if most:
+        values = np.rint(values * (most / (255 if image.mode == "L" else 65535)))
+    return values[..., None]
+
+
+def _most_level(image: PpmImageFile) -> int:
+    """Return the level of white that Pillow spreads over 0..255 or 0..65535; 0 if it leaves levels as they are."""
+    codec, *_, arguments = image.tile[0]
+    most = arguments[-1] if isinstance(arguments, tuple) else arguments
+    return most if codec in ("ppm", "ppm_plain") and isinstance(most, int) and image.mode != "1" else 0

@@ -95,6 +95,8 @@ class TiffPicture:
     subsampling: tuple[int, int]
     luma: tuple[float, ...]
     black_white: tuple[float, ...]
+    jpeg_stream: tuple[int, int]
+    """The offset and length of the JPEG that a page of the old form is, or 0 and 0."""
 
     @property
     def planes(self) -> int:
@@ -166,6 +168,8 @@ def _check_page(page: Any) -> None:
     for code, kind in CAMERA_RAW.items():
         if code in page.tags:
             raise ImageError(f"it is {kind} of a camera, of which only the preview could be read; convert it first")
+    if _number(page, 262, 0) == CMYK and _number(page, 332, 1) != 1:
+        raise ImageError("its inks are not cyan, magenta, yellow and black; convert it to RGB")
     if _tag(page, 254, 0) & REDUCED and SUB_PAGES in page.tags:
         raise ImageError("its page is only a preview of the picture, as in raw files of cameras; convert it first")
     match = IMAGEJ_IMAGES.match(str(_tag(page, 270, "")))
@@ -214,6 +218,7 @@ def _picture(page: Any, order: str) -> TiffPicture:
         _subsampling(page),
         _ratios(page, 529) or (0.299, 0.587, 0.114),
         _ratios(page, 532),
+        (_number(page, 513, 0), _number(page, 514, 0)),
     )
 
 

@@ -6,6 +6,8 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -45,6 +47,9 @@ PART_BYTES = 1 << 22
 SPARE_PART_BYTES = 64 << 20
 """The most that parts may take besides their pixels."""
 
+MOST_SHARED = 16
+"""How often parts of a picture may be the same bytes of the file, on average."""
+
 UNPACKED_SAMPLES = 1 << 20
 """How many samples of odd depths are taken apart at once."""
 
@@ -68,6 +73,10 @@ def parts_of(file: IO[bytes], picture: TiffPicture) -> Iterator[tuple[int, int, 
     if min(len(picture.offsets), len(picture.byte_counts) or count * picture.planes) < count * picture.planes:
         raise ImageError(f"the TIFF is damaged: it has {len(picture.offsets)} parts of {count * picture.planes}")
     end = file.seek(0, io.SEEK_END)
+    if not picture.byte_counts:
+        picture = replace(picture, byte_counts=_until_the_next(picture.offsets, end))
+    if sum(picture.byte_counts) > MOST_SHARED * end + SPARE_PART_BYTES:
+        raise ImageError("the TIFF is damaged: its parts are of more bytes than the file; save it anew")
     step = max(1, PART_BYTES // tile_bytes(picture))
     for start in range(0, count, step):
         numbers = range(start, min(start + step, count))
@@ -81,6 +90,12 @@ def parts_of(file: IO[bytes], picture: TiffPicture) -> Iterator[tuple[int, int, 
             )
             samples = np.concatenate(tiles, axis=2) if picture.planar else tiles[0]
             yield top, left, samples[: picture.height - top, : picture.width - left]
+
+
+def _until_the_next(offsets: Sequence[int], end: int) -> tuple[int, ...]:
+    """Return the most bytes that parts may have whose sizes are not told: up to the next part."""
+    following = dict(pairwise((*sorted(set(offsets)), end)))
+    return tuple(max(0, following[offset] - offset) for offset in offsets)
 
 
 def _tile_size(picture: TiffPicture) -> tuple[int, int]:
@@ -131,8 +146,8 @@ def _encoded(file: IO[bytes], end: int, picture: TiffPicture, index: int) -> byt
     if picture.compression == PLAIN:
         size = _stored_rows(picture, _rows_of(picture, number)) * row_bytes(picture)
     else:
-        size = picture.byte_counts[index] if picture.byte_counts else end - offset
-    if not offset or not size or (picture.byte_counts and not picture.byte_counts[index]):
+        size = picture.byte_counts[index]
+    if not offset or not picture.byte_counts[index]:
         raise ImageError(f"part {index + 1} of its pixels is not in the file, as in sparse TIFFs; save it whole")
     if offset + size > end:
         raise ImageError(f"the file is cut short: its pixels end at byte {offset + size}, but the file at {end}")

@@ -227,6 +227,29 @@ def test_netpbm() -> None:
         np.testing.assert_array_equal(read_color(content), expected, err_msg=content[:2].decode())
 
 
+@pytest.mark.parametrize("most", [100, 255, 1023, 4095, 65535])
+def test_depth_in_netpbm_keeps_its_unit(most: int) -> None:
+    depth = RNG.integers(0, most + 1, (HEIGHT, WIDTH), dtype=np.uint16)
+    head = b"%d %d %d\n" % (WIDTH, HEIGHT, most)
+    raw = depth.astype(np.uint8 if most < 256 else ">u2").tobytes()
+    for content in (b"P5 " + head + raw, b"P2 " + head + b" ".join(b"%d" % value for value in depth.ravel())):
+        np.testing.assert_array_equal(read_depth(content)[..., 0], depth)
+
+
+def test_decoders_tell_what_memory_they_take() -> None:
+    """At least as much as was measured: 5.4 times the pixels of a WebP."""
+    told: dict[str, float] = {}
+    for kind in ("WEBP", "PNG", "JPEG", "JPEG2000", "AVIF"):
+
+        def take(height: int, width: int, decoder_bytes: int = 0, kind: str = kind) -> None:
+            told[kind] = 1 + decoder_bytes / (3 * height * width)
+
+        read_color(saved(kind), 1 << 20, take)
+    assert told["WEBP"] > 5.4
+    assert told["JPEG"] == 1
+    assert min(told[kind] for kind in ("PNG", "JPEG2000", "AVIF")) > 2
+
+
 def test_depth_and_hha_of_other_formats() -> None:
     deep = RNG.integers(0, 1 << 16, (HEIGHT, WIDTH), dtype=np.uint16)
     for kind in ("PNG", "TIFF", "JPEG2000"):

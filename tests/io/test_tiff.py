@@ -202,6 +202,20 @@ def test_jpeg_planes() -> None:
     np.testing.assert_array_equal(read_color(content), np.moveaxis(tifffile.imread(io.BytesIO(content)), 0, 2))
 
 
+def test_the_old_form_of_jpeg() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(SMOOTH[..., :3])).save(file, "JPEG", quality=95, subsampling=0)
+    jpeg = file.getvalue()
+
+    def old(jpeg: bytes) -> bytes:
+        filled, _ = page(SMOOTH[..., :3], 6)
+        return tiff(({**filled, 259: (SHORT, [6]), 513: (LONG, [8]), 514: (LONG, [len(jpeg)])}, [jpeg]))
+
+    np.testing.assert_array_equal(read_color(old(jpeg)), np.asarray(Image.open(file)))
+    with pytest.raises(ImageError, match="premature end of data segment"):
+        read_color(old(jpeg[: -len(jpeg) // 4] + jpeg[-2:]))
+
+
 @pytest.mark.parametrize("compression", ["webp", "jpeg2000"])
 def test_other_images_in_tiff(compression: str) -> None:
     for channels in (3, 4):
@@ -289,6 +303,7 @@ def test_the_page_that_is_the_picture(order: str, big: bool) -> None:
         (tiff(page(RGB, 2, tags={339: (SHORT, [2, 2, 2])})), "signed 8-bit samples"),
         (tiff(page(RGB, 2, tags={258: (SHORT, [8, 8, 4])})), "different bits"),
         (tiff(page(RGB, 1)), "3 grey samples"),
+        (tiff(page(np.dstack([RGB, RGB[..., :1]]), 5, tags={332: (SHORT, [2])})), "inks are not cyan"),
         (tiff(page(RGB, 2, tags={259: (SHORT, [34887])})), "LERC"),
         (tiff(page(RGB, 2, tags={259: (SHORT, [12345])})), "unknown method"),
         (tiff(page(RGB, 2, tags={277: (SHORT, [2])})), "damaged: its colours have 2 samples"),
@@ -400,6 +415,23 @@ def test_libtiff_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
             read_color(content[: len(content) // 2])
     assert refused > 60
     assert capfd.readouterr() == ("", "")
+
+
+def test_parts_whose_sizes_are_not_told_are_read_up_to_the_next() -> None:
+    for compression in (1, 5, 8, 50000):
+        content = tiff(page(RGB, 2, compression=compression, rows=9))
+        at = content.index(struct.pack("<HH", 279, LONG))
+        unknown = content[:at] + struct.pack("<H", 65279) + content[at + 2 :]
+        np.testing.assert_array_equal(read_color(unknown), RGB)
+
+
+def test_parts_that_are_the_whole_file_each_are_refused_at_once() -> None:
+    pixels = np.zeros((5000, 3, 1), np.uint8)
+    filled, parts = page(pixels, 1, compression=8, rows=1)
+    offsets, size = {273: (LONG, [8] * len(parts))}, 2 << 20
+    tags = {**filled, **offsets, 279: (LONG, [size] * len(parts))}
+    with pytest.raises(ImageError, match="more bytes than the file"):
+        read_color(tiff((tags, [bytes(size)])))
 
 
 def test_a_changed_byte_of_deflated_pixels_is_found() -> None:
