@@ -31,7 +31,7 @@ from fcnseg.io.decoder_work import check_scans, decoder_bytes, has_one_scan
 from fcnseg.io.image_errors import image_errors
 from fcnseg.io.image_limits import SPARE_BYTES, check_pixels
 from fcnseg.io.image_opening import opened_file, opened_image
-from fcnseg.io.jpeg import read_jpeg
+from fcnseg.io.jpeg import jpeg_size, read_jpeg
 from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
 from fcnseg.io.own_outputs import refuse_own_output
@@ -175,9 +175,9 @@ def _from_old_jpeg(file: IO[bytes], picture: tiff.TiffPicture, modality: str) ->
     """Decode a page of the old form of JPEG in TIFF (TIFF 6.0, section 22): a JPEG, or what libtiff makes one of."""
     offset, length = picture.jpeg_stream
     file.seek(offset)
-    if length and modality == "color" and (pixels := read_jpeg(file.read(length), "RGB")) is not None:
-        if pixels.shape[:2] != (picture.height, picture.width):
-            raise ImageError(f"the TIFF is damaged: its JPEG is of {pixels.shape[1]} x {pixels.shape[0]} pixels")
+    content = file.read(length)
+    size = jpeg_size(content) if length and modality == "color" else (0, 0)
+    if size == (picture.height, picture.width) and (pixels := read_jpeg(content, "RGB")) is not None:
         return _turned(pixels, picture.orientation)
     with reports_of_damage(), Image.open(file, formats=("TIFF",)) as image:
         image.seek(picture.index)

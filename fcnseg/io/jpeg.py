@@ -66,6 +66,15 @@ def read_jpeg(content: bytes, colors: str) -> Pixels | None:
     return whole
 
 
+def jpeg_size(content: bytes) -> tuple[int, int]:
+    """Return the height and width, px, of a JPEG by its header; 0 and 0 if TurboJPEG does not read it."""
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(content, strict=False)
+    except ValueError:
+        return 0, 0
+    return height, width
+
+
 def _decoded(content: bytes, colors: str) -> tuple[Pixels | None, str]:
     """Return the pixels and "", None and the first warning, or None and "" for what TurboJPEG does not decode."""
     try:

@@ -137,7 +137,7 @@ def picture_of(file: IO[bytes]) -> TiffPicture:
     with _opened(file) as tiff:
         pages = list(islice(tiff.pages, MOST_FRAMES))
         if not pages:
-            raise ImageError("the TIFF has no page")
+            raise ImageError("the TIFF is damaged or cut short: no page of it can be read")
         pictures = [
             page for page in pages if not _tag(page, 254, 0) & (REDUCED | PAGE_MASK) and _tag(page, 255, 1) != 2
         ]
@@ -178,48 +178,52 @@ def _check_page(page: Any) -> None:
 
 
 def _picture(page: Any, order: str) -> TiffPicture:
-    height, width = _number(page, 257), _number(page, 256)
     samples, compression = _number(page, 277, 1), _number(page, 259, 1)
-    photometric = _number(page, 262, RGB if samples > 2 else int(compression not in FAX))  # as libtiff without the tag
-    extra = _numbers(page, 338)
-    tiled = 322 in page.tags
-    tile_width, tile_height = (_number(page, 322), _number(page, 323)) if tiled else (width, _number(page, 278, height))
-    if min(height, width, tile_height, tile_width, samples) < 1:
-        raise ImageError(f"the TIFF is damaged: it has {width} x {height} pixels of {samples} samples")
-    if samples > MOST_SAMPLES:
+    if not 1 <= samples <= MOST_SAMPLES:
         raise ImageError(f"{samples} samples a pixel are no colours; save it as RGB")
-    if not tiled:
-        tile_height = min(tile_height, height)
-    elif tile_height * tile_width > 4 * height * width + SPARE_TILE_PIXELS:
-        raise ImageError(f"its tiles are of {tile_width} x {tile_height} pixels, more than the image; save it anew")
+    photometric = _number(page, 262, RGB if samples > 2 else int(compression not in FAX))  # as libtiff without the tag
+    orientation = _number(page, 274, 1)
     return TiffPicture(
-        page.index,
-        height,
-        width,
-        order,
-        _same(page, 258, 1, "bits"),
-        _same(page, 339, UNSIGNED, "formats"),
-        samples,
-        photometric,
-        _extra_samples(photometric, samples, extra),
-        _number(page, 284, 1) == 2 and samples > 1,
-        compression,
-        _number(page, 317, 1),
-        _number(page, 266, 1),
-        tiled,
-        tile_height,
-        tile_width,
-        _numbers(page, 324 if tiled else 273),
-        _numbers(page, 325 if tiled else 279),
-        orientation if (orientation := _number(page, 274, 1)) in UPRIGHT else 1,
-        _numbers(page, 320),
-        bytes(_tag(page, 347, b"")),
-        _number(page, 292, 0),
-        _subsampling(page),
-        _ratios(page, 529) or (0.299, 0.587, 0.114),
-        _ratios(page, 532),
-        (_number(page, 513, 0), _number(page, 514, 0)),
+        index=page.index,
+        order=order,
+        bits=_same(page, 258, 1, "bits"),
+        sample_format=_same(page, 339, UNSIGNED, "formats"),
+        samples=samples,
+        photometric=photometric,
+        extra_samples=_extra_samples(photometric, samples, _numbers(page, 338)),
+        planar=_number(page, 284, 1) == 2 and samples > 1,
+        compression=compression,
+        predictor=_number(page, 317, 1),
+        fill_order=_number(page, 266, 1),
+        orientation=orientation if orientation in UPRIGHT else 1,
+        color_map=_numbers(page, 320),
+        jpeg_tables=bytes(_tag(page, 347, b"")),
+        jpeg_stream=(_number(page, 513, 0), _number(page, 514, 0)),
+        fax_options=_number(page, 292, 0),
+        subsampling=_subsampling(page),
+        luma=_ratios(page, 529) or (0.299, 0.587, 0.114),
+        black_white=_ratios(page, 532),
+        **_tiling(page),
     )
+
+
+def _tiling(page: Any) -> dict[str, Any]:
+    """Return the fields of the sizes and places of the picture and its parts."""
+    height, width, tiled = _number(page, 257), _number(page, 256), 322 in page.tags
+    tile_height, tile_width = (_number(page, 323), _number(page, 322)) if tiled else (_number(page, 278, height), width)
+    if min(height, width, tile_height, tile_width) < 1:
+        raise ImageError(f"the TIFF is damaged: it has {width} x {height} pixels")
+    if tiled and tile_height * tile_width > 4 * height * width + SPARE_TILE_PIXELS:
+        raise ImageError(f"its tiles are of {tile_width} x {tile_height} pixels, more than the image; save it anew")
+    return {
+        "height": height,
+        "width": width,
+        "tiled": tiled,
+        "tile_height": tile_height if tiled else min(tile_height, height),
+        "tile_width": tile_width,
+        "offsets": _numbers(page, 324 if tiled else 273),
+        "byte_counts": _numbers(page, 325 if tiled else 279),
+    }
 
 
 def _extra_samples(photometric: int, samples: int, extra: tuple[int, ...]) -> tuple[int, ...]:

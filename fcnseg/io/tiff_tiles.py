@@ -16,7 +16,7 @@ from PIL import Image
 
 from fcnseg.errors import ImageError
 from fcnseg.io.decoder_work import MARKER, START_OF_SCAN
-from fcnseg.io.jpeg import read_jpeg
+from fcnseg.io.jpeg import jpeg_size, read_jpeg
 from fcnseg.io.jpeg2000 import check_components
 from fcnseg.io.libtiff import CODECS, FAX, LZMA, LZW, ZSTD, Packing, unpacked_rows
 from fcnseg.io.tiff import CMYK, FLOATING, SIGNED, YCBCR, TiffPicture
@@ -89,7 +89,13 @@ def parts_of(file: IO[bytes], picture: TiffPicture) -> Iterator[tuple[int, int, 
                 n * side for n, side in zip(divmod(number, picture.tiles_across), _tile_size(picture), strict=True)
             )
             samples = np.concatenate(tiles, axis=2) if picture.planar else tiles[0]
-            yield top, left, samples[: picture.height - top, : picture.width - left]
+            rows, columns = (
+                min(picture.tile_height, picture.height - top),
+                min(picture.tile_width, picture.width - left),
+            )
+            if len(samples) < rows:
+                raise ImageError(f"the TIFF is damaged: a part has {len(samples)} rows of {rows}")
+            yield top, left, samples[:rows, :columns]
 
 
 def _until_the_next(offsets: Sequence[int], end: int) -> tuple[int, ...]:
@@ -287,16 +293,23 @@ def _whole(part: bytes, picture: TiffPicture) -> Samples:
         if picture.compression in JPEG2000:
             check_components(io.BytesIO(part))
         with Image.open(io.BytesIO(part), formats=("WEBP", "JPEG2000")) as image:
+            _check_size(image.height, image.width, picture)
             samples = np.asarray(image)
     samples = samples if samples.ndim == 3 else samples[..., None]
-    height, width, depth = samples.shape
-    least = (1 if picture.tiled else min(picture.tile_height, picture.height)), picture.tile_width
-    if depth != picture.samples_together or width < least[1]:
+    if samples.shape[2] != picture.samples_together:
         raise ImageError(
-            f"the TIFF is damaged: a part is an image of {width} x {height} pixels of {depth} samples, in place of "
-            f"{picture.tile_width} x {picture.tile_height} of {picture.samples_together}"
+            f"the TIFF is damaged: a part has {samples.shape[2]} samples a pixel, not {picture.samples_together}"
         )
     return samples
+
+
+def _check_size(height: int, width: int, picture: TiffPicture) -> None:
+    """Raise ImageError for a part that is an image of another size. The lowest may be as high as those above."""
+    if width != picture.tile_width or not 0 < height <= picture.tile_height:
+        raise ImageError(
+            f"the TIFF is damaged: a part is of {width} x {height} pixels, not {picture.tile_width} x "
+            f"{picture.tile_height}"
+        )
 
 
 def _jpeg(part: bytes, picture: TiffPicture) -> Samples:
@@ -305,7 +318,10 @@ def _jpeg(part: bytes, picture: TiffPicture) -> Samples:
     tables = picture.jpeg_tables[2:].removesuffix(b"\xff\xd9")
     content = b"".join((b"\xff\xd8", _plain_header(tables), ADOBE, bytes([transform]), _plain_header(part[2:])))
     kind = "GRAY" if picture.samples_together == 1 else "CMYK" if picture.photometric == CMYK else "RGB"
-    samples = read_jpeg(content, kind)
+    height, width = jpeg_size(content)
+    if height:
+        _check_size(height, width, picture)
+    samples = read_jpeg(content, kind) if height else None
     if samples is None:
         raise ImageError("its parts are JPEGs of a kind that is not read here; save it with LZW or Deflate")
     return samples

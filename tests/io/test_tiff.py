@@ -195,6 +195,22 @@ def test_jpeg_in_tiff_as_libtiff_writes_it() -> None:
         assert np.abs(read_color(file.getvalue()) - expected).max() <= 1
 
 
+def test_a_part_that_is_a_huge_jpeg_is_refused_by_its_header() -> None:
+    content = bytearray(written(SMOOTH[..., :3], photometric="ycbcr", compression="jpeg", rowsperstrip=16))
+    frame = content.rindex(b"\xff\xc0")
+    content[frame + 5 : frame + 9] = struct.pack(">HH", 65_000, 65_000)
+    with pytest.raises(ImageError, match="a part is of 65000 x 65000 pixels, not 37 x 16"):
+        read_color(bytes(content))
+
+
+def test_a_part_with_too_few_rows_is_refused() -> None:
+    content = bytearray(written(SMOOTH[..., :3], photometric="ycbcr", compression="jpeg", rowsperstrip=16))
+    frame = content.index(b"\xff\xc0")
+    content[frame + 5 : frame + 7] = struct.pack(">H", 8)
+    with pytest.raises(ImageError, match="damaged"):
+        read_color(bytes(content))
+
+
 def test_jpeg_planes() -> None:
     content = written(
         np.moveaxis(SMOOTH[..., :3], 2, 0), photometric="rgb", planarconfig="separate", compression="jpeg"
