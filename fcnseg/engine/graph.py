@@ -20,6 +20,7 @@ from fcnseg.engine.graph_trunk import TrunkWriter
 from fcnseg.engine.graph_writer import GraphWriter, Tensor
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.models import network_spec
+from fcnseg.models.backbones import INTERPOLATED
 from fcnseg.models.margins import applies
 from fcnseg.models.spec import Head, NetworkSpec, plan_fusion
 from fcnseg.recipes import MODALITIES, Input, Recipe
@@ -131,6 +132,8 @@ class _Fusion:
     def fused(self, taps: list[dict[str, Tensor]], size: Tensor) -> Tensor:
         """Return scores N x K x H x W: upsample, crop to the skip layer, add, and so on up to the image's `size`."""
         x = self._score("fr", taps)
+        if self.spec.backbone in INTERPOLATED:
+            return self.graph.interpolated(x, size)
         for step in plan_fusion(self.spec):
             name = step.name + self.head.suffix
             kernel = self._number(f"{name}.weight")

@@ -17,7 +17,7 @@ import torch
 
 from fcnseg.engine.hardware import has_bf16
 from fcnseg.errors import SettingsError
-from fcnseg.recipes import Recipe
+from fcnseg.recipes import RESNETS, Recipe
 from fcnseg.texts import read_text
 from fcnseg.training.preset_values import check_values
 
@@ -158,6 +158,8 @@ def find_preset(name: str | Path, recipe: Recipe) -> Preset:
     preset = PRESETS[str(name)]
     if preset.name == "modern":
         return preset
+    if recipe.architecture.backbone in RESNETS:
+        raise SettingsError(f"the preset {name} is for networks of the paper, which {recipe.name} is not; use modern")
     preset = replace(preset, staged=not recipe.architecture.skip_scales)
     if preset.name == "paper":
         return replace(preset, lr=PAPER_LR[recipe.architecture.backbone])
