@@ -32,7 +32,9 @@ ZIP = ".zip"
 
 GZIP_TAR, BZIP2_TAR, XZ_TAR = (".tar.gz", ".tgz"), (".tar.bz2", ".tbz2"), (".tar.xz", ".txz")
 
-ARCHIVES = (ZIP, ".tar", *GZIP_TAR, *BZIP2_TAR, *XZ_TAR)
+TAR = ".tar"
+
+ARCHIVES = (ZIP, TAR, *GZIP_TAR, *BZIP2_TAR, *XZ_TAR)
 
 LIST = ".txt"
 """Texts of one path, or one name, a line."""

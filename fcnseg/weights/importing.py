@@ -9,11 +9,12 @@ import fcnseg
 from fcnseg.errors import OutputError, SettingsError, WeightsError
 from fcnseg.io.atomic import whole_file
 from fcnseg.io.hashing import file_sha256
-from fcnseg.recipes import Recipe, find_recipe, recipe_names
+from fcnseg.recipes import Recipe
 from fcnseg.weights import safetensors_file
 from fcnseg.weights.fit import Fitted, fit
 from fcnseg.weights.lookalikes import doubts
 from fcnseg.weights.reading import detect, read_weights
+from fcnseg.weights.shipped import shipped_recipes
 from fcnseg.weights.tensors import TensorFile
 
 
@@ -106,7 +107,7 @@ def _notes(file: TensorFile, recipe: Recipe, fitted: Fitted) -> list[str]:
         notes.append(
             "taken as torchvision's (RGB, normalised): folded into its first layer; --convention caffe says otherwise"
         )
-    others = [name for name in recipe_names() if source.name in {s.file for s in find_recipe(name).weights}]
+    others = [other.name for other in shipped_recipes() if source.name in {s.file for s in other.weights}]
     if others and recipe.name not in others:
         notes.append(f"{source.name} is the name of weights of {', '.join(others)}, not of {recipe.name}")
     if fitted.evidence is None and not fitted.training_start:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from fcnseg.io.hashing import file_sha256
-from fcnseg.recipes import find_recipe
 from fcnseg.weights.lookalikes import told_by
 from fcnseg.weights.matching import match
 from fcnseg.weights.mismatch import fitting_recipes
@@ -63,8 +62,8 @@ def inspect_weights(path: Path, key: str | None = None) -> FileSummary:
         sha256=file_sha256(path),
         metadata=file.metadata,
         parameters=sum(array.size for array in file.tensors.values()),
-        fits=tuple(fitting_recipes(file)),
-        starts=tuple(fitting_recipes(file, transplant=True)),
+        fits=tuple(recipe.name for recipe in fitting_recipes(file)),
+        starts=tuple(recipe.name for recipe in fitting_recipes(file, transplant=True)),
         notes=_notes(file),
         tensors=tuple(_summary(name, array) for name, array in file.tensors.items()),
     )
@@ -73,7 +72,7 @@ def inspect_weights(path: Path, key: str | None = None) -> FileSummary:
 def _notes(file: TensorFile) -> tuple[str, ...]:
     """Return how the file was read, and for the first model that it fits, how its names are taken."""
     fits = [*fitting_recipes(file), *fitting_recipes(file, transplant=True)]
-    changes = match(file, find_recipe(fits[0])).notes if fits else ()
+    changes = match(file, fits[0]).notes if fits else ()
     evidence = told_by(file)
     return (*file.notes, *changes, *([evidence.words] if evidence else ()))
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fcnseg.errors import FcnsegError, WeightsMismatchError
-from fcnseg.recipes import Recipe, find_recipe, recipe_names
+from fcnseg.errors import WeightsMismatchError
+from fcnseg.recipes import Recipe
 from fcnseg.weights.matching import Match, match
 from fcnseg.weights.mismatch import fitting_recipes
+from fcnseg.weights.shipped import shipped_recipes
 from fcnseg.weights.tensors import TensorFile, quoted
 
 ARCHITECTURES = {"fcn8s": False, "fcn8satonce": True}
@@ -35,13 +36,13 @@ def told_by(file: TensorFile) -> Evidence | None:
     """Return what tells the network of a file: our own metadata, else the `arch` of a checkpoint, else a known name."""
     owner = file.metadata.get("recipe")
     if owner is not None:
-        owners = [find_recipe(owner)] if owner in recipe_names() else []
+        owners = [recipe for recipe in shipped_recipes() if recipe.name == owner]
         return _of_recipes(f"its metadata names {quoted(owner)}", owners)
     arch = file.metadata.get("arch", "")
     if _letters(arch) in ARCHITECTURES:
         return Evidence(f"its `arch` is {quoted(arch)}", ARCHITECTURES[_letters(arch)])
     name = _letters(file.path.name)
-    known = [(len(source), recipe) for recipe in _shipped() for source in _known_names(recipe) if source in name]
+    known = [(len(source), recipe) for recipe in shipped_recipes() for source in _known_names(recipe) if source in name]
     if known:
         longest = max(length for length, _ in known)
         owners = [recipe for length, recipe in known if length == longest]
@@ -65,7 +66,7 @@ def refuse_lookalike(file: TensorFile, evidence: Evidence | None, recipe: Recipe
         raise WeightsMismatchError(f"{fits}, which takes other images; {todo}")
     own = _at_once(recipe)
     if None not in (own, evidence.at_once) and own != evidence.at_once and not _has_scales(matched):
-        others = [name for name in fitting_recipes(file) if _at_once(find_recipe(name)) == evidence.at_once]
+        others = [other.name for other in fitting_recipes(file) if _at_once(other) == evidence.at_once]
         todo = f"use --model {others[0]}" if others else f"use a recipe {_keys(evidence.at_once)}"
         kinds = f"it is {_kind(evidence.at_once)}, and {recipe.name} {_kind(own)}"
         raise WeightsMismatchError(f"{fits}: {kinds}; {todo}{rename}")
@@ -75,9 +76,7 @@ def doubts(file: TensorFile, recipe: Recipe) -> list[str]:
     """Return lines about the networks that a file without evidence fits as well as its own."""
     at_once = _at_once(recipe)
     others = [
-        other.name
-        for other in map(find_recipe, fitting_recipes(file))
-        if _inputs(other) != _inputs(recipe) or _at_once(other) != at_once
+        other.name for other in fitting_recipes(file) if _inputs(other) != _inputs(recipe) or _at_once(other) != at_once
     ]
     if not others and at_once is not None and not file.format.startswith("caffe"):
         others = [] if _has_scales(match(file, recipe)) else [_kind(not at_once)]
@@ -109,16 +108,6 @@ def _kind(at_once: bool | None) -> str:
 def _has_scales(matched: Match) -> bool:
     """Tell whether the file itself holds the scales of its skip layers."""
     return any(name.startswith("scale_") for name in matched.canonical)
-
-
-def _shipped() -> list[Recipe]:
-    recipes = []
-    for name in recipe_names():
-        try:
-            recipes.append(find_recipe(name))
-        except FcnsegError:  # a recipe that cannot be read tells nothing
-            continue
-    return recipes
 
 
 def _known_names(recipe: Recipe) -> set[str]:

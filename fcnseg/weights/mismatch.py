@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 
-from fcnseg.errors import FcnsegError, WeightsMismatchError
+from fcnseg.errors import WeightsMismatchError
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.recipes import Recipe, find_recipe, recipe_names
+from fcnseg.recipes import Recipe
 from fcnseg.weights.matching import CLASSIFIER_LAYERS, Match, in_our_names, match
+from fcnseg.weights.shipped import shipped_recipes
 from fcnseg.weights.tensors import TensorFile, quoted
 
 MOST_CLASSES = 65535
 """A label map holds no more."""
 
 
-def fitting_recipes(file: TensorFile, *, transplant: bool = False) -> list[str]:
+def fitting_recipes(file: TensorFile, *, transplant: bool = False) -> list[Recipe]:
     """Return the shipped recipes that a file fits by names and shapes, or whose training it starts (`transplant`)."""
-    return [recipe.name for recipe in _shipped() if _fits(file, recipe, transplant)]
-
-
-def _shipped() -> Iterator[Recipe]:
-    for name in recipe_names():
-        try:
-            yield find_recipe(name)
-        except FcnsegError:  # a recipe that cannot be read is no advice
-            continue
+    return [recipe for recipe in shipped_recipes() if _fits(file, recipe, transplant)]
 
 
 def _fits(file: TensorFile, recipe: Recipe, transplant: bool) -> bool:
@@ -52,11 +44,11 @@ def _hint(file: TensorFile, recipe: Recipe, matched: Match, transplant: bool) ->
         return "it is an ImageNet classifier: --transplant makes a start for training of it"
     whole = fitting_recipes(file)
     if whole:
-        return f"it fits {', '.join(whole)}: use --model {whole[0]}"
+        return f"it fits {', '.join(recipe.name for recipe in whole)}: use --model {whole[0].name}"
     starts = fitting_recipes(file, transplant=True) if classifier else []
     if starts:
-        return f"it is an ImageNet classifier: --transplant makes a start for training of it, e.g. of {starts[0]}"
-    for candidate in (recipe, *_shipped()):
+        return f"it is an ImageNet classifier: --transplant makes a start for training of it, e.g. of {starts[0].name}"
+    for candidate in (recipe, *shipped_recipes()):
         counts = _class_counts(file, candidate)
         if counts and _fits(file, with_classes(candidate, counts), transplant):
             counted = _counts_in_words(candidate, counts)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from fcnseg.errors import SettingsError, WeightsError
 from fcnseg.weights.reading import read_weights
 from tests.conftest import Outcome
 from tests.weights.conftest import MakeRecipe, as_torch, check, numbers
+from tests.weights.forms import save_as_python_2
 
 Form = Callable[[Any, Path], object]
 
@@ -27,31 +26,10 @@ def state(fill: float = 1) -> OrderedDict[str, torch.Tensor]:
     return OrderedDict({"conv1.weight": torch.full((3, 2), fill), "conv1.bias": torch.zeros(3)})
 
 
-class Python2Pickler(pickle._Pickler):
-    """Writes text as Python 2 did: as bytes."""
-
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
-
-    def save_str(self, text: str) -> None:
-        data = text.encode("latin1")
-        self.write(b"U" + bytes([len(data)]) + data)
-        self.memoize(text)
-
-    dispatch[str] = save_str
-
-
-def by_python_2(content: Any, path: Path) -> None:
-    def dump(thing: Any, file: Any, protocol: int) -> None:
-        Python2Pickler(file, protocol).dump(thing)
-
-    module = SimpleNamespace(Pickler=Python2Pickler, dump=dump, __name__="pickle")
-    torch.save(content, path, pickle_module=module, _use_new_zipfile_serialization=False)
-
-
 FORMS: dict[str, Form] = {
     "zip": torch.save,
     "legacy": lambda content, path: torch.save(content, path, _use_new_zipfile_serialization=False),
-    "python 2": by_python_2,
+    "python 2": save_as_python_2,
 }
 form = pytest.mark.parametrize("form", FORMS)
 
