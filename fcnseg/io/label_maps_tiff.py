@@ -7,6 +7,7 @@ import io
 import numpy as np
 
 from fcnseg.errors import LabelsError
+from fcnseg.io.decoder_work import SMALL_FILE_BYTES, check_parts
 from fcnseg.io.orientation import UPRIGHT
 from fcnseg.io.raw_map import RawMap, check_memory, palette_colors
 from fcnseg.io.tiff import (
@@ -29,6 +30,8 @@ OTHER_COLORS = {CMYK: "CMYK", YCBCR: "YCbCr"}
 def read_from_tiff(data: bytes) -> RawMap:
     """Read the one picture of a TIFF. Raises LabelsError without naming the file, or ImageError."""
     file = io.BytesIO(data)
+    if len(data) > SMALL_FILE_BYTES:
+        check_parts(file)
     picture = picture_of(file)
     _check(picture)
     check_memory(picture.width * picture.height * picture.samples * -(-picture.bits // 8))
