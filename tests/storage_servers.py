@@ -108,13 +108,14 @@ def _request(endpoint: str, method: str, path: str) -> None:
 
 
 class FaultyProxy:
-    """A proxy before a server (none: all else is an empty answer) that answers with a fault where `fault_of` says so.
+    """A proxy before a server (none: all is answered with `content`) that answers with a fault where `fault_of` says so.
 
-    `fault_of` gets the method and the path of every request; `requests` counts them by method.
+    `fault_of` gets the method and the path of every request; `requests` lists them.
     """
 
     def __init__(self, upstream: str = "") -> None:
         self.upstream = urlsplit(upstream).netloc
+        self.content = b""
         self.fault_of: Callable[[str, str], Fault] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
 
@@ -136,7 +137,7 @@ class FaultyProxy:
                 elif proxy.upstream:
                     self._answer(*proxy.forward(self.command, self.path, dict(self.headers), body))
                 else:
-                    self._answer(200, {"ETag": '"0"'}, b"")
+                    self._answer(200, {"ETag": '"0"', "Last-Modified": "Sun, 29 Nov 2026 08:00:00 GMT"}, proxy.content)
 
             do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815
 
