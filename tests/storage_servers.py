@@ -108,7 +108,7 @@ def _request(endpoint: str, method: str, path: str) -> None:
 
 
 class FaultyProxy:
-    """A proxy before a server (none: all is answered with `content`) that answers with a fault where `fault_of` says so.
+    """A proxy before a server (none: all get `content`) that answers with a fault where `fault_of` says so.
 
     `fault_of` gets the method and the path of every request; `requests` lists them.
     """
