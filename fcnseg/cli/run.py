@@ -126,7 +126,7 @@ def run(
             min=1,
             metavar="N",
             help="Threads that decode, and as many that write.",
-            show_default="one a core, at most 8",
+            show_default="one a core, at most 8; 16 with URLs",
         ),
     ] = None,
     tile: Annotated[
