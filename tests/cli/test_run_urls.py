@@ -65,6 +65,21 @@ def test_labels_are_those_of_local_files(served: FaultyProxy, tmp_path: Path, ti
     assert not [path for method, path in served.requests[gets:] if ".png" in path]
 
 
+def test_secrets_are_in_no_record(served: FaultyProxy, tmp_path: Path, tiny: TinyModel, fcnseg: Command) -> None:
+    assert served
+    options = ["--storage-option", "secret_access_key=very-secret", "--storage-option", "access_key_id=user"]
+    for out in (tmp_path / "out", "s3://bucket/masks"):
+        assert fcnseg("run", "s3://bucket/photos", "--out", out, *options, *tiny.arguments).code == 0
+    records = [
+        path.read_bytes()
+        for root in (tmp_path / "out", bucket_of(tmp_path))
+        for path in root.rglob(".fcnseg/**/*")
+        if path.is_file()
+    ]
+    assert len(records) > 5
+    assert not [content for content in records if b"very-secret" in content]
+
+
 def test_a_changed_object_is_done_again(served: FaultyProxy, tmp_path: Path, tiny: TinyModel, fcnseg: Command) -> None:
     assert fcnseg("run", "s3://bucket/photos", "--out", tmp_path / "out", NO_SAMPLE, *tiny.arguments).code == 0
     changed = photograph(bucket_of(tmp_path) / "photos/a/im 0#%20.png", seed=99)
