@@ -13,7 +13,8 @@ from fcnseg.errors import ImageError, NoObjectError
 from fcnseg.io.archive_names import chooses_member, member_reference
 from fcnseg.io.buckets import Bucket, ObjectInfo
 from fcnseg.io.image_kinds import START_BYTES
-from fcnseg.io.images import READERS, OnSize, check_bytes
+from fcnseg.io.image_limits import check_bytes
+from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut
 from fcnseg.io.remote_file import RemoteFile
 from fcnseg.io.tar_headers import TarMembers
