@@ -143,6 +143,12 @@ def bucket_tar(place: Path, images: Images) -> ImageSource:
     return opened_url(place, "photos.tar")
 
 
+def bucket_tars(place: Path, images: Images) -> ImageSource:
+    for number, (name, pixels) in enumerate(images.items()):
+        tar_archive(place, {name: pixels}, f"-{number}.tar").close()
+    return opened_url(place, "photos-*.tar")
+
+
 def bucket_compressed_tar(place: Path, images: Images) -> ImageSource:
     compressed_tar_archive(place, images).close()
     return opened_url(place, "photos.tar.gz")
@@ -166,6 +172,7 @@ KINDS: dict[str, Callable[[Path, Images], Source]] = {
         url_list,
         bucket_zip,
         bucket_tar,
+        bucket_tars,
         bucket_compressed_tar,
     )
 }
