@@ -43,12 +43,14 @@ def peak_mib() -> float:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
+    """Print the time of the block, and the memory after it."""
     start = time.perf_counter()
     yield
     print(f"{what}: {time.perf_counter() - start:.1f} s, peak {peak_mib():.0f} MiB", flush=True)
 
 
 def key_of(number: int) -> str:
+    """A key as cameras make them."""
     return f"camera-{number % 97:02}/2026/{number // 1000:07}/frame-{number:010}.jpg"
 
 
@@ -87,6 +89,7 @@ def publish_all(bucket: Bucket, generation: Generation) -> None:
 
 
 def size_of(bucket: Bucket, prefix: str) -> int:
+    """The bytes of the objects below a prefix."""
     return sum(found.size for found in bucket.list(prefix))
 
 
@@ -162,6 +165,7 @@ def _rate(run: object) -> float:
 
 
 def photographs(folder: Path, images: int) -> Path:
+    """Make small photographs."""
     from tests.conftest import photograph
 
     for number in range(images):
@@ -206,6 +210,7 @@ def kills(wanted: int, folder: Path) -> None:
 
 
 def main() -> None:
+    """Run the benchmark that is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["driver", "curve", "speed", "kills", "look"])
     parser.add_argument("number", nargs="?")

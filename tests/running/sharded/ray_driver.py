@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import partial
 
 from fcnseg.errors import FcnsegError
 from fcnseg.running.hooks import Hooks
@@ -35,8 +37,14 @@ class PacedEngine(RedEngine):
         return super().infer(inputs, probabilities)
 
 
-def paced_engine(options: RunOptions, hooks: Hooks) -> Engine:  # noqa: ARG001
-    return PacedEngine()
+def paced_engine(flag: str | None, options: RunOptions, hooks: Hooks) -> Engine:  # noqa: ARG001
+    """The engine; with a `flag`, the first worker that makes this file has another library than the rest."""
+    engine = PacedEngine()
+    if flag is not None:
+        with suppress(FileExistsError):
+            os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+            engine.info = replace(engine.info, versions={"library": "older"})
+    return engine
 
 
 def tell(event: str, **values: object) -> None:
@@ -45,6 +53,7 @@ def tell(event: str, **values: object) -> None:
 
 def main() -> None:
     values = json.loads(sys.argv[1])
+    open_engine = partial(paced_engine, values.pop("flag", None))
     if seconds := values.pop("lapse_seconds", None):
         lease.Lease.__init__.__kwdefaults__.update(beat_seconds=seconds / 6, lapse_seconds=seconds)  # type: ignore[union-attr]
     hooks = Hooks(
@@ -55,7 +64,7 @@ def main() -> None:
         on_shards=lambda state: tell("shards", **asdict(state)),
     )
     try:
-        summary = run_in_shards(RunOptions(**values), hooks, paced_engine)
+        summary = run_in_shards(RunOptions(**values), hooks, open_engine)
     except FcnsegError as error:
         tell("error", text=str(error))
         sys.exit(error.exit_code)

@@ -143,6 +143,15 @@ def no_node_has_room(scene: Scene) -> None:
     assert driver.end()["done"] == IMAGES
 
 
+def a_worker_has_another_library(scene: Scene) -> None:
+    scene.cluster.want(2)
+    driver = scene.drive(flag=f"{scene.photos}.flag")
+    assert driver.end()["done"] == IMAGES
+    refused = [note for note in driver.notes if "it has another environment: library was" in note]
+    assert len(refused) == 1
+    assert max(event["alive"] for event in driver.events if event["event"] == "shards") == 1
+
+
 SCENES: list[Callable[[Scene], None]] = [
     workers_die,
     an_image_ends_its_process,
@@ -152,6 +161,7 @@ SCENES: list[Callable[[Scene], None]] = [
     ctrl_c,
     a_node_dies_and_a_spare_takes_over,
     a_node_dies_and_the_other_goes_on,
+    a_worker_has_another_library,
     no_node_has_room,
 ]
 
