@@ -137,12 +137,12 @@ def curve(most: int, folder: Path) -> None:
 
 def speed(images: int, folder: Path) -> None:
     """Compare one process, one worker and two, from the start of the first shard to the end of the last."""
-    from tests.running.sharded.cluster import Driver, test_cluster
+    from tests.running.sharded.cluster import Driver, started_cluster
 
     photos = photographs(folder / "photos", images)
     values = {"source": str(photos), "shard_images": 16}
     print(f"one process: {_rate(Driver(out=f'file://{folder}/one', **values)):.1f} images/s", flush=True)
-    with test_cluster() as cluster:
+    with started_cluster() as cluster:
         for workers in (1, 2):
             cluster.want(workers)
             values |= {"on": "ray", "ray_address": cluster.address}
@@ -175,13 +175,13 @@ def photographs(folder: Path, images: int) -> Path:
 
 def kills(wanted: int, folder: Path) -> None:
     """Kill workers, nodes and drivers of runs of 96 images until there were so many."""
-    from tests.running.sharded.cluster import Driver, test_cluster
+    from tests.running.sharded.cluster import Driver, started_cluster
     from tests.running.sharded.conftest import check_exact
 
     chance = random.Random(0)
     tally = {"worker": 0, "node": 0, "driver": 0}
     photos = photographs(folder / "photos", 96)
-    with test_cluster() as cluster:
+    with started_cluster() as cluster:
         run_number = 0
         while sum(tally.values()) < wanted:
             cluster.want(2)

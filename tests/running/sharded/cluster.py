@@ -23,10 +23,9 @@ PATIENCE_SECONDS = 180
 
 
 @dataclass
-class TestCluster:
+class ClusterUnderTest:
     """A head without processors, and nodes of one each."""
 
-    __test__ = False
     cluster: Any
     nodes: list[Any] = field(default_factory=list)
     kills: int = 0
@@ -63,14 +62,14 @@ class TestCluster:
 
 
 @contextmanager
-def test_cluster() -> Iterator[TestCluster]:
+def started_cluster() -> Iterator[ClusterUnderTest]:
     from ray.cluster_utils import Cluster
 
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT.parent), os.environ.get("PYTHONPATH"))))
     cluster = Cluster()
     patiently(lambda: cluster.add_node(num_cpus=0, object_store_memory=80 << 20))
     try:
-        yield TestCluster(cluster)
+        yield ClusterUnderTest(cluster)
     finally:
         cluster.shutdown()
 

@@ -28,18 +28,21 @@ IMAGE_SECONDS = 0.02
 
 
 class PacedEngine(RedEngine):
+    seconds = IMAGE_SECONDS
+
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
     ) -> tuple[dict[str, Labels], dict[str, Probabilities] | None]:
         if inputs["color"].shape[2] == POISONOUS_WIDTH:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(IMAGE_SECONDS)
+        time.sleep(self.seconds)
         return super().infer(inputs, probabilities)
 
 
-def paced_engine(flag: str | None, options: RunOptions, hooks: Hooks) -> Engine:  # noqa: ARG001
+def paced_engine(seconds: float, flag: str | None, options: RunOptions, hooks: Hooks) -> Engine:  # noqa: ARG001
     """The engine; with a `flag`, the first worker that makes this file has another library than the rest."""
     engine = PacedEngine()
+    engine.seconds = seconds
     if flag is not None:
         with suppress(FileExistsError):
             os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
@@ -53,7 +56,7 @@ def tell(event: str, **values: object) -> None:
 
 def main() -> None:
     values = json.loads(sys.argv[1])
-    open_engine = partial(paced_engine, values.pop("flag", None))
+    open_engine = partial(paced_engine, values.pop("image_seconds", IMAGE_SECONDS), values.pop("flag", None))
     if seconds := values.pop("lapse_seconds", None):
         lease.Lease.__init__.__kwdefaults__.update(beat_seconds=seconds / 6, lapse_seconds=seconds)  # type: ignore[union-attr]
     hooks = Hooks(

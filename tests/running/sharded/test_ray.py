@@ -16,7 +16,7 @@ from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.running.sharded.manifest import finished
 from fcnseg.running.status import read_status
 from tests.conftest import photograph
-from tests.running.sharded.cluster import Driver, TestCluster, test_cluster
+from tests.running.sharded.cluster import ClusterUnderTest, Driver, started_cluster
 from tests.running.sharded.conftest import check_exact
 from tests.running.sharded.ray_driver import POISONOUS_WIDTH
 from tests.storage_servers import options_of
@@ -28,7 +28,7 @@ SHARDS = IMAGES // SHARD_IMAGES
 class Scene:
     """Photographs, an output of their own, and drivers on the cluster."""
 
-    def __init__(self, cluster: TestCluster, folder: Path, out: str, storage_options: dict[str, str]) -> None:
+    def __init__(self, cluster: ClusterUnderTest, folder: Path, out: str, storage_options: dict[str, str]) -> None:
         self.cluster, self.photos, self.out, self.storage_options = cluster, folder / "photos", out, storage_options
         for i in range(IMAGES):
             photograph(self.photos / f"{i % 3}" / f"{i:03}.png", width=30 + i % 3, height=20, seed=i)
@@ -104,7 +104,7 @@ def an_image_ends_its_process(scene: Scene) -> None:
 
 
 def a_second_driver_is_refused(scene: Scene) -> None:
-    driver = scene.drive()
+    driver = scene.drive(image_seconds=0.6)
     driver.until_done(1)
     assert read_status(scene.out, scene.storage_options).parts[0].at_work
     second = scene.drive()
@@ -173,7 +173,7 @@ def test_whatever_dies_every_image_is_done_once(
     tmp_path: Path, subtests: pytest.Subtests, request: pytest.FixtureRequest
 ) -> None:
     endpoint = request.getfixturevalue("s3_server")
-    with test_cluster() as cluster:
+    with started_cluster() as cluster:
         cluster.want(2)
         for play in SCENES:
             folder = tmp_path / play.__name__
