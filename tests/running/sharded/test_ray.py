@@ -145,7 +145,7 @@ def no_node_has_room(scene: Scene) -> None:
 
 def a_worker_has_another_library(scene: Scene) -> None:
     scene.cluster.want(2)
-    driver = scene.drive(flag=f"{scene.photos}.flag")
+    driver = scene.drive(flag=f"{scene.photos}.flag", image_seconds=0.3)
     assert driver.end()["done"] == IMAGES
     refused = [note for note in driver.notes if "it has another environment: library was" in note]
     assert len(refused) == 1
