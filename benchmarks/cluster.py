@@ -187,6 +187,7 @@ def kills(wanted: int, folder: Path) -> None:
             cluster.want(2)
             out = f"file://{folder}/{run_number}"
             values = {"source": str(photos), "out": out, "shard_images": 4, "on": "ray", "ray_address": cluster.address}
+            values["image_seconds"] = 0.2
             run = Driver(**values)
             shards = 0
             for _ in range(4):

@@ -47,9 +47,14 @@ class ClusterUnderTest:
         self.kills += 1
 
     def kill_worker(self) -> None:
-        """Kill the process of a worker."""
-        self.workers()[0].kill()
-        self.kills += 1
+        """Kill the process of a worker, when there is one."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (workers := self.workers()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with suppress(psutil.NoSuchProcess):
+            workers[0].kill()
+            self.kills += 1
 
     @staticmethod
     def workers() -> list[psutil.Process]:
