@@ -198,6 +198,7 @@ OPTIONAL = {
     "obstore": ("obstore", "pyarrow"),
     "pyarrow": ("obstore", "pyarrow"),
     "ray": ("obstore", "pyarrow", "ray"),
+    "pillow_heif": ("pillow-heif",),
     "scipy": ("scipy",),
     "tensorboardX": ("tensorboardx", "torch"),
     "torch": ("tensorboardx", "torch"),

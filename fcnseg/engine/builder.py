@@ -22,7 +22,7 @@ from fcnseg.engine.record import EngineRecord, kernel_file, record_path, write_r
 from fcnseg.engine.reference import OnProgress, ReferenceLabels
 from fcnseg.engine.request import EngineRequest
 from fcnseg.engine.runtimes import RUNTIMES
-from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.common import Compiled, output_names
 from fcnseg.engine.runtimes.onnx_runtime import ReferenceEngine
 from fcnseg.engine.verify import verify
 from fcnseg.errors import DeviceError, EngineError, FcnsegError, is_out_of_memory
@@ -99,8 +99,8 @@ class Builder:
         with writing(target):
             engine = self.work / identity.key
             outputs = {engine: output_names(self.recipe, identity.probabilities)}
-            graph = RUNTIMES[identity.backend].load_compiler()(self, identity, outputs)
-            record = self._record(identity, graph, engine)
+            compiled = RUNTIMES[identity.backend].load_compiler()(self, identity, outputs)
+            record = self._record(identity, compiled, engine)
             if runs_here(identity.backend):
                 record = replace(record, verification=self._verify(engine, identity, request.required_agreement))
             record = replace(record, build_seconds=round(time.monotonic() - start, 1), file=target.name)
@@ -143,15 +143,15 @@ class Builder:
             self._weights = load_whole_model(self.recipe, self._weights_file)
         return self._weights
 
-    def _record(self, identity: EngineIdentity, graph: Path, engine: Path) -> EngineRecord:
+    def _record(self, identity: EngineIdentity, compiled: Compiled, engine: Path) -> EngineRecord:
         record = EngineRecord(
             identity,
             file=engine.name,
             file_sha256=file_sha256(engine),
             file_bytes=engine.stat().st_size,
-            graph_sha256=file_sha256(graph),
+            graph_sha256=file_sha256(compiled.graph),
             verification=None,
-            versions={"fcnseg": fcnseg.__version__, "library": identity.library},
+            versions={"fcnseg": fcnseg.__version__, "library": identity.library, **compiled.choices},
             built=datetime.now(UTC).isoformat(),
             build_seconds=0.0,
             model_source=str(self.recipe.path.resolve()),

@@ -16,7 +16,9 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
-from fcnseg.io.png import SIGNATURE, chunks
+from fcnseg.io.pillow_pixels import BAND_PIXELS
+from fcnseg.io.png import SIGNATURE
+from fcnseg.io.png_chunks import chunks
 
 SMALL_FILE_BYTES = 1 << 20
 """The parts of smaller files are not counted: they cannot be too many."""
@@ -39,6 +41,14 @@ MOST_SLOW_PIXELS = 1 << 24
 
 SPARE_TILE_PIXELS = 1 << 22
 """The most pixels of a tile in a TIFF that is smaller."""
+
+DECODER_BYTES = {"WEBP": 16, "JPEG2000": 12, "AVIF": 8, "HEIF": 8, "CMYK": 10, "progressive": 6, "JPEG": 0, "MPO": 0}
+OTHER_DECODER_BYTES = 4
+"""The bytes that decoding takes for each pixel besides the pixels, by format, or kind of JPEG: as measured for images
+of 6 and 24 megapixels, rounded up."""
+
+BAND_BYTES = 10
+"""The bytes that conversion takes for each pixel of a band."""
 
 STRIP_OFFSETS, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 322, 323, 324
 """Tags of TIFF."""
@@ -132,6 +142,15 @@ def check_decoder(image: Image.Image) -> None:
             raise ImageError(f"its tiles are of {sides[0]} x {sides[1]} pixels, more than the image; save it anew")
     elif isinstance(image, PpmImageFile) and pixels > MOST_SLOW_PIXELS and image.tile[0][0] in ("ppm", "ppm_plain"):
         raise ImageError(f"a PPM of text, or of other levels than 0 to 255, of {pixels} pixels; save it as PNG")
+
+
+def decoder_bytes(image: Image.Image) -> int:
+    """Return about the bytes that decoding an opened image takes besides its pixels."""
+    pixels, kind = image.width * image.height, image.format or ""
+    if isinstance(image, JpegImageFile):
+        kind = "CMYK" if image.mode == "CMYK" else "progressive" if image.info.get("progressive") else "JPEG"
+    each = DECODER_BYTES.get(kind, OTHER_DECODER_BYTES)
+    return each * pixels + (BAND_BYTES * min(pixels, BAND_PIXELS) if each else 0)
 
 
 def has_one_scan(image: JpegImageFile, content: bytes) -> bool:

@@ -71,7 +71,7 @@ def build(model: TinyModel, folder: Path, library: str, precision: str, shapes: 
         graph = onnx.load(file)
         images = [photographs(recipe, 2, 60, 80, seed) for seed in range(4)]
         onnx.save(quantize(graph, measure_ranges(graph, images)), file)
-    (folder / "plan").write_bytes(build_plan(file, library, shapes))
+    (folder / "plan").write_bytes(build_plan(file, library, shapes).content)
     heads = {head.name: head.labels for head in recipe.heads}
     info = EngineInfo(library, "this GPU", precision, recipe.name, loaded.sha256, heads, recipe.modalities, {})
     return TensorRTEngine(recipe, folder / "plan", info, sha256=file_sha256(folder / "plan"), probabilities=True)

@@ -233,4 +233,4 @@ def test_one_file_serves_every_runtime_at_every_size(tmp_path: Path) -> None:
     assert held <= sum(values.size for values in weights.values()) + vectors + 10  # every weight once
 
     if importlib.util.find_spec("tensorrt_rtx"):
-        assert build_plan(file, "tensorrt-rtx", [Shapes((1, 1), (60, 80), (300, 300), 2)]).nbytes > 0
+        assert build_plan(file, "tensorrt-rtx", [Shapes((1, 1), (60, 80), (300, 300), 2)]).content.nbytes > 0

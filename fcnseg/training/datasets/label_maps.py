@@ -12,7 +12,7 @@ from fcnseg.errors import LabelsError, require
 from fcnseg.io import orientation
 from fcnseg.io.conventions import VARIABLES, one_based_variables
 from fcnseg.io.hdf5 import node_at, open_hdf5
-from fcnseg.io.images import FORMATS
+from fcnseg.io.image_opening import FORMATS
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGES, MATLAB, NUMPY, has_suffix
 from fcnseg.recipes import HeadRecipe
