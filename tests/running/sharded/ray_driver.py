@@ -1,6 +1,7 @@
 """A driver in a process of its own: `python -m tests.running.sharded.ray_driver '{"source": ..., "out": ...}'`.
 
-Its engine takes 20 ms an image, and its process is killed by images of a certain width. Prints a JSON object a line.
+Its engine takes 20 ms an image, and its process is killed by images of a certain width; or it is the bundled model's.
+Prints a JSON object a line.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from functools import partial
 from fcnseg.errors import FcnsegError
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
+from fcnseg.running.setup import engine_of
 from fcnseg.running.sharded import lease
 from fcnseg.running.sharded.run import run_in_shards
+from fcnseg.running.sharded.worker import OpenEngine
 from fcnseg.types import Engine, Labels, Pixels, Probabilities
 from tests.fakes import RedEngine
 
@@ -56,7 +59,11 @@ def tell(event: str, **values: object) -> None:
 
 def main() -> None:
     values = json.loads(sys.argv[1])
-    open_engine = partial(paced_engine, values.pop("image_seconds", IMAGE_SECONDS), values.pop("flag", None))
+    open_engine: OpenEngine = partial(
+        paced_engine, values.pop("image_seconds", IMAGE_SECONDS), values.pop("flag", None)
+    )
+    if values.pop("is_real", False):
+        open_engine = engine_of
     if seconds := values.pop("lapse_seconds", None):
         lease.Lease.__init__.__kwdefaults__.update(beat_seconds=seconds / 6, lapse_seconds=seconds)  # type: ignore[union-attr]
     hooks = Hooks(

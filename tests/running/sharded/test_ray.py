@@ -12,10 +12,12 @@ import pytest
 
 pytest.importorskip("ray")
 
+import fcnseg
 from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.running.sharded.manifest import finished
 from fcnseg.running.status import read_status
 from tests.conftest import photograph
+from tests.imports import ROOT
 from tests.running.sharded.cluster import ClusterUnderTest, Driver, started_cluster
 from tests.running.sharded.conftest import check_exact
 from tests.running.sharded.ray_driver import POISONOUS_WIDTH
@@ -152,6 +154,20 @@ def a_worker_has_another_library(scene: Scene) -> None:
     assert max(event["alive"] for event in driver.events if event["event"] == "shards") == 1
 
 
+def the_bundled_model_gives_the_bytes_of_one_machine(scene: Scene) -> None:
+    scene.cluster.want(2)
+    shutil.rmtree(scene.photos)
+    scene.photos.mkdir()
+    for number in range(4):
+        shutil.copy(ROOT.parent / f"examples/street/images/scene_{number:04}.jpg", scene.photos)
+    assert scene.drive(is_real=True, shard_images=1).end()["done"] == 4
+    local = scene.photos.with_name("local")
+    assert fcnseg.run(scene.photos, local).done == 4
+    remote = {found.key: scene.bucket.get(found.key) for found in scene.bucket.list()}
+    maps = {path.name: path.read_bytes() for path in local.glob("*.png")}
+    assert {key: content for key, content in remote.items() if not key.startswith(".fcnseg/")} == maps
+
+
 SCENES: list[Callable[[Scene], None]] = [
     workers_die,
     an_image_ends_its_process,
@@ -162,6 +178,7 @@ SCENES: list[Callable[[Scene], None]] = [
     a_node_dies_and_a_spare_takes_over,
     a_node_dies_and_the_other_goes_on,
     a_worker_has_another_library,
+    the_bundled_model_gives_the_bytes_of_one_machine,
     no_node_has_room,
 ]
 
