@@ -214,15 +214,20 @@ def test_times_are_kept_for_the_next_build(use: Use, monkeypatch: pytest.MonkeyP
 
 def test_the_gpu_that_is_here_is_built_for(use: Use) -> None:
     chosen: list[object] = []
+    features: list[object] = []
     config = SimpleNamespace(
-        clear_flag=lambda _: None, set_compute_capability=lambda kind, index: chosen.append((kind, index)) or True
+        clear_flag=lambda _: None,
+        set_preview_feature=lambda *feature: features.append(feature),
+        set_compute_capability=lambda kind, index: chosen.append((kind, index)) or True,
     )
     builder = SimpleNamespace(create_builder_config=lambda: config)
     for capability, expected in (("7.5", [("current", 0)]), ("", [])):
         module = FakeModule(builder=builder)
         module.ComputeCapability = SimpleNamespace(CURRENT="current", __members__={"SM75": 0})
         module.BuilderFlag = SimpleNamespace(TF32=0)  # type: ignore[attr-defined]
+        module.PreviewFeature = SimpleNamespace(RUNTIME_ACTIVATION_RESIZE_10_10=1)  # type: ignore[attr-defined]
         chosen.clear()
         tensorrt_plan._configured(use(module, "tensorrt-rtx", capability), builder, None, [])
         assert chosen == expected
     assert config.num_compute_capabilities == 1
+    assert features == [(1, True)] * 2  # memory follows the shapes at hand
