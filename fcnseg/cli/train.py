@@ -275,4 +275,5 @@ def _print_figures(folder: Path, result: TrainResult) -> None:
         what = {"mean_iu": "mean IoU ", "pixel_accuracy": "pixel accuracy "}.get(result.best_by, "")
         file = shown(str(folder / "best.toml"))
         out().print(f"the best validation, {what}{best}, after {result.best_at}: {file}")
+    out().print(f"the report: {shown(str(folder / 'report.html'))}", markup=False)
     out().print(f"the model: fcnseg run IMAGES --model {shown(str(folder / 'model.toml'))} --out DIR", markup=False)

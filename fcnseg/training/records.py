@@ -46,6 +46,7 @@ class RunFolder:
     | `log.csv`, `tensorboard/` | loss and figures |
     | `model.toml`, `model.safetensors` | the model at the end |
     | `best.toml`, `best.safetensors` | the model of the best validation so far |
+    | `report.html` | curves, settings, classes and worst images |
     """
 
     def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:

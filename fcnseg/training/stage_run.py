@@ -16,7 +16,12 @@ from fcnseg.training.export import at_step, write_model
 from fcnseg.training.plan import MEASURES, Figures, TrainHooks, TrainPlan
 from fcnseg.training.readers import ReadingStoppedError
 from fcnseg.training.records import RunFolder
+from fcnseg.training.report import ReportContent, read_log, write_training_report
 from fcnseg.training.trainer import StepResult, Trainer
+from fcnseg.training.validation import Validation
+
+REPORT_SECONDS = 120.0
+"""Time between two reports while the training is at work."""
 
 FAR_FROM_BEGIN = 100.0
 """A checkpoint whose loss is so many times that of the first step is not gone on from after the training diverged."""
@@ -36,10 +41,13 @@ class StageRun:
     trainer: Trainer
     number: int
     checkpoint: dict[str, Any]
+    settings: Sequence[str] = ()
     saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.loss = 0.0
+        self.validations: dict[str, Validation] = {}
+        self.reported_at = time.monotonic()
         self.saved_step = self.trainer.step if self.checkpoint["trainer"] is not None else None
 
     @property
@@ -62,6 +70,13 @@ class StageRun:
         trainer = self.trainer
         if trainer.ranks.is_first:
             self.folder.open_log(self.number, trainer.step)
+        finished = self._run()
+        if not finished or self.number == len(self.plan.strides) - 1:
+            self.report("finished" if finished else "stopped")
+        return finished
+
+    def _run(self) -> bool:
+        trainer = self.trainer
         try:
             if self.checkpoint.pop("validation_due", False):
                 self._validate()
@@ -72,11 +87,21 @@ class StageRun:
             self._save(validation_due=True)
             return False
         except DivergedError as error:
+            self.report(f"ended: {error}")
             raise DivergedError(f"{error}; {self._way_out()}") from error
         if not stopped and trainer.step < trainer.steps and not self._is_exhausted:  # while images were read
             self._save()
             return False
         return not stopped
+
+    def report(self, state: str) -> None:
+        """Write the report of the training so far."""
+        self.reported_at = time.monotonic()
+        if self.trainer.ranks.is_first:
+            best = f"; the best validation is after {self.checkpoint['best_at']}" if self.checkpoint["best_at"] else ""
+            summary = f"{state[0].upper()}{state[1:]}, at {at_step(self.trainer)}{best}"
+            content = ReportContent(read_log(self.folder.log), self.validations, self.settings, summary)
+            write_training_report(self.plan, content)
 
     def _way_out(self) -> str:
         """Return what helps after the training diverged; put the checkpoint back to where it can go on."""
@@ -139,7 +164,7 @@ class StageRun:
             self.folder.write(self.number, self.trainer.step, values)
 
     def _validate(self) -> None:
-        by_head = self.trainer.validate(self.plan.validation, self._on_validated)
+        self.validations = by_head = self.trainer.validate(self.plan.validation, self._on_validated)
         self.checkpoint["figures"] = {
             head: {**figures_of(of.counts), "loss": of.loss, **class_ius(of.counts, self.trainer.spaces[head].names)}
             for head, of in by_head.items()
@@ -159,6 +184,8 @@ class StageRun:
             if self.trainer.ranks.is_first:
                 write_model(self.plan, self.trainer, "best", self.figures)
         self.hooks.on_figures(self.figures, best)
+        if time.monotonic() - self.reported_at > REPORT_SECONDS:
+            self.report("at work")
 
     def _on_validated(self, done: int) -> None:
         """Report the images done. Raises ReadingStoppedError on a request to stop: the validation is made up later."""

@@ -106,7 +106,8 @@ def _run_stages(
         checkpoint |= {"stage": checkpoint["stage"] - 1, "trainer": checkpoint.pop("last")}
     if checkpoint["weights"] is None:
         checkpoint["weights"] = _class_weights(plan, execution.ranks, hooks, readers)
-    for line in (*settings_lines(plan, execution), class_weight_line(plan.recipe, checkpoint["weights"])):
+    settings = [*settings_lines(plan, execution), class_weight_line(plan.recipe, checkpoint["weights"])]
+    for line in settings:
         hooks.on_note(line)
     for fault in estimate_needs(plan, execution).faults:
         hooks.on_warning(fault)
@@ -118,7 +119,7 @@ def _run_stages(
         if plan.extend:
             lr = f"step {trainer.step + 1} has lr {trainer.lr:.3g}"
             hooks.on_note(f"extended: the {plan.preset.lr_schedule} schedule is over {trainer.steps} steps now; {lr}")
-        stage = StageRun(plan, folder, hooks, trainer, number, checkpoint)
+        stage = StageRun(plan, folder, hooks, trainer, number, checkpoint, settings)
         finished = stage.run()
         if not finished:
             return _result(plan, checkpoint, ranks, f"step {trainer.step} of stage {stride}s")

@@ -17,20 +17,18 @@ from torch.optim.swa_utils import AveragedModel
 
 from fcnseg.errors import DivergedError, TrainingError, is_out_of_memory
 from fcnseg.models.fcn import FCN
-from fcnseg.models.label_network import LabelNetwork, labels_of
+from fcnseg.models.label_network import LabelNetwork
 from fcnseg.recipes import Recipe
-from fcnseg.scoring.confusion import Counts, confusion
 from fcnseg.training.augmentation import AugmentedSamples
 from fcnseg.training.batches import LabelledBatch, MicroBatches, StepReader, VisitSampler, named
 from fcnseg.training.distributed import SINGLE, Ranks
 from fcnseg.training.finite import not_finite
-from fcnseg.training.losses import pixel_loss
 from fcnseg.training.optimizer import ema_update, hold_frozen_statistics, make_optimizer, scheduled_lr
 from fcnseg.training.presets import Preset
 from fcnseg.training.readers import Readers, ReadingStoppedError
-from fcnseg.training.samples import LabelledSample, Samples
+from fcnseg.training.samples import Samples
 from fcnseg.training.step import StepGradient
-from fcnseg.types import Labels
+from fcnseg.training.validation import HeadTally, TiledPrediction, Validation, totals
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,6 @@ class StepResult:
     steps: int
     epoch: float
     lr: float
-    loss: float
-
-
-@dataclass(frozen=True)
-class Validation:
-    """A validation of one head: its confusion matrix K x K, and the mean cross-entropy of the labelled pixels."""
-
-    counts: Counts
     loss: float
 
 
@@ -222,39 +212,18 @@ class Trainer:
         """
         network = self.result.eval()
         graph = LabelNetwork(network, self.recipe).to(self.device)
-        counts = {h.name: np.zeros((h.labels.classes,) * 2, np.int64) for h in self.recipe.heads}
-        losses = torch.zeros(len(counts), dtype=torch.float64)
+        predict = TiledPrediction(graph, self.device, self.gradient.autocast, self.last_step)
+        tallies = {head: HeadTally(space) for head, space in self.spaces.items()}
         indices = range(self.ranks.rank, len(samples), self.ranks.world_size)
         read = self.readers.map(samples.__getitem__, indices, samples.names.__getitem__)
         for index, sample in zip(indices, read, strict=True):
             with self._explained(f"the validation of {sample.name}", "smaller images in --val"):
-                for number, (head, (predicted, loss)) in enumerate(self._predicted(graph, sample).items()):
-                    space, truth = self.spaces[head], sample.labels[head]
-                    counts[head] += confusion(truth, predicted, space.classes, space.ignore)
-                    losses[number] += loss
+                for head, (predicted, loss) in predict(sample).items():
+                    tallies[head].add(index, sample.labels[head], predicted, loss)
             on_progress(min(index + self.ranks.world_size, len(samples)))
         network.train(self.ema is None)
         hold_frozen_statistics(self.network, self.preset)
-        totals = {head: self.ranks.total(torch.from_numpy(table)).cpu().numpy() for head, table in counts.items()}
-        losses = self.ranks.total(losses).cpu()
-        return {
-            head: Validation(table, float(loss) / max(1, int(table.sum())))
-            for (head, table), loss in zip(totals.items(), losses, strict=True)
-        }
-
-    def _predicted(self, graph: LabelNetwork, sample: LabelledSample) -> dict[str, tuple[Labels, float]]:
-        """Return by head the predicted labels of an image, and the sum of its pixels' cross-entropy."""
-        images = [torch.from_numpy(sample.inputs[m])[None].to(self.device) for m in self.recipe.modalities]
-        with self.gradient.autocast(images[0]):
-            scores_by_head = graph.scores(*images)
-        predicted = {}
-        for (head, space), scores in zip(self.spaces.items(), scores_by_head, strict=True):
-            labels = torch.from_numpy(sample.labels[head].astype(np.int64))[None].to(self.device)
-            loss = float(pixel_loss(scores, labels, space.ignore))
-            if not math.isfinite(loss):
-                raise DivergedError(f"the scores of {sample.name} are not finite after {self.last_step}")
-            predicted[head] = labels_of(scores)[0].cpu().numpy(), loss
-        return predicted
+        return totals(tallies, self.ranks.total)
 
     # ------------------------------------------------------------------ state
 
