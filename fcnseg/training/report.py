@@ -35,7 +35,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ReportContent:
-    """The content of a report beside the plan: rows of the log, the last validation by head, lines of settings, a state."""
+    """The content of a report beside the plan: rows of the log, the last validation by head, settings, a summary."""
 
     rows: Sequence[Row]
     validations: Mapping[str, Validation] = field(default_factory=dict)
