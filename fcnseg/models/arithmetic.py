@@ -21,6 +21,14 @@ def network_gflop(spec: NetworkSpec, height: int, width: int) -> float:
     return sum(_operations(layers[name], cells) for name, cells in _cells(spec, (height, width))) / 1e9
 
 
+def feature_values(spec: NetworkSpec, height: int, width: int) -> int:
+    """Count the values of the feature maps of one image that a backward pass needs: those of convolutions, and as many
+    bytes again as pooling keeps of them, to a tenth."""
+    layers = {layer.name: layer for layer in weight_layers(spec)}
+    values = sum(layers[name].channels * cells for name, cells in _cells(spec, (height, width)))
+    return int(values * 1.3)
+
+
 def _operations(layer: WeightLayer, cells: int) -> int:
     """Two for each number of a kernel at each place that it is put: cells of a convolution's output, of a
     deconvolution's input."""

@@ -5,12 +5,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fcnseg.engine.runtimes.pytorch import limit_threads
 from fcnseg.recipes import DEFAULT_MODEL
-from fcnseg.training.distributed import device_of_rank, joined_ranks
+from fcnseg.training.distributed import SINGLE, Ranks, device_of_rank, joined_ranks
+from fcnseg.training.estimate import Needs
 from fcnseg.training.plan import TrainHooks, TrainResult
 from fcnseg.training.preparation import TrainOptions, make_plan
-from fcnseg.training.stages import run_plan
+from fcnseg.training.stages import run_plan, try_plan
 from fcnseg.training.trainer import Execution
 from fcnseg.workers.limits import usable_cores
 
@@ -42,6 +45,9 @@ def train(
     workers: int | None = None,
     micro_batch: int = 8,
     overwrite: bool = False,
+    extend: bool = False,
+    best_by: str = "mean_iu",
+    patience: int = 0,
     labels: str | None = None,
     ignore: Iterable[int] = (),
     reduce_labels: bool = False,
@@ -82,8 +88,18 @@ def train_with(options: TrainOptions, hooks: TrainHooks | None = None) -> TrainR
     device = device_of_rank(options.device)
     limit_threads()
     with joined_ranks(device) as ranks:
-        workers = options.workers
-        if workers is None:
-            workers = min(MAX_WORKERS, usable_cores()) if device.type == "cuda" else 0
-        execution = Execution(device, ranks, workers, options.micro_batch)
-        return run_plan(make_plan(options, device), execution, hooks, options.overwrite)
+        return run_plan(make_plan(options, device), _execution(options, device, ranks), hooks, options.overwrite)
+
+
+def try_out(options: TrainOptions, hooks: TrainHooks) -> Needs:
+    """Do what `train_with` does before its first step, and return what the training needs; write nothing."""
+    device = device_of_rank(options.device)
+    limit_threads()
+    return try_plan(make_plan(options, device), _execution(options, device, SINGLE), hooks, options.overwrite)
+
+
+def _execution(options: TrainOptions, device: torch.device, ranks: Ranks) -> Execution:
+    workers = options.workers
+    if workers is None:
+        workers = min(MAX_WORKERS, usable_cores()) if device.type == "cuda" else 0
+    return Execution(device, ranks, workers, options.micro_batch)
