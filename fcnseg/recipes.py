@@ -16,6 +16,7 @@ from typing import Any
 
 from fcnseg.errors import RecipeError, UnknownModelError
 from fcnseg.labels import Color, LabelSpace, voc_color
+from fcnseg.texts import read_text
 from fcnseg.toml_table import TEXT_LENGTH, TomlTable, printable
 
 DEFAULT_MODEL = "street-fcn8s"
@@ -187,7 +188,7 @@ def name_from(text: str) -> str:
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file. Raises RecipeError that names the file and every fault in it."""
     try:
-        table = TomlTable(tomllib.loads(path.read_text(encoding="utf-8")))
+        table = TomlTable(tomllib.loads(read_text(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path} cannot be read as TOML: {printable(str(error))}") from error
     bundled = table.text("bundled", "", _or_empty(_NAME), f"a file beside the recipe, named by {_NAME_RULE}")

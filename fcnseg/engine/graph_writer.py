@@ -135,7 +135,7 @@ class GraphWriter:
                 tensor.data_location = TensorProto.EXTERNAL
                 for key, value in (("location", data.name), ("offset", file.tell()), ("length", array.nbytes)):
                     tensor.external_data.add(key=key, value=str(value))
-                file.write(np.ascontiguousarray(array).data)
+                file.write(np.ascontiguousarray(array).view(np.uint8).data)  # bfloat16 has no buffer of its own
                 tensors.append(tensor)
         return tensors
 

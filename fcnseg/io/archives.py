@@ -1,8 +1,8 @@
 """Images in zip and tar archives, read in place.
 
-Members are listed in the archive's own order. Hidden ones and `__MACOSX` are left out; links, devices, encrypted
-members and names that lead outside the output folder are failures, as are members whose records are malformed. No list
-of members is kept in memory. A compressed tar is unpacked once into a temporary file.
+Members are listed in the archive's own order. Hidden ones and those in SYSTEM_FOLDERS are left out; links, devices,
+encrypted members and names that lead outside the output folder are failures, as are members whose records are
+malformed. No list of members is kept in memory. A compressed tar is unpacked once into a temporary file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.archive_names import is_hidden_member, is_image_member, member_reference
+from fcnseg.io.archive_names import chooses_member, member_reference
+from fcnseg.io.image_kinds import START_BYTES
 from fcnseg.io.images import READERS, OnSize, check_bytes
 from fcnseg.io.left_out import LeftOut
 from fcnseg.io.seekable import RandomAccess, Seekable, TooLongError, open_regular, reader_of
@@ -64,11 +66,9 @@ class TarImages:
     def __iter__(self) -> Iterator[Reference | Failure]:
         members, left_out = TarMembers(self._bytes), LeftOut()
         for member in members:
-            if member.is_folder or is_hidden_member(member.name):
-                continue
-            if not is_image_member(member.name):
-                left_out.add(member.name)
-            else:
+            if not member.is_folder and chooses_member(
+                member.name, partial(self._bytes.read_at, member.offset, min(member.size, START_BYTES)), left_out
+            ):
                 fingerprint = f"{member.mtime}-{member.offset}-{member.size}"
                 yield member_reference(member.name, member.fault, fingerprint, (member.offset, member.size))
         self.left_out = left_out.by_suffix

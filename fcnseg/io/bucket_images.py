@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from fcnseg.errors import ImageError, NoObjectError, SourceError, UnusableKeyError
-from fcnseg.io.archive_names import is_hidden_member, is_image_member, member_reference
+from fcnseg.io.archive_names import chooses_member, is_hidden_member, member_reference
 from fcnseg.io.buckets import Bucket, ObjectInfo
+from fcnseg.io.image_kinds import START_BYTES
 from fcnseg.io.images import READERS, OnSize, check_bytes
 from fcnseg.io.left_out import LeftOut
-from fcnseg.io.names import stem_of
+from fcnseg.io.names import RECORDS, stem_of
+from fcnseg.io.suffixes import IMAGES, has_suffix
 from fcnseg.types import Failure, Pixels, Reference
 
 
@@ -31,10 +33,11 @@ def read_object(bucket: Bucket, key: str, modality: str, max_pixels: int, on_siz
 
 
 class BucketImages:
-    """The images below a URL by relative key, in the storage's order. Hidden keys are passed over, and those below the
-    prefixes to exclude.
+    """The images below a URL by relative key, in the storage's order; by content where a name tells nothing. Hidden
+    keys are passed over, and those below the prefixes to exclude.
 
-    `left_out` counts the other objects by suffix, once all was listed.
+    Outputs of runs are left out: the records among them come first. `left_out` counts the objects not taken by suffix
+    or prefix, once all was listed.
     """
 
     def __init__(self, bucket: Bucket, exclude: tuple[str, ...] = ()) -> None:
@@ -42,18 +45,26 @@ class BucketImages:
         self.left_out: Mapping[str, int] = {}
 
     def __iter__(self) -> Iterator[Reference | Failure]:
-        left_out = LeftOut()
+        left_out, outputs = LeftOut(), dict[str, None]()
         try:
             for info in self._bucket.list():
-                if info.key.startswith(self._exclude) or is_hidden_member(info.key):
+                if info.key.startswith(self._exclude):
                     continue
-                if is_image_member(info.key):
+                prefix, records, _ = info.key.partition(f"/{RECORDS}/")
+                if records:
+                    outputs[f"{prefix}/"] = None
+                elif output := next((name for name in outputs if info.key.startswith(name)), None):
+                    left_out.add_in(output)
+                elif not info.size and "." not in info.key:  # it marks a folder
+                    continue
+                elif chooses_member(info.key, partial(self._start, info), left_out):
                     yield member_reference(info.key, "", info.fingerprint, [info.key])
-                elif info.size or "." in info.key:  # empty ones without a suffix mark folders
-                    left_out.add(info.key)
         except UnusableKeyError as error:
             raise SourceError(str(error)) from error
         self.left_out = left_out.by_suffix
+
+    def _start(self, info: ObjectInfo) -> bytes:
+        return self._bucket.get_range(info.key, 0, min(info.size, START_BYTES)) if info.size else b""
 
     def read(self, location: Any, modality: str, max_pixels: int, on_size: OnSize) -> Pixels:
         """Read and decode one object."""
@@ -108,6 +119,6 @@ class BucketCompanions(BucketImages):
     def _by_stem(self, folder: str) -> dict[str, list[ObjectInfo]]:
         by_stem: dict[str, list[ObjectInfo]] = {}
         for info in self._bucket.list_folder(folder):
-            if is_image_member(info.key):
+            if has_suffix(info.key, IMAGES) and not is_hidden_member(info.key):
                 by_stem.setdefault(stem_of(info.key), []).append(info)
         return by_stem

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,11 @@ CLIENT_OPTIONS = frozenset(
 
 ALLOW_HTTP = ("AWS_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
 """Variables of the environment that allow unencrypted requests: obstore forgets them where other options are given."""
+
+VARIABLES = ("AWS_", "AZURE_", "GOOGLE_")
+"""The variables that obstore looks at, by their beginnings."""
+
+Pairs = tuple[tuple[str, str], ...]
 
 MAX_RETRIES, RETRY_SECONDS = 10, 120
 """Repetitions of a request that the storage could not answer, and the seconds that they may take in all. Credentials
@@ -86,12 +91,19 @@ class Bucket:
 
     @cached_property
     def _store(self) -> Any:
-        return _store(self.url, self.options)
+        root, options = str(parse_url(self.url)._replace(key="")), tuple(sorted(self.options.items()))
+        environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES)))
+        return _store(root, options, environment)
 
     def put(
-        self, key: str, content: bytes | memoryview, *, create_only: bool = False, replaces: str | None = None
+        self,
+        key: str,
+        content: bytes | memoryview | Iterator[bytes],
+        *,
+        create_only: bool = False,
+        replaces: str | None = None,
     ) -> str:
-        """Write an object whole, or not at all; returns its ETag.
+        """Write an object whole, or not at all; returns its ETag. Content that is iterated over may be of any length.
 
         `create_only`: raises ObjectExistsError if there is one. `replaces`: raises it unless the ETag is still this.
         """
@@ -102,7 +114,7 @@ class Bucket:
             result = self._store.put(self._prefix + key, content, mode=mode)
         return str(result.get("e_tag") or "")
 
-    def _replace_local(self, key: str, content: bytes | memoryview, replaces: str) -> str:
+    def _replace_local(self, key: str, content: bytes | memoryview | Iterator[bytes], replaces: str) -> str:
         """Do what file systems cannot: look and write at once, among processes that use the same lock file."""
         with FileLock(f"/{self._prefix}{key}.lock"):
             if self.head(key).etag != replaces:
@@ -197,26 +209,28 @@ def parse_storage_options(pairs: Iterable[str]) -> dict[str, str]:
     return options
 
 
-def _store(url: str, options: Mapping[str, str]) -> Any:
-    """Return obstore's store of a URL's whole bucket. Raises SettingsError for options that it does not know."""
+@lru_cache(maxsize=64)
+def _store(url: str, options: Pairs, environment: Pairs) -> Any:  # noqa: ARG001 - obstore looks it up
+    """Return obstore's store of a whole bucket, one in this process, for it keeps connections.
+
+    Raises SettingsError for options that it does not know.
+    """
     from obstore.exceptions import BaseError
     from obstore.store import LocalStore, from_url
 
     construct: Any = from_url  # its overloads are one a storage
-    parsed = parse_url(url)
     given = dict(options)
     retries = {
         "max_retries": _number(given, "max_retries", MAX_RETRIES),
         "retry_timeout": timedelta(seconds=_number(given, "retry_timeout", RETRY_SECONDS)),
     }
-    if parsed.scheme == "file":
+    if url.startswith("file:"):
         return LocalStore("/")
     client = {name: given.pop(name) for name in sorted(CLIENT_OPTIONS & given.keys())}
     if allowed := next(filter(None, map(os.environ.get, ALLOW_HTTP)), None):
         client.setdefault("allow_http", allowed)
     try:
-        root = str(parsed._replace(key=""))
-        return construct(root, config=given, client_options=client or None, retry_config=retries)
+        return construct(url, config=given, client_options=client or None, retry_config=retries)
     except (BaseError, ValueError) as error:
         said = " ".join(str(error).partition("Debug source")[0].split()).rstrip(".")
         raise SettingsError(f"{url} cannot be used: {said}; see --storage-option and the environment") from error

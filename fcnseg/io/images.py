@@ -40,9 +40,10 @@ from fcnseg.io.decoder_work import (
     has_one_scan,
 )
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
+from fcnseg.io.own_outputs import refuse_own_output
 from fcnseg.types import Pixels
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 """Pillow's decoders that are tried: pixels only, none that runs another program."""
 
 MAX_PIXELS = 178_956_970
@@ -126,6 +127,8 @@ def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Calla
         orientation = orientation_of(image)
         on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]))
         with _image_errors(source):
+            if convert is _rgb:
+                refuse_own_output(image)
             if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
             if isinstance(image, JpegImageFile) and image.fp is not None:

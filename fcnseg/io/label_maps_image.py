@@ -27,7 +27,7 @@ def read_from_image(data: bytes) -> RawMap:
         check_parts(io.BytesIO(data))
     with _any_size(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         is_png = data.startswith(SIGNATURE)
-        if image.format in ("JPEG", "WEBP", "MPO"):
+        if image.format in ("JPEG", "WEBP", "MPO", "JPEG2000", "AVIF", "HEIF"):
             raise LabelsError(f"is {image.format}, which changes labels; keep label maps as PNG")
         if (frames := frame_count(image, len(data))) > 1:
             many = f"{frames} pictures" if frames < MOST_FRAMES else "very many pictures"

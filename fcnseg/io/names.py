@@ -10,6 +10,9 @@ from fcnseg.io.suffixes import HDF5, IMAGE_HDF5, IMAGES, LABEL_MAPS, has_suffix
 LONGEST_KEY_BYTES, LONGEST_PART_BYTES = 3500, 255
 """The longest key, which leaves room for the output folder's path, and the longest name in it."""
 
+RECORDS = ".fcnseg"
+"""The folder of a run's records inside its output folders."""
+
 NAMES_SHOWN = 3
 """How many names a message lists."""
 

@@ -25,16 +25,18 @@ class Photographs:
         self._source = source
 
     @classmethod
-    def of(cls, images: str | Path | None, record: Mapping[str, Any]) -> Self:
+    def of(
+        cls, images: str | Path | None, record: Mapping[str, Any], storage_options: Mapping[str, str] | None = None
+    ) -> Self:
         """Open the photographs that were named, or else those of the run with this record, as far as they are there.
 
         Raises SettingsError if those that were named are not there, SourceError if they cannot be opened.
         """
         if images is None:
-            return cls(_source_of_run(record.get("settings") or {}))
+            return cls(_source_of_run(record.get("settings") or {}, storage_options))
         if not is_url(images) and not Path(split_hdf5_name(str(images))[0]).exists():
             raise SettingsError(f"there is no {images} with images; check the path")
-        return cls(open_source(images))
+        return cls(open_source(images, storage_options=storage_options))
 
     def find(self, name: str, height: int, width: int) -> Pixels | None:
         """Return the pixels of the image of a label map, uint8 H x W x 3, upright RGB; None unless it is there in that
@@ -73,14 +75,14 @@ class Photographs:
             self._source.close()
 
 
-def _source_of_run(settings: Mapping[str, Any]) -> ImageSource | None:
+def _source_of_run(settings: Mapping[str, Any], storage_options: Mapping[str, str] | None) -> ImageSource | None:
     """The images that a run was given; None if they are gone, or were named on standard input."""
     source = str(settings.get("source") or "-")
     if source == "-":
         return None
     layout = settings.get("layout", "auto") if is_hdf5_name(source) else "auto"
     try:
-        return open_source(source, pattern=settings.get("glob"), layout=layout)
+        return open_source(source, pattern=settings.get("glob"), layout=layout, storage_options=storage_options)
     except (SourceError, SettingsError, StorageError):
         return None
 

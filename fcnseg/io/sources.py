@@ -16,6 +16,7 @@ from fcnseg.io.archives import open_archive
 from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
 from fcnseg.io.image_list import ImageList
 from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size
+from fcnseg.io.left_out import kind_named
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.io.suffixes import ARCHIVES, IMAGES, LIST, has_suffix
 from fcnseg.io.urls import is_url, local_path, refuse_lost_slash
@@ -79,7 +80,7 @@ class ImageSource:
                 yield entry
         if empty:
             fault = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
-            kinds = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in self.left_out.items())
+            kinds = ", ".join(f"{count:,} {kind_named(kind)}" for kind, count in self.left_out.items())
             others = f" (but {kinds})" if kinds else ""
             raise SourceError(f"{fault} {self.name}{others}; images are files that end in {' '.join(sorted(IMAGES))}")
 
@@ -91,9 +92,15 @@ class ImageSource:
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """The number of files that are no images by suffix, once all is listed; none where a pattern chooses images."""
+        """The number of files not taken for images, as `LeftOut` counts them, once all is listed; none where a pattern
+        chooses images."""
         left_out: Mapping[str, int] = {} if self._matches else getattr(self._images, "left_out", {})
         return left_out
+
+    @property
+    def excluded_inside(self) -> list[str]:
+        """The folders to exclude that lie in the source, by their paths in it, once it was listed."""
+        return getattr(self._images, "excluded_inside", [])
 
     @property
     def root(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from fcnseg.errors import NoObjectError, SettingsError, SourceError, UnusableKey
 from fcnseg.io.bucket_images import read_object
 from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.images import OnSize
-from fcnseg.io.lists import BYTE_ORDER_MARK, entries
+from fcnseg.io.lists import entries
 from fcnseg.io.names import stem_of
 from fcnseg.io.seekable import RandomAccess, reader_of
 from fcnseg.io.urls import is_url, join_url, parse_url
@@ -47,7 +48,7 @@ class UrlList:
         return "/".join(common)
 
     def _urls(self) -> Iterator[str]:
-        lines = (line.removeprefix(BYTE_ORDER_MARK) for line in reader_of(self._text))
+        lines = (line.removeprefix(BOM_UTF8) for line in reader_of(self._text))
         for entry in entries(lines):
             try:
                 text = entry.decode()

@@ -82,8 +82,15 @@ def join_url(url: str, name: str) -> str:
     return f"{url.rstrip('/')}/{name}"
 
 
+def refuse_url(path: os.PathLike[str], name: str) -> None:
+    """Raise SettingsError for a path that was given as a URL, where `name` is one of this machine alone."""
+    match = _ONE_SLASH.match(os.fspath(path))
+    if match and not os.path.lexists(f"{match[1]}:"):
+        raise SettingsError(f"{name} is a place on this machine, and {path} was a URL; give a path")
+
+
 def refuse_lost_slash(place: str | os.PathLike[str]) -> None:
-    """Raise SettingsError for a path that was a URL once: `Path("s3://b/x")` is `s3:/b/x`."""
+    """Raise SettingsError for a source that was a URL before it became a path: `Path("s3://b/x")` is `s3:/b/x`."""
     text = os.fspath(place)
     match = _ONE_SLASH.match(text)
     if match and match[1].lower() in SCHEMES and not os.path.lexists(f"{match[1]}:"):

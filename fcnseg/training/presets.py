@@ -18,6 +18,7 @@ import torch
 from fcnseg.engine.hardware import has_bf16
 from fcnseg.errors import SettingsError
 from fcnseg.recipes import Recipe
+from fcnseg.texts import read_text
 from fcnseg.training.preset_values import check_values
 
 STRIDES = (32, 16, 8)
@@ -183,7 +184,7 @@ def find_preset(name: str | Path, recipe: Recipe) -> Preset:
 
 def _read_preset(path: Path, recipe: Recipe) -> Preset:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the preset {path} cannot be read: {error}; give a TOML file") from error
     base = find_preset(str(values.pop("base", "modern")), recipe)

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import PLAIN, write_graph
 from fcnseg.engine.precision import measure_ranges, quantize, with_headroom
 from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.pytorch import lower_trunk
@@ -118,7 +118,7 @@ class Exported:
         self.recipe = model.recipe
         recipe = find_recipe(model.recipe)
         self.weights = load_weights(recipe, model.weights).tensors
-        write_graph(folder / "graph.onnx", recipe, self.weights, skip_margins=False)
+        write_graph(folder / "graph.onnx", recipe, self.weights, form=PLAIN)
         self.model = onnx.load(folder / "graph.onnx")
         self.image = {m: RNG.integers(0, 256, (1, 60, 80, 3), np.uint8) for m in recipe.modalities}
         self.ranges = measure_ranges(self.model, [self.image])

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import GraphForm, write_graph
 from fcnseg.engine.precision import is_homogeneous, measure_ranges, quantize, with_headroom
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
@@ -59,7 +59,14 @@ def build(model: TinyModel, folder: Path, library: str, precision: str, shapes: 
     loaded, spec = load_weights(recipe, model.weights), network_spec(recipe)
     weights = with_headroom(loaded.tensors, spec) if precision == "fp16" and is_homogeneous(spec) else loaded.tensors
     file, stated = folder / f"{precision}.onnx", "fp32" if precision == "int8" else precision
-    write_graph(file, recipe, weights, probabilities="float32", skip_margins=precision != "int8", precision=stated)
+    write_graph(
+        file,
+        recipe,
+        weights,
+        probabilities="float32",
+        form=GraphForm(skip_margins=precision != "int8"),
+        precision=stated,
+    )
     if precision == "int8":
         graph = onnx.load(file)
         images = [photographs(recipe, 2, 60, 80, seed) for seed in range(4)]

@@ -12,10 +12,11 @@ from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running import pipeline
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.memory_ledger import MemoryLedger
 from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.predictor import Predictor
 from fcnseg.types import Failure, Frame, Reference, Reserve, Sink, Source, Summary
-from tests.fakes import MemoryLedger, MemorySource, RawSink, RedEngine
+from tests.fakes import MemorySource, RawSink, RedEngine
 
 KEYS = [f"{i:02d}.jpg" for i in range(20)]
 BROKEN = {key: ImageError(f"{key} is broken") for key in KEYS[4::5]}
@@ -80,7 +81,7 @@ def test_every_input_ends_done_or_as_a_record(place: Place, workers: int, max_ba
 
 
 def test_any_ledger_will_do(place: Place) -> None:
-    ledger, source = MemoryLedger(place.folder), MemorySource(KEYS, BROKEN, SIZES)
+    ledger, source = MemoryLedger(str(place.folder)), MemorySource(KEYS, BROKEN, SIZES)
     for done, kept in ((16, 0), (0, 16)):
         summary = Pipeline(source, Predictor(RedEngine(), place.recipe), [RawSink(place.folder)], ledger).run()
         assert (summary.done, summary.kept, summary.failed) == (done, kept, 4)
