@@ -71,10 +71,10 @@ def train(
             metavar="KIND",
             autocompletion=complete_values(
                 *("voc", "sbd", "pascalcontext", "nyud", "siftflow", "cityscapes", "ade20k", "camvid", "camvid32"),
-                *("pairs", "hdf5"),
+                *("annotated", "pairs", "hdf5"),
             ),
-            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, pairs "
-            "or hdf5.",
+            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, "
+            "annotated (CVAT, labelme), pairs or hdf5.",
             show_default="by its layout",
         ),
     ] = None,

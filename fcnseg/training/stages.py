@@ -21,6 +21,7 @@ from fcnseg.training.plan import StageStart, TrainHooks, TrainPlan, TrainResult
 from fcnseg.training.presets import STRIDES
 from fcnseg.training.readers import Readers, ReadingStoppedError
 from fcnseg.training.records import RunFolder
+from fcnseg.training.samples import KEPT_BYTES, KeptSamples
 from fcnseg.training.stage_run import StageRun
 from fcnseg.training.summary import class_weight_line, settings_lines
 from fcnseg.training.trainer import Execution, Trainer
@@ -33,6 +34,7 @@ from fcnseg.training.weight_surgery import (
     refined,
     set_trainable,
 )
+from fcnseg.workers.limits import free_memory_bytes
 
 
 def try_plan(plan: TrainPlan, execution: Execution, hooks: TrainHooks, overwrite: bool = False) -> Needs:
@@ -75,6 +77,10 @@ def run_plan(
             for note in folder.begin(plan.settings, plan.files, overwrite=overwrite, extend=plan.extend):
                 hooks.on_note(note)
         ranks.wait()
+        if not execution.workers:
+            most_bytes = min(KEPT_BYTES, free_memory_bytes() // 4)
+            kept_validation = KeptSamples(plan.validation, most_bytes // 4)
+            plan = replace(plan, train=KeptSamples(plan.train, most_bytes), validation=kept_validation)
         try:
             with Readers(execution.workers, hooks.stop, hooks.on_warning) as readers:
                 return _run_stages(plan, execution, hooks, folder, readers)
