@@ -214,7 +214,7 @@ def _class_weights(plan: TrainPlan, ranks: Ranks, hooks: TrainHooks, readers: Re
     """
     pixels = {}
     for what, samples in (("training", plan.train), ("validation", plan.validation)):
-        on_progress = partial(hooks.on_pass, f"reading the {what} images")
+        on_progress = partial(_report_pass, hooks, ranks, f"reading the {what} images")
         pixels[what] = count_class_pixels(samples, plan.recipe, ranks, readers, on_progress)
     for what, samples in (("training", plan.train), ("validation", plan.validation)):
         _check_labelled(plan.recipe, pixels[what], what, len(samples))
@@ -224,6 +224,13 @@ def _class_weights(plan: TrainPlan, ranks: Ranks, hooks: TrainHooks, readers: Re
         return {head.name: torch.tensor(plan.preset.class_weights) for head in plan.recipe.heads}
     power = plan.preset.class_balance_power
     return {head: balanced_weights(counts, power) for head, counts in pixels["training"].items()} if power else {}
+
+
+def _report_pass(hooks: TrainHooks, ranks: Ranks, what: str, done: int, total: int) -> None:
+    """Report the images done. Raises ReadingStoppedError on a request to stop."""
+    hooks.on_pass(what, done, total)
+    if ranks.world_size == 1 and hooks.stop():
+        raise ReadingStoppedError
 
 
 def _check_labelled(recipe: Recipe, pixels: Mapping[str, Tensor], what: str, images: int) -> None:
