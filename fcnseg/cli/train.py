@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -15,6 +16,7 @@ from fcnseg.cli.config_file import Config
 from fcnseg.cli.console import out, say, shown
 from fcnseg.cli.options import AsJson, JsonLogs, ModelArgument, Quiet, Verbose
 from fcnseg.cli.progress import interruptible
+from fcnseg.errors import SettingsError
 
 if TYPE_CHECKING:
     from fcnseg.training.estimate import Needs
@@ -71,10 +73,10 @@ def train(
             metavar="KIND",
             autocompletion=complete_values(
                 *("voc", "sbd", "pascalcontext", "nyud", "siftflow", "cityscapes", "ade20k", "camvid", "camvid32"),
-                *("pairs", "hdf5"),
+                *("annotated", "pairs", "hdf5"),
             ),
-            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, pairs "
-            "or hdf5.",
+            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, "
+            "annotated (CVAT, labelme), pairs or hdf5.",
             show_default="by its layout",
         ),
     ] = None,
@@ -100,6 +102,11 @@ def train(
     binary: Annotated[bool, typer.Option("--binary", help="Masks: 0 is background, 255 (or 1) foreground.")] = False,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(metavar="NAME", help="Split to validate on.")] = "val",
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="K", help="Cross-validate: train K times, each fold of --data validating once."),
+    ] = None,
+    fold: Annotated[int | None, typer.Option(min=1, metavar="I", help="Train with fold I of --folds only.")] = None,
     epochs: chosen.Epochs = None,
     steps: chosen.Steps = None,
     batch_size: chosen.BatchSize = None,
@@ -182,7 +189,7 @@ def train(
     given = locals()
     from fcnseg.cli.train_progress import stop_requests, train_progress
     from fcnseg.training.preparation import TrainOptions
-    from fcnseg.training.train import train_with, try_out
+    from fcnseg.training.train import train_folds, train_with, try_out
 
     names = (
         *("epochs", "steps", "batch_size", "lr", "lr_schedule", "optimizer", "weight_decay", "freeze"),
@@ -215,6 +222,8 @@ def train(
         extend=extend,
         best_by=best_by,
         patience=patience,
+        folds=folds or 0,
+        fold=fold or (1 if dry_run and folds else 0),
         labels=labels,
         ignore=tuple(ignore or ()),
         reduce_labels=reduce_labels,
@@ -222,13 +231,22 @@ def train(
         palette=palette,
         binary=binary,
     )
+    if fold and not folds:
+        raise SettingsError("--fold says which of --folds; give both")
     with stop_requests() as stop, train_progress(quiet, stop, verbose) as hooks:
         if dry_run:
             needs = try_out(options, hooks)
+        elif folds and not fold:
+            results = train_folds(options, hooks)
+            result = results[-1]
         else:
             result = train_with(options, hooks)
     if dry_run:
         _end_dry_run(needs, as_json)
+    if folds and not fold and not result.stopped_at:
+        if result.is_first:
+            _print_folds(out_, results, as_json)
+        return
     if result.is_first:
         _print_result(out_, result, as_json)
     if result.stopped_at:
@@ -244,6 +262,19 @@ def _end_dry_run(needs: Needs, as_json: bool) -> NoReturn:
     for fault in needs.faults:
         say(f"fcnseg: {fault}")
     raise typer.Exit(1 if needs.faults else 0)
+
+
+def _print_folds(folder: Path, results: Sequence[TrainResult], as_json: bool) -> None:
+    text = (folder / "folds.json").read_text()
+    if as_json:
+        out().print_json(text, ensure_ascii=True)
+        return
+    for head, figures in json.loads(text)["summary"].items():
+        of_head = f"{head}: " if len(results[0].figures) > 1 else ""
+        for number, result in enumerate(results, 1):
+            out().print(f"{of_head}fold {number}: mean IoU {100 * result.figures[head]['mean_iu']:.2f} %")
+        texts = {name: f"{100 * of['mean']:.2f} ± {100 * of['std']:.2f} %" for name, of in figures.items()}
+        out().print(f"{of_head}mean IoU {texts['mean_iu']}, pixel accuracy {texts['pixel_accuracy']}, over the folds")
 
 
 def _print_result(folder: Path, result: TrainResult, as_json: bool) -> None:

@@ -28,8 +28,11 @@ def pixel_loss(
 
 def labelled_weight(labels: Tensor, ignore: int, weights: Tensor | None = None) -> Tensor:
     """Return the total weight of the pixels in `pixel_loss`: their number if all classes weigh 1. float64."""
-    labelled = labels[labels != ignore]
-    return (torch.ones(()).expand(len(labelled)) if weights is None else weights.cpu()[labelled.cpu()]).double().sum()
+    if weights is None:
+        return (labels != ignore).sum().double()
+    pixels = torch.bincount(labels.flatten(), minlength=max(len(weights), ignore + 1)).double().cpu()
+    pixels[ignore] = 0
+    return pixels[: len(weights)] @ weights.double().cpu()
 
 
 def class_sums(scores: Tensor, labels: Tensor, ignore: int) -> Tensor:

@@ -17,6 +17,7 @@ from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, Recipe, find_recipe, name_
 from fcnseg.scoring.label_options import LabelOptions
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
 from fcnseg.training.datasets.images import JoinedImages, LabelledImages
+from fcnseg.training.folds import in_fold
 from fcnseg.training.initial_weights import find_initial_weights
 from fcnseg.training.plan import BEST_BY, TrainPlan
 from fcnseg.training.presets import STRIDES, Preset, find_preset, override
@@ -56,6 +57,10 @@ class TrainOptions:
     extend: bool = False
     best_by: str = "mean_iu"
     patience: int = 0
+    folds: int = 0
+    """Divide the images of `data` into so many folds; 0: train and validate on its splits."""
+    fold: int = 0
+    """The fold to validate on, from 1; the others are trained on."""
     labels: str | None = None
     ignore: tuple[int, ...] = ()
     reduce_labels: bool = False
@@ -143,6 +148,10 @@ def _open_data(options: TrainOptions, recipe: Recipe) -> tuple[list[LabelledImag
         validation = open_samples(options.validation, recipe, options.validation_split, options=values)
     for part in parts:
         check_apart(part, validation)
+    if options.folds:
+        if options.validation is not None:
+            raise SettingsError("--folds validates on the images of --data, and --val on others; give one of them")
+        parts[0], validation = in_fold(parts[0], validation, options.fold, options.folds)
     return parts, validation
 
 
@@ -164,6 +173,7 @@ def _settings(options: TrainOptions, base: str, plan: TrainPlan) -> dict[str, An
         "data": [str(path.resolve()) for path in (options.data, *options.also)],
         "validation": str((options.validation or options.data).resolve()),
         "splits": [options.split, options.validation_split],
+        **({"fold": f"{options.fold} of {options.folds}"} if options.folds else {}),
         "images": len(plan.train),
         "validation_images": len(plan.validation),
         "initial_weights": plan.initial.source,

@@ -21,6 +21,7 @@ from fcnseg.training.plan import StageStart, TrainHooks, TrainPlan, TrainResult
 from fcnseg.training.presets import STRIDES
 from fcnseg.training.readers import Readers, ReadingStoppedError
 from fcnseg.training.records import RunFolder
+from fcnseg.training.samples import KEPT_BYTES, KeptSamples
 from fcnseg.training.stage_run import StageRun
 from fcnseg.training.summary import class_weight_line, settings_lines
 from fcnseg.training.trainer import Execution, Trainer
@@ -33,6 +34,7 @@ from fcnseg.training.weight_surgery import (
     refined,
     set_trainable,
 )
+from fcnseg.workers.limits import free_memory_bytes
 
 
 def try_plan(plan: TrainPlan, execution: Execution, hooks: TrainHooks, overwrite: bool = False) -> Needs:
@@ -75,6 +77,10 @@ def run_plan(
             for note in folder.begin(plan.settings, plan.files, overwrite=overwrite, extend=plan.extend):
                 hooks.on_note(note)
         ranks.wait()
+        if not execution.workers:
+            most_bytes = min(KEPT_BYTES, free_memory_bytes() // 4)
+            kept_validation = KeptSamples(plan.validation, most_bytes // 4)
+            plan = replace(plan, train=KeptSamples(plan.train, most_bytes), validation=kept_validation)
         try:
             with Readers(execution.workers, hooks.stop, hooks.on_warning) as readers:
                 return _run_stages(plan, execution, hooks, folder, readers)
@@ -208,7 +214,7 @@ def _class_weights(plan: TrainPlan, ranks: Ranks, hooks: TrainHooks, readers: Re
     """
     pixels = {}
     for what, samples in (("training", plan.train), ("validation", plan.validation)):
-        on_progress = partial(hooks.on_pass, f"reading the {what} images")
+        on_progress = partial(_report_pass, hooks, ranks, f"reading the {what} images")
         pixels[what] = count_class_pixels(samples, plan.recipe, ranks, readers, on_progress)
     for what, samples in (("training", plan.train), ("validation", plan.validation)):
         _check_labelled(plan.recipe, pixels[what], what, len(samples))
@@ -218,6 +224,13 @@ def _class_weights(plan: TrainPlan, ranks: Ranks, hooks: TrainHooks, readers: Re
         return {head.name: torch.tensor(plan.preset.class_weights) for head in plan.recipe.heads}
     power = plan.preset.class_balance_power
     return {head: balanced_weights(counts, power) for head, counts in pixels["training"].items()} if power else {}
+
+
+def _report_pass(hooks: TrainHooks, ranks: Ranks, what: str, done: int, total: int) -> None:
+    """Report the images done. Raises ReadingStoppedError on a request to stop."""
+    hooks.on_pass(what, done, total)
+    if ranks.world_size == 1 and hooks.stop():
+        raise ReadingStoppedError
 
 
 def _check_labelled(recipe: Recipe, pixels: Mapping[str, Tensor], what: str, images: int) -> None:

@@ -160,12 +160,19 @@ class StepGradient:
 
 def random_state(device: torch.device) -> Tensor:
     """Return the state of the random numbers that dropout on a device takes."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
 
 
 def set_random_state(state: Tensor, device: torch.device) -> None:
     """Go back to a `random_state`."""
-    torch.cuda.set_rng_state(state, device) if device.type == "cuda" else torch.set_rng_state(state)
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
+    else:
+        torch.set_rng_state(state)
 
 
 @contextmanager

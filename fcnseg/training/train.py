@@ -1,16 +1,18 @@
 """`fcnseg.train`: train a network on labelled images, or resume the training in a folder."""
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fcnseg.engine.runtimes.pytorch import limit_threads
+from fcnseg.errors import SettingsError
 from fcnseg.recipes import DEFAULT_MODEL
 from fcnseg.training.distributed import SINGLE, Ranks, device_of_rank, joined_ranks
 from fcnseg.training.estimate import Needs
+from fcnseg.training.folds import check_folds, write_folds
 from fcnseg.training.plan import TrainHooks, TrainResult
 from fcnseg.training.preparation import TrainOptions, make_plan
 from fcnseg.training.stages import run_plan, try_plan
@@ -48,6 +50,8 @@ def train(
     extend: bool = False,
     best_by: str = "mean_iu",
     patience: int = 0,
+    folds: int = 0,
+    fold: int = 0,
     labels: str | None = None,
     ignore: Iterable[int] = (),
     reduce_labels: bool = False,
@@ -89,6 +93,28 @@ def train_with(options: TrainOptions, hooks: TrainHooks | None = None) -> TrainR
     limit_threads()
     with joined_ranks(device) as ranks:
         return run_plan(make_plan(options, device), _execution(options, device, ranks), hooks, options.overwrite)
+
+
+def train_folds(options: TrainOptions, hooks: TrainHooks) -> list[TrainResult]:
+    """Train each of `options.folds` in `out/fold-1` and so on, and write `out/folds.json`; those that ended are kept.
+
+    Ends with the fold that is stopped. Raises LabelsError before the first training if a fold has no labels.
+    """
+    numbered = [replace(options, fold=n, out=options.out / f"fold-{n}") for n in range(1, options.folds + 1)]
+    if not numbered:
+        raise SettingsError("there are no folds; use 2 or more")
+    if not (numbered[0].out / "train.json").exists():
+        device = device_of_rank(options.device)
+        check_folds([make_plan(of_fold, device) for of_fold in numbered], hooks.on_pass)
+    results = list[TrainResult]()
+    for of_fold in numbered:
+        hooks.on_note(f"fold {of_fold.fold} of {options.folds}")
+        results.append(train_with(of_fold, hooks))
+        if results[-1].stopped_at:
+            return results
+    if results[0].is_first:
+        write_folds(options.out, results)
+    return results
 
 
 def try_out(options: TrainOptions, hooks: TrainHooks) -> Needs:
