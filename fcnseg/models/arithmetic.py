@@ -21,6 +21,14 @@ def network_gflop(spec: NetworkSpec, height: int, width: int) -> float:
     return sum(_operations(layers[name], cells) for name, cells in _cells(spec, (height, width))) / 1e9
 
 
+def feature_values(spec: NetworkSpec, height: int, width: int) -> int:
+    """Estimate the values of the feature maps of one image that a backward pass keeps: those of convolutions, and more
+    than half as many for pooling and normalisation (VGG-16 has 1.4 times in all, AlexNet 2.5 times)."""
+    layers = {layer.name: layer for layer in weight_layers(spec)}
+    values = sum(layers[name].channels * cells for name, cells in _cells(spec, (height, width)))
+    return int(values * 1.6)
+
+
 def _operations(layer: WeightLayer, cells: int) -> int:
     """Two for each number of a kernel at each place that it is put: cells of a convolution's output, of a
     deconvolution's input."""

@@ -58,9 +58,8 @@ def read_labels(location: MapLocation, encoding: LabelEncoding) -> Labels:
     except LabelsError as error:
         fault, _, advice = str(error).rpartition("; ")
         if not fault or "--" in advice:  # of other commands
-            own_advice = (
-                "correct the label map, or name the classes with their colours in classes.txt, void as the last"
-            )
+            place = "the attributes classes and colors" if location.dataset else "classes.txt, void as the last"
+            own_advice = f"correct the label map, or name the classes with their colours in {place}"
             fault, advice = fault or advice, own_advice
         raise LabelsError(f"{fault}; {advice}") from error
     if (codes == FOREIGN).any():
@@ -81,11 +80,18 @@ def _describe_foreign(location: MapLocation, codes: np.ndarray[Any, Any], encodi
     values, counts = np.unique(read.values[codes == FOREIGN], return_counts=True)
     more = f" (and {len(values) - 1} more values)" if len(values) > 1 else ""
     void = ", ".join(map(str, sorted(encoding.void)))
+    place = _place_of_classes(location)
     return (
         f"{location} has label {values[0]} on {counts[0]} pixels{more}, but there are {encoding.space.classes} "
-        f"classes, and void is {void}; correct the label map, name all classes in the data set's classes.txt, or say "
-        "with --ignore, --reduce-labels, --labels or --label-map what the values mean"
+        f"classes, and void is {void}; correct the label map, name all classes in {place}, or say with "
+        "--ignore, --reduce-labels, --labels or --label-map what the values mean"
     )
+
+
+def _place_of_classes(location: MapLocation) -> str:
+    if not location.dataset:
+        return "the data set's classes.txt"
+    return "the attribute `classes` of its dataset of labels (a list of texts, one of them perhaps void)"
 
 
 def check_binary_masks(locations: Iterable[MapLocation], encoding: LabelEncoding) -> None:
