@@ -75,8 +75,8 @@ def train(
                 *("voc", "sbd", "pascalcontext", "nyud", "siftflow", "cityscapes", "ade20k", "camvid", "camvid32"),
                 *("annotated", "pairs", "hdf5"),
             ),
-            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, pairs, "
-            "hdf5, or annotated (CVAT, labelme).",
+            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, "
+            "pairs, hdf5, or annotated (CVAT, labelme).",
             show_default="by its layout",
         ),
     ] = None,
