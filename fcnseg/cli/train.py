@@ -76,7 +76,7 @@ def train(
                 *("annotated", "pairs", "hdf5"),
             ),
             help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, "
-            "annotated (CVAT, labelme), pairs or hdf5.",
+            "pairs, hdf5, or annotated (CVAT, labelme).",
             show_default="by its layout",
         ),
     ] = None,
