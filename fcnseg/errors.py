@@ -15,6 +15,7 @@
     |-- EngineError              a model cannot run on this device or with these settings
     |   `-- DeviceError          the device's driver, memory or kind is the reason: another time it may
     |-- TrainingError            training cannot go on
+    |   `-- DivergedError        its loss, gradient or weights are not finite
     |-- StorageError             object storage cannot be read or written; ends a run, which goes on from there
     |   |-- NoObjectError        an object that is not there
     |   |-- ObjectExistsError    a conditional write came second
@@ -149,6 +150,10 @@ class StorageBusyError(StorageError):
     transient = True
 
 
+class DivergedError(TrainingError):
+    """The loss, the gradient, the weights or the scores of a training are not finite."""
+
+
 class NoMoreThreadsError(FcnsegError):
     """The system allows no more threads or processes."""
 
@@ -195,7 +200,10 @@ def is_out_of_threads(error: BaseException | str) -> bool:
 OPTIONAL = {
     "matplotlib": ("matplotlib", "scipy"),
     "nncf": ("nncf",),
-    "obstore": ("obstore",),
+    "obstore": ("obstore", "pyarrow"),
+    "pyarrow": ("obstore", "pyarrow"),
+    "ray": ("obstore", "pyarrow", "ray"),
+    "pillow_heif": ("pillow-heif",),
     "scipy": ("scipy",),
     "tensorboardX": ("tensorboardx", "torch"),
     "torch": ("tensorboardx", "torch"),

@@ -9,6 +9,7 @@ from fcnseg.cli.shown import shown
 from fcnseg.io.left_out import kind_named
 
 if TYPE_CHECKING:
+    from fcnseg.running.hooks import ShardsState
     from fcnseg.types import EngineInfo
 
 LINE_COLUMNS = 80
@@ -67,6 +68,13 @@ def _difference(info: EngineInfo) -> str:
 
 def _cut(line: str) -> str:
     return line if len(line) <= LINE_COLUMNS else line[: LINE_COLUMNS - 3].rstrip() + "..."
+
+
+def shards_text(state: ShardsState) -> str:
+    """Return how many shards are done and by how many workers: `3 of 40 shards by 2 workers, 1 lost`."""
+    workers = f"{state.alive} {'worker' if state.alive == 1 else 'workers'}"
+    lost = f", {state.lost} lost" if state.lost else ""
+    return f"{state.done:,} of {state.total:,} shards by {workers}{lost}"
 
 
 def left_out_line(left_out: Mapping[str, int]) -> str:

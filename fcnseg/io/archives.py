@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.archive_names import chooses_member, member_reference
 from fcnseg.io.image_kinds import START_BYTES
-from fcnseg.io.images import READERS, OnSize, check_bytes
+from fcnseg.io.image_limits import check_bytes
+from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut
 from fcnseg.io.seekable import RandomAccess, Seekable, TooLongError, open_regular, reader_of
 from fcnseg.io.suffixes import BZIP2_TAR, GZIP_TAR, XZ_TAR, ZIP, has_suffix

@@ -16,7 +16,8 @@ from fcnseg.errors import ImageError, NoObjectError, SourceError, UnusableKeyErr
 from fcnseg.io.archive_names import chooses_member, is_hidden_member, member_reference
 from fcnseg.io.buckets import Bucket, ObjectInfo
 from fcnseg.io.image_kinds import START_BYTES
-from fcnseg.io.images import READERS, OnSize, check_bytes
+from fcnseg.io.image_limits import check_bytes
+from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut
 from fcnseg.io.names import RECORDS, stem_of
 from fcnseg.io.suffixes import IMAGES, has_suffix

@@ -18,7 +18,8 @@ from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.hdf5 import DAMAGED, advice, is_matlab, name_of, node_at, open_hdf5, read_values, reason
 from fcnseg.io.hdf5_axes import DatasetKind, ExpectedImages, cache_bytes, encoded, kind_of, open_with_cache, ordered
 from fcnseg.io.hdf5_candidates import candidates, held_text
-from fcnseg.io.images import READERS, OnSize, check_bytes, check_pixels
+from fcnseg.io.image_limits import check_bytes, check_pixels
+from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.names import LONGEST_PART_BYTES, is_too_long, safe_key, split_hdf5_name, stem_of
 from fcnseg.types import Failure, Pixels, Reference
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.archives import open_archive
 from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
+from fcnseg.io.image_limits import check_memory
 from fcnseg.io.image_list import ImageList
 from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size
 from fcnseg.io.left_out import kind_named
@@ -136,14 +137,17 @@ class ImageSource:
         return " ".join(fingerprints)
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
-        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first
-        one's size is known. Raises ImageError if any is missing, broken or of another size."""
+        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels, and those
+        that decoding the first takes, when its size is known. Raises ImageError if any is missing, broken or of another
+        size."""
         locations = self.locations(reference)
         sizes: dict[str, tuple[int, int]] = {}
 
-        def announce(modality: str, height: int, width: int) -> None:
+        def announce(modality: str, height: int, width: int, decoder_bytes: int = 0) -> None:
             if not sizes:
-                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in locations))
+                nbytes = height * width * sum(BYTES_PER_PIXEL[name] for name in locations) + decoder_bytes
+                check_memory(nbytes)
+                reserve(nbytes)
             sizes[modality] = height, width
             if len(set(sizes.values())) > 1:
                 shown = ", ".join(f"{name} is {w} x {h}" for name, (h, w) in sizes.items())

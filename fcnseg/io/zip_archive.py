@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io import image_kinds
 from fcnseg.io.archive_names import chooses_member, member_reference
-from fcnseg.io.images import READERS, SPARE_BYTES, OnSize, check_bytes, check_start
+from fcnseg.io.image_limits import SPARE_BYTES, check_bytes
+from fcnseg.io.image_opening import check_start
+from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut
 from fcnseg.io.seekable import RandomAccess, reader_of
 from fcnseg.io.unpacking import BZIP2, unpacked, unpacked_start

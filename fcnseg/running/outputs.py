@@ -30,7 +30,7 @@ from fcnseg.running.sinks import (
     output_names,
     overlaid_modality,
 )
-from fcnseg.types import EngineInfo, OutputName
+from fcnseg.types import EngineInfo, OutputName, Storage
 
 MARK = "records.txt"
 """The file that names the folder of a run's records, in outputs that lie elsewhere."""
@@ -51,9 +51,7 @@ class OutputPlace:
     @property
     def suffix(self) -> str:
         """The suffix of the files of single images."""
-        if self.kind == "probabilities":
-            return NpyProbabilitySink.suffix_of(self.top_k)
-        return OverlaySink.suffix if self.kind == "overlay" else LabelPngSink.suffix
+        return suffix_of(self.kind, self.top_k)
 
     @property
     def is_hdf5(self) -> bool:
@@ -72,7 +70,7 @@ class Outputs:
     def __init__(self, options: RunOptions, recipe: Recipe) -> None:
         self.options = options
         self.heads = {head.name: head.labels for head in recipe.heads}
-        self.folder, self.records = record_folders(options.out)
+        self.folder, self.records = record_folders(Path(options.out))
         self.part = Part(options.part_id, options.num_parts)
         self.ledger_file = ledger_file(self.records, self.part)
         if options.overlay:
@@ -105,12 +103,7 @@ class Outputs:
         return [self._sink(place, info) for place in self.places]
 
     def _sink(self, place: OutputPlace, info: EngineInfo) -> FileSink:
-        storage = LocalFolder(place.folder)
-        if place.kind == "overlay":
-            return OverlaySink(storage, info, self.options.opacity)
-        if place.kind == "labels":
-            return LabelPngSink(storage, info)
-        return NpyProbabilitySink(storage, info, place.dtype, place.top_k)
+        return sink_of(place.kind, LocalFolder(place.folder), info, self.options)
 
     def ended(self) -> int:
         """Return the number of inputs of this part that are done or failed by its ledger."""
@@ -155,14 +148,37 @@ class Outputs:
         return False
 
 
+def places_by_kind(options: RunOptions) -> dict[str, str | Path]:
+    """Return the places by kind of output, in the order they are written to: the overlay refuses images that are too
+    large for it before anything is written of them."""
+    places = {"overlay": options.overlay, "labels": options.out, "probabilities": options.probabilities}
+    return {kind: place for kind, place in places.items() if place is not None}
+
+
+def suffix_of(kind: str, top_k: int | None) -> str:
+    """Return the suffix of the files of single images, of a kind of output."""
+    if kind == "probabilities":
+        return NpyProbabilitySink.suffix_of(top_k)
+    return OverlaySink.suffix if kind == "overlay" else LabelPngSink.suffix
+
+
+def sink_of(kind: str, storage: Storage, info: EngineInfo, options: RunOptions) -> FileSink:
+    """Return the sink of a kind of output."""
+    if kind == "overlay":
+        return OverlaySink(storage, info, options.opacity)
+    if kind == "labels":
+        return LabelPngSink(storage, info)
+    return NpyProbabilitySink(storage, info, options.probabilities_dtype, options.top_k)
+
+
 def _places(options: RunOptions) -> list[OutputPlace]:
-    """Return the places in the order they are written to."""
-    places = []
-    if options.overlay:  # first: it refuses images that are too large for it before anything is written of them
-        places.append(OutputPlace("overlay", options.overlay))
-    places.append(OutputPlace("labels", options.out))
-    if options.probabilities:
-        places.append(OutputPlace("probabilities", options.probabilities, options.probabilities_dtype, options.top_k))
+    """Return the places, HDF5 files last."""
+    places = [
+        OutputPlace(kind, Path(place), options.probabilities_dtype, options.top_k)
+        if kind == "probabilities"
+        else OutputPlace(kind, Path(place))
+        for kind, place in places_by_kind(options).items()
+    ]
     return sorted(places, key=lambda place: place.is_hdf5)
 
 

@@ -23,8 +23,8 @@ from fcnseg.running.ledger import has_begun
 from fcnseg.running.listing import Listing, survey
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
-from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
-from fcnseg.running.records import LEDGERS
+from fcnseg.running.outputs import OutputPlace, Outputs, places_by_kind, unwritable
+from fcnseg.running.records import LEDGERS, PLAN
 from fcnseg.types import Failure, Reference
 
 
@@ -42,11 +42,12 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
         options.companions,
         pattern=options.glob,
         exclude=(
-            *(path for path in (options.out, options.probabilities, options.overlay) if path is not None),
-            *(Path(path) for path in options.companions.values() if not _is_same(path, options.source)),
+            *(local_path(os.fspath(place)) for place in places_by_kind(options).values()),
+            *(os.fspath(path) for path in options.companions.values() if not _is_same(path, options.source)),
         ),
         max_pixels=options.max_pixels or MAX_PIXELS,
         layout=options.layout,
+        storage_options=options.storage_options,
     )
     with closing(source):
         yield source
@@ -123,6 +124,10 @@ def check_places(outputs: Outputs) -> None:
     """Refuse outputs in the place of inputs, HDF5 files that no run made, and places that cannot be written to."""
     outputs.refuse_links()
     options = outputs.options
+    if (outputs.records / PLAN).is_dir():
+        raise SettingsError(
+            f"{options.out} was filled in shards, with --on ray or as a URL; go on so, or give another --out"
+        )
     inputs = [options.source, *options.companions.values()]
     sources = {os.path.realpath(split_hdf5_name(local_path(os.fspath(place)))[0]) for place in inputs}
     for place in outputs.places:
