@@ -227,7 +227,8 @@ def test_memory_is_reserved_once_before_it_is_taken(make: Make) -> None:
     source = make(images_of(0))
     reserved: list[int] = []
     frame = source.load(references(source)[0], reserved.append)
-    assert reserved == [frame.nbytes]
+    assert len(reserved) == 1
+    assert reserved[0] >= frame.nbytes
 
 
 def test_images_are_loaded_in_threads(make: Make) -> None:
