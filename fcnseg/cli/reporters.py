@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fcnseg.cli.console import err, shown
-from fcnseg.cli.progress import PLAIN_SECONDS, say_interrupted
+from fcnseg.cli.progress import EVENT_SECONDS, PLAIN_SECONDS, say_interrupted
 from fcnseg.cli.standard_streams import log_event
 from fcnseg.cli.wording import described, duration, in_detail, left_out_line, shards_text
 from fcnseg.engine.options import BuildHooks
@@ -189,13 +189,13 @@ class JsonReporter(Reporter):
     """Prints one JSON object a line on standard error.
 
     `event` is note, listing, building, start, left_out, done, kept, failed, error or end; a run that was interrupted
-    ends so too. Runs in shards also log `shards`, and for images that were done in other processes, or lost with one,
-    `progress` in place of `done`.
+    ends so too. Runs in shards also log `earlier` and `shards`, and on clusters `progress` in place of `done`.
     What libraries print comes as `stderr`, Python's warnings as `warning`.
     """
 
     def __init__(self) -> None:
         super().__init__(BuildHooks(self.on_note, self.on_build))
+        self._progress_at = 0.0
 
     def log(self, event: str, **values: Any) -> None:
         """Print an event."""
@@ -241,10 +241,11 @@ class JsonReporter(Reporter):
             self.log("kept", key=key)
 
     def on_progress(self, images: int) -> None:
-        """Log how many images are done."""
+        """Log how many images are done, at most once a second."""
         super().on_progress(images)
-        if images:
-            self.log("progress", images=images, done=self.done)
+        if images and time.monotonic() > self._progress_at + EVENT_SECONDS:
+            self._progress_at = time.monotonic()
+            self.log("progress", phase="segmenting", done=self.ended, total=self.total)
 
     def on_shards(self, state: ShardsState) -> None:
         """Log the state."""

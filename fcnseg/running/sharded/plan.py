@@ -36,6 +36,9 @@ SHARD_SECONDS = 60.0
 SHARDS_A_WORKER = 20
 """The shards that every worker should have at least: at the end, workers wait for the last shard."""
 
+FEWEST_IMAGES = 16
+"""The inputs that a shard has at least, unless they take too long: beginning one takes as long as a few images."""
+
 SCHEMA = pa.schema(
     [
         ("key", pa.binary()),
@@ -90,7 +93,7 @@ class Generation:
 
 def shard_images(inputs: int, workers: int, seconds_an_image: float | None) -> int:
     """Return the number of inputs in a shard: a power of two, so that shards lie in groups of SHARD_IMAGES."""
-    most = min(SHARD_IMAGES, inputs / (SHARDS_A_WORKER * max(1, workers)))
+    most = min(SHARD_IMAGES, max(FEWEST_IMAGES, inputs / (SHARDS_A_WORKER * max(1, workers))))
     if seconds_an_image:
         most = min(most, SHARD_SECONDS / seconds_an_image)
     return int(2 ** (max(1, int(most)).bit_length() - 1))

@@ -46,6 +46,7 @@ def joined(options: RunOptions) -> bool:
         )
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers have fcnseg: nothing is to be sent there
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray._private.worker._worker_logs_enabled = False  # standard output is for results: no option keeps raylets off it
     known: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         ray.init(address=address or "auto", **known)

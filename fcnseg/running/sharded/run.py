@@ -61,7 +61,6 @@ def run_in_shards(options: RunOptions, hooks: Hooks, open_engine: OpenEngine = e
     recipe = find_recipe(options.engine.model)
     refuse_places(options)
     bucket = open_store(options.out, options.storage_options)
-    start = time.monotonic()
     with ExitStack() as stack:
         source = stack.enter_context(open_inputs(options, recipe))
         lease = stack.enter_context(Lease(bucket, Part(options.part_id, options.num_parts), hooks.on_note))
@@ -82,6 +81,7 @@ def run_in_shards(options: RunOptions, hooks: Hooks, open_engine: OpenEngine = e
         board = Board.of(bucket, generation, options, hooks, lease)
         hooks.on_start(board.summary.total, report.info)
         board.tell_earlier()
+        start = time.monotonic()
         crew.work(board, record)
         summary = board.summary
         summary.seconds = time.monotonic() - start

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,13 @@ import psutil
 from tests.imports import ROOT
 
 Event = dict[str, Any]
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 180
 
 
 @dataclass
-class TestCluster:
+class ClusterUnderTest:
     """A head without processors, and nodes of one each."""
 
-    __test__ = False
     cluster: Any
     nodes: list[Any] = field(default_factory=list)
     kills: int = 0
@@ -38,7 +37,7 @@ class TestCluster:
     def want(self, count: int) -> None:
         """Bring the number of nodes to that."""
         while len(self.nodes) < count:
-            self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=80 << 20))
+            self.nodes.append(patiently(lambda: self.cluster.add_node(num_cpus=1, object_store_memory=80 << 20)))
         while len(self.nodes) > count:
             self.cluster.remove_node(self.nodes.pop())
 
@@ -48,9 +47,14 @@ class TestCluster:
         self.kills += 1
 
     def kill_worker(self) -> None:
-        """Kill the process of a worker."""
-        self.workers()[0].kill()
-        self.kills += 1
+        """Kill the process of a worker, when there is one."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (workers := self.workers()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with suppress(psutil.NoSuchProcess):
+            workers[0].kill()
+            self.kills += 1
 
     @staticmethod
     def workers() -> list[psutil.Process]:
@@ -63,15 +67,24 @@ class TestCluster:
 
 
 @contextmanager
-def test_cluster() -> Iterator[TestCluster]:
+def started_cluster() -> Iterator[ClusterUnderTest]:
     from ray.cluster_utils import Cluster
 
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT.parent), os.environ.get("PYTHONPATH"))))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 << 20})
+    cluster = Cluster()
+    patiently(lambda: cluster.add_node(num_cpus=0, object_store_memory=80 << 20))
     try:
-        yield TestCluster(cluster)
+        yield ClusterUnderTest(cluster)
     finally:
         cluster.shutdown()
+
+
+def patiently(start: Callable[[], Any]) -> Any:
+    """Start a daemon of Ray, which gives up after 30 s on a machine that is busy, up to three times."""
+    for _ in range(2):
+        with suppress(Exception):
+            return start()
+    return start()
 
 
 class Driver:

@@ -1,6 +1,7 @@
 """A driver in a process of its own: `python -m tests.running.sharded.ray_driver '{"source": ..., "out": ...}'`.
 
-Its engine takes 20 ms an image, and its process is killed by images of a certain width. Prints a JSON object a line.
+Its engine takes 20 ms an image, and its process is killed by images of a certain width; or it is the bundled model's.
+Prints a JSON object a line.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import partial
 
 from fcnseg.errors import FcnsegError
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
+from fcnseg.running.setup import engine_of
 from fcnseg.running.sharded import lease
 from fcnseg.running.sharded.run import run_in_shards
+from fcnseg.running.sharded.worker import OpenEngine
 from fcnseg.types import Engine, Labels, Pixels, Probabilities
 from tests.fakes import RedEngine
 
@@ -26,17 +31,26 @@ IMAGE_SECONDS = 0.02
 
 
 class PacedEngine(RedEngine):
+    seconds = IMAGE_SECONDS
+
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
     ) -> tuple[dict[str, Labels], dict[str, Probabilities] | None]:
         if inputs["color"].shape[2] == POISONOUS_WIDTH:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(IMAGE_SECONDS)
+        time.sleep(self.seconds)
         return super().infer(inputs, probabilities)
 
 
-def paced_engine(options: RunOptions, hooks: Hooks) -> Engine:  # noqa: ARG001
-    return PacedEngine()
+def paced_engine(seconds: float, flag: str | None, options: RunOptions, hooks: Hooks) -> Engine:  # noqa: ARG001
+    """The engine; with a `flag`, the first worker that makes this file has another library than the rest."""
+    engine = PacedEngine()
+    engine.seconds = seconds
+    if flag is not None:
+        with suppress(FileExistsError):
+            os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+            engine.info = replace(engine.info, versions={"library": "older"})
+    return engine
 
 
 def tell(event: str, **values: object) -> None:
@@ -45,6 +59,11 @@ def tell(event: str, **values: object) -> None:
 
 def main() -> None:
     values = json.loads(sys.argv[1])
+    open_engine: OpenEngine = partial(
+        paced_engine, values.pop("image_seconds", IMAGE_SECONDS), values.pop("flag", None)
+    )
+    if values.pop("is_real", False):
+        open_engine = engine_of
     if seconds := values.pop("lapse_seconds", None):
         lease.Lease.__init__.__kwdefaults__.update(beat_seconds=seconds / 6, lapse_seconds=seconds)  # type: ignore[union-attr]
     hooks = Hooks(
@@ -55,7 +74,7 @@ def main() -> None:
         on_shards=lambda state: tell("shards", **asdict(state)),
     )
     try:
-        summary = run_in_shards(RunOptions(**values), hooks, paced_engine)
+        summary = run_in_shards(RunOptions(**values), hooks, open_engine)
     except FcnsegError as error:
         tell("error", text=str(error))
         sys.exit(error.exit_code)

@@ -10,6 +10,7 @@ from fcnseg.io.buckets import open_store
 from fcnseg.running.sharded.known import DONE, FAILED, NEITHER, EndedInputs, ListingDigest, digest
 from fcnseg.running.sharded.places import generation_key
 from fcnseg.running.sharded.plan import (
+    FEWEST_IMAGES,
     FILE_IMAGES,
     SHARD_IMAGES,
     Generation,
@@ -33,7 +34,8 @@ def test_shards_are_powers_of_two_and_lie_in_groups(inputs: int, workers: int, s
     size = shard_images(inputs, workers, seconds)
     assert 1 <= size <= SHARD_IMAGES
     assert SHARD_IMAGES % size == 0
-    assert size == 1 or inputs / size >= 20 * workers
+    assert size <= FEWEST_IMAGES or inputs / size >= 20 * workers
+    assert size >= FEWEST_IMAGES or (seconds and size * 2 * seconds > 60) or size == 1
     assert size == 1 or seconds is None or size * seconds <= 60
 
 
