@@ -18,6 +18,7 @@ from onnx import TensorProto
 import fcnseg
 from fcnseg.engine.graph_fusion import Fusion
 from fcnseg.engine.graph_margins import windowed_trunk
+from fcnseg.engine.graph_sizes import FixedSizes, fix_sizes
 from fcnseg.engine.graph_trunk import TrunkWriter
 from fcnseg.engine.graph_writer import GraphWriter, Tensor
 from fcnseg.engine.runtimes.common import output_names
@@ -62,13 +63,14 @@ def write_graph(
     precision: str = "fp32",
     weights_sha256: str = "",
     separate_weights: bool = False,
+    fixed: FixedSizes | None = None,
 ) -> None:
     """Write the graph of a recipe with the weights of its network (see `weights.loading`) as ONNX.
 
     It takes one tensor a modality, named like it, N x H x W x C: uint8 RGB for color, uint8 as stored for hha, float32
-    (N x H x W x 1) for depth; N, H and W are dynamic. It gives what `output_names` names: the label map of every head,
-    uint8 N x H x W (uint16 above 256 classes), and, where `probabilities` names their type ("float32" or "float16"),
-    the class probabilities of every head, N x K x H x W.
+    (N x H x W x 1) for depth; N, H and W are dynamic unless they are `fixed`. It gives what `output_names` names: the
+    label map of every head, uint8 N x H x W (uint16 above 256 classes), and, where `probabilities` names their type
+    ("float32" or "float16"), the class probabilities of every head, N x K x H x W.
 
     `precision` is that of the trunk. With `separate_weights` the numbers go into `<path>.data`. Raises OutputError.
     """
@@ -104,6 +106,8 @@ def write_graph(
         "weights_sha256": weights_sha256,
         "classes": json.dumps({head.name: list(head.labels.names) for head in recipe.heads}),
     }
+    if fixed is not None and fixed.axes:
+        fix_sizes(graph, fixed)
     graph.save(path, metadata, separate_numbers=separate_weights)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,9 @@ def find_state(path: Path, content: Any, key: str | None) -> tuple[dict[str, tor
             raise SettingsError(f"{path} has no state dict {key!r}; it has {names}")
         return states[key], key
     if len(states) > 1:
-        raise WeightsError(
-            f"{path} holds several state dicts: {names}; choose one with --key {quoted(next(iter(states)))}"
-        )
+        one = shlex.quote(next(iter(states)))
+        choice = f"choose one, e.g. with `fcnseg weights import {shlex.quote(str(path))} --key {one}`"
+        raise WeightsError(f"{path} holds several state dicts: {names}; {choice}")
     return next((state, name) for name, state in states.items())
 
 

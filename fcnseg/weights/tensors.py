@@ -37,7 +37,7 @@ def float32_chunks(array: Array) -> Iterator[NDArray[np.float32]]:
     """Yield an array's numbers in C order as 1-D little-endian float32, at most CHUNK at a time; out of range: inf."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, CHUNK):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             yield flat[start : start + CHUNK].astype("<f4")
 
 

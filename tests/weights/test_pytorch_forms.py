@@ -66,7 +66,7 @@ def test_one_nested_state_dict_is_taken_and_said(key: str, form: str, tmp_path: 
 def test_several_are_named_and_one_can_be_chosen(form: str, tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     FORMS[form]({"model": state(), "model_ema": state(2), "ema": {"decay": 0.9, "shadow 1": state(3)}}, path)
-    with pytest.raises(WeightsError, match=r"model, model_ema, 'ema\.shadow 1'; choose one with --key model"):
+    with pytest.raises(WeightsError, match=r"model, model_ema, 'ema\.shadow 1'; .* --key model`"):
         read_weights(path)
     for key, value in (("model", 1), ("model_ema", 2), ("ema.shadow 1", 3)):
         assert read_weights(path, key).tensors["conv1.weight"][0, 0] == value
