@@ -15,6 +15,7 @@
     |-- EngineError              a model cannot run on this device or with these settings
     |   `-- DeviceError          the device's driver, memory or kind is the reason: another time it may
     |-- TrainingError            training cannot go on
+    |   `-- DivergedError        its loss, gradient or weights are not finite
     |-- StorageError             object storage cannot be read or written; ends a run, which goes on from there
     |   |-- NoObjectError        an object that is not there
     |   |-- ObjectExistsError    a conditional write came second
@@ -147,6 +148,10 @@ class StorageBusyError(StorageError):
     """The storage did not answer, or refused for its load, as long as requests are repeated."""
 
     transient = True
+
+
+class DivergedError(TrainingError):
+    """The loss, the gradient, the weights or the scores of a training are not finite."""
 
 
 class NoMoreThreadsError(FcnsegError):

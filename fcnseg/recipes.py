@@ -28,6 +28,9 @@ MODALITIES = {"color": 3, "depth": 1, "hha": 3}
 ORDERS = {"color": ("bgr", "rgb"), "hha": ("as-stored",), "depth": ("log",)}
 """The forms in which each modality may reach the network: channel order, or for depth its natural logarithm."""
 
+RESNETS = ("resnet50", "resnet101")
+"""Backbones whose networks have one stride and geometry."""
+
 NAME_LENGTH = 64
 
 _NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{NAME_LENGTH - 1}}}")
@@ -224,7 +227,7 @@ def _or_empty(pattern: re.Pattern[str]) -> Callable[[str], bool]:
 def _architecture(table: TomlTable) -> Architecture:
     scales = table.table("skip_scales", required=False)
     return Architecture(
-        backbone=table.choice("backbone", ("vgg16", "alexnet", "googlenet")),
+        backbone=table.choice("backbone", ("vgg16", "alexnet", "googlenet", *RESNETS)),
         stride=table.integer("stride", lambda v: v in (8, 16, 32), "8, 16 or 32"),
         geometry=table.choice("geometry", ("caffe", "same"), "caffe"),
         width=table.number("width", lambda v: 0 < v <= 4, "a number above 0, at most 4", 1.0),
@@ -306,7 +309,10 @@ def _faults_between_tables(recipe: Recipe) -> list[str]:
     """The faults that no table shows alone."""
     architecture, faults = recipe.architecture, []
     skips = {"vgg16": {16: ("pool4",), 8: ("pool4", "pool3")}}.get(architecture.backbone, {})
-    if architecture.stride != 32 and architecture.stride not in skips:
+    if architecture.backbone in RESNETS:
+        if (architecture.stride, architecture.geometry) != (8, "same"):
+            faults.append(f'architecture: {architecture.backbone} is of stride 8 and geometry "same"; give these')
+    elif architecture.stride != 32 and architecture.stride not in skips:
         faults.append(f"architecture.stride: {architecture.backbone} has no skip layers; allowed is 32")
     faults += [
         f"architecture.skip_scales.{printable(name)}: this network has no such skip layer; leave it out"

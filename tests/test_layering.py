@@ -23,7 +23,7 @@ ALLOWED = {
     "engine": COMPUTING | {"engine"},
     "running": COMPUTING | {"engine", "running"},
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
-    "training": COMPUTING | {"scoring", "training", "engine.hardware", "engine.runtimes.pytorch"},
+    "training": COMPUTING | {"scoring", "training", "engine.hardware", "engine.runtimes.pytorch", "running.tile_grid"},
     "hha": FOUNDATION | {"io", "workers", "running.listing", "running.name_rules", "hha"},
     "__main__": {"cli"},
 }

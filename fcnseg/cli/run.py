@@ -126,7 +126,7 @@ def run(
             min=1,
             metavar="N",
             help="Threads that decode, and as many that write.",
-            show_default="one a core, at most 8",
+            show_default="one a core, at most 8; 16 with URLs",
         ),
     ] = None,
     tile: Annotated[
@@ -169,6 +169,14 @@ def run(
         str | None,
         typer.Option(metavar="HOST:PORT", help="The cluster to join.", show_default="RAY_ADDRESS, or this machine's"),
     ] = None,
+    out_format: Annotated[
+        str,
+        typer.Option(
+            metavar="files|tar",
+            autocompletion=complete_values("files", "tar"),
+            help="With URLs and --on ray: a file for each image, or one tar for each shard.",
+        ),
+    ] = "files",
     shard_images: Annotated[
         int | None,
         typer.Option(
@@ -262,6 +270,7 @@ def run(
         on=on,
         ray_address=ray_address,
         shard_images=shard_images,
+        out_format=out_format,
     )
     if dry_run:
         raise typer.Exit(show_estimate(options, quiet, as_json, verbose))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from fcnseg.cli import train_options as chosen
 from fcnseg.cli.completion import complete_devices, complete_values
 from fcnseg.cli.config_file import Config
 from fcnseg.cli.console import out, say, shown
@@ -16,6 +19,7 @@ from fcnseg.cli.progress import interruptible
 from fcnseg.errors import SettingsError
 
 if TYPE_CHECKING:
+    from fcnseg.training.estimate import Needs
     from fcnseg.training.plan import TrainResult
 
 
@@ -69,10 +73,10 @@ def train(
             metavar="KIND",
             autocompletion=complete_values(
                 *("voc", "sbd", "pascalcontext", "nyud", "siftflow", "cityscapes", "ade20k", "camvid", "camvid32"),
-                *("pairs", "hdf5"),
+                *("annotated", "pairs", "hdf5"),
             ),
-            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, pairs "
-            "or hdf5.",
+            help="Form of --data: voc, sbd, pascalcontext, nyud, siftflow, cityscapes, ade20k, camvid, camvid32, "
+            "pairs, hdf5, or annotated (CVAT, labelme).",
             show_default="by its layout",
         ),
     ] = None,
@@ -98,33 +102,33 @@ def train(
     binary: Annotated[bool, typer.Option("--binary", help="Masks: 0 is background, 255 (or 1) foreground.")] = False,
     split: Annotated[str, typer.Option(metavar="NAME", help="Split to train on.")] = "train",
     val_split: Annotated[str, typer.Option(metavar="NAME", help="Split to validate on.")] = "val",
-    epochs: Annotated[
-        float | None, typer.Option(min=0, metavar="N", help="Passes over the data, in every stage.")
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="K", help="Cross-validate: train K times, each fold of --data validating once."),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Steps of every stage, instead of epochs.")
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "-b", min=1, metavar="N", help="Images a step.")
-    ] = None,
+    fold: Annotated[int | None, typer.Option(min=1, metavar="I", help="Train with fold I of --folds only.")] = None,
+    epochs: chosen.Epochs = None,
+    steps: chosen.Steps = None,
+    batch_size: chosen.BatchSize = None,
     micro_batch: Annotated[
         int, typer.Option(min=1, metavar="N", help="Images at once; the gradients of a step are accumulated.")
     ] = 8,
-    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Peak learning rate.")] = None,
-    crop: Annotated[
-        str | None, typer.Option(metavar="WxH|off", help="Train on random crops, or on whole images.")
-    ] = None,
-    staged: Annotated[
-        bool | None, typer.Option("--staged/--at-once", help="Train 32s, 16s, 8s in turn, or the last at once.")
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|fp32|bf16",
-            autocompletion=complete_values("auto", "fp32", "bf16"),
-            help="Arithmetic of the trunk; auto: bf16 where the device has it.",
-        ),
-    ] = None,
+    lr: chosen.LearningRate = None,
+    lr_schedule: chosen.LrSchedule = None,
+    optimizer: chosen.Optimizer = None,
+    weight_decay: chosen.WeightDecay = None,
+    freeze: chosen.Freeze = None,
+    trunk_lr_multiplier: chosen.TrunkLr = None,
+    class_weights: chosen.ClassWeights = None,
+    jaccard_weight: chosen.JaccardWeight = None,
+    dice_weight: chosen.DiceWeight = None,
+    focal_gamma: chosen.FocalGamma = None,
+    crop: chosen.Crop = None,
+    hflip: chosen.HorizontalFlip = None,
+    vflip: chosen.VerticalFlip = None,
+    rotation: chosen.Rotation = None,
+    staged: chosen.Staged = None,
+    precision: chosen.Precision = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     device: Annotated[
         str,
@@ -138,12 +142,27 @@ def train(
     ] = 0.0,
     save_every: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Seconds between checkpoints.")] = 600.0,
     log_every: Annotated[int, typer.Option(min=1, metavar="STEPS", help="Steps between rows of the log.")] = 20,
+    best_by: Annotated[
+        str,
+        typer.Option(
+            metavar="FIGURE",
+            autocompletion=complete_values("mean_iu", "pixel_accuracy", "loss"),
+            help="Figure of the best validation: mean_iu, pixel_accuracy or loss.",
+        ),
+    ] = "mean_iu",
+    patience: Annotated[
+        int, typer.Option(min=0, metavar="N", help="End a stage after N validations without a better one; 0: never.")
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read every image, say settings, memory and disk; train nothing.")
+    ] = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Resume with more --epochs or --steps than before.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, even in a used folder.")] = False,
-    config: Config = None,  # noqa: ARG001 - read by its callback
+    config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     as_json: AsJson = False,
-    json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
+    json_logs: JsonLogs = False,
 ) -> None:
     """Train the network of MODEL on labelled images.
 
@@ -167,25 +186,23 @@ def train(
       fcnseg train street-fcn8s --data mine/ --out runs/mine2 --scratch \\
         --crop 352x288 --epochs 120
     """
+    given = locals()
     from fcnseg.cli.train_progress import stop_requests, train_progress
     from fcnseg.training.preparation import TrainOptions
-    from fcnseg.training.train import train_with
+    from fcnseg.training.train import train_folds, train_with, try_out
 
-    overrides = {
-        "epochs": epochs,
-        "steps": steps,
-        "batch_size": batch_size,
-        "lr": lr,
-        "crop": _crop(crop),
-        "staged": staged,
-        "precision": precision,
-    }
+    names = (
+        *("epochs", "steps", "batch_size", "lr", "lr_schedule", "optimizer", "weight_decay", "freeze"),
+        *("trunk_lr_multiplier", "class_weights", "jaccard_weight", "dice_weight", "focal_gamma"),
+        *("crop", "hflip", "vflip", "rotation", "staged", "precision"),
+    )
+    overrides = chosen.preset_values({name: given[name] for name in names})
     options = TrainOptions(
         data=data,
         out=out_,
         model=recipe,
         preset=preset,
-        overrides={name: value for name, value in overrides.items() if value is not None},
+        overrides=overrides,
         weights=tuple(weights or ()),
         scratch=scratch,
         expand_classes=expand_classes,
@@ -202,6 +219,11 @@ def train(
         workers=workers,
         micro_batch=micro_batch,
         overwrite=overwrite,
+        extend=extend,
+        best_by=best_by,
+        patience=patience,
+        folds=folds or 0,
+        fold=fold or (1 if dry_run and folds else 0),
         labels=labels,
         ignore=tuple(ignore or ()),
         reduce_labels=reduce_labels,
@@ -209,23 +231,50 @@ def train(
         palette=palette,
         binary=binary,
     )
+    if fold and not folds:
+        raise SettingsError("--fold says which of --folds; give both")
     with stop_requests() as stop, train_progress(quiet, stop, verbose) as hooks:
-        result = train_with(options, hooks)
+        if dry_run:
+            needs = try_out(options, hooks)
+        elif folds and not fold:
+            results = train_folds(options, hooks)
+            result = results[-1]
+        else:
+            result = train_with(options, hooks)
+    if dry_run:
+        _end_dry_run(needs, as_json)
+    if folds and not fold and not result.stopped_at:
+        if result.is_first:
+            _print_folds(out_, results, as_json)
+        return
     if result.is_first:
         _print_result(out_, result, as_json)
     if result.stopped_at:
         raise typer.Exit(130)
 
 
-def _crop(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    if text == "off":
-        return [0, 0]
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise SettingsError(f"--crop is {text!r}; give WIDTHxHEIGHT in px, or off")
-    return [int(height), int(width)]
+def _end_dry_run(needs: Needs, as_json: bool) -> NoReturn:
+    """Print what the training needs, and exit: 0, or 1 if there is too little."""
+    if as_json:
+        out().print_json(json.dumps(asdict(needs)), ensure_ascii=True)
+    else:
+        out().print(needs.line, markup=False)
+    for fault in needs.faults:
+        say(f"fcnseg: {fault}")
+    raise typer.Exit(1 if needs.faults else 0)
+
+
+def _print_folds(folder: Path, results: Sequence[TrainResult], as_json: bool) -> None:
+    text = (folder / "folds.json").read_text()
+    if as_json:
+        out().print_json(text, ensure_ascii=True)
+        return
+    for head, figures in json.loads(text)["summary"].items():
+        of_head = f"{head}: " if len(results[0].figures) > 1 else ""
+        for number, result in enumerate(results, 1):
+            out().print(f"{of_head}fold {number}: mean IoU {100 * result.figures[head]['mean_iu']:.2f} %")
+        texts = {name: f"{100 * of['mean']:.2f} ± {100 * of['std']:.2f} %" for name, of in figures.items()}
+        out().print(f"{of_head}mean IoU {texts['mean_iu']}, pixel accuracy {texts['pixel_accuracy']}, over the folds")
 
 
 def _print_result(folder: Path, result: TrainResult, as_json: bool) -> None:
@@ -237,8 +286,9 @@ def _print_result(folder: Path, result: TrainResult, as_json: bool) -> None:
             head: {name: value if value == value else None for name, value in values.items()}
             for head, values in result.figures.items()
         }
-        values = {"stopped_at": result.stopped_at, "figures": figures, "best": result.best, **models}
-        out().print_json(json.dumps(values), ensure_ascii=True)
+        best = result.best if result.best == result.best else None
+        ended = {"stopped_at": result.stopped_at, "figures": figures, "best": best, "best_at": result.best_at}
+        out().print_json(json.dumps({**ended, **models}), ensure_ascii=True)
     elif not result.stopped_at:
         _print_figures(folder, result)
 
@@ -251,6 +301,10 @@ def _print_figures(folder: Path, result: TrainResult) -> None:
             f"mean accuracy {100 * values['mean_accuracy']:.2f} %, mean IoU {100 * values['mean_iu']:.2f} %, "
             f"frequency-weighted IoU {100 * values['frequency_weighted_iu']:.2f} %"
         )
-    if result.best > next(iter(result.figures.values()))["mean_iu"]:
-        out().print(f"the best validation, mean IoU {100 * result.best:.2f} %: {shown(str(folder / 'best.toml'))}")
+    if result.best_at and result.best != next(iter(result.figures.values()))[result.best_by]:
+        best = f"loss {result.best:.4g}" if result.best_by == "loss" else f"{100 * result.best:.2f} %"
+        what = {"mean_iu": "mean IoU ", "pixel_accuracy": "pixel accuracy "}.get(result.best_by, "")
+        file = shown(str(folder / "best.toml"))
+        out().print(f"the best validation, {what}{best}, after {result.best_at}: {file}")
+    out().print(f"the report: {shown(str(folder / 'report.html'))}", markup=False)
     out().print(f"the model: fcnseg run IMAGES --model {shown(str(folder / 'model.toml'))} --out DIR", markup=False)

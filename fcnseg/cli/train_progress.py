@@ -66,13 +66,26 @@ def train_progress(quiet: bool, stop: StopRequest, verbose: int = 0) -> Iterator
     stop.acknowledge = display.on_stop
     with display.bar:
         yield TrainHooks(
-            display.on_stage,
-            display.on_step,
-            display.on_pass,
-            display.on_warning,
-            display.on_figures,
-            lambda: stop.requested,
+            on_stage=display.on_stage,
+            on_step=display.on_step,
+            on_pass=display.on_pass,
+            on_warning=display.on_warning,
+            on_note=display.on_note,
+            on_figures=display.on_figures,
+            stop=lambda: stop.requested,
         )
+
+
+WORST_CLASSES = 5
+"""Classes of lowest IoU that a validation names, unless -v asks for all."""
+
+
+def _class_line(values: Figures, count: int) -> str:
+    """Return the classes and their IoU in percent, the worst first: so many, or all if 0."""
+    known = sorted((value, name.removeprefix("iu/")) for name, value in values.items() if name.startswith("iu/"))
+    known = [(value, name) for value, name in known if value == value]
+    more = f" (the lowest of {len(known)})" if 0 < count < len(known) else ""
+    return ", ".join(f"{shown(name)} {100 * value:.1f}" for value, name in known[: count or None]) + more
 
 
 class _TrainProgress:
@@ -92,7 +105,7 @@ class _TrainProgress:
         self.steps = self.bar.add_task("", total=None, speed="", unit="steps", visible=False)
         self.images = self.bar.add_task("", total=None, speed="", unit="images", visible=False)
         self.stage: StageStart | None = None
-        self.started_at, self.step, self.in_pass = 0.0, 0, False
+        self.started_at, self.step, self.in_pass, self.loss = 0.0, 0, False, 0.0
         self.printed_at = time.monotonic()
 
     def on_stop(self) -> None:
@@ -123,6 +136,9 @@ class _TrainProgress:
         speed = (self.step - self.stage.step) * self.stage.batch_size / seconds
         self.bar.update(self.steps, completed=self.step, speed=f"{speed:.1f} images/s  loss {result.loss:.4g}")
         left = duration((result.steps - self.step) * self.stage.batch_size / speed) if speed else "?"
+        self.loss = result.loss
+        if result.step == result.steps:
+            self.printed_at = float("-inf")  # the last one is said however short the stage is
         self.say_now_and_then(
             f"{self.stage.stride}s step {self.step:,} of {result.steps:,}, loss {result.loss:.4g}, lr {result.lr:.3g}, "
             f"{speed:.1f} images/s, {left} left"
@@ -151,6 +167,10 @@ class _TrainProgress:
         if not self.quiet:
             self.console.print(f"fcnseg: warning: {shown(warning)}", markup=False)
 
+    def on_note(self, note: str) -> None:
+        if not self.quiet:
+            self.console.print(shown(note), markup=False)
+
     def on_figures(self, figures: Mapping[str, Figures], best: bool) -> None:
         stage = self.stage
         if self.quiet or stage is None:
@@ -162,9 +182,10 @@ class _TrainProgress:
             of_head = f" of {head}" if len(figures) > 1 else ""
             self.console.print(
                 f"{stage.stride}s epoch {self.step * stage.batch_size / stage.images:6.1f}{of_head}: "
-                f"mean IoU {100 * values['mean_iu']:5.2f} %, pixel accuracy {100 * values['pixel_accuracy']:5.2f} %"
-                f"{'  (best)' if best else ''}{eta}"
+                f"mean IoU {100 * values['mean_iu']:5.2f} %, pixel accuracy {100 * values['pixel_accuracy']:5.2f} %, "
+                f"loss {values['loss']:.4g} (of the last step {self.loss:.4g}){'  (best)' if best else ''}{eta}"
             )
+            self.console.print(f"  IoU, %: {_class_line(values, 0 if self.verbose else WORST_CLASSES)}", markup=False)
 
 
 class _JsonTrainProgress(_TrainProgress):
@@ -193,5 +214,9 @@ class _JsonTrainProgress(_TrainProgress):
             self.printed_at, self.pass_name = time.monotonic(), what
             log_event("progress", phase=what, done=done, total=total)
 
+    def on_note(self, note: str) -> None:
+        log_event("note", text=note)
+
     def on_figures(self, figures: Mapping[str, Figures], best: bool) -> None:
-        log_event("validation", step=self.step, figures=dict(figures), best=best)
+        known = {head: {k: v for k, v in values.items() if v == v} for head, values in figures.items()}
+        log_event("validation", step=self.step, figures=known, best=best)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fcnseg.engine.graph_writer import GraphWriter, Tensor
+from fcnseg.models.backbones import INTERPOLATED
 from fcnseg.models.spec import Head, NetworkSpec, plan_fusion
 from fcnseg.weights.tensors import Array
 
@@ -22,6 +23,8 @@ class Fusion:
     def fused(self, taps: list[dict[str, Tensor]], size: Tensor) -> Tensor:
         """Return scores N x K x H x W: upsample, crop to the skip layer, add, and so on up to the image's `size`."""
         x = self._score("fr", taps)
+        if self.spec.backbone in INTERPOLATED:
+            return self.graph.interpolated(x, size)
         for step in plan_fusion(self.spec):
             name = step.name + self.head.suffix
             x = self._upsampled(x, name, step.window.stride)

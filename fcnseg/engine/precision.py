@@ -35,13 +35,14 @@ HEADROOM = 3
 
 
 def is_homogeneous(spec: NetworkSpec) -> bool:
-    """Tell whether scaling the trunk's input and biases scales its features alike.
+    """Tell whether scaling the trunk's input and biases up to fc6 scales its features alike.
 
     Convolutions, ReLU and pooling do; AlexNet's and GoogLeNet's local response normalisation does not, nor does
-    batch normalisation.
+    batch normalisation. A ResNet has no fc6, and its features are small: they were normalised.
     """
     layers = backbone_layers(spec.backbone, spec.geometry)
-    return not spec.batch_norm and not any(isinstance(layer, LocalResponseNorm) for layer in layers)
+    normalises = spec.batch_norm or any(isinstance(layer, LocalResponseNorm) for layer in layers)
+    return not normalises and any(layer.name == "fc6" for layer in layers)
 
 
 def with_headroom(weights: Mapping[str, Array], spec: NetworkSpec, exponent: int = HEADROOM) -> dict[str, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from fcnseg.engine.reference import Case, OnProgress, ReferenceLabels, cases_of
 from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import Shapes
-from fcnseg.types import Engine, Verification
+from fcnseg.types import Engine, Pixels, Verification
 
 TIMED_RUNS = 3
 """The images that a speed is measured on, one by one."""
@@ -120,15 +120,19 @@ def _typical_seconds(engine: Engine, reference: ReferenceLabels, profile: Shapes
     """Return the median time of an image of the typical size after a warm-up: in a full batch, which is what a run
     consists of, where these are computed as such, else alone. Batches that memory does not hold are halved."""
     batch, runs = (profile.max_batch, TIMED_BATCHES) if full_batches else (1, TIMED_RUNS)
-    inputs, seconds = reference.inputs(0, *profile.typical), list[float]()
-    while len(seconds) <= runs:
-        start = time.perf_counter()
+    image = reference.inputs(0, *profile.typical)
+    while batch:
+        inputs = {m: np.repeat(pixels, batch, axis=0) for m, pixels in image.items()}
         try:
-            engine.infer({m: np.repeat(pixels, batch, axis=0) for m, pixels in inputs.items()})
+            seconds = [_seconds(engine, inputs) for _ in range(1 + runs)]
         except TooLargeError:
-            if batch == 1:
-                return float("inf")
-            batch, seconds = batch // 2, []
+            batch //= 2
             continue
-        seconds.append((time.perf_counter() - start) / batch)
-    return median(seconds[1:])
+        return median(seconds[1:]) / batch
+    return float("inf")
+
+
+def _seconds(engine: Engine, inputs: Mapping[str, Pixels]) -> float:
+    start = time.perf_counter()
+    engine.infer(inputs)
+    return time.perf_counter() - start

@@ -15,6 +15,8 @@ from fcnseg.types import Failure, Reference
 
 def is_hidden_member(name: str) -> bool:
     """Tell whether a member is hidden, or metadata that macOS adds."""
+    if not name.startswith(".") and "/." not in name:  # nearly all, and quickly
+        return False
     return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import IO
 
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
 from fcnseg.io.decoder_work import MOST_FRAMES, SMALL_FILE_BYTES, check_decoder, check_parts, frame_count
@@ -20,8 +19,9 @@ from fcnseg.io.jpeg2000 import check_components
 from fcnseg.io.png import SIGNATURE
 from fcnseg.io.png_chunks import without_damaged_chunks
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
-"""Pillow's decoders that are tried: pixels only, none that runs another program. See also `further_formats`."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+"""Pillow's decoders that are tried: pixels only, none that runs another program. TIFFs are
+read by tiff.py; see also `further_formats`."""
 
 RIFF = b"RIFF"
 """The first bytes of a WebP; the number of those that follow comes next."""
@@ -65,8 +65,6 @@ def opened_image(file: IO[bytes], max_pixels: int) -> Image.Image:
     file.seek(0)
     image = Image.open(file, formats=(*FORMATS, *further))
     try:
-        if isinstance(image, TiffImageFile):
-            raise ImageError("the TIFF is damaged: its first bytes are wrong")
         check_pixels(image.height, image.width, max_pixels)
         check_decoder(image)
         frames = frame_count(image, file.seek(0, io.SEEK_END)) if image.format != "MPO" else 1

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
+from fcnseg.io.image_kinds import START_BYTES, kind_of
 from fcnseg.io.label_maps_npy import read_npy
 from fcnseg.io.label_maps_remote import RemoteLocation
 from fcnseg.io.png import read_unfiltered
@@ -59,6 +60,10 @@ def _read_picture(data: bytes) -> RawMap:
     """Read the bytes of an image."""
     if plain := read_unfiltered(data):
         return RawMap(plain[0], palette_colors(plain[1]))
+    if kind_of(data[:START_BYTES]) == "TIFF":
+        from fcnseg.io.label_maps_tiff import read_from_tiff
+
+        return read_from_tiff(data)
     from fcnseg.io.label_maps_image import read_from_image
 
     return read_from_image(data)

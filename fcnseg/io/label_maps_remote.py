@@ -11,6 +11,7 @@ from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.remote_file import RemoteFile
 from fcnseg.io.suffixes import LABEL_MAPS, TAR, has_suffix
+from fcnseg.io.tar_folder import generation_of
 from fcnseg.io.tar_headers import TarMembers
 from fcnseg.io.urls import is_url, split_url
 
@@ -38,6 +39,8 @@ class RemoteLocation(MapLocation):
 def locate_in_bucket(place: str, options: Mapping[str, str]) -> dict[str, RemoteLocation]:
     """Locate the label maps below a URL (or in a local folder) by key: those in tar objects, if there are no others.
 
+    Of tars that `fcnseg run` wrote, later generations replace maps of earlier ones.
+
     A URL of one map, or of one tar, is that one.
     """
     if is_url(place) and not place.endswith("/") and has_suffix(place, (*LABEL_MAPS, TAR)):
@@ -48,9 +51,10 @@ def locate_in_bucket(place: str, options: Mapping[str, str]) -> dict[str, Remote
         keys = [info.key for info in bucket.list() if has_suffix(info.key, (*LABEL_MAPS, TAR))]
     keys = [key for key in keys if not is_hidden_member(key)]
     located = {key: _location(bucket, key, key) for key in keys if not has_suffix(key, TAR)}
-    for key in () if located else keys:
+    for key in () if located else sorted(keys):
         for location in _members(bucket, key):
-            if location.name in located:
+            before = located.get(location.name)
+            if before and (generation_of(before.key) or 0) >= (generation_of(key) or 0):
                 raise LabelsError(f"{located[location.name]} and {location} are maps of one name; keep one of them")
             located[location.name] = location
     return located

@@ -30,6 +30,11 @@ class LeftOut:
         """Count files in a folder that was not entered, by its name."""
         self._count(f"{folder.rstrip('/')}/", files)
 
+    def add_all(self, others: LeftOut) -> None:
+        """Count what others were counted elsewhere."""
+        for kind, files in others.by_suffix.items():
+            self._count(kind, files)
+
     def _count(self, kind: str, files: int) -> None:
         if files:
             full = kind not in self.by_suffix and len(self.by_suffix) >= SUFFIXES_COUNTED

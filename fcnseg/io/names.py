@@ -39,6 +39,8 @@ def safe_key(name: str) -> str | None:
 
 def is_too_long(key: str) -> bool:
     """Tell whether a key cannot be the path of an output: files of no common system have such names."""
+    if 4 * len(key) <= LONGEST_PART_BYTES:  # nearly all, and quickly: UTF-8 has no longer characters
+        return False
     return len(os.fsencode(key)) > LONGEST_KEY_BYTES or any(
         len(os.fsencode(part)) > LONGEST_PART_BYTES for part in key.split("/")
     )

@@ -14,7 +14,7 @@ from fcnseg.io.label_maps_remote import locate_in_bucket
 from fcnseg.io.names import first_few, without_map_suffix
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, LABEL_MAPS, NUMPY, TAR, has_suffix
-from fcnseg.io.urls import is_url
+from fcnseg.io.urls import is_url, refuse_lost_slash
 
 MapsByName = dict[str, list[MapLocation]]
 """The locations of the maps of each name: more than one is a fault."""
@@ -87,6 +87,7 @@ def find_maps(source: str, pattern: str | None = None, storage_options: Mapping[
         maps_inside = locate_in_npy(source) if has_suffix(source, NUMPY) else {}
         locations = maps_inside if len(maps_inside) > 1 else {Path(source).name: MapLocation(source)}
     else:
+        refuse_lost_slash(source)
         raise LabelsError(f"there is no {source}; check the path")
     maps = _named(locations, pattern)
     if not maps:

@@ -7,21 +7,25 @@ from collections.abc import Iterable, Mapping
 from fcnseg.errors import NoObjectError, SourceError
 from fcnseg.io.archives import TarImages, open_archive
 from fcnseg.io.bucket_images import BucketCompanions, BucketImage, BucketImages
+from fcnseg.io.bucket_tars import BucketTars
 from fcnseg.io.buckets import open_store
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.io.remote_file import RemoteFile
 from fcnseg.io.suffixes import ARCHIVES, IMAGES, LIST, has_suffix
 from fcnseg.io.url_list import UrlList
-from fcnseg.io.urls import is_url, parse_url, split_url
+from fcnseg.io.urls import is_tar_pattern, is_url, parse_url, split_url
 from fcnseg.io.zip_archive import ZipImages
 
-RemoteImages = BucketImages | UrlList | ZipImages | TarImages
+RemoteImages = BucketImages | BucketTars | UrlList | ZipImages | TarImages
 
 
 def open_remote_images(url: str, options: Mapping[str, str], exclude: Iterable[object]) -> RemoteImages:
     """Open the images behind a URL; those below URLs to `exclude` are left out. Raises SourceError for what cannot be
     read, and StorageError."""
     _refuse_hdf5(url)
+    if is_tar_pattern(url):
+        parent, pattern = split_url(url)
+        return BucketTars(open_store(parent, options), pattern)
     if url.endswith("/") or not has_suffix(url, (*IMAGES, *ARCHIVES, LIST)):
         return BucketImages(open_store(url, options), tuple(_keys_below(url, exclude)))
     parent, name = split_url(url)

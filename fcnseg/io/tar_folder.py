@@ -5,6 +5,7 @@ Source of the convention: the documentation of the webdataset library, "The WebD
 
 from __future__ import annotations
 
+import re
 import tarfile
 import tempfile
 import threading
@@ -23,15 +24,30 @@ KEPT_BYTES = 64 << 20
 PIECE_BYTES = 8 << 20
 
 
+_KEY = re.compile(r"(?:.*/)?(\d{4})-\d{8}\.tar")
+
+
+def tar_key(generation: int, number: int) -> str:
+    """Return the key of the tar of a shard, by the generation of its plan and its number."""
+    return f"{generation:04}-{number:08}.tar"
+
+
+def generation_of(key: str) -> int | None:
+    """Return the generation of a key as `tar_key` makes them: what is in a later one replaces what is in an earlier
+    one. None for other keys."""
+    return int(match[1]) if (match := _KEY.fullmatch(key)) else None
+
+
 class TarFolder:
-    """A `Storage` whose files become the members of one tar, which is put into the bucket on leaving: whole, or not at
-    all if an exception left the block.
+    """A `Storage` whose files become the members of one tar. A context manager: what was not `put` before is dropped.
+
+    `root` is what the files count from, in a path or URL: that of the bucket if None.
 
     Members are in the order of their names and have no times: the same files always give the same bytes.
     """
 
-    def __init__(self, bucket: Bucket, key: str) -> None:
-        self.root, self.key = bucket.url, key
+    def __init__(self, bucket: Bucket, key: str, root: str | None = None) -> None:
+        self.root, self.key = root or bucket.url, key
         self._bucket = bucket
         self._content = tempfile.SpooledTemporaryFile(KEPT_BYTES)  # noqa: SIM115 - leaving the block ends it
         self._members: dict[str, tuple[int, int]] = {}
@@ -47,10 +63,14 @@ class TarFolder:
             offset = self._content.seek(0, 2)
             self._content.write(data)
             self._members[name] = offset, len(data)
-        return Output(self._bucket.url_of(name), len(data), digest.hexdigest())
+        return Output(f"{self.root}/{name}", len(data), digest.hexdigest())
 
     def flush(self) -> None:
         """Do nothing: nothing is durable before the tar is put."""
+
+    def put(self) -> None:
+        """Put the tar into the bucket, whole or not at all. Raises StorageError."""
+        self._bucket.put(self.key, self._packed())
 
     def __enter__(self) -> Self:
         return self
@@ -58,9 +78,7 @@ class TarFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._content:
-            if error is None and self._members:
-                self._bucket.put(self.key, self._packed())
+        self._content.close()
 
     def _packed(self) -> Iterator[bytes]:
         """Yield the tar, in pieces of about PIECE_BYTES."""

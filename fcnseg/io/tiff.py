@@ -44,6 +44,9 @@ COLORS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR
 UNSIGNED, SIGNED, FLOATING, UNDEFINED = 1, 2, 3, 4
 """Values of SampleFormat."""
 
+COMPLEX = (5, 6)
+"""Those of complex numbers, whole and floating."""
+
 REDUCED, PAGE_MASK = 1, 4
 """Bits of NewSubfileType: a smaller version of another page, a mask of another page."""
 

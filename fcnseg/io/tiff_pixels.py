@@ -129,13 +129,18 @@ def _grey(levels: Pixels, inverted: bool) -> Pixels:
     return np.broadcast_to(255 - levels[..., :1] if inverted else levels[..., :1], (*levels.shape[:2], 3))
 
 
-def _palette(picture: TiffPicture) -> Callable[[Samples], Pixels]:
-    """Return the function from indices to the colours of the map, which has all red levels first."""
+def palette_of(picture: TiffPicture) -> Pixels:
+    """Return the colours of the colour map, which has all red levels first, as uint8 K x 3."""
     count = 1 << picture.bits
     if picture.bits > MOST_BITS or len(picture.color_map) < 3 * count:
         raise ImageError(f"the TIFF is damaged: its colour map has {len(picture.color_map)} values of {3 * count}")
     levels = np.array(picture.color_map[: 3 * count], np.uint16).reshape(3, count).T
-    colors = (levels if levels.max() < PALETTE_OF_BYTES else levels >> 8).astype(np.uint8)
+    colors: Pixels = (levels if levels.max() < PALETTE_OF_BYTES else levels >> 8).astype(np.uint8)
+    return colors
+
+
+def _palette(picture: TiffPicture) -> Callable[[Samples], Pixels]:
+    colors = palette_of(picture)
 
     def colored(samples: Samples) -> Pixels:
         pixels: Pixels = colors[samples[..., 0]]

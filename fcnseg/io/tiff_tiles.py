@@ -113,13 +113,18 @@ def tile_bytes(picture: TiffPicture) -> int:
     return _stored_rows(picture, picture.tile_height) * row_bytes(picture)
 
 
+def check_compression(picture: TiffPicture) -> None:
+    """Raise ImageError for parts that cannot be unpacked here."""
+    if picture.compression not in (PLAIN, OLD_JPEG, *CODECS, *DEFLATES, *WHOLE_PICTURES):
+        name = NOT_READ.get(picture.compression, f"an unknown method ({picture.compression})")
+        raise ImageError(f"it is compressed by {name}, which is not read here; save it with LZW or Deflate")
+
+
 def decoder_bytes(picture: TiffPicture, max_pixels: int) -> int:
     """Return about the bytes that decoding takes besides the pixels: of some parts, stored, unpacked and as colours.
 
     Raises ImageError for parts larger than those of any image of so many pixels."""
-    if picture.compression not in (PLAIN, *CODECS, *DEFLATES, *WHOLE_PICTURES):
-        name = NOT_READ.get(picture.compression, f"an unknown method ({picture.compression})")
-        raise ImageError(f"it is compressed by {name}, which is not read here; save it with LZW or Deflate")
+    check_compression(picture)
     size = tile_bytes(picture) * picture.planes
     if size > 8 * max_pixels + SPARE_PART_BYTES:
         raise ImageError(f"its parts are of {size} bytes, more than an image of {max_pixels} pixels has; save it anew")

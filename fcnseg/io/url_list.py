@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from fcnseg.errors import NoObjectError, SettingsError, SourceError, UnusableKeyError
@@ -17,12 +19,15 @@ from fcnseg.io.seekable import RandomAccess, reader_of
 from fcnseg.io.urls import is_url, join_url, parse_url
 from fcnseg.types import Pixels, Reference
 
+LOOKS_AT_ONCE, GROUP = 32, 512
+"""The requests that are waited for at once, of so many URLs one after another."""
+
 
 class UrlList:
     """The objects that a text names, in its order. Keys are relative to the deepest prefix above all of them.
 
     Names that are no URLs count from `base`, the URL that the list lies in. Raises SourceError for others where there
-    is no such URL, and for storages of two kinds. An object is looked at when its fingerprint is needed, not before.
+    is no such URL, and for storages of two kinds. Objects are looked at as they are listed, many at once.
     """
 
     def __init__(self, name: str, text: RandomAccess, base: str, options: Mapping[str, str]) -> None:
@@ -34,9 +39,11 @@ class UrlList:
     def __iter__(self) -> Iterator[Reference]:
         if self.common is None:
             self.common = self._deepest_common_prefix()
-        start = len(self.common) + (not self.common.endswith("/"))
-        for url in self._urls():
-            yield Reference(url[start:], stem_of(url[start:]), "", [url])
+        start, urls = len(self.common) + (not self.common.endswith("/")), self._urls()
+        with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+            while group := list(islice(urls, GROUP)):
+                for url, fingerprint in zip(group, pool.map(lambda url: self.fingerprint([url]), group), strict=True):
+                    yield Reference(url[start:], stem_of(url[start:]), fingerprint, [url])
 
     def _deepest_common_prefix(self) -> str:
         common: list[str] = []

@@ -67,8 +67,16 @@ def split_url(text: str) -> tuple[str, str]:
     return str(url._replace(key=parent)), name
 
 
+def is_tar_pattern(place: str) -> bool:
+    """Tell whether a place is a URL of many tars, `s3://bucket/shards/*.tar`."""
+    name = place.rpartition("/")[2]
+    return is_url(place) and "*" in name and name.endswith(".tar")
+
+
 def local_path(place: str) -> str:
-    """Return the path of a `file` URL; any other place as it is."""
+    """Return the path of a `file` URL; any other place as it is, and what no path can be."""
+    if is_tar_pattern(place):
+        return place
     return f"/{parse_url(place).key}" if is_url(place) and place.lower().startswith("file:") else place
 
 

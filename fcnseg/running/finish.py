@@ -17,6 +17,7 @@ from fcnseg.engine.hardware import cpu_name
 from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import write_whole
+from fcnseg.io.buckets import shown_options
 from fcnseg.io.overlays import legend
 from fcnseg.labels import LabelSpace
 from fcnseg.running.intact import absolute_path, is_there, recorded_volumes
@@ -93,13 +94,13 @@ def described_engine(info: EngineInfo) -> dict[str, Any]:
 
 def write_record(info: EngineInfo, outputs: Outputs, summary: Summary) -> None:
     """Write `run.json`: options, the engine with its record, the host, counts, stage times, and first failures."""
-    engine = described_engine(info)
+    engine, options = described_engine(info), outputs.options
     if info.file:
         engine["sidecar"] = asdict(read_record(info.file))
     stage, advice = bottleneck(summary.stages)
     host = {"name": platform.node(), "system": platform.platform(), "processor": cpu_name(), "cores": usable_cores()}
     record = {
-        "settings": asdict(outputs.options),
+        "settings": {**asdict(options), "storage_options": shown_options(options.storage_options)},
         "engine": engine,
         "host": host,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,6 +15,9 @@ from fcnseg.running.records import is_hdf5
 LARGEST_SHARD = 1024
 """The most inputs that a worker takes at once: losing more with it would cost more than giving out smaller shards."""
 
+FORMATS = "files", "tar"
+"""The forms of outputs of runs in shards."""
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -39,6 +42,7 @@ class RunOptions:
 
     `on`: "ray" runs on the Ray cluster at `ray_address` (None: that of RAY_ADDRESS or of this machine, else a new one
     on this machine). `shard_images`: the inputs that a worker takes at once there and for URLs, a power of two.
+    `out_format`: "files", or "tar" for one tar a shard, in each of the places, in which outputs have the same names.
     """
 
     source: str | Path
@@ -66,6 +70,7 @@ class RunOptions:
     on: str | None = None
     ray_address: str | None = None
     shard_images: int | None = None
+    out_format: str = "files"
 
     def __post_init__(self) -> None:
         for name in ("out", "probabilities", "overlay"):
@@ -116,6 +121,10 @@ def _faults_of_shards(options: RunOptions, has_hdf5: bool) -> list[str]:
         faults.append("HDF5 files are written by one machine on its own drive; give a folder, or a URL of one")
     if not options.is_sharded and options.shard_images is not None:
         faults.append("--shard-images is for runs on Ray or with a URL as --out; leave it out")
+    if options.out_format not in FORMATS:
+        faults.append(f"--out-format {options.out_format} is unknown; use {' or '.join(FORMATS)}")
+    if not options.is_sharded and options.out_format != FORMATS[0]:
+        faults.append(f"--out-format {options.out_format} is for runs on Ray or with a URL as --out; leave it out")
     if options.on == "ray" and options.num_parts > 1:
         faults.append("--on ray divides the inputs by itself; leave out --num-parts")
     if options.on is None and options.ray_address is not None:

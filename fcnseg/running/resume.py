@@ -197,6 +197,7 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "top-k": options.top_k,
         "overlay": absolute_place(os.fspath(options.overlay)) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
+        "out-format": options.out_format if options.out_format != "files" else None,
     }
 
 

@@ -58,6 +58,7 @@ def run(
     on: str | None = None,
     ray_address: str | None = None,
     shard_images: int | None = None,
+    out_format: str = "files",
     hooks: Hooks | None = None,
 ) -> Summary:
     """Segment every image of a source, and write a label map for each.
@@ -110,6 +111,7 @@ def run(
         on,
         ray_address,
         shard_images,
+        out_format,
     )
     return run_with(options, hooks)
 

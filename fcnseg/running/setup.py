@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fcnseg.engine.open import engine_from
+from fcnseg.io.urls import is_url, local_path
 from fcnseg.recipes import Recipe
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
@@ -17,14 +19,18 @@ from fcnseg.workers.limits import usable_cores
 MOST_THREADS = 8
 """The most threads that decode, and that write, unless more are asked for."""
 
+THREADS_THAT_WAIT = 16
+"""The same where images or outputs are in object storage: these mostly wait for its answers."""
+
 
 def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
     """Return the engine of a run, not entered yet."""
+    companions = {name: local_path(os.fspath(place)) for name, place in options.companions.items()}
     return engine_from(
         options.engine,
         hooks.build,
         probabilities=options.probabilities is not None,
-        companions={name: Path(folder) for name, folder in options.companions.items()},
+        companions={name: Path(folder) for name, folder in companions.items() if not is_url(folder)},
     )
 
 
@@ -36,7 +42,8 @@ def predictor_of(options: RunOptions, recipe: Recipe, engine: Engine) -> Predict
 
 def threads_of(options: RunOptions) -> int:
     """Return the number of threads that decode, and of those that write."""
-    return options.workers or min(MOST_THREADS, usable_cores())
+    remote = any(map(is_url, (local_path(os.fspath(options.source)), options.out)))
+    return options.workers or (THREADS_THAT_WAIT if remote else min(MOST_THREADS, usable_cores()))
 
 
 def pipeline_of(

@@ -10,7 +10,7 @@ from pathlib import Path
 from fcnseg.errors import SourceError, require
 from fcnseg.io.locks import is_held
 from fcnseg.io.names import RECORDS
-from fcnseg.io.urls import is_url
+from fcnseg.io.urls import is_url, refuse_lost_slash
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.intact import are_intact, intact_staging_folders, recorded_volumes
 from fcnseg.running.ledger import SqliteLedger
@@ -38,6 +38,7 @@ def status(out: Path) -> list[PartStatus]:
     folder, records = record_folders(out)
     files = sorted(records.glob(LEDGERS))
     if not files:
+        refuse_lost_slash(out)
         raise SourceError(f"no run of fcnseg has written to {out}; name the folder or file given as --out")
     count = parts_of(files[0])
     parts: dict[int, PartStatus] = {}

@@ -19,6 +19,12 @@ COLORED = re.compile(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(.+)")
 COLORED_AFTER = re.compile(r"(.+?)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)")
 """A line of `class_dict.csv`: `animal,64,128,64`."""
 
+LABELMAP = re.compile(r"(.+?)\s*:\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(?::.*)?")
+"""A line of CVAT's `labelmap.txt`: `label:color_rgb:parts:actions`."""
+
+CLASS_FILES = ("classes.json", "classes.txt", CLASS_DICT, "labelmap.txt", "class_names.txt")
+"""Files of a data set that name its classes; the first that is there is taken. The last two: of CVAT, of labelme."""
+
 VOID_NAMES = ("void", "ignore")
 
 
@@ -75,20 +81,19 @@ def make_classes(
 def read_class_file(folder: Path) -> DatasetClasses | None:
     """Read the classes that a file in the folder names, None without such a file.
 
-    `classes.json` is as `fcnseg run` writes it; `classes.txt` and `class_dict.csv` as `read_classes_of` takes them.
-    Raises SettingsError for a malformed file.
+    It is one of CLASS_FILES, as `read_classes_of` takes them. Raises SettingsError for a malformed file.
     """
-    file = next(
-        (folder / name for name in ("classes.json", "classes.txt", CLASS_DICT) if (folder / name).is_file()), None
-    )
+    file = next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
     return None if file is None else read_classes_of(file)
 
 
 def read_classes_of(file: Path) -> DatasetClasses:
     """Read a file of classes in the order of their label values, one of them perhaps void.
 
-    Texts have a name a line, all after a colour or none; `class_dict.csv` has lines `name,r,g,b` below these titles;
-    `.json` is as `fcnseg run` writes it. Raises SettingsError for a malformed file.
+    Texts have a name a line, all after a colour or none, or before one as CVAT's `labelmap.txt`; `class_dict.csv` has
+    lines `name,r,g,b` below these titles; `.json` is as `fcnseg run` writes it.
+
+    Raises SettingsError for a malformed file.
     """
     return _read_json(file) if file.suffix.lower() == ".json" else _read_text(file)
 
@@ -97,16 +102,24 @@ def _read_text(file: Path) -> DatasetClasses:
     lines = text_lines(file, "class names")
     after = is_class_dict(lines)
     entries = lines[1:] if after else lines
-    matches = [match for line in entries if (match := (COLORED_AFTER if after else COLORED).fullmatch(line))]
-    if len(matches) < len(entries) or not entries:
+    rows = _colored(entries, after)
+    if len(rows) < len(entries) or not entries:
         if after:
             raise SettingsError(f"{file} has a line that is no name and colour; write `name,r,g,b` in each")
-        return make_classes(tuple(lines), str(file))
-    rows = [(m[1], m[2], m[3], m[4]) if after else (m[4], m[1], m[2], m[3]) for m in matches]
+        return make_classes(tuple(entries), str(file))
     colors = tuple((int(r), int(g), int(b)) for _, r, g, b in rows)
     if max(map(max, colors)) > 255:
         raise SettingsError(f"{file} has a colour beyond 255; write red, green, blue and the name in each line")
     return make_classes(tuple(row[0] for row in rows), str(file), colors)
+
+
+def _colored(entries: list[str], after: bool) -> list[tuple[str, str, str, str]]:
+    """Return the name and the colour of each line that has both: in lines of `class_dict.csv` if `after`, else in those
+    of a text or of `labelmap.txt`, whichever more lines are."""
+    if after:
+        return [(m[1], m[2], m[3], m[4]) for line in entries if (m := COLORED_AFTER.fullmatch(line))]
+    before = [(m[4], m[1], m[2], m[3]) for line in entries if (m := COLORED.fullmatch(line))]
+    return before or [(m[1], m[2], m[3], m[4]) for line in entries if (m := LABELMAP.fullmatch(line))]
 
 
 def _read_json(file: Path) -> DatasetClasses:

@@ -1,7 +1,8 @@
 """Augmentation: random scaling, cropping, flipping and colour jitter of labelled samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import cos, sin
 
 import numpy as np
 import torch
@@ -27,8 +28,12 @@ class View:
 class AugmentedSamples:
     """The views of a stage. A visit gives the same view in any process, at any time."""
 
-    def __init__(self, samples: Samples, preset: Preset, seed: Sequence[int]) -> None:
+    def __init__(
+        self, samples: Samples, preset: Preset, seed: Sequence[int], ignore: Mapping[str, int] | None = None
+    ) -> None:
         self.samples, self.preset, self.seed = samples, preset, tuple(seed)
+        self.ignore = dict(ignore or {})
+        """The label of void, by head; rotations need it."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -37,13 +42,11 @@ class AugmentedSamples:
         index, number = visit
         rng = np.random.default_rng((*self.seed, number))
         sample = self.samples[index]
-        view = _random_crop(sample, self.preset, rng) if any(self.preset.crop) else _whole(sample)
+        view = _random_crop(sample, self.preset, rng, self.ignore) if any(self.preset.crop) else _whole(sample)
         if self.preset.hflip and rng.random() < 0.5:
-            view = View(
-                view.name,
-                {k: x.flip(1) for k, x in view.inputs.items()},
-                {k: y.flip(1) for k, y in view.labels.items()},
-            )
+            view = _flipped(view, 1)
+        if self.preset.vflip and rng.random() < 0.5:
+            view = _flipped(view, 0)
         if self.preset.color_jitter and "color" in view.inputs:
             view.inputs["color"] = _jittered(view.inputs["color"].float(), self.preset.color_jitter, rng)
         return view
@@ -54,8 +57,17 @@ def _whole(sample: LabelledSample) -> View:
     return View(sample.name, inputs, {k: torch.from_numpy(y.astype(np.int64)) for k, y in sample.labels.items()})
 
 
-def _random_crop(sample: LabelledSample, preset: Preset, rng: np.random.Generator) -> View:
-    """Scale the image at random (at least to the size of the crop) and crop it anywhere.
+def _flipped(view: View, axis: int) -> View:
+    """Return a view upside down (axis 0) or left to right (1)."""
+    return View(
+        view.name,
+        {k: x.flip(axis) for k, x in view.inputs.items()},
+        {k: y.flip(axis) for k, y in view.labels.items()},
+    )
+
+
+def _random_crop(sample: LabelledSample, preset: Preset, rng: np.random.Generator, ignore: Mapping[str, int]) -> View:
+    """Scale the image at random (at least to the size of the crop) and crop it anywhere, turned about its centre.
 
     Only the crop is resampled. Labels and depth take the nearest pixel: a mean of two classes, or of depth and missing
     depth, has no meaning.
@@ -68,6 +80,9 @@ def _random_crop(sample: LabelledSample, preset: Preset, rng: np.random.Generato
     rows = (torch.arange(preset.crop[0]) + top + 0.5) * 2 / height - 1
     columns = (torch.arange(preset.crop[1]) + left + 0.5) * 2 / width - 1
     grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)[None]
+    if preset.rotation:
+        grid = _turned(grid, float(np.deg2rad(rng.uniform(-preset.rotation, preset.rotation))), (width, height))
+    outside = (grid[0].abs() > 1).any(-1)
 
     def resampled(x: Tensor, mode: str) -> Tensor:
         """Return the crop of x, H x W x C."""
@@ -76,7 +91,18 @@ def _random_crop(sample: LabelledSample, preset: Preset, rng: np.random.Generato
 
     inputs = {k: resampled(x, "nearest" if k == "depth" else "bilinear") for k, x in whole.inputs.items()}
     labels = {k: resampled(y[..., None], "nearest")[..., 0].long() for k, y in whole.labels.items()}
+    if preset.rotation:
+        labels = {k: y.masked_fill(outside, ignore[k]) for k, y in labels.items()}
     return View(sample.name, inputs, labels)
+
+
+def _turned(grid: Tensor, angle: float, size: tuple[int, int]) -> Tensor:
+    """Turn sampling positions 1 x H x W x 2 (x, y; -1..1 across `size` px) about their centre, by radians."""
+    scale = grid.new_tensor(size) / 2
+    centre = grid.mean((1, 2), keepdim=True)
+    x, y = ((grid - centre) * scale).unbind(-1)
+    turned = torch.stack([x * cos(angle) - y * sin(angle), x * sin(angle) + y * cos(angle)], -1)
+    return turned / scale + centre
 
 
 def _jittered(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:

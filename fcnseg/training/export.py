@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import fcnseg
+from fcnseg.errors import DivergedError
 from fcnseg.io.atomic import whole_file, write_whole
 from fcnseg.models.fcn import FCN, fold_batch_norm
 from fcnseg.recipes import Recipe, recipe_toml
@@ -31,13 +32,30 @@ def weights_of(network: FCN) -> dict[str, Array]:
 def write_model(plan: TrainPlan, trainer: Trainer, name: str, figures: Mapping[str, Figures]) -> None:
     """Write the network as it stands: `NAME.safetensors`, and `NAME.toml`, a recipe that every command takes."""
     write_weights(plan, trainer, name)
-    mean_iu = next(iter(figures.values()))["mean_iu"]
-    score = f"{100 * mean_iu:.1f} mean IU, validation"
+    first = next(iter(figures.values()))
+    chosen = {
+        "loss": f", loss {first['loss']:.4g}",
+        "pixel_accuracy": f", {100 * first['pixel_accuracy']:.1f} accuracy",
+    }
+    figure = f"{100 * first['mean_iu']:.1f} mean IU{chosen.get(plan.best_by, '')}"
+    score = f"{figure}, validation after {at_step(trainer)}"
     write_recipe(plan.out / f"{name}.toml", trainer.recipe, f"{name}.safetensors", score)
 
 
+def at_step(trainer: Trainer) -> str:
+    """Return the step and epoch that a training is at: "step 40, epoch 2.5, of stage 8s"."""
+    return f"step {trainer.step}, epoch {trainer.epoch:.4g}, of stage {trainer.recipe.architecture.stride}s"
+
+
 def write_weights(plan: TrainPlan, trainer: Trainer, name: str) -> None:
-    """Write the network's weights as `NAME.safetensors`, with their origin in its metadata."""
+    """Write the network's weights as `NAME.safetensors`, with their origin in its metadata.
+
+    Raises DivergedError, and writes nothing, if one of them is not finite.
+    """
+    state = weights_of(trainer.result)
+    fault = next((layer for layer, value in state.items() if not np.isfinite(value).all()), "")
+    if fault:
+        raise DivergedError(f"{fault} is not finite after {trainer.last_step}")
     metadata = {
         "recipe": trainer.recipe.name,
         "fcnseg": fcnseg.__version__,
@@ -46,9 +64,10 @@ def write_weights(plan: TrainPlan, trainer: Trainer, name: str) -> None:
         "preset": plan.preset.name,
         "seed": str(plan.seed),
         "source": plan.initial.source,
+        "trained": at_step(trainer),
     }
     with whole_file(plan.out / f"{name}.safetensors") as file:
-        safetensors_file.write(file, weights_of(trainer.result), metadata)
+        safetensors_file.write(file, state, metadata)
 
 
 def write_figures(plan: TrainPlan, figures: Mapping[str, Figures]) -> None:

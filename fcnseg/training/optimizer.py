@@ -14,20 +14,52 @@ WARM_UP = 0.1
 
 
 def make_optimizer(network: nn.Module, preset: Preset) -> torch.optim.Optimizer:
-    """Return the preset's optimizer of all trainable parameters; each group has an `lr_multiplier`."""
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    decay = preset.weight_decay
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if p.ndim > 1], "lr_multiplier": 1.0, "weight_decay": decay},
-        {
-            "params": [p for p in trainable if p.ndim == 1],
-            "lr_multiplier": preset.bias_lr_multiplier,
-            "weight_decay": decay if preset.bias_decay else 0.0,
-        },
-    ]
+    """Return the preset's optimizer of all trainable parameters; each group has an `lr_multiplier`.
+
+    With an `lr_multiplier` of 0 for the trunk, its parameters are marked as not to be trained.
+    """
+    trunk_multiplier = preset.trunk_lr_multiplier
+    if not trunk_multiplier:
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not in_trunk(name))
+    trainable = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    parts = [(trainable, 1.0)]
+    if trunk_multiplier != 1:
+        parts = [
+            ([(name, p) for name, p in trainable if not in_trunk(name)], 1.0),
+            ([(name, p) for name, p in trainable if in_trunk(name)], trunk_multiplier),
+        ]
+    groups: list[dict[str, Any]] = []
+    for parameters, multiplier in parts:
+        groups += [
+            {
+                "params": [p for _, p in parameters if p.ndim > 1],
+                "lr_multiplier": multiplier,
+                "weight_decay": preset.weight_decay,
+            },
+            {
+                "params": [p for _, p in parameters if p.ndim == 1],
+                "lr_multiplier": multiplier * preset.bias_lr_multiplier,
+                "weight_decay": preset.weight_decay if preset.bias_decay else 0.0,
+            },
+        ]
+    groups = [group for group in groups if group["params"]]
     if preset.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=preset.lr, momentum=preset.momentum)
     return torch.optim.AdamW(groups, lr=preset.lr, betas=(preset.momentum, 0.999))
+
+
+def in_trunk(name: str) -> bool:
+    """Tell whether a parameter is of the trunk, the former classifier, by its name or that of its layer."""
+    return not name.startswith(("score_", "upscore", "scale_"))
+
+
+def hold_frozen_statistics(network: nn.Module, preset: Preset) -> None:
+    """Have the normalisation layers of a trunk that is not trained keep their statistics."""
+    if preset.trunk_lr_multiplier == 0:
+        for name, module in network.named_children():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and in_trunk(name):
+                module.eval()
 
 
 def scheduled_lr(schedule: str, peak: float, progress: float) -> float:

@@ -1,22 +1,26 @@
 """The plan of a training, the callbacks it invokes, and its result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcnseg.recipes import Recipe
+from fcnseg.recipes import RESNETS, Recipe
 from fcnseg.training.initial_weights import InitialWeights
 from fcnseg.training.presets import STRIDES, Preset
 from fcnseg.training.samples import Samples
+from fcnseg.training.settings import Files
 from fcnseg.training.trainer import StepResult
 from fcnseg.training.weight_surgery import Transfer
 
 MEASURES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
 """The paper's measures (Long, Shelhamer & Darrell 2015, section 5)."""
 
+BEST_BY = ("mean_iu", "pixel_accuracy", "loss")
+"""Figures by which validations can be compared; the loss is better if smaller."""
+
 Figures = Mapping[str, float]
-"""Values of the MEASURES, shares of 1."""
+"""Values of the MEASURES, shares of 1, and `loss`: the mean cross-entropy of the labelled pixels."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,16 @@ class TrainPlan:
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Written to `train.json`; a training is resumed with the same settings only."""
+    files: Files = field(default_factory=dict)
+    """Written to `images.json`; a training is resumed with the same images only."""
+    sizes: Sequence[tuple[int, int]] = ()
+    """Height and width of the images to train on, px."""
+    extend: bool = False
+    """Resume a training that had fewer epochs or steps."""
+    best_by: str = "mean_iu"
+    """The figure by which the best validation is chosen: one of BEST_BY."""
+    patience: int = 0
+    """Validations without a better one after which a stage ends; 0: it goes to its end."""
     validate_every: float = 0.0
     """Epochs between validations; 0: twenty validations a stage, but at most one an epoch."""
     save_every: float = 600.0
@@ -43,7 +57,7 @@ class TrainPlan:
     def strides(self) -> tuple[int, ...]:
         """Strides of the stages to train: those finer than the initial weights', or the recipe's alone."""
         last = self.recipe.architecture.stride
-        if not self.preset.staged:
+        if not self.preset.staged or self.recipe.architecture.backbone in RESNETS:
             return (last,)
         initial = self.initial.stride
         return tuple(s for s in STRIDES if s >= last and (initial is None or s < initial)) or (last,)
@@ -74,7 +88,9 @@ class TrainHooks:
     on_pass: Callable[[str, int, int], None] = lambda what, done, total: None
     """Passes over images between steps: a description, the images done, their total."""
     on_warning: Callable[[str], None] = lambda warning: None
-    """Before the first step: what is suspicious about the data."""
+    """What is suspicious about the data, or has gone wrong on the way without ending the training."""
+    on_note: Callable[[str], None] = lambda note: None
+    """Lines that say with which settings the training goes."""
     on_figures: Callable[[Mapping[str, Figures], bool], None] = lambda figures, best: None
     """After each validation: the figures by head, and True if they are the best so far."""
     stop: Callable[[], bool] = lambda: False
@@ -90,6 +106,10 @@ class TrainResult:
     figures: Mapping[str, Figures]
     """Figures of the last validation by head."""
     best: float
-    """Best mean IoU of the first head over all validations of the last stage, a share of 1."""
+    """Best figure of the first head over all validations, by `best_by`; NaN if there was none."""
+    best_at: str = ""
+    """The step of the best validation, in words; "" if there was none."""
+    best_by: str = "mean_iu"
+    """The figure that `best` is: one of BEST_BY."""
     is_first: bool = True
     """True on rank 0, which reports to the user."""

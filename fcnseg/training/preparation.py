@@ -1,25 +1,31 @@
 """From options to a plan: recipe, classes, data sets, preset and initial weights, checked before the first step."""
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fcnseg.errors import SettingsError
-from fcnseg.io.atomic import new_digest
 from fcnseg.io.label_maps import read_map
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, Recipe, find_recipe, name_from
 from fcnseg.scoring.label_options import LabelOptions
 from fcnseg.training.datasets import check_apart, open_samples, own_labels
 from fcnseg.training.datasets.images import JoinedImages, LabelledImages
+from fcnseg.training.folds import in_fold
 from fcnseg.training.initial_weights import find_initial_weights
-from fcnseg.training.plan import TrainPlan
-from fcnseg.training.presets import Preset, find_preset, override
-from fcnseg.training.samples import Samples
+from fcnseg.training.plan import BEST_BY, TrainPlan
+from fcnseg.training.presets import STRIDES, Preset, find_preset, override
+from fcnseg.training.settings import files_of, given_options, model_settings, reading_settings
 from fcnseg.weights.store import own_weights
+
+MAX_STEPS = 10**9
+"""Steps of a stage at most: more are a slip."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,13 @@ class TrainOptions:
     workers: int | None = None
     micro_batch: int = 8
     overwrite: bool = False
+    extend: bool = False
+    best_by: str = "mean_iu"
+    patience: int = 0
+    folds: int = 0
+    """Divide the images of `data` into so many folds; 0: train and validate on its splits."""
+    fold: int = 0
+    """The fold to validate on, from 1; the others are trained on."""
     labels: str | None = None
     ignore: tuple[int, ...] = ()
     reduce_labels: bool = False
@@ -73,6 +86,7 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
 
     Raises SettingsError, SourceError, LabelsError, WeightsError or WeightsMismatchError.
     """
+    _check_numbers(options)
     base = find_recipe(options.model)
     labels = own_labels(options.data, base, options.label_options)
     recipe = with_labels(base, labels, options.data)
@@ -91,8 +105,10 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
     if initial.state is not None and preset.finetune_lr:
         preset = replace(preset, lr=preset.finetune_lr)
     if not preset.crop:
-        preset = replace(preset, crop=default_crop(train))
-    preset = preset.in_precision(device)
+        preset = replace(preset, crop=default_crop(train.sizes))
+    _check_steps(preset, len(train))
+    _check_preset(preset, recipe)
+    asked_precision, preset = preset.precision, preset.in_precision(device)
     title = f"{base.title or base.name}, trained"
     plan = TrainPlan(
         recipe=replace(recipe, name=name_from(options.out.resolve().name), title=title, weights=(), bundled=None),
@@ -105,8 +121,20 @@ def make_plan(options: TrainOptions, device: torch.device) -> TrainPlan:
         validate_every=options.validate_every,
         save_every=options.save_every,
         log_every=options.log_every,
+        files=files_of(parts, validation),
+        sizes=train.sizes,
+        extend=options.extend,
+        best_by=options.best_by,
+        patience=options.patience,
     )
-    return replace(plan, settings=_settings(options, base.name, plan))
+    execution = {
+        "device": str(device),
+        "micro_batch": options.micro_batch,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "precision": asked_precision,
+    }
+    reading = reading_settings([*parts, validation])
+    return replace(plan, settings={**_settings(options, base.name, plan), **reading, "execution": execution})
 
 
 def _open_data(options: TrainOptions, recipe: Recipe) -> tuple[list[LabelledImages], LabelledImages]:
@@ -120,37 +148,70 @@ def _open_data(options: TrainOptions, recipe: Recipe) -> tuple[list[LabelledImag
         validation = open_samples(options.validation, recipe, options.validation_split, options=values)
     for part in parts:
         check_apart(part, validation)
+    if options.folds:
+        if options.validation is not None:
+            raise SettingsError("--folds validates on the images of --data, and --val on others; give one of them")
+        parts[0], validation = in_fold(parts[0], validation, options.fold, options.folds)
     return parts, validation
 
 
+def _check_preset(preset: Preset, recipe: Recipe) -> None:
+    """Raise SettingsError for values of a preset that do not fit a recipe or each other."""
+    if preset.rotation and not any(preset.crop):
+        raise SettingsError("rotation turns crops, and whole images are trained on; give a --crop, or no --rotation")
+    for head in recipe.heads:
+        if preset.class_weights and len(preset.class_weights) != head.labels.classes:
+            counts = f"{len(preset.class_weights)} class weights for the {head.labels.classes} classes of {head.name}"
+            raise SettingsError(f"there are {counts}; give one for each, in the order of classes.txt")
+
+
 def _settings(options: TrainOptions, base: str, plan: TrainPlan) -> dict[str, Any]:
-    """Return all that determines the result of a training, for `train.json`."""
+    """Return what determines the result of a training, for `train.json`, but for how label maps are read."""
     return {
         "recipe": base,
-        "classes": list(plan.recipe.heads[0].labels.names),
+        "model": model_settings(plan.recipe),
         "data": [str(path.resolve()) for path in (options.data, *options.also)],
         "validation": str((options.validation or options.data).resolve()),
         "splits": [options.split, options.validation_split],
+        **({"fold": f"{options.fold} of {options.folds}"} if options.folds else {}),
         "images": len(plan.train),
         "validation_images": len(plan.validation),
-        "names": _digest([*plan.train.names, *plan.validation.names]),
         "initial_weights": plan.initial.source,
         "expand_classes": options.expand_classes,
         "preset": asdict(plan.preset),
         "seed": options.seed,
         "validate_every": options.validate_every,
-        **({"label_values": _described(options.label_options)} if options.label_options.given else {}),
+        "best_by": options.best_by,
+        "patience": options.patience,
+        **({"label_values": given_options(options.label_options)} if options.label_options.given else {}),
     }
 
 
-def _described(options: LabelOptions) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items() if value}
+def _check_numbers(options: TrainOptions) -> None:
+    """Raise SettingsError that names every number that cannot be."""
+    rules = {
+        "seed": (0 <= options.seed < 2**63, "0 or more"),
+        "validate_every": (0 <= options.validate_every < MAX_STEPS, "a number of epochs, 0 for 20 a stage"),
+        "save_every": (0 <= options.save_every < math.inf, "a number of seconds"),
+        "log_every": (options.log_every >= 1, "1 or more"),
+        "micro_batch": (options.micro_batch >= 1, "1 or more"),
+        "patience": (options.patience >= 0, "0 or more"),
+        "workers": (options.workers is None or options.workers >= 0, "0 or more"),
+        "best_by": (options.best_by in BEST_BY, f"{', '.join(BEST_BY[:-1])} or {BEST_BY[-1]}"),
+    }
+    faults = [
+        f"--{name.replace('_', '-')} is {getattr(options, name)!r}; use {allowed}"
+        for name, (fits, allowed) in rules.items()
+        if not fits
+    ]
+    if faults:
+        raise SettingsError("; ".join(faults))
 
 
-def _digest(names: Sequence[str]) -> str:
-    digest = new_digest()
-    digest.update("\0".join(names).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+def _check_steps(preset: Preset, images: int) -> None:
+    steps = max(preset.steps_of(stage, images) for stage in range(len(STRIDES)))
+    if steps > MAX_STEPS:
+        raise SettingsError(f"that would be {steps:.3g} steps over {images} images; give fewer --epochs or --steps")
 
 
 def with_labels(recipe: Recipe, labels: LabelSpace | None, data: Path) -> Recipe:
@@ -181,11 +242,10 @@ def with_palette_colors(labels: LabelSpace, samples: LabelledImages) -> LabelSpa
     return labels if grey or len(set(palette)) < labels.classes else replace(labels, colors=palette)
 
 
-def default_crop(samples: Samples) -> tuple[int, int]:
-    """Return the height and width, px, of crops: 4/5 of the first image, multiples of 32, from 32 to 512."""
-    height, width = next(iter(samples[0].labels.values())).shape
-    crop_height, crop_width = (max(32, min(512, size * 4 // 5 // 32 * 32)) for size in (height, width))
-    return crop_height, crop_width
+def default_crop(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the height and width, px, of crops: 4/5 of the median of images, multiples of 32, from 32 to 512."""
+    height, width = (max(32, min(512, int(median) * 4 // 5 // 32 * 32)) for median in np.median(sizes, axis=0))
+    return height, width
 
 
 def _initial_files(recipe: Recipe, preset: Preset, options: TrainOptions) -> tuple[Path, ...]:

@@ -1,6 +1,7 @@
 """Checks of the values in a preset file or given as options: all faults are reported together."""
 
 import difflib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_type_hints
 
@@ -35,6 +36,11 @@ _RULES: dict[str, Rule] = {
     "class_balance_power": _NOT_NEGATIVE,
     "jaccard_weight": _NOT_NEGATIVE,
     "clip_grad_norm": _NOT_NEGATIVE,
+    "trunk_lr_multiplier": _NOT_NEGATIVE,
+    "rotation": (lambda v: 0 <= v <= 180, "0 to 180 degrees"),
+    "class_weights": (lambda v: min(v, default=0) >= 0 and (not v or max(v) > 0), "numbers from 0, one a class"),
+    "focal_gamma": _NOT_NEGATIVE,
+    "dice_weight": _NOT_NEGATIVE,
     "ema_decay": _BELOW_ONE,
     "precision": _choice("auto", "fp32", "bf16"),
 }
@@ -85,7 +91,7 @@ def _unknown(key: str, hints: Mapping[str, Any]) -> str:
     return f"{key}: unknown key; " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(hints)}")
 
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
 
 
 def _described(hint: Any) -> str:
@@ -98,6 +104,6 @@ def _converted(hint: Any, value: Any) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         converted = tuple(_converted(get_args(hint)[0], item) for item in items)
         return None if None in converted else converted
-    if hint is float and type(value) is int:
-        return float(value)
+    if hint is float and type(value) in (int, float):
+        return float(value) if abs(value) <= sys.float_info.max else None
     return value if type(value) is hint else None

@@ -17,7 +17,7 @@ import torch
 
 from fcnseg.engine.hardware import has_bf16
 from fcnseg.errors import SettingsError
-from fcnseg.recipes import Recipe
+from fcnseg.recipes import RESNETS, Recipe
 from fcnseg.texts import read_text
 from fcnseg.training.preset_values import check_values
 
@@ -50,6 +50,8 @@ class Preset:
     """`constant`; `poly`, (1 - progress)^0.9; or `cosine`, after a linear warm-up over a tenth of the stage."""
     momentum: float = 0.9
     """Momentum of SGD, beta 1 of AdamW."""
+    trunk_lr_multiplier: float = 1.0
+    """Factor on the learning rate of the trunk, all layers but scores and deconvolutions; 0: it is not trained."""
     weight_decay: float = 0.02
     bias_lr_multiplier: float = 1.0
     bias_decay: bool = False
@@ -64,10 +66,20 @@ class Preset:
     """Smallest and largest factor of random scaling before a crop; unused for whole images."""
     hflip: bool = True
     """Flip half of the images horizontally."""
+    vflip: bool = False
+    """Flip half of the images vertically."""
+    rotation: float = 0.0
+    """Turn each crop by a random angle of at most so many degrees; what comes from outside the image is void."""
     color_jitter: float = 0.25
     """Relative range of random brightness and contrast (saturation 1.2 times as much); 0: off."""
     class_balance_power: float = 0.5
     """Class weights are (median frequency / own frequency) to this power, clipped to 1/2 and 3; 0: all are 1."""
+    class_weights: tuple[float, ...] = ()
+    """Weight of each class in the pixel loss, in their order; empty: by `class_balance_power`."""
+    focal_gamma: float = 0.0
+    """Exponent of the focal loss, which takes the place of the cross-entropy; 0: off."""
+    dice_weight: float = 0.0
+    """Weight of the soft Dice loss beside the pixel loss."""
     jaccard_weight: float = 1.0
     """Weight of the soft Jaccard (IoU) loss beside the pixel loss."""
     clip_grad_norm: float = 5.0
@@ -158,6 +170,8 @@ def find_preset(name: str | Path, recipe: Recipe) -> Preset:
     preset = PRESETS[str(name)]
     if preset.name == "modern":
         return preset
+    if recipe.architecture.backbone in RESNETS:
+        raise SettingsError(f"the preset {name} is for networks of the paper, which {recipe.name} is not; use modern")
     preset = replace(preset, staged=not recipe.architecture.skip_scales)
     if preset.name == "paper":
         return replace(preset, lr=PAPER_LR[recipe.architecture.backbone])

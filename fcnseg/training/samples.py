@@ -18,6 +18,10 @@ class LabelledSample:
     labels: Mapping[str, Labels]
 
 
+KEPT_BYTES = 2 << 30
+"""Decoded samples that are kept in memory take at most so much, and at most a quarter of what is free."""
+
+
 class Samples(Protocol):
     """A data set: a map-style `torch.utils.data.Dataset` that can be pickled to worker processes.
 
@@ -31,3 +35,25 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> LabelledSample: ...
+
+
+class KeptSamples:
+    """Samples that are kept in memory once they were decoded, as far as `most_bytes` reach."""
+
+    def __init__(self, samples: Samples, most_bytes: int) -> None:
+        self.samples, self.names = samples, samples.names
+        self._left, self._kept = most_bytes, dict[int, LabelledSample]()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> LabelledSample:
+        """Return a sample. Raises what reading it raises."""
+        if index in self._kept:
+            return self._kept[index]
+        sample = self.samples[index]
+        size = sum(array.nbytes for arrays in (sample.inputs, sample.labels) for array in arrays.values())
+        if size <= self._left:
+            self._left -= size
+            self._kept[index] = sample
+        return sample

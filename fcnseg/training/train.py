@@ -1,16 +1,21 @@
 """`fcnseg.train`: train a network on labelled images, or resume the training in a folder."""
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fcnseg.engine.runtimes.pytorch import limit_threads
+from fcnseg.errors import SettingsError
 from fcnseg.recipes import DEFAULT_MODEL
-from fcnseg.training.distributed import device_of_rank, joined_ranks
+from fcnseg.training.distributed import SINGLE, Ranks, device_of_rank, joined_ranks
+from fcnseg.training.estimate import Needs
+from fcnseg.training.folds import check_folds, write_folds
 from fcnseg.training.plan import TrainHooks, TrainResult
 from fcnseg.training.preparation import TrainOptions, make_plan
-from fcnseg.training.stages import run_plan
+from fcnseg.training.stages import run_plan, try_plan
 from fcnseg.training.trainer import Execution
 from fcnseg.workers.limits import usable_cores
 
@@ -42,6 +47,11 @@ def train(
     workers: int | None = None,
     micro_batch: int = 8,
     overwrite: bool = False,
+    extend: bool = False,
+    best_by: str = "mean_iu",
+    patience: int = 0,
+    folds: int = 0,
+    fold: int = 0,
     labels: str | None = None,
     ignore: Iterable[int] = (),
     reduce_labels: bool = False,
@@ -82,8 +92,40 @@ def train_with(options: TrainOptions, hooks: TrainHooks | None = None) -> TrainR
     device = device_of_rank(options.device)
     limit_threads()
     with joined_ranks(device) as ranks:
-        workers = options.workers
-        if workers is None:
-            workers = min(MAX_WORKERS, usable_cores()) if device.type == "cuda" else 0
-        execution = Execution(device, ranks, workers, options.micro_batch)
-        return run_plan(make_plan(options, device), execution, hooks, options.overwrite)
+        return run_plan(make_plan(options, device), _execution(options, device, ranks), hooks, options.overwrite)
+
+
+def train_folds(options: TrainOptions, hooks: TrainHooks) -> list[TrainResult]:
+    """Train each of `options.folds` in `out/fold-1` and so on, and write `out/folds.json`; those that ended are kept.
+
+    Ends with the fold that is stopped. Raises LabelsError before the first training if a fold has no labels.
+    """
+    numbered = [replace(options, fold=n, out=options.out / f"fold-{n}") for n in range(1, options.folds + 1)]
+    if not numbered:
+        raise SettingsError("there are no folds; use 2 or more")
+    if not (numbered[0].out / "train.json").exists():
+        device = device_of_rank(options.device)
+        check_folds([make_plan(of_fold, device) for of_fold in numbered], hooks.on_pass)
+    results = list[TrainResult]()
+    for of_fold in numbered:
+        hooks.on_note(f"fold {of_fold.fold} of {options.folds}")
+        results.append(train_with(of_fold, hooks))
+        if results[-1].stopped_at:
+            return results
+    if results[0].is_first:
+        write_folds(options.out, results)
+    return results
+
+
+def try_out(options: TrainOptions, hooks: TrainHooks) -> Needs:
+    """Do what `train_with` does before its first step, and return what the training needs; write nothing."""
+    device = device_of_rank(options.device)
+    limit_threads()
+    return try_plan(make_plan(options, device), _execution(options, device, SINGLE), hooks, options.overwrite)
+
+
+def _execution(options: TrainOptions, device: torch.device, ranks: Ranks) -> Execution:
+    workers = options.workers
+    if workers is None:
+        workers = min(MAX_WORKERS, usable_cores()) if device.type == "cuda" else 0
+    return Execution(device, ranks, workers, options.micro_batch)

@@ -6,32 +6,29 @@ after any step with the same result: its state is the weights, the optimizer's s
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from fcnseg.errors import TrainingError, is_out_of_memory
+from fcnseg.errors import DivergedError, TrainingError, is_out_of_memory
 from fcnseg.models.fcn import FCN
 from fcnseg.models.label_network import LabelNetwork
 from fcnseg.recipes import Recipe
-from fcnseg.scoring.confusion import Counts, confusion
 from fcnseg.training.augmentation import AugmentedSamples
 from fcnseg.training.batches import LabelledBatch, MicroBatches, StepReader, VisitSampler, named
 from fcnseg.training.distributed import SINGLE, Ranks
-from fcnseg.training.losses import jaccard_loss, labelled_weight, pixel_loss
-from fcnseg.training.optimizer import ema_update, make_optimizer, scheduled_lr
+from fcnseg.training.finite import not_finite
+from fcnseg.training.optimizer import ema_update, hold_frozen_statistics, make_optimizer, scheduled_lr
 from fcnseg.training.presets import Preset
 from fcnseg.training.readers import Readers, ReadingStoppedError
 from fcnseg.training.samples import Samples
-
-SMALL_PX = 64
-"""Images of at most this height or width are 2 px high or wide at stride 32."""
+from fcnseg.training.step import StepGradient
+from fcnseg.training.validation import HeadTally, TiledPrediction, Validation, totals
 
 
 @dataclass(frozen=True)
@@ -58,18 +55,6 @@ class StepResult:
     loss: float
 
 
-class ScoreModel(nn.Module):
-    """The network behind its preprocessing: images by modality in, scores of every head out."""
-
-    def __init__(self, network: FCN, recipe: Recipe) -> None:
-        super().__init__()
-        self.graph = LabelNetwork(network, recipe)
-
-    def forward(self, *images: Tensor) -> tuple[Tensor, ...]:
-        """See `LabelNetwork.scores`."""
-        return self.graph.scores(*images)
-
-
 class Trainer:
     """Train the recipe's `network` by `preset` on `samples`; `class_weights` by head, K each, or none for all 1."""
 
@@ -90,41 +75,40 @@ class Trainer:
         self.device, self.ranks = execution.device, execution.ranks
         self.readers = readers or Readers()
         self.stage, self.seed, self.step = stage, seed, 0
+        self.last_step = "no step"
+        self.last_batch: LabelledBatch | None = None
         self.steps = preset.steps_of(stage, len(samples))
-        self.bf16 = preset.in_precision(self.device).precision == "bf16"
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.ranks.world_size > 1 and self.device.type == "cuda" and any(preset.crop):
             # Only with crops do all ranks see as many batches; otherwise they would wait for each other forever.
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
-        self.ignore = {head.name: head.labels.ignore for head in recipe.heads}
-        self.class_weights = {k: v.to(self.device) for k, v in (class_weights or {}).items()}
-        model = ScoreModel(self.network, recipe).to(self.device)
-        self.model = DistributedDataParallel(model) if self.ranks.world_size > 1 else model
+        self.spaces = {head.name: head.labels for head in recipe.heads}
+        self.optimizer = make_optimizer(self.network, preset)
+        self.gradient = StepGradient(self.network, recipe, preset, self.device, self.ranks, class_weights or {})
         self.ema = None
         if preset.ema_decay:
             self.ema = AveragedModel(self.network, multi_avg_fn=ema_update(preset.ema_decay), use_buffers=True)
-        self.optimizer = make_optimizer(self.network, preset)
 
     # ------------------------------------------------------------------ training
 
     def run(self) -> Iterator[StepResult]:
         """Train to the end of the stage, one step each time the next value is asked for.
 
-        Ends before if the user asks to stop while images are read. Raises TrainingError where the loss is not finite
-        or memory runs out, naming the step and its images.
+        Ends before if the user asks to stop while images are read. Raises TrainingError where memory runs out,
+        DivergedError where the loss, the gradient or the weights are not finite, naming the step and its images.
         """
-        self.model.train()
+        self.gradient.model.train()
+        hold_frozen_statistics(self.network, self.preset)
         seed, images, micro_batch = (self.seed, self.stage), len(self.samples), self.execution.micro_batch
         visits = VisitSampler(images, self.preset.batch_size, seed, self.step, self.steps, self.ranks)
-        read = StepReader(AugmentedSamples(self.samples, self.preset, seed), micro_batch)
+        read = StepReader(AugmentedSamples(self.samples, self.preset, seed, self.gradient.ignore), micro_batch)
         remedy = "--micro-batch 1" if micro_batch > 1 else "a smaller --crop"
         try:
             for batches in self.readers.map(read, visits, read.names):
-                with self._explained(self._description(batches), remedy):
+                self.last_step, self.last_batch = self._description(batches), batches[0]
+                with self._explained(self.last_step, remedy):
                     loss = self._step(batches)
-                if not math.isfinite(loss):
-                    raise TrainingError(f"the loss is {loss} at {self._description(batches)}; try a lower --lr")
-                lr = self._lr()
+                lr = self.lr
                 self.step += 1
                 yield StepResult(self.step, self.steps, self.epoch, lr, loss)
         except ReadingStoppedError:
@@ -140,66 +124,41 @@ class Trainer:
         entropy = self.seed, self.stage, self.step, self.ranks.rank
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         for group in self.optimizer.param_groups:
-            group["lr"] = self._lr() * group["lr_multiplier"]
-        pixel_weight = self._pixel_weight(batches)
-        images = sum(len(batch.names) for batch in batches)
+            group["lr"] = self.lr * group["lr_multiplier"]
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches, 1):
-            with self._gradient_exchange(number == len(batches)):
-                loss = self._loss(batch, pixel_weight, len(batch.names) / images)
-                # DistributedDataParallel averages gradients over ranks; the loss is already a share of the whole step.
-                (loss * self.ranks.world_size).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        if self.preset.clip_grad_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.preset.clip_grad_norm)
-        self.optimizer.step()
+        loss = self.gradient(batches)
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is {loss} at {self.last_step}")
+        self._clip_gradient()
+        self._update()
         if self.ema is not None:
             self.ema.update_parameters(self.network)
-        return float(self.ranks.total(total))
-
-    def _pixel_weight(self, batches: MicroBatches) -> dict[str, float]:
-        """Return the weight of one labelled pixel of each head in the loss of the whole step, over all ranks."""
-        if not self.preset.normalize_loss:
-            return dict.fromkeys(self.ignore, 1.0)
-        sums = torch.stack(
-            [
-                torch.stack([labelled_weight(b.labels[h], i, self.class_weights.get(h)) for b in batches]).sum()
-                for h, i in self.ignore.items()
-            ]
-        )
-        sums = self.ranks.total(sums)
-        return {head: 1 / max(float(n), 1e-9) for head, n in zip(self.ignore, sums, strict=True)}
-
-    def _loss(self, batch: LabelledBatch, pixel_weight: Mapping[str, float], image_share: float) -> Tensor:
-        """Return a batch's part of the step's loss; `image_share` is its share of this rank's images."""
-        images = [batch.inputs[name].to(self.device, non_blocking=True) for name in self.recipe.modalities]
-        with self._autocast(images[0]):
-            scores_by_head = self.model(*images)
-        loss = torch.zeros((), device=self.device)
-        for (head, ignore), scores in zip(self.ignore.items(), scores_by_head, strict=True):
-            labels = batch.labels[head].to(self.device, non_blocking=True)
-            loss = loss + pixel_loss(scores, labels, ignore, self.class_weights.get(head)) * pixel_weight[head]
-            if self.preset.jaccard_weight:
-                overlap = jaccard_loss(scores, labels, ignore)
-                loss = loss + overlap * (self.preset.jaccard_weight * image_share / self.ranks.world_size)
+        if fault := not_finite(self.network.state_dict()):
+            raise DivergedError(f"{fault} is not finite after {self.last_step}")
         return loss
 
-    def _lr(self) -> float:
+    def _update(self) -> None:
+        """Take the optimizer's step. Raises DivergedError if its numbers are beyond float32."""
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            raise DivergedError(f"the update of the weights is not finite at {self.last_step}") from error
+
+    def _clip_gradient(self) -> None:
+        """Clip the gradient's norm as the preset says. Raises DivergedError if it is not finite."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not math.isfinite(norm):
+            raise DivergedError(f"the gradient's norm is {float(norm)} at {self.last_step}")
+        if self.preset.clip_grad_norm:
+            nn.utils.clip_grads_with_norm_(self.network.parameters(), self.preset.clip_grad_norm, norm)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
         return scheduled_lr(self.preset.lr_schedule, self.preset.stage_lr(self.stage), self.step / self.steps)
-
-    def _autocast(self, images: Tensor) -> AbstractContextManager[Any]:
-        """Compute in bfloat16 where the preset says so, except on CPUs for small images N x H x W x C.
-
-        There oneDNN leaves fc6's gradient unset where a 7 x 7 kernel sees only the padding around 2 px (PyTorch 2.15).
-        """
-        if self.bf16 and (self.device.type != "cpu" or min(images.shape[1:3]) > SMALL_PX):
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
-
-    def _gradient_exchange(self, last: bool) -> AbstractContextManager[Any]:
-        """Exchange gradients between ranks once a step, with its last batch."""
-        return nullcontext() if last or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync()
 
     @contextmanager
     def _explained(self, where: str, remedy: str) -> Iterator[None]:
@@ -220,6 +179,21 @@ class Trainer:
         images = named([name for batch in batches for name in batch.names])
         return f"step {self.step + 1} of stage {self.recipe.architecture.stride}s ({images})"
 
+    @torch.inference_mode()
+    def check(self) -> None:
+        """Raise DivergedError if the state, or a score on images of the last step, is not finite: weights may be finite
+        and of no use."""
+        fault = not_finite(self.state())
+        if self.last_batch is not None and not fault:
+            images = [self.last_batch.inputs[name].to(self.device) for name in self.recipe.modalities]
+            with self.gradient.autocast(images[0]):
+                scores = LabelNetwork(self.network.eval(), self.recipe).to(self.device).scores(*images)
+            self.network.train()
+            hold_frozen_statistics(self.network, self.preset)
+            fault = not_finite(dict(zip(("a score", "a score of the second head"), scores, strict=False)))
+        if fault:
+            raise DivergedError(f"{fault} is not finite after {self.last_step}")
+
     # ------------------------------------------------------------------ results
 
     @property
@@ -228,27 +202,28 @@ class Trainer:
         return self.ema.module if self.ema is not None else self.network  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def validate(self, samples: Samples, on_progress: Callable[[int], None] = lambda done: None) -> dict[str, Counts]:
-        """Return the confusion matrices of the result over whole images, K x K by head; the ranks share the images.
+    def validate(
+        self, samples: Samples, on_progress: Callable[[int], None] = lambda done: None
+    ) -> dict[str, Validation]:
+        """Return by head how the result does on whole images; the ranks share them.
 
-        `on_progress` is called with the number of images done. Raises TrainingError where memory runs out.
+        `on_progress` is called with the number of images done. Raises TrainingError where memory runs out,
+        DivergedError where scores are not finite.
         """
         network = self.result.eval()
         graph = LabelNetwork(network, self.recipe).to(self.device)
-        counts = {h.name: np.zeros((h.labels.classes,) * 2, np.int64) for h in self.recipe.heads}
+        predict = TiledPrediction(graph, self.device, self.gradient.autocast, self.last_step)
+        tallies = {head: HeadTally(space) for head, space in self.spaces.items()}
         indices = range(self.ranks.rank, len(samples), self.ranks.world_size)
         read = self.readers.map(samples.__getitem__, indices, samples.names.__getitem__)
         for index, sample in zip(indices, read, strict=True):
-            images = [torch.from_numpy(sample.inputs[m])[None].to(self.device) for m in self.recipe.modalities]
-            where = f"the validation of {sample.name}"
-            with self._explained(where, "smaller images in --val"), self._autocast(images[0]):
-                label_maps = graph(*images)
-            for head, label_map in zip(self.recipe.heads, label_maps, strict=True):
-                truth, predicted = sample.labels[head.name], label_map[0].cpu().numpy()
-                counts[head.name] += confusion(truth, predicted, head.labels.classes, head.labels.ignore)
+            with self._explained(f"the validation of {sample.name}", "smaller images in --val"):
+                for head, (predicted, loss) in predict(sample).items():
+                    tallies[head].add(index, sample.labels[head], predicted, loss)
             on_progress(min(index + self.ranks.world_size, len(samples)))
         network.train(self.ema is None)
-        return {head: self.ranks.total(torch.from_numpy(table)).cpu().numpy() for head, table in counts.items()}
+        hold_frozen_statistics(self.network, self.preset)
+        return totals(tallies, self.ranks.total)
 
     # ------------------------------------------------------------------ state
 

@@ -11,6 +11,7 @@ from fcnseg.errors import WeightsError
 from fcnseg.models import network_spec
 from fcnseg.models.layers import deconvolution_names
 from fcnseg.recipes import Recipe
+from fcnseg.weights import torchvision_fcn
 from fcnseg.weights.lookalikes import Evidence, refuse_lookalike, told_by
 from fcnseg.weights.matching import match
 from fcnseg.weights.mismatch import mismatch
@@ -65,6 +66,9 @@ def fit(file: TensorFile, recipe: Recipe, *, transplant: bool = False, conventio
         _check_finite(file, name, array)
         file.forget()
     tensors = {name: separated(array, name) for name, array in matched.tensors.items()}
+    if torchvision_fcn.is_fcn(matched.source):
+        normalised = torchvision_fcn.folded(matched.source)
+        tensors = {name: normalised[name] for name in tensors}
     convention = convention or convention_of(file.path, matched.source)
     if convention == "torchvision":
         first = next(iter(tensors)).rpartition(".")[0]

@@ -104,7 +104,9 @@ def _notes(file: TensorFile, recipe: Recipe, fitted: Fitted) -> list[str]:
     if fitted.dense:
         notes.append(f"deconvolutions that mix classes, run dense: {', '.join(sorted(fitted.dense))}")
     if fitted.convention == "torchvision":
-        notes.append("taken as torchvision's (RGB, normalised): folded into conv1_1; --convention caffe says otherwise")
+        notes.append(
+            "taken as torchvision's (RGB, normalised): folded into its first layer; --convention caffe says otherwise"
+        )
     others = [other.name for other in shipped_recipes() if source.name in {s.file for s in other.weights}]
     if others and recipe.name not in others:
         notes.append(f"{source.name} is the name of weights of {', '.join(others)}, not of {recipe.name}")

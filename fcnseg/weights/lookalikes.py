@@ -93,7 +93,8 @@ def _inputs(recipe: Recipe) -> list[tuple[str, str]]:
 
 def _at_once(recipe: Recipe) -> bool | None:
     """Tell whether a recipe is that of a net trained at once; None without skip layers at stride 8."""
-    return bool(recipe.architecture.skip_scales) if recipe.architecture.stride == 8 else None
+    architecture = recipe.architecture
+    return bool(architecture.skip_scales) if (architecture.backbone, architecture.stride) == ("vgg16", 8) else None
 
 
 def _keys(at_once: bool | None) -> str:

@@ -9,6 +9,7 @@ from math import prod
 from fcnseg.models import network_spec
 from fcnseg.models.layers import Shape, initial_values, weight_shapes
 from fcnseg.recipes import Recipe
+from fcnseg.weights import torchvision_fcn
 from fcnseg.weights.first_release import in_final_names
 from fcnseg.weights.prefixes import forms
 from fcnseg.weights.tensors import Array, TensorFile, quoted, shape_text
@@ -46,6 +47,11 @@ class Match:
     notes: tuple[str, ...]
 
 
+def in_our_names(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Return tensors named as in torchvision's networks under ours, all others unchanged; no number is read."""
+    return torchvision_fcn.named_as_ours(tensors) if torchvision_fcn.is_fcn(tensors) else renamed(tensors)
+
+
 def expected_shapes(recipe: Recipe) -> dict[str, Shape]:
     """Return the shapes of the tensors of the recipe's network, with one kernel a class in deconvolutions."""
     return weight_shapes(network_spec(recipe))
@@ -57,7 +63,7 @@ def match(file: TensorFile, recipe: Recipe, *, transplant: bool = False) -> Matc
     expected, initial = expected_shapes(recipe), initial_values(network_spec(recipe))
     best: Match | None = None
     for source, notes in forms(file.tensors):
-        tensors, changes = in_final_names(renamed(source))
+        tensors, changes = in_final_names(in_our_names(source))
         if transplant:
             tensors = {name: array for name, array in tensors.items() if not name.startswith(CLASSIFIER_LAYERS)}
         starts = transplant and not any(name.startswith(("score_", "upscore")) for name in tensors)

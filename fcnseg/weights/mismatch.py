@@ -8,10 +8,9 @@ from dataclasses import replace
 from fcnseg.errors import WeightsMismatchError
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import Recipe
-from fcnseg.weights.matching import CLASSIFIER_LAYERS, Match, match
+from fcnseg.weights.matching import CLASSIFIER_LAYERS, Match, in_our_names, match
 from fcnseg.weights.shipped import shipped_recipes
 from fcnseg.weights.tensors import TensorFile, quoted
-from fcnseg.weights.torchvision_vgg import renamed
 
 MOST_CLASSES = 65535
 """A label map holds no more."""
@@ -40,7 +39,7 @@ def mismatch(file: TensorFile, recipe: Recipe, matched: Match, transplant: bool)
 
 def _hint(file: TensorFile, recipe: Recipe, matched: Match, transplant: bool) -> str:
     """Return the most likely remedy."""
-    classifier = any(name.startswith(CLASSIFIER_LAYERS) for name in renamed(matched.source))
+    classifier = any(name.startswith(CLASSIFIER_LAYERS) for name in in_our_names(matched.source))
     if classifier and not transplant and _fits(file, recipe, transplant=True):
         return "it is an ImageNet classifier: --transplant makes a start for training of it"
     whole = fitting_recipes(file)

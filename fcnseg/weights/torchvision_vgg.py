@@ -20,6 +20,7 @@ import numpy as np
 from fcnseg.errors import SettingsError, WeightsMismatchError
 from fcnseg.recipes import Recipe
 from fcnseg.weights.tensors import Array
+from fcnseg.weights.torchvision_fcn import is_fcn
 
 CONVENTIONS = ("caffe", "torchvision")
 MEAN_RGB = np.array([0.485, 0.456, 0.406]) * 255
@@ -52,11 +53,13 @@ def check_convention(convention: str | None) -> None:
 def convention_of(path: Path, tensors: Mapping[str, Array]) -> str:
     """Return the convention of a file's tensors: torchvision's if they have its names, except for pytorch-fcn's copy of
     Caffe's."""
+    if is_fcn(tensors):
+        return "torchvision"
     return "torchvision" if _is_vgg16(tensors) and not _is_from_caffe(path) else "caffe"
 
 
 def folded(weight: Array, bias: Array, recipe: Recipe) -> tuple[Array, Array]:
-    """Return conv1_1 for our input (the recipe's order, 0..255, minus its mean) instead of torchvision's; float32.
+    """Return the first convolution for our input (the recipe's order, 0..255, minus its mean), float32.
 
     Raises SettingsError unless the recipe takes one colour image.
     """

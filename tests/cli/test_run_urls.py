@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -62,6 +63,21 @@ def test_labels_are_those_of_local_files(served: FaultyProxy, tmp_path: Path, ti
     gets = len(served.requests)
     assert fcnseg("run", "s3://bucket/photos/", "--out", remote, NO_SAMPLE, *tiny.arguments).code == 0
     assert not [path for method, path in served.requests[gets:] if ".png" in path]
+
+
+def test_secrets_are_in_no_record(served: FaultyProxy, tmp_path: Path, tiny: TinyModel, fcnseg: Command) -> None:
+    assert served
+    options = ["--storage-option", "secret_access_key=very-secret", "--storage-option", "access_key_id=user"]
+    for out in (tmp_path / "out", "s3://bucket/masks"):
+        assert fcnseg("run", "s3://bucket/photos", "--out", out, *options, *tiny.arguments).code == 0
+    records = [
+        path.read_bytes()
+        for root in (tmp_path / "out", bucket_of(tmp_path))
+        for path in root.rglob(".fcnseg/**/*")
+        if path.is_file()
+    ]
+    assert len(records) > 5
+    assert not [content for content in records if b"very-secret" in content]
 
 
 def test_a_changed_object_is_done_again(served: FaultyProxy, tmp_path: Path, tiny: TinyModel, fcnseg: Command) -> None:
@@ -126,3 +142,64 @@ def test_an_object_that_is_gone_is_one_failure(tmp_path: Path, tiny: TinyModel, 
     assert ended.code == 3
     assert states(tmp_path / "out") == {"done": IMAGES, "failed": 1}
     assert "s3://bucket/photos/none.png does not exist" in ended.err
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    return contents(bucket_of(folder) / "masks")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ((403, "AccessDenied"), "permissions"),
+        ((400, "ExpiredToken"), "have expired"),
+        ((404, "NoSuchBucket"), "no such bucket"),
+        ((503, "SlowDown"), "does not answer"),
+    ],
+)
+def test_writes_that_fail_end_the_run_and_it_goes_on_from_there(
+    served: FaultyProxy,
+    tmp_path: Path,
+    tiny: TinyModel,
+    fcnseg: Command,
+    fault: tuple[int, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fcnseg.io.buckets.MAX_RETRIES", 1)
+    run = "run", bucket_of(tmp_path) / "photos", "--out", "s3://bucket/masks", "--shard-images", 4, *tiny.arguments
+    written: list[str] = []
+
+    def fault_of(method: str, path: str) -> tuple[int, str] | None:
+        is_output = method == "PUT" and "/masks/" in path and "/.fcnseg/" not in path
+        written.extend([path] if is_output else [])
+        return fault if is_output and len(written) > 6 else None
+
+    served.fault_of = fault_of
+    ended = fcnseg(*run)
+    assert ended.code == 1
+    assert words in ended.error_line
+    assert "failed:" not in ended.err
+    served.fault_of = lambda method, path: None
+    done = fcnseg(*run, "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["failed"] == 0
+    assert json.loads(done.out)["kept"] == 4  # of the shard that had its manifest
+    local = tmp_path / "local"
+    assert fcnseg("run", bucket_of(tmp_path) / "photos", "--out", local, *tiny.arguments).code == 0
+    assert stored(tmp_path) == contents(local)
+
+
+def test_expired_credentials_are_read_anew_by_the_next_run(
+    served: FaultyProxy, tmp_path: Path, tiny: TinyModel, fcnseg: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy refuses a session token; another one in the environment is taken."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "old")
+    run = "run", "s3://bucket/photos", "--out", "s3://bucket/masks", *tiny.arguments
+    served.refused_token = "old"
+    ended = fcnseg(*run)
+    assert ended.code == 1
+    assert "have expired" in ended.error_line
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "new")
+    assert fcnseg(*run).code == 0
+    assert len(stored(tmp_path)) == IMAGES

@@ -46,6 +46,10 @@ def test_figures_are_those_of_local_files(tmp_path: Path, fcnseg: Command) -> No
             figures = ours.out.replace("s3://bucket/maps", str(tmp_path / "served/bucket/maps"))
             assert json.loads(figures) == json.loads(theirs.out)
             assert "secret" not in ours.out
+        image, mask = "s3://bucket/maps/truth/0/0.png", "s3://bucket/maps/first/0/0.png"
+        viewed = fcnseg("view", image, mask, "--classes", 5, "--out", tmp_path / "view.png", *options)
+        assert viewed.code == 0
+        assert Image.open(tmp_path / "view.png").size == (30, 20)
         refused = fcnseg("score", "s3://bucket/maps/first", "s3://bucket/maps/truth", "--classes", 4, *options)
         assert "predicted with 5 classes" in refused.error_line
 

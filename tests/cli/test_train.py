@@ -264,6 +264,8 @@ def test_a_long_stage_is_shown_without_a_terminal(
     done = fcnseg(*command(tiny, data, tmp_path / "run", "--steps", 2))
     assert "8s step 2 of 2, loss " in done.err
     assert "step 1" not in fcnseg(*command(tiny, data, tmp_path / "quiet", "--steps", 2, "-q")).err
+    monkeypatch.undo()
+    assert "8s step 1 of 1, loss " in fcnseg(*command(tiny, data, tmp_path / "short", "--steps", 1)).err
 
 
 def test_label_values_are_said_as_to_score_and_absent_classes_are_named(

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from fcnseg.engine.graph import GraphForm, write_graph
+from fcnseg.engine.hardware import cuda_capability
 from fcnseg.engine.precision import is_homogeneous, measure_ranges, quantize, with_headroom
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
-from fcnseg.engine.runtimes.tensorrt.library import MODULES
+from fcnseg.engine.runtimes.tensorrt.library import serves
+from fcnseg.engine.runtimes.tensorrt.packages import MODULES
 from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.errors import ImageError
 from fcnseg.io.hashing import file_sha256
@@ -40,6 +42,8 @@ FLOORS = {"fp32": 0.9999, "fp16": 0.99, "bf16": 0.97, "int8": 0.85}
 def library(request: pytest.FixtureRequest) -> str:
     if importlib.util.find_spec(MODULES[request.param][0]) is None:
         pytest.skip(f"needs {request.param}")
+    if not serves(request.param, cuda_capability()):
+        pytest.skip(f"{request.param} does not serve this GPU")
     return str(request.param)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from fcnseg.errors import (
     StorageError,
     UnusableKeyError,
 )
-from fcnseg.io.buckets import Bucket, open_store, parse_storage_options, shown_options
+from fcnseg.io.buckets import VARIABLES, Bucket, open_store, parse_storage_options, shown_options
 from tests.storage_servers import FaultyProxy, moto_server, options_of
 
 pytest.importorskip("obstore")
@@ -30,6 +31,12 @@ pytest.importorskip("obstore")
 def moto() -> Iterator[str]:
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(VARIABLES)]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=["folder", "file URL", pytest.param("S3", marks=pytest.mark.slow)])
@@ -172,6 +179,15 @@ def test_faults_of_other_storages(status: int, code: str, kind: type[StorageErro
         for url, options in (("gs://bucket/x", google), ("az://container/x", azure)):
             with pytest.raises(kind):
                 open_store(url, options).put("k", b"x", create_only=True)
+
+
+def test_servers_that_answer_ranges_with_the_whole_are_understood() -> None:
+    proxy = FaultyProxy()
+    proxy.content = b"0123456789"
+    with proxy.served() as endpoint:
+        bucket = open_store("s3://bucket/x", options_of(endpoint))
+        assert bucket.get_range("k", 0, 10) == proxy.content
+        assert bucket.get_range("k", 3, 4) == b"3456"
 
 
 def test_faults_that_pass_are_waited_out() -> None:

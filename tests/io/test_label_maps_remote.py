@@ -41,6 +41,7 @@ def in_tars(folder: Path) -> None:
         with TarFolder(open_store(folder / "tars"), f"{number}.tar") as shard:
             for path in paths[number::2]:
                 shard.place(path.relative_to(folder / "files").as_posix(), [path.read_bytes()])
+            shard.put()
 
 
 def test_maps_below_a_url_are_those_of_the_folder(tmp_path: Path) -> None:
@@ -67,6 +68,7 @@ def test_one_name_in_two_tars_is_refused(tmp_path: Path) -> None:
     for number in range(2):
         with TarFolder(open_store(tmp_path), f"{number}.tar") as shard:
             shard.place("a.png", [b"x"])
+            shard.put()
     with pytest.raises(LabelsError, match=r"0.tar/a.png and .*1.tar/a.png are maps of one name"):
         locate_in_bucket(str(tmp_path), {})
 

@@ -17,8 +17,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from fcnseg.errors import ImageError
+from fcnseg.errors import ImageError, LabelsError
 from fcnseg.io.images import announced_size, read_color, read_depth, read_hha
+from fcnseg.io.label_maps import read_map
+from fcnseg.io.raw_map import MapLocation
 from tests.io.tiff_files import LONG, PACK, RATIONAL, SHORT, page, tiff
 
 HEIGHT, WIDTH = 43, 37
@@ -480,3 +482,44 @@ def test_the_twelve_cases() -> None:
                 read_color(content)
         else:
             np.testing.assert_array_equal(read_color(content), expected, err_msg=name)
+
+
+# ---------------------------------------------------------------------- label maps
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "i1", "i2", "i4", "f4"])
+@pytest.mark.parametrize("options", [{}, {"compression": "lzw", "tile": (16, 32)}, {"byteorder": ">"}])
+def test_label_maps_have_their_stored_values(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    labels = RNG.integers(0, 100, (HEIGHT, WIDTH)).astype(kind)
+    labels[0, 0] = -1 if kind[0] != "u" else 255
+    (tmp_path / "a.tif").write_bytes(written(labels, photometric="minisblack", **options))
+    np.testing.assert_array_equal(read_map(MapLocation(str(tmp_path / "a.tif"))).values, labels)
+
+
+def test_label_maps_of_few_bits_with_palettes_and_overviews(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 16, (HEIGHT, WIDTH, 1), dtype=np.uint8)
+    small = page(labels[::2, ::2], 1, bits=4, tags={254: (LONG, [1])})
+    colors = {320: (SHORT, MAP[:, :16].ravel().tolist())}
+    for picture in (page(labels, 1, bits=4), page(labels, 3, bits=4, tags=colors), page(15 - labels, 0, bits=4)):
+        (tmp_path / "a.tif").write_bytes(tiff(picture, small))
+        found = read_map(MapLocation(str(tmp_path / "a.tif")))
+        np.testing.assert_array_equal(found.values, labels[..., 0])
+    (tmp_path / "a.tif").write_bytes(tiff(page(labels, 3, bits=4, tags=colors)))
+    assert read_map(MapLocation(str(tmp_path / "a.tif"))).palette[3] == tuple((MAP[:, 3] >> 8).tolist())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (tiff(page(RGB.astype(np.uint16), 2)), "colours of 16 bits"),
+        (tiff(page(RGB[..., :1].astype(np.uint16), 0)), "white as 0"),
+        (tiff(page(RGB[..., :2], 1, tags={338: (SHORT, [2])})), "partly transparent"),
+        (written(SMOOTH[..., 0], compression="jpeg"), "changes labels"),
+        (tiff(FULL, FULL), "2 frames"),
+        (tiff(page(RGB, 2))[:900], "damaged or cut short"),
+    ],
+)
+def test_tiffs_that_are_no_label_maps(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(LabelsError, match=reason):
+        read_map(MapLocation(str(tmp_path / "a.tif")))

@@ -98,5 +98,5 @@ def network_of(recipe: Recipe, seed: int = 3) -> FCN:
 
 def without_dropout(trainer: Trainer) -> None:
     """Leave the network in evaluation mode: masks differ with how images are put together."""
-    model = trainer.model
+    model = trainer.gradient.model
     model.train = lambda mode=True: model  # type: ignore[method-assign, assignment, misc]

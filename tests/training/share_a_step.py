@@ -26,7 +26,6 @@ def gradients(recipe_file: Path, name: str) -> dict[str, torch.Tensor]:
         batch_size=8,
         steps=(1,),
         batch_norm=False,
-        jaccard_weight=0.0,
         precision="fp32",
         clip_grad_norm=0.0,
     )

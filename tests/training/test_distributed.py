@@ -30,7 +30,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path, preset: str) ->
     alone = gradients(tiny.recipe, preset)
     assert shared.keys() == alone.keys()
     for key, gradient in alone.items():
-        assert float((gradient - shared[key]).abs().max()) <= 1e-5 * float(gradient.abs().max()), key
+        assert float((gradient - shared[key]).abs().max()) <= 1e-4 * float(gradient.abs().max()), key
 
 
 def test_normalisation_that_processes_share_is_folded_like_their_own(tmp_path: Path) -> None:

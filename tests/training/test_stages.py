@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fcnseg.errors import SettingsError, TrainingError
+from fcnseg.errors import LabelsError, SettingsError, TrainingError
 from fcnseg.io.atomic import PART
 from fcnseg.models import network_spec
 from fcnseg.recipes import load_recipe
@@ -110,20 +111,35 @@ def test_what_a_killed_or_full_machine_left_does_not_matter(tmp_path: Path) -> N
     assert not run_plan(plan(recipe, how, samples, run, settings={**moved, "data": ["/new"]}), CPU).stopped_at
     assert [row["step"] for row in curve(run) if row["loss"]] == ["1", "2", "3", "4"]
     assert not list(run.glob(f"{PART}*"))
+    assert csv.DictReader((run / "log.csv").open()).fieldnames[-1].startswith("iu/")  # type: ignore[index]
     (run / "train.json").write_text("{")
     with pytest.raises(SettingsError, match=r"train\.json is damaged .*--overwrite"):
         run_plan(plan(recipe, how, samples, run, settings=moved), CPU)
 
 
-def test_an_error_says_what_is_kept(tmp_path: Path) -> None:
+def no_memory(*_: object) -> None:
+    raise MemoryError
+
+
+def test_an_error_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny_recipe(tmp_path, stride=16)
     samples = blocks(recipe, [(40, 40)] * 2)
     how = preset("modern", recipe, batch_size=2, steps=(4,))
     assert run_plan(plan(recipe, how, samples, tmp_path / "run"), CPU, StopAfter(2).hooks()).stopped_at
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    kept["trainer"]["network"]["score_fr.bias"].fill_(float("nan"))
+    with monkeypatch.context() as patch:
+        patch.setattr("fcnseg.training.step.pixel_loss", no_memory)
+        with pytest.raises(TrainingError, match=r"out of memory at step 3 .*\(image .*checkpoint\.pt is of before"):
+            run_plan(plan(recipe, how, samples, tmp_path / "run"), CPU)
+    for part, name in (("network", "score_fr.bias"), ("network", "conv1_1_bn.running_var"), ("ema", "module.fc6.bias")):
+        state = copy.deepcopy(kept)
+        state["trainer"][part][name].fill_(float("nan"))
+        torch.save(state, tmp_path / "run" / "checkpoint.pt")
+        with pytest.raises(TrainingError, match=rf"holds numbers that are not finite \(trainer {part} {name}\); begin"):
+            run_plan(plan(recipe, how, samples, tmp_path / "run"), CPU)
+    kept["trainer"]["optimizer"]["state"][0]["exp_avg_sq"].fill_(float("inf"))
     torch.save(kept, tmp_path / "run" / "checkpoint.pt")
-    with pytest.raises(TrainingError, match=r"loss is nan at step 3 .*\(image .*checkpoint\.pt is of before"):
+    with pytest.raises(TrainingError, match="optimizer state 0 exp_avg_sq"):
         run_plan(plan(recipe, how, samples, tmp_path / "run"), CPU)
 
 
@@ -213,3 +229,79 @@ def test_stages_follow_from_the_start(tmp_path: Path) -> None:
     assert strides(InitialWeights({}, 32)) == (16, 8)
     assert strides(InitialWeights({}, 16)) == (8,)
     assert strides(InitialWeights({}, 8)) == (8,)
+
+
+def test_the_best_is_that_of_all_stages_and_patience_ends_each(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, stride=8)
+    samples = blocks(recipe, [(40, 48), (40, 56)])
+    how = replace(preset("modern", recipe, batch_size=2, steps=(30,), precision="fp32", lr=1e-9), staged=True)
+    seen: list[tuple[float, bool]] = []
+    notes: list[str] = []
+    hooks = TrainHooks(
+        on_figures=lambda figures, best: seen.append((figures["labels"]["loss"], best)), on_note=notes.append
+    )
+    done = plan(recipe, how, samples, tmp_path / "run", validate_every=1.0, patience=2, best_by="loss")
+    result = run_plan(done, CPU, hooks)
+    losses = [loss for loss, _ in seen]
+    assert [best for _, best in seen] == [loss < min([9e9, *losses[:i]]) for i, loss in enumerate(losses)]
+    assert (result.best_by, result.best) == ("loss", min(losses))
+    step = next(iter(load_recipe(tmp_path / "run/best.toml").score.partition("after ")[2:]))
+    assert step == result.best_at
+    assert f"loss {min(losses):.4g}" in load_recipe(tmp_path / "run/best.toml").score
+    assert len([note for note in notes if "2 validations without a better one: the stage ends" in note]) >= 1
+    assert len({row["stage"] for row in curve(tmp_path / "run")}) == 3
+    assert {float(row["validation_loss"]) for row in curve(tmp_path / "run") if row["validation_loss"]} == set(losses)
+    again = run_plan(done, CPU, TrainHooks(on_step=lambda _: pytest.fail("it trained again")))
+    assert (again.best, again.best_at) == (result.best, result.best_at)
+
+
+def test_extended_it_goes_on_as_one_that_was_longer_from_there(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, stride=16)
+    samples = blocks(recipe, [(40, 40)] * 2)
+
+    def of(steps: int, **values: Any) -> TrainPlan:
+        how = preset("modern", recipe, batch_size=2, steps=(steps,), precision="fp32", lr_schedule="constant")
+        settings = {"preset": {"steps": [steps]}}
+        return plan(recipe, how, samples, tmp_path / values.pop("out", "run"), settings=settings, **values)
+
+    with pytest.raises(SettingsError, match=r"no training in .* to extend"):
+        run_plan(of(2, extend=True), CPU)
+    run_plan(of(2), CPU)
+    with pytest.raises(SettingsError, match=r"steps was 2, now 4\); .* or --extend"):
+        run_plan(of(4), CPU)
+    with pytest.raises(SettingsError, match=r"steps was 2, now 1\); give the same, or --overwrite$"):
+        run_plan(of(1, extend=True), CPU)
+    notes: list[str] = []
+    run_plan(of(4, extend=True), CPU, TrainHooks(on_note=notes.append))
+    assert notes[:2] == [
+        "steps was 2, now 4",
+        "extended: the constant schedule is over 4 steps now; step 3 has lr 0.003",
+    ]
+    run_plan(of(4, out="whole"), CPU)
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_stopped_in_a_validation_it_makes_it_up(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, stride=16)
+    samples, how = blocks(recipe, [(40, 40)] * 3), preset("modern", recipe, batch_size=3, steps=(2,), precision="fp32")
+    asked = {"stop": False}
+
+    def on_pass(what: str, done: int, _: int) -> None:
+        asked["stop"] = what == "validating" and done == 1
+
+    hooks = TrainHooks(on_pass=on_pass, stop=lambda: asked["stop"])
+    assert run_plan(plan(recipe, how, samples, tmp_path / "run", validate_every=1.0), CPU, hooks).stopped_at
+    run_plan(plan(recipe, how, samples, tmp_path / "run", validate_every=1.0), CPU)
+    run_plan(plan(recipe, how, samples, tmp_path / "whole", validate_every=1.0), CPU)
+    assert curve(tmp_path / "run") == curve(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("what", ["training", "validation"])
+def test_images_without_any_label_are_refused_before_the_first_step(tmp_path: Path, what: str) -> None:
+    recipe = tiny_recipe(tmp_path, stride=16, heads=2)
+    samples, void = blocks(recipe, [(40, 40)] * 2), blocks(recipe, [(40, 40)] * 2, void=1.1)
+    whole = plan(recipe, preset("modern", recipe, steps=(1,)), samples, tmp_path / "run")
+    faulty = replace(whole, **{"train" if what == "training" else "validation": void})
+    with pytest.raises(LabelsError, match=f"no pixel of .* is labelled in the 2 {what} images: all are void"):
+        run_plan(faulty, CPU)

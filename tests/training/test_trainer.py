@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from fcnseg.errors import TrainingError
+from fcnseg.models import network_spec
 from fcnseg.models.fcn import FCN
 from fcnseg.models.label_network import prepare
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.training.augmentation import AugmentedSamples
 from fcnseg.training.batches import VisitSampler, collate
 from fcnseg.training.distributed import Ranks
+from fcnseg.training.optimizer import in_trunk, make_optimizer
 from fcnseg.training.trainer import Trainer
+from fcnseg.training.weight_surgery import new_network
 from tests.training.memory import CPU, InMemory, blocks, network_of, preset, tiny_recipe, without_dropout
 
 SIZES = [(24, 40), (24, 40), (33, 17), (24, 40), (9, 11), (16, 16)]
@@ -111,21 +115,63 @@ def test_small_images_have_the_same_gradients_every_time(size: tuple[int, int]) 
         assert all(torch.equal(gradient, other[name]) for other in found[1:]), name
 
 
-@pytest.mark.parametrize("name", ["paper", "modern"])
-def test_how_many_images_go_through_at_once_changes_no_gradient(tmp_path: Path, name: str) -> None:
-    recipe = tiny_recipe(tmp_path)
-    samples = blocks(recipe, [(24, 24)] * 4)
-    how = preset(name, recipe, batch_size=4, steps=(1,), batch_norm=False, jaccard_weight=0.0, precision="fp32")
-    found = []
-    for most in (1, 4):
+@pytest.mark.parametrize("losses", [{}, {"dice_weight": 0.5, "focal_gamma": 2.0}], ids=str)
+@pytest.mark.parametrize(("name", "heads"), [("paper", 1), ("modern", 1), ("modern", 2)])
+def test_how_many_images_go_through_at_once_changes_no_gradient(
+    tmp_path: Path, name: str, heads: int, losses: dict[str, float]
+) -> None:
+    recipe = tiny_recipe(tmp_path, heads=heads)
+    samples = blocks(recipe, [(24, 24)] * 5 + [(30, 24)] * 3)
+    how = preset(name, recipe, batch_size=8, steps=(1,), batch_norm=False, precision="fp32", clip_grad_norm=0.0)
+    how = replace(how, **losses)
+    found, values = [], []
+    for most in (8, 1, 2):
         network = network_of(recipe).eval()
         trainer = Trainer(network, recipe, how, samples, execution=replace(CPU, micro_batch=most))
         without_dropout(trainer)
-        assert len(list(trainer.run())) == 1
+        (progress,) = trainer.run()
+        values.append(progress.loss)
         found.append({key: p.grad for key, p in network.named_parameters() if p.grad is not None})
+    assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-6)
     for key, gradient in found[0].items():
         scale = float(gradient.abs().max())
-        assert float((gradient - found[1][key]).abs().max()) <= 1e-5 * scale, key
+        assert all(float((gradient - other[key]).abs().max()) <= 1e-5 * scale for other in found[1:]), key
+
+
+def test_the_pass_before_sees_the_dropout_of_the_step_and_leaves_statistics(tmp_path: Path) -> None:
+    """The sums of all batches but the last come from another pass: were its masks others, the losses would differ."""
+    recipe = tiny_recipe(tmp_path)
+    how = preset("modern", recipe, batch_size=2, steps=(1,), precision="fp32", ema_decay=0.0)
+    network = new_network(replace(network_spec(recipe), batch_norm=True), random_scores=True)
+    trainer = Trainer(network, recipe, how, blocks(recipe, [(40, 40)] * 2), execution=replace(CPU, micro_batch=1))
+    sums: list[torch.Tensor] = []
+    original = trainer.gradient._class_sums
+
+    def kept(*of: Any) -> dict[str, torch.Tensor]:
+        sums.append(original(*of)["labels"].detach())
+        return {"labels": original(*of)["labels"]}
+
+    trainer.gradient._class_sums = kept  # type: ignore[method-assign]
+    assert len(list(trainer.run())) == 1
+    assert torch.equal(sums[0], sums[2])  # the first batch, before and in the step
+    assert not torch.equal(sums[0], sums[1])
+    assert {int(m.num_batches_tracked) for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {2}
+
+
+def test_a_frozen_trunk_stays_as_it_is(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    how = preset("modern", recipe, batch_size=2, steps=(2,), trunk_lr_multiplier=0.0, ema_decay=0.0)
+    network = new_network(replace(network_spec(recipe), batch_norm=True), random_scores=True)
+    begun = {key: value.clone() for key, value in network.state_dict().items()}
+    trainer = Trainer(network, recipe, how, blocks(recipe, [(40, 40)] * 2), execution=CPU)
+    trainer.validate(blocks(recipe, [(20, 20)]))
+    assert len(list(trainer.run())) == 2
+    changed = [key for key, value in network.state_dict().items() if not torch.equal(value, begun[key])]
+    assert changed
+    assert not any(map(in_trunk, changed))
+    slower = preset("modern", recipe, batch_size=2, steps=(1,), trunk_lr_multiplier=0.1, lr_schedule="constant")
+    groups = make_optimizer(network_of(recipe), slower).param_groups
+    assert sorted(group["lr_multiplier"] for group in groups) == [0.1, 0.1, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(("streams", "heads"), [("depth", 1), ("hha", 1), ("color", 2)])

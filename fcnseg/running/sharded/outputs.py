@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -10,11 +10,13 @@ from fcnseg.errors import SettingsError
 from fcnseg.io.buckets import open_store
 from fcnseg.io.names import RECORDS
 from fcnseg.io.remote_folder import open_folder
+from fcnseg.io.tar_folder import TarFolder, generation_of, tar_key
 from fcnseg.io.urls import is_url
 from fcnseg.recipes import Recipe
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import places_by_kind, sink_of, suffix_of
+from fcnseg.running.sharded.places import Shard
 from fcnseg.running.sinks import FileSink, output_names, overlaid_modality
 from fcnseg.types import EngineInfo, OutputName, Reference, Storage
 
@@ -37,9 +39,16 @@ class ShardedOutputs:
         """The storage of each kind of output."""
         return {kind: open_folder(place, self.options.storage_options) for kind, place in self.places.items()}
 
-    def sinks(self, info: EngineInfo) -> list[FileSink]:
-        """Return a sink for each kind of output, for the predictions of an engine."""
-        return [sink_of(kind, storage, info, self.options) for kind, storage in self.storages.items()]
+    def sinks(self, info: EngineInfo, storages: Mapping[str, Storage] | None = None) -> list[FileSink]:
+        """Return a sink for each kind of output, for the predictions of an engine, in other storages if given."""
+        return [sink_of(kind, storage, info, self.options) for kind, storage in (storages or self.storages).items()]
+
+    def archives(self, shard: Shard) -> dict[str, TarFolder]:
+        """Return the tar of a shard for each kind of output; none if outputs are files of their own."""
+        if self.options.out_format != "tar":
+            return {}
+        options, key = self.options.storage_options, tar_key(*shard)
+        return {kind: TarFolder(open_store(place, options), key, place) for kind, place in self.places.items()}
 
     def names(self, kind: str) -> tuple[OutputName, ...]:
         """Return the names of the files of every image in the place of one kind of output."""
@@ -58,22 +67,25 @@ class ShardedOutputs:
     def check(self) -> Callable[[Reference], None]:
         """Return a check of inputs, which raises SettingsError for one whose output would replace a file that no run
         made. What lies in the places is listed for it; to be used where no run has been."""
-        existing = {
-            kind: {hash(found.key) for found in open_store(place, self.options.storage_options).list()}
-            for kind, place in self.places.items()
-        }
-        taken = {kind: hashes for kind, hashes in existing.items() if hashes}
+        is_tar = self.options.out_format == "tar"
+        taken: dict[str, set[int]] = {}
+        for kind, place in self.places.items():
+            for found in open_store(place, self.options.storage_options).list():
+                if is_tar and generation_of(found.key) is not None:
+                    raise _foreign(f"{place}/{found.key}")
+                taken.setdefault(kind, set()).add(hash(found.key))
 
         def refuse_taken(reference: Reference) -> None:
             for kind, hashes in taken.items():
                 for name in (name.of(reference.stem) for name in self.names(kind)):
                     if hash(name) in hashes:
-                        place = f"{self.places[kind]}/{name}"
-                        raise SettingsError(
-                            f"{place} exists and no run of fcnseg made it; use --overwrite to replace it"
-                        )
+                        raise _foreign(f"{self.places[kind]}/{name}")
 
-        return refuse_taken
+        return (lambda reference: None) if is_tar else refuse_taken
+
+
+def _foreign(place: str) -> SettingsError:
+    return SettingsError(f"{place} exists and no run of fcnseg made it; use --overwrite to replace it")
 
 
 def refuse_record_names(reference: Reference, rules: NameRules) -> None:

@@ -22,7 +22,10 @@ def start_over(bucket: Bucket, options: RunOptions) -> None:
     newest = newest_generation(bucket)
     for number in range(1, newest.number + 1 if newest else 1):
         for shard in finished(bucket, number):
-            paths = [output.path for _, row in Manifest(bucket, Shard(number, shard)).rows() for output in row.outputs]
+            manifest = Manifest(bucket, Shard(number, shard))
+            paths = manifest.metadata.get("archives") or [
+                output.path for _, row in manifest.rows() for output in row.outputs
+            ]
             for place in places:
                 store = open_store(place, options.storage_options)
                 _delete(store, _keys_below(str(bucket.url), paths, store.url))

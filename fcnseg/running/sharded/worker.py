@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.buckets import Bucket, open_store
+from fcnseg.io.tar_folder import TarFolder
 from fcnseg.recipes import find_recipe
 from fcnseg.running.hooks import Hooks
+from fcnseg.running.intact import relative_path
 from fcnseg.running.options import RunOptions
 from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.preflight import open_inputs
@@ -22,7 +24,7 @@ from fcnseg.running.sharded.manifest import ShardLedger
 from fcnseg.running.sharded.outputs import ShardedOutputs
 from fcnseg.running.sharded.places import Shard
 from fcnseg.running.sharded.plan import Generation, Planned, PlanReader
-from fcnseg.types import Engine, EngineInfo, Failure, Frame, Reference, Reserve, Source, StageTimes
+from fcnseg.types import Engine, EngineInfo, Failure, Frame, Reference, Reserve, Source, StageTimes, Summary
 
 OpenEngine = Callable[[RunOptions, Hooks], Engine]
 """Returns the engine of a run, not entered yet."""
@@ -139,28 +141,23 @@ class ShardWorker:
             threading.Thread(target=self._planned, args=(generation, next_number), daemon=True).start()
         ledger = ShardLedger(self._outputs.folder, shard)
         self._predictor.events.clear()
-        pipeline = Pipeline(
-            ShardSource(self._source, planned, poisonous),
-            self._predictor,
-            self._outputs.sinks(self._predictor.engine.info),
-            ledger,
-            total=len(planned),
-            workers=1 if gently else threads_of(self.options),
-            ahead_bytes=1 if gently else Pipeline.ahead_bytes,
-            replace=True,
-            max_failures=max_failures,
-            hooks=hooks,
-        )
-        summary = pipeline.run()
-        whole = not (summary.interrupted or summary.stopped)
-        put = False
-        if whole:
-            if summary.done + summary.failed != len(planned):
-                raise OutputError(
-                    f"{summary.done + summary.failed} of {len(planned)} inputs of shard {shard} ended: its plan names "
-                    "an input twice; start over with --overwrite"
-                )
-            put = ledger.publish(self._bucket, host=platform.node(), seconds=round(summary.seconds, 3))
+        with ExitStack() as stack:
+            tars = {kind: stack.enter_context(tar) for kind, tar in self._outputs.archives(shard).items()}
+            pipeline = Pipeline(
+                ShardSource(self._source, planned, poisonous),
+                self._predictor,
+                self._outputs.sinks(self._predictor.engine.info, tars),
+                ledger,
+                total=len(planned),
+                workers=1 if gently else threads_of(self.options),
+                ahead_bytes=1 if gently else Pipeline.ahead_bytes,
+                replace=True,
+                max_failures=max_failures,
+                hooks=hooks,
+            )
+            summary = pipeline.run()
+            whole = not (summary.interrupted or summary.stopped)
+            put = whole and self._publish(ledger, summary, len(planned), tars.values())
         return ShardResult(
             shard,
             whole,
@@ -173,6 +170,18 @@ class ShardWorker:
             summary.stopped,
             summary.interrupted,
         )
+
+    def _publish(self, ledger: ShardLedger, summary: Summary, planned: int, tars: Collection[TarFolder]) -> bool:
+        """Put the tars, if outputs go into any, and the manifest; False if another worker's was there first."""
+        if summary.done + summary.failed != planned:
+            raise OutputError(
+                f"{summary.done + summary.failed} of {planned} inputs of shard {ledger.shard} ended: its plan names an "
+                "input twice; start over with --overwrite"
+            )
+        for tar in tars:
+            tar.put()
+        archives = [relative_path(ledger.folder, f"{tar.root}/{tar.key}") for tar in tars]
+        return ledger.publish(self._bucket, host=platform.node(), seconds=round(summary.seconds, 3), archives=archives)
 
     def try_image(self, generation: Generation, number: int, index: int) -> str:
         """Load, predict and encode one image of a shard and write nothing, to see whether the process outlives it.

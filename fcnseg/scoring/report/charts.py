@@ -4,8 +4,9 @@ Colours are placeholders that the page's style sheet replaces, so that charts fo
 """
 
 import io
+import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,23 @@ def precision_recall_curve(title: str, curve: ThresholdCurve) -> Chart:
         axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="recall, %", ylabel="precision, %")
     rows = tuple((number(recall), number(precision)) for recall, precision in points[:: max(1, len(points) // 20)])
     return Chart(title, markup(), ("recall, %", "precision, %"), rows)
+
+
+def training_curve(
+    title: str, curves: Mapping[str, Sequence[tuple[int, float]]], unit: str, top: float | None = None
+) -> Chart:
+    """Draw curves of (step, value) by their names, from 0 to `top` if there is one."""
+    styles = itertools.cycle((("-", MARK), ("--", INK), (":", INK)))
+    with _axes(title) as (axes, markup):
+        for (name, points), (style, color) in zip(curves.items(), styles, strict=False):
+            marker = "o" if len(points) < 40 else ""
+            axes.plot(*zip(*points, strict=True), f"{marker}{style}", color=color, label=name) if points else None
+        axes.set(xlabel="step", ylabel=unit, **({"ylim": (0, top)} if top else {}))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if any(curves.values()):
+            axes.legend(frameon=False, labelcolor=INK)
+    rows = sorted((step, name, f"{value:.5g}") for name, points in curves.items() for step, value in points)
+    return Chart(title, markup(), ("step", "curve", unit), tuple((str(s), name, text) for s, name, text in rows))
 
 
 @contextmanager

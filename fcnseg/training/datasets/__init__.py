@@ -12,6 +12,7 @@ from fcnseg.recipes import Recipe
 from fcnseg.scoring.class_files import DatasetClasses, read_class_file
 from fcnseg.scoring.label_options import LabelOptions
 from fcnseg.scoring.named_labels import named_labels
+from fcnseg.training.datasets.annotation_tools import is_annotated, open_annotated
 from fcnseg.training.datasets.hdf5 import hdf5_classes, is_hdf5, open_hdf5
 from fcnseg.training.datasets.images import LabelledImages
 from fcnseg.training.datasets.nyud import is_nyud, open_nyud
@@ -53,6 +54,11 @@ _KINDS = {
     ),
     "pascalcontext": _Kind(is_context, open_context, "trainval/*.mat + VOC2010"),
     "sbd": _Kind(lambda data, recipe: sbd_folder(data), open_sbd, "dataset/cls, and VOCdevkit/VOC2011 for validation"),
+    "annotated": _Kind(
+        lambda data, recipe: is_annotated(data),
+        open_annotated,
+        "JPEGImages + SegmentationClass + labelmap.txt (CVAT), or SegmentationClassPNG + class_names.txt (labelme)",
+    ),
     "voc": _Kind(lambda data, recipe: voc_folder(data), open_voc, "VOCdevkit/VOC2012, or another year"),
     "cityscapes": _Kind(
         lambda data, recipe: is_cityscapes(data), open_cityscapes, "leftImg8bit/train + gtFine/train, with cities"

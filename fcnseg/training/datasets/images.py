@@ -45,6 +45,8 @@ class LabelledImages(Dataset[LabelledSample]):
     def __init__(self, locations: Sequence[SampleLocation], encodings: Mapping[str, LabelEncoding]) -> None:
         self.locations, self.encodings = tuple(locations), dict(encodings)
         self.names = tuple(location.name for location in locations)
+        self.sizes: tuple[tuple[int, int], ...] = ()
+        """Height and width of each image, px, once they were checked."""
 
     def __len__(self) -> int:
         return len(self.locations)
@@ -90,14 +92,17 @@ class LabelledImages(Dataset[LabelledSample]):
         if missing:
             more = f" (and {len(missing) - 1} more files)" if len(missing) > 1 else ""
             raise SourceError(f"there is no {missing[0]}{more}; complete the data set, or take it off the lists")
+        checked = []
         try:
             for sample in self.locations:
                 sizes = {str(place): announced_size(partial(_pixels, place, m)) for m, place in sample.inputs.items()}
                 known = {str(place): size for place in sample.labels.values() if (size := label_map_size(place))}
                 check_sizes(sizes | known, SIZES_AGREE)
+                checked.append(next(iter(sizes.values())))
         finally:
             _close_hdf5_images()
             forget_sizes()
+        self.sizes = tuple(checked)
         for head, encoding in self.encodings.items():
             check_binary_masks([sample.labels[head] for sample in self.locations], encoding)
 
@@ -108,6 +113,7 @@ class JoinedImages(ConcatDataset[LabelledSample]):
     def __init__(self, parts: Sequence[LabelledImages]) -> None:
         super().__init__(parts)
         self.names = tuple(name for part in parts for name in part.names)
+        self.sizes = tuple(size for part in parts for size in part.sizes)
 
 
 def _pixels(location: MapLocation, modality: str, on_size: OnSize = ignore_size) -> Pixels:

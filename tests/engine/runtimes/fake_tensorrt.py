@@ -91,6 +91,7 @@ class FakeContext:
     addresses: dict[str, int] = field(default_factory=dict)
     runs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     scratch_bytes: int = 0
+    profiler: Any = None
 
     def update_device_memory_size_for_shapes(self) -> int:
         if self.refuses == "size":
@@ -150,6 +151,9 @@ class FakeContext:
                 memory["probabilities"][:] = classes[:, None] == np.arange(5)[:, None, None]
 
         FakeStream.last.waiting.append(work)
+        if self.profiler:
+            self.profiler.report_layer_time("upscore8_myl0_31", 2.0)
+            self.profiler.report_layer_time("conv1_1_myl0_3", 6.0)
         return stream == FakeStream.handle
 
     def view(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -179,6 +183,8 @@ class FakeModule:
     ComputeCapability = SimpleNamespace(__members__={"NONE": 0, "CURRENT": 1, "SM75": 75, "SM89": 89})
     ExecutionContextAllocationStrategy = SimpleNamespace(STATIC="static", USER_MANAGED="user-managed")
     DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY="lazy", EAGER="eager", NONE="none")
+    MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
+    IProgressMonitor = IProfiler = object
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
 
     def __init__(self, plan: FakePlan | None = None, builder: object = None, null: str = "") -> None:
@@ -197,6 +203,44 @@ class FakeModule:
             logger.log(FakeLogger.WARNING, self.null)
             raise TypeError("pybind11::init(): factory function returned nullptr")
         return thing
+
+
+class FakeTimingCache:
+    """Times by layer, as text; those of another machine are refused when they are set."""
+
+    def __init__(self, content: bytes) -> None:
+        self.times = set(content.split())
+
+    def combine(self, other: FakeTimingCache, ignore_mismatch: bool) -> bool:
+        if b"foreign" in other.times and not ignore_mismatch:
+            return False
+        self.times |= other.times
+        return True
+
+    def serialize(self) -> bytes:
+        return b" ".join(sorted(self.times))
+
+
+class FakeBuilderConfig:
+    """A configuration of a build: its timing cache and the limit of its workspace."""
+
+    def __init__(self, total_bytes: int = 8 << 30) -> None:
+        self.limit_bytes, self.cache = total_bytes, FakeTimingCache(b"")
+
+    def create_timing_cache(self, content: bytes) -> FakeTimingCache | None:
+        return None if content == b"junk" else FakeTimingCache(content)
+
+    def set_timing_cache(self, cache: FakeTimingCache, ignore_mismatch: bool) -> bool:
+        if b"foreign" in cache.times and not ignore_mismatch:
+            return False
+        self.cache = cache
+        return True
+
+    def get_memory_pool_limit(self, _pool: str) -> int:
+        return self.limit_bytes
+
+    def set_memory_pool_limit(self, _pool: str, size: int) -> None:
+        self.limit_bytes = size
 
 
 class FakeRuntimeCache:

@@ -112,10 +112,14 @@ class _Trials:
                 outputs=self.outputs,
                 on_progress=lambda name, fraction: builder.on_progress(phase + name.lower(), begin + share * fraction),
             )
-            seconds = image_seconds(identity.backend, plan, builder.recipe, identity) if self.on_gpu else 0.0
+            seconds = self._seconds(plan) if self.on_gpu else 0.0
         except EngineError as error:
             return Trial(form, graph, None, error)
         return Trial(form, graph, plan, None, seconds)
+
+    def _seconds(self, plan: Plan) -> float:
+        identity = self.identity
+        return image_seconds(identity.backend, plan, self.builder.recipe, identity.shapes[0], identity.probabilities)
 
     def _graph(self, form: GraphForm) -> Path:
         """Write the graph of the precision, with the types that the plan computes in."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from math import inf, prod
-from typing import TYPE_CHECKING
 
 from fcnseg.engine.hardware import cuda_capability
 from fcnseg.engine.runtimes.pytorch import find_device
@@ -13,10 +12,7 @@ from fcnseg.engine.runtimes.tensorrt.library import load_library
 from fcnseg.engine.runtimes.tensorrt.plan import Plan
 from fcnseg.engine.runtimes.tensorrt.session import Session
 from fcnseg.errors import DeviceError, is_out_of_memory
-from fcnseg.recipes import MODALITIES, Recipe
-
-if TYPE_CHECKING:
-    from fcnseg.engine.identity import EngineIdentity
+from fcnseg.recipes import MODALITIES, Recipe, Shapes
 
 WARM_UP = 5
 RUNS = 20
@@ -27,15 +23,14 @@ def has_gpu() -> bool:
     return bool(cuda_capability())
 
 
-def image_seconds(library: str, plan: Plan, recipe: Recipe, identity: EngineIdentity) -> float:
+def image_seconds(library: str, plan: Plan, recipe: Recipe, shapes: Shapes, probabilities: bool = False) -> float:
     """Return the seconds that an image of the typical size takes in full batches, without copies to and from the GPU.
 
     Batches that its memory does not hold are halved; infinity if it holds no image.
     """
     stream = CudaStream(find_device("cuda"))
-    shapes = identity.shapes[0]
     with stream.current():
-        session = Session(load_library(library), bytes(plan.content), recipe, identity.probabilities, stream)
+        session = Session(load_library(library), bytes(plan.content), recipe, probabilities, stream)
         try:
             batch = shapes.max_batch
             while batch:

@@ -132,9 +132,13 @@ def _input_type(modality: str) -> str:
 
 
 def _configured(library: TensorRTLibrary, builder: Any, network: Any, profiles: Sequence[Shapes]) -> Any:
-    """Return the builder's configuration: exact float32, the GPU that is here, and the profiles."""
+    """Return the builder's configuration: exact float32, memory by the shapes at hand, the GPU that is here, and the
+    profiles."""
     config = builder.create_builder_config()
     config.clear_flag(library.module.BuilderFlag.TF32)
+    resize = getattr(library.module.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if resize is not None:  # before TensorRT 10.10 fused layers keep the memory of the largest shapes
+        config.set_preview_feature(resize, True)
     if library.name == "tensorrt-rtx" and cuda_capability():  # by default for several kinds, and never for 7.5
         config.num_compute_capabilities = 1
         if not config.set_compute_capability(library.module.ComputeCapability.CURRENT, 0):
