@@ -12,6 +12,7 @@ part() {
     shift
     "$python" -m benchmarks.bare "$@" || failed=1
 }
+part "the first ten minutes" benchmarks.first_gpu
 part "tests marked gpu" pytest -o addopts= -p no:cacheprovider -q -rs --continue-on-collection-errors tests/gpu
 part "voc-fcn8s, random weights, 500x375" benchmarks.gpu
 exit $failed

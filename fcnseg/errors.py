@@ -200,7 +200,10 @@ def is_out_of_threads(error: BaseException | str) -> bool:
 OPTIONAL = {
     "matplotlib": ("matplotlib", "scipy"),
     "nncf": ("nncf",),
-    "obstore": ("obstore",),
+    "obstore": ("obstore", "pyarrow"),
+    "pyarrow": ("obstore", "pyarrow"),
+    "ray": ("obstore", "pyarrow", "ray"),
+    "pillow_heif": ("pillow-heif",),
     "scipy": ("scipy",),
     "tensorboardX": ("tensorboardx", "torch"),
     "torch": ("tensorboardx", "torch"),

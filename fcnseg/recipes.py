@@ -16,6 +16,7 @@ from typing import Any
 
 from fcnseg.errors import RecipeError, UnknownModelError
 from fcnseg.labels import Color, LabelSpace, voc_color
+from fcnseg.texts import read_text
 from fcnseg.toml_table import TEXT_LENGTH, TomlTable, printable
 
 DEFAULT_MODEL = "street-fcn8s"
@@ -26,6 +27,9 @@ MODALITIES = {"color": 3, "depth": 1, "hha": 3}
 
 ORDERS = {"color": ("bgr", "rgb"), "hha": ("as-stored",), "depth": ("log",)}
 """The forms in which each modality may reach the network: channel order, or for depth its natural logarithm."""
+
+RESNETS = ("resnet50", "resnet101")
+"""Backbones whose networks have one stride and geometry."""
 
 NAME_LENGTH = 64
 
@@ -187,7 +191,7 @@ def name_from(text: str) -> str:
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe file. Raises RecipeError that names the file and every fault in it."""
     try:
-        table = TomlTable(tomllib.loads(path.read_text(encoding="utf-8")))
+        table = TomlTable(tomllib.loads(read_text(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path} cannot be read as TOML: {printable(str(error))}") from error
     bundled = table.text("bundled", "", _or_empty(_NAME), f"a file beside the recipe, named by {_NAME_RULE}")
@@ -223,7 +227,7 @@ def _or_empty(pattern: re.Pattern[str]) -> Callable[[str], bool]:
 def _architecture(table: TomlTable) -> Architecture:
     scales = table.table("skip_scales", required=False)
     return Architecture(
-        backbone=table.choice("backbone", ("vgg16", "alexnet", "googlenet")),
+        backbone=table.choice("backbone", ("vgg16", "alexnet", "googlenet", *RESNETS)),
         stride=table.integer("stride", lambda v: v in (8, 16, 32), "8, 16 or 32"),
         geometry=table.choice("geometry", ("caffe", "same"), "caffe"),
         width=table.number("width", lambda v: 0 < v <= 4, "a number above 0, at most 4", 1.0),
@@ -305,7 +309,10 @@ def _faults_between_tables(recipe: Recipe) -> list[str]:
     """The faults that no table shows alone."""
     architecture, faults = recipe.architecture, []
     skips = {"vgg16": {16: ("pool4",), 8: ("pool4", "pool3")}}.get(architecture.backbone, {})
-    if architecture.stride != 32 and architecture.stride not in skips:
+    if architecture.backbone in RESNETS:
+        if (architecture.stride, architecture.geometry) != (8, "same"):
+            faults.append(f'architecture: {architecture.backbone} is of stride 8 and geometry "same"; give these')
+    elif architecture.stride != 32 and architecture.stride not in skips:
         faults.append(f"architecture.stride: {architecture.backbone} has no skip layers; allowed is 32")
     faults += [
         f"architecture.skip_scales.{printable(name)}: this network has no such skip layer; leave it out"

@@ -50,7 +50,8 @@ class Reference:
 
 
 Reserve = Callable[[int], None]
-"""Called by `Source.load` with the bytes that decoding will allocate; returns when memory for them is free."""
+"""Called by `Source.load` with the bytes that decoding will allocate, the decoder's own too; returns when memory for
+them is free."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,13 @@ def blob(array: np.ndarray, *, generation: str = "layer", packed: bool = True, d
     return shape + b"".join(tag + struct.pack(form, v) for v in values.ravel())
 
 
+def raw_blob(array: np.ndarray, kind: int, data: bytes | None = None) -> bytes:
+    """A BlobProto as NVCaffe writes it: raw_data of type 0 (double), 1 (float) or 2 (float16)."""
+    shape = field(7, field(1, b"".join(varint(d) for d in array.shape)))
+    values = array.astype({0: "<f8", 1: "<f4", 2: "<f2"}.get(kind, "<i4")).tobytes()
+    return shape + number_field(10, kind) + field(12, values if data is None else data)
+
+
 V1_TYPES = {"Convolution": 4, "InnerProduct": 14, "Deconvolution": 39, "ReLU": 18, "Pooling": 17, "Data": 5}
 
 
@@ -54,7 +61,8 @@ def write_caffemodel(
     packed: bool = True,
     double: bool = False,
 ) -> Path:
-    """A NetParameter with these layers' blobs: generation "layer" (field 100) or the older "layers" (field 2)."""
+    """A NetParameter with these layers' blobs: generation "layer" (field 100), the older "layers" (field 2), or "v0":
+    layers of 2013 within those."""
     types = types or {}
     with path.open("wb") as file:
         file.write(field(1, b"net"))
@@ -64,6 +72,9 @@ def write_caffemodel(
             if generation == "layer":
                 payload = field(1, name.encode()) + field(2, kind.encode())
                 file.write(field(100, payload + b"".join(field(7, p) for p in parts)))
+            elif generation == "v0":
+                layer = field(1, name.encode()) + field(2, b"conv") + b"".join(field(50, p) for p in parts)
+                file.write(field(2, field(1, layer) + field(2, b"bottom") + field(3, b"top")))
             else:
                 payload = field(4, name.encode()) + number_field(5, V1_TYPES.get(kind, 0))
                 file.write(field(2, payload + b"".join(field(6, p) for p in parts)))

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 RUN = ("sh", "python")
-SHOWN = ("text", "toml", "json", "dockerfile")
+SHOWN = ("text", "toml", "json", "dockerfile", "yaml")
 DIRECTIVES = ("not run", "run with", "exit code", "setup")
 
 _FENCE = re.compile(r"\s*```(.*)")

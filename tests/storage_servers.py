@@ -108,13 +108,16 @@ def _request(endpoint: str, method: str, path: str) -> None:
 
 
 class FaultyProxy:
-    """A proxy before a server (none: all else is an empty answer) that answers with a fault where `fault_of` says so.
+    """A proxy before a server (none: all get `content`) that answers with a fault where `fault_of` says so.
 
-    `fault_of` gets the method and the path of every request; `requests` counts them by method.
+    `fault_of` gets the method and the path of every request; `requests` lists them.
+    Requests with the session token `refused_token` are refused, for it has expired.
     """
 
     def __init__(self, upstream: str = "") -> None:
         self.upstream = urlsplit(upstream).netloc
+        self.content = b""
+        self.refused_token = ""
         self.fault_of: Callable[[str, str], Fault] = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
 
@@ -129,14 +132,16 @@ class FaultyProxy:
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 proxy.requests.append((self.command, self.path))
-                if fault := proxy.fault_of(self.command, self.path):
+                is_expired = proxy.refused_token and self.headers.get("x-amz-security-token") == proxy.refused_token
+                fault = (400, "ExpiredToken") if is_expired else proxy.fault_of(self.command, self.path)
+                if fault:
                     self._answer(
                         fault[0], {}, b"<Error><Code>%s</Code><Message>so</Message></Error>" % fault[1].encode()
                     )
                 elif proxy.upstream:
                     self._answer(*proxy.forward(self.command, self.path, dict(self.headers), body))
                 else:
-                    self._answer(200, {"ETag": '"0"'}, b"")
+                    self._answer(200, {"ETag": '"0"', "Last-Modified": "Sun, 29 Nov 2026 08:00:00 GMT"}, proxy.content)
 
             do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815
 

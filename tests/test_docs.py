@@ -101,7 +101,7 @@ def test_what_is_not_run_says_why_and_is_made_of_commands_that_exist(page: Path,
         ast.parse("\n".join(block.lines))
     for command in block.commands if block.language == "sh" else ():
         words = shlex.split(command, comments=True)
-        if words[0] == "fcnseg":
+        if words[:1] == ["fcnseg"]:
             names = [word for word in words[1:3] if re.fullmatch("[a-z-]+", word) and not word.startswith("-")]
             names = names if words[1] in ("weights", "engines") else names[:1]
             shown = fcnseg(*names, "--help")

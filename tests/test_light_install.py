@@ -22,7 +22,7 @@ from tests.test_dependencies import BASE
 from tests.test_dependencies import distribution as distribution_name
 from tests.weights.conftest import as_caffe
 
-EXTRAS = ("torch", "torchvision", "tensorboardX", "matplotlib", "scipy", "nncf", "onnxscript", "onnx_ir")
+EXTRAS = ("torch", "torchvision", "tensorboardX", "matplotlib", "scipy", "nncf", "onnxscript", "onnx_ir", "pillow_heif")
 
 WITHOUT_EXTRAS = f"""
 import sys

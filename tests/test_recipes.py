@@ -32,7 +32,7 @@ def recipe_file(folder: Path, text: str) -> Path:
     return path
 
 
-CLASSES = {"voc": [21], "pascalcontext": [60], "nyud": [40], "siftflow": [33, 3], "street": [11]}
+CLASSES = {"voc": [21], "pascalcontext": [60], "nyud": [40], "siftflow": [33, 3], "street": [11], "coco": [21]}
 
 
 @pytest.mark.parametrize("name", recipe_names())

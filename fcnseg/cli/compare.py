@@ -36,14 +36,14 @@ from fcnseg.cli.comparison_options import (
     write_tables,
 )
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
+from fcnseg.cli.options import AsJson, JsonLogs, Quiet, StorageOption, Verbose
 from fcnseg.cli.progress import busy, counted_progress, interruptible
 
 
 @interruptible()
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Label maps of each run: a folder, a file, or FILE.h5.")
+        list[str], typer.Argument(metavar="RUN...", help="Label maps of each run: a folder, a file, FILE.h5, or a URL.")
     ],
     gt: Annotated[str, typer.Option(metavar="GT", help="Ground truth of the images.")],
     name: Annotated[
@@ -88,6 +88,7 @@ def compare(
     markdown: MarkdownFile = None,
     report: ReportFile = None,
     workers: Processes = None,
+    storage_option: StorageOption = None,
     config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -104,7 +105,7 @@ def compare(
       fcnseg compare masks-32s/ masks-16s/ masks-8s/ --gt gt/
       fcnseg compare a/ b/ c/ --gt gt/ --report runs.html --latex runs.tex
     """
-    given = {**locals(), "list": list_}
+    given = {**locals(), "list": list_, "storage_options": storage_option}
     from fcnseg.cli.score_table import show_compared
     from fcnseg.scoring.compare import compare_with
     from fcnseg.scoring.options import ScoreOptions
@@ -113,8 +114,9 @@ def compare(
     json_out = Path("-") if as_json else None
     files = {"--json": json_out, "--json-file": json_file, "--latex": latex, "--markdown": markdown}
     check_outputs(files, report, None)
+    options = ScoreOptions.of(given)
     with counted_progress("scoring", quiet, verbose) as on_progress:
-        result = compare_with(runs, gt, ScoreOptions.of(given), tuple(name or ()), on_progress)
+        result = compare_with(runs, gt, options, tuple(name or ()), on_progress)
     for file in filter(None, (json_out, json_file)):
         write_output(file, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
     write_tables(compared_tables(result), latex, markdown)
@@ -122,6 +124,6 @@ def compare(
         from fcnseg.scoring.report.compare_report import write_compare_report  # loads Jinja
 
         with busy("writing the report", quiet, verbose):
-            write_compare_report(report, result, runs, gt)
+            write_compare_report(report, result, runs, gt, options.storage_options)
     show_compared(result, quiet or Path("-") in files.values(), quiet)
     raise typer.Exit(result.exit_code)

@@ -130,12 +130,12 @@ MarkdownFile = Annotated[
 ReportFile = Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page with charts and pictures.")]
 
 Photographs = Annotated[
-    Path | None,
+    str | None,
     typer.Option("--images", metavar="SOURCE", help="Photographs for the report.", show_default="those of the run"),
 ]
 
 
-def check_outputs(files: dict[str, Path | None], report: Path | None, images: Path | None) -> None:
+def check_outputs(files: dict[str, Path | None], report: Path | None, images: str | None) -> None:
     """Raise SettingsError, before anything is compared, for output files that could not all be written.
 
     `files` are those of options by their names; the name of a flag may stand for standard output, with the file -.

@@ -12,6 +12,7 @@ import typer
 
 from fcnseg.cli.console import Errors
 from fcnseg.errors import SettingsError
+from fcnseg.texts import read_text
 
 
 def _read_config(context: typer.Context, file: Path | None) -> Path | None:
@@ -19,7 +20,7 @@ def _read_config(context: typer.Context, file: Path | None) -> Path | None:
     if file is None:
         return None
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"the settings {file} cannot be read: {reason}; give a TOML file") from error

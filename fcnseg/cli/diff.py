@@ -34,14 +34,16 @@ from fcnseg.cli.comparison_options import (
     write_output,
 )
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
+from fcnseg.cli.options import AsJson, JsonLogs, Quiet, StorageOption, Verbose
 from fcnseg.cli.progress import busy, counted_progress, interruptible
 from fcnseg.errors import SettingsError, require
 
 
 @interruptible()
 def diff(
-    before: Annotated[str, typer.Argument(metavar="RUN_A", help="Label maps of the first run: a folder, or FILE.h5.")],
+    before: Annotated[
+        str, typer.Argument(metavar="RUN_A", help="Label maps of the first run: a folder, FILE.h5, or a URL.")
+    ],
     after: Annotated[str, typer.Argument(metavar="RUN_B", help="Label maps of the second run, of the same images.")],
     gt: Annotated[
         str | None, typer.Option(metavar="GT", help="Ground truth, which tells the changes that helped.")
@@ -71,6 +73,7 @@ def diff(
     report: ReportFile = None,
     images: Photographs = None,
     workers: Processes = None,
+    storage_option: StorageOption = None,
     config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -87,7 +90,7 @@ def diff(
       fcnseg diff masks-fp32/ masks-int8/
       fcnseg diff masks-old/ masks-new/ --gt gt/ --report changes.html
     """
-    given = {**locals(), "list": list_, "truth": gt}
+    given = {**locals(), "list": list_, "storage_options": storage_option, "truth": gt}
     from fcnseg.cli.score_table import show_diff, show_unmatched
     from fcnseg.scoring.diff import diff_with
     from fcnseg.scoring.options import DiffOptions

@@ -82,6 +82,9 @@ def _lines(result: Estimate, options: RunOptions) -> list[str]:
         lines.append(f"time          about {duration(result.seconds)} ({result.images_per_second:.1f} images/s)")
     for kind, size in result.bytes_written.items():
         short = "  NOT ENOUGH" if kind in result.too_large else ""
+        if kind not in result.free_bytes:
+            lines.append(f"{kind:14}about {bytes_text(size)}")
+            continue
         twice = "and as much again while it is written, " if result.bytes_needed[kind] > size else ""
         lines.append(
             f"{kind:14}about {bytes_text(size)}, {twice}{bytes_text(result.free_bytes[kind])} are free there{short}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
+
+from fcnseg.io.urls import refuse_url
 
 WIDEST = 160
 """Columns of help at most: longer lines are hard to read."""
@@ -22,7 +25,16 @@ _BETWEEN = re.compile(r"(?<=[\[ ])(\d+(?:\.\d+)?)<=x<=(\d+(?:\.\d+)?)(?=[;\]])")
 
 
 class HelpfulCommand(TyperCommand):
-    """A command whose help names arguments by their metavar alone."""
+    """A command whose help names arguments by their metavar alone. URLs are refused where paths are meant."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Check the paths, then run the command. Raises SettingsError for one that was given as a URL."""
+        for param in self.get_params(ctx):
+            value = ctx.params.get(param.name)
+            for path in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(path, Path):
+                    refuse_url(path, param.opts[0] if param.opts[0].startswith("-") else _name_of(param))
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return `[OPTIONS] SOURCE`: arguments that may be left out in brackets."""

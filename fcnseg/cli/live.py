@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fcnseg.cli.console import err
 from fcnseg.cli.reporters import PlainReporter, Reporter
-from fcnseg.cli.wording import duration
+from fcnseg.cli.wording import duration, shards_text
 from fcnseg.engine.options import BuildHooks
 from fcnseg.types import EngineInfo, Failure, StageTimes
 from fcnseg.workers.limits import startable_threads
@@ -61,6 +61,10 @@ class LiveReporter(PlainReporter):
         """Count; the display draws itself."""
         Reporter.on_result(self, key, failure)
 
+    def on_progress(self, images: int) -> None:
+        """Count; the display draws itself."""
+        Reporter.on_progress(self, images)
+
     def render(self) -> Group:
         """Return the display as it should look now."""
         left = self.remaining_seconds
@@ -73,8 +77,10 @@ class LiveReporter(PlainReporter):
             f"ETA {duration(left)}" if left is not None else "",
         )
         busy = "   ".join(f"{name} {t.utilisation:.0%}" for name, t in self.times().items())
-        failed = f"   {self.failed:,} failed" if self.failed else ""
-        return Group(row, Text(f"busy: {busy}{failed}", style="dim"))
+        parts = [f"busy: {busy}"] if busy else []
+        parts += [shards_text(self.shards)] if self.shards else []
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        return Group(row, Text("   ".join(parts), style="dim"))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

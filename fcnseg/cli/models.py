@@ -12,7 +12,7 @@ from fcnseg.cli.completion import complete_models
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson
 from fcnseg.cli.progress import interruptible
-from fcnseg.recipes import find_recipe, recipe_names
+from fcnseg.recipes import RESNETS, Architecture, find_recipe, recipe_names
 
 if TYPE_CHECKING:
     from fcnseg.labels import LabelSpace
@@ -124,6 +124,7 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
     architecture, shapes = recipe.architecture, recipe.shapes
     sizes = " to ".join(f"{width} x {height}" for height, width in (shapes.smallest, shapes.largest))
     typical = f"{shapes.typical[1]} x {shapes.typical[0]}"
+    cut_if = " (sides that are multiples of 8)" if architecture.backbone in RESNETS else ""
     width = "" if architecture.width == 1 else f", its layers {architecture.width:g} times as wide"
     path = own_weights(recipe)
     weights = {
@@ -134,9 +135,9 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
     rows = [
         ("model", recipe.name),
         ("title", recipe.title or "-"),
-        ("network", f"FCN-{architecture.stride}s on {architecture.backbone}{width}"),
+        ("network", f"{_network_name(architecture)}{width}"),
         ("input", "; ".join(FORMS[name] for name in recipe.modalities)),
-        ("sizes", "any: larger images than an engine takes are cut, their labels stay the same"),
+        ("sizes", "any: larger images than an engine takes are cut, their labels stay the same" + cut_if),
         ("engines", f"for {sizes}, fastest at {typical}, up to {shapes.max_batch} images at once"),
         ("score", recipe.score or "not published"),
         ("licence", recipe.license or "not stated: ask whoever made the weights"),
@@ -175,3 +176,8 @@ def _whole(recipe: Recipe) -> dict[str, Any]:
         "weight_sources": [asdict(source) for source in recipe.weights],
         "recipe": str(recipe.path),
     }
+
+
+def _network_name(architecture: Architecture) -> str:
+    stride, backbone = architecture.stride, architecture.backbone
+    return f"FCN on {backbone}, output stride {stride}" if backbone in RESNETS else f"FCN-{stride}s on {backbone}"

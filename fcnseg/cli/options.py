@@ -73,6 +73,17 @@ def companions_of(depth: Folder | None, hha: Folder | None) -> dict[str, Folder]
     return {name: folder for name, folder in (("depth", depth), ("hha", hha)) if folder is not None}
 
 
+StorageOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        help="An option of the storage behind URLs, such as endpoint=... or region=...; repeatable. "
+        "Credentials come from the environment.",
+        show_default=False,
+    ),
+]
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only errors and failures.")]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]

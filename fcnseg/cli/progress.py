@@ -181,9 +181,9 @@ class ProgressDisplay:
         seconds = time.monotonic() - self._started
         if not self._total:
             return f"{self._description}: {duration(seconds)}"
-        if self._event == "building":
-            return f"{self._description}: {self._done:.0%}"
         left = f", {duration(seconds / self._done * (self._total - self._done))} left" if self._done else ""
+        if self._event == "building":
+            return f"{self._description}: {self._done:.0%}{left}"
         done, total = (f"{round(amount / self._unit):,}" for amount in (self._done, self._total))
         return f"{self._description}: {done} of {total}{self._unit_name}{left}"
 

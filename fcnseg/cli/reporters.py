@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from fcnseg.cli.console import err, shown
-from fcnseg.cli.progress import PLAIN_SECONDS, say_interrupted
+from fcnseg.cli.progress import EVENT_SECONDS, PLAIN_SECONDS, say_interrupted
 from fcnseg.cli.standard_streams import log_event
-from fcnseg.cli.wording import described, duration, in_detail, left_out_line
+from fcnseg.cli.wording import described, duration, in_detail, left_out_line, shards_text
 from fcnseg.engine.options import BuildHooks
-from fcnseg.running.hooks import Hooks
+from fcnseg.running.hooks import Hooks, ShardsState
 from fcnseg.types import EngineInfo, Failure, StageTimes, Summary
 
 FAILURES_SHOWN = 20
@@ -33,6 +33,7 @@ class Reporter:
         self.lock = threading.Lock()
         self.total = self.done = self.kept = self.failed = self.failed_before = 0
         self.started = time.monotonic()
+        self.shards: ShardsState | None = None
 
     def hooks(self) -> Hooks:
         """Return the callbacks for a run."""
@@ -46,6 +47,9 @@ class Reporter:
             self.on_note,
             self.on_failed_before,
             self.on_left_out,
+            self.on_earlier,
+            self.on_progress,
+            self.on_shards,
         )
 
     def on_listing(self, count: int) -> None:
@@ -83,6 +87,19 @@ class Reporter:
     def on_kept(self, key: str) -> None:  # noqa: ARG002
         """Count an input that was done before; a single thread calls this."""
         self.kept += 1
+
+    def on_earlier(self, kept: int, failed: int) -> None:
+        """Count inputs that ended before, of runs in shards."""
+        self.kept, self.failed_before = self.kept + kept, self.failed_before + failed
+
+    def on_progress(self, images: int) -> None:
+        """Count images that another process has done, or lost."""
+        with self.lock:
+            self.done += images
+
+    def on_shards(self, state: ShardsState) -> None:
+        """Take the state of the shards and workers."""
+        self.shards = state
 
     def on_note(self, line: str) -> None:
         """Print a remark."""
@@ -147,6 +164,14 @@ class PlainReporter(Reporter):
     def on_result(self, key: str, failure: Failure | None) -> None:
         """Count, and print the progress now and then."""
         super().on_result(key, failure)
+        self._say_progress()
+
+    def on_progress(self, images: int) -> None:
+        """Count, and print the progress now and then."""
+        super().on_progress(images)
+        self._say_progress()
+
+    def _say_progress(self) -> None:
         if time.monotonic() - self.printed_at > PLAIN_SECONDS:
             self.printed_at = time.monotonic()
             self.say(self.progress())
@@ -156,19 +181,21 @@ class PlainReporter(Reporter):
         left = self.remaining_seconds
         eta = f", {duration(left)} left" if left is not None else ""
         failed = f", {self.failed:,} failed" if self.failed else ""
-        return f"{self.ended:,} of {self.total:,} images, {self.rate:.1f} images/s{failed}{eta}"
+        shards = f", {shards_text(self.shards)}" if self.shards else ""
+        return f"{self.ended:,} of {self.total:,} images, {self.rate:.1f} images/s{failed}{shards}{eta}"
 
 
 class JsonReporter(Reporter):
     """Prints one JSON object a line on standard error.
 
     `event` is note, listing, building, start, left_out, done, kept, failed, error or end; a run that was interrupted
-    ends so too.
+    ends so too. Runs in shards also log `earlier` and `shards`, and on clusters `progress` in place of `done`.
     What libraries print comes as `stderr`, Python's warnings as `warning`.
     """
 
     def __init__(self) -> None:
         super().__init__(BuildHooks(self.on_note, self.on_build))
+        self._progress_at = 0.0
 
     def log(self, event: str, **values: Any) -> None:
         """Print an event."""
@@ -212,6 +239,25 @@ class JsonReporter(Reporter):
         with self.lock:
             self.kept += 1
             self.log("kept", key=key)
+
+    def on_progress(self, images: int) -> None:
+        """Log how many images are done, at most once a second."""
+        super().on_progress(images)
+        if images and time.monotonic() > self._progress_at + EVENT_SECONDS:
+            self._progress_at = time.monotonic()
+            self.log("progress", phase="segmenting", done=self.ended, total=self.total)
+
+    def on_shards(self, state: ShardsState) -> None:
+        """Log the state."""
+        if state != self.shards:
+            super().on_shards(state)
+            self.log("shards", **asdict(state))
+
+    def on_earlier(self, kept: int, failed: int) -> None:
+        """Log what ended in earlier runs."""
+        super().on_earlier(kept, failed)
+        if kept or failed:
+            self.log("earlier", kept=kept, failed=failed)
 
     def say(self, line: str) -> None:
         """Log a remark."""

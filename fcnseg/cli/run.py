@@ -19,6 +19,7 @@ from fcnseg.cli.options import (
     JsonLogs,
     Precision,
     Quiet,
+    StorageOption,
     Verbose,
     Weights,
     companions_of,
@@ -34,12 +35,14 @@ def run(
         typer.Argument(
             metavar="SOURCE",
             help="A folder (searched through), an image, a .txt file with one path a line (- reads them from standard "
-            "input), a .zip or .tar archive, or FILE.h5::/dataset.",
+            "input), a .zip or .tar archive, FILE.h5::/dataset, or a URL (s3://, gs://, az://).",
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", metavar="DIR|FILE.h5", help="Folder or file for the label maps; made if needed."),
+        str,
+        typer.Option(
+            "--out", "-o", metavar="DIR|FILE.h5|URL", help="Folder, file or URL for the label maps; made if needed."
+        ),
     ],
     model: Annotated[
         str | None,
@@ -77,8 +80,10 @@ def run(
         ),
     ] = "auto",
     save_probabilities: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR|FILE.h5", help="Also write class probabilities, K x H x W: .npy files, or one HDF5."),
+        str | None,
+        typer.Option(
+            metavar="DIR|FILE.h5|URL", help="Also write class probabilities, K x H x W: .npy files, or one HDF5."
+        ),
     ] = None,
     probabilities_dtype: Annotated[
         str | None,
@@ -96,7 +101,7 @@ def run(
         ),
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the images with their labels drawn over them.")
+        str | None, typer.Option(metavar="DIR|URL", help="Also write the images with their labels drawn over them.")
     ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -121,7 +126,7 @@ def run(
             min=1,
             metavar="N",
             help="Threads that decode, and as many that write.",
-            show_default="one a core, at most 8",
+            show_default="one a core, at most 8; 16 with URLs",
         ),
     ] = None,
     tile: Annotated[
@@ -156,6 +161,32 @@ def run(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first failure.")] = False,
     num_parts: Annotated[int, typer.Option(min=1, metavar="N", help="Split the inputs into N parts ...")] = 1,
     part_id: Annotated[int, typer.Option(min=0, metavar="I", help="... and process this one, counted from 0.")] = 0,
+    on: Annotated[
+        str | None,
+        typer.Option("--on", metavar="ray", help="Run on a Ray cluster, or on one that is started on this machine."),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="The cluster to join.", show_default="RAY_ADDRESS, or this machine's"),
+    ] = None,
+    out_format: Annotated[
+        str,
+        typer.Option(
+            metavar="files|tar",
+            autocompletion=complete_values("files", "tar"),
+            help="With URLs and --on ray: a file for each image, or one tar for each shard.",
+        ),
+    ] = "files",
+    shard_images: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Images that a worker takes at once, with --on or a URL: a power of two.",
+            show_default="up to 1024",
+        ),
+    ] = None,
+    storage_option: StorageOption = None,
     no_space_check: Annotated[
         bool, typer.Option("--no-space-check", help="Start even if there is not enough disk space for the outputs.")
     ] = False,
@@ -184,12 +215,17 @@ def run(
         --weights fcn8s-heavy-pascal.caffemodel
       fcnseg run data.h5::/images --out masks.h5
       find . -name '*.jpg' | fcnseg run - --out masks/
+      fcnseg run s3://bucket/photos --out s3://bucket/masks --on ray
+
+    --on ray runs on every node of the cluster that RAY_ADDRESS or --ray-address names; source and output are URLs then,
+    or folders that all nodes share. Workers and nodes may die meanwhile, and the same command resumes after all else.
     """
     from fcnseg.cli.dry_run import show_estimate
     from fcnseg.cli.run_display import run_and_show
     from fcnseg.engine.load import model_of
     from fcnseg.engine.options import EngineOptions
     from fcnseg.errors import SettingsError
+    from fcnseg.io.buckets import parse_storage_options
     from fcnseg.running.options import RunOptions
 
     if going_on and not quiet:
@@ -230,6 +266,11 @@ def run(
         num_parts=num_parts,
         part_id=part_id,
         space_check=not no_space_check,
+        storage_options=parse_storage_options(storage_option or ()),
+        on=on,
+        ray_address=ray_address,
+        shard_images=shard_images,
+        out_format=out_format,
     )
     if dry_run:
         raise typer.Exit(show_estimate(options, quiet, as_json, verbose))

@@ -35,7 +35,7 @@ from fcnseg.cli.comparison_options import (
     write_tables,
 )
 from fcnseg.cli.config_file import Config
-from fcnseg.cli.options import AsJson, JsonLogs, Quiet, Verbose
+from fcnseg.cli.options import AsJson, JsonLogs, Quiet, StorageOption, Verbose
 from fcnseg.cli.progress import busy, counted_progress, interruptible
 from fcnseg.errors import require
 
@@ -45,7 +45,7 @@ def score(
     predictions: Annotated[
         str,
         typer.Argument(
-            metavar="PREDS", help="Label maps or probabilities: a folder, a file, or FILE.h5, FILE.h5::/name."
+            metavar="PREDS", help="Label maps or probabilities: a folder, a file, FILE.h5, FILE.h5::/name, or a URL."
         ),
     ],
     truth: Annotated[str, typer.Argument(metavar="GT", help="Ground truth, in the same forms or as .mat files.")],
@@ -115,6 +115,7 @@ def score(
         ),
     ] = None,
     workers: Processes = None,
+    storage_option: StorageOption = None,
     config: Config = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
@@ -141,7 +142,7 @@ def score(
         --pred-pattern '{stem}_leftImg8bit.png' \\
         --gt-pattern '{stem}_gtFine_labelIds.png'
     """
-    given = {**locals(), "list": list_, "boundary": boundary or report is not None}
+    given = {**locals(), "list": list_, "storage_options": storage_option, "boundary": boundary or report is not None}
     from fcnseg.cli.score_table import show_left_out, show_score
     from fcnseg.scoring.options import ScoreOptions
     from fcnseg.scoring.result import classes_csv, score_json

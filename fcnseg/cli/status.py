@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcnseg.cli.console import out, shown
-from fcnseg.cli.options import AsJson
+from fcnseg.cli.options import AsJson, StorageOption
 from fcnseg.cli.progress import busy, interruptible
 from fcnseg.cli.wording import left_out_line
 
 if TYPE_CHECKING:
-    from fcnseg.running.status import PartStatus
+    from fcnseg.running.part_status import PartStatus, ShardsStatus
 
 
 @interruptible()
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="What `fcnseg run` had as --out.")],
+    place: Annotated[str, typer.Argument(metavar="OUT", help="What `fcnseg run` had as --out.")],
     failures: Annotated[bool, typer.Option("--failures", help="List every failed input with its reason.")] = False,
+    storage_option: StorageOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the progress of a run: what is done, failed or left, in which part, and whether a run is at work.
@@ -29,35 +29,41 @@ def status(
     Label maps are looked at: one that was removed or changed since is left to be done. The exit code is 0 only if
     every input of every part is done, 3 if some failed or are left.
     """
-    from fcnseg.running.status import failures as failures_of
-    from fcnseg.running.status import left_out
-    from fcnseg.running.status import status as status_of
+    from fcnseg.io.buckets import parse_storage_options
+    from fcnseg.running.status import read_status
 
     with busy("looking at the outputs"):
-        parts = status_of(folder)
-    files = left_out(folder)
+        found = read_status(place, parse_storage_options(storage_option or ()))
+    parts, shards = found.parts, found.shards
     whole = all(part.whole for part in parts)
     if as_json:
-        listed = [asdict(failure) for failure in failures_of(folder)] if failures else None
         values = {
             "whole": whole,
             "parts": [{**asdict(part), "missing": part.missing} for part in parts],
-            "left_out": files,
-            **({"failures": listed} if failures else {}),
+            "left_out": dict(found.left_out),
+            **({"shards": asdict(shards)} if shards else {}),
+            **({"failures": [asdict(failure) for failure in found.failures()]} if failures else {}),
         }
         out().print_json(json.dumps(values), ensure_ascii=True)
     else:
         for part in parts:
             out().print(_line(part, len(parts)), markup=False)
-        if files:
-            out().print(left_out_line(files), markup=False)
+        if shards:
+            out().print(_shards_line(shards), markup=False)
+        if found.left_out:
+            out().print(left_out_line(found.left_out), markup=False)
         if failures:
-            for failure in failures_of(folder):
+            for failure in found.failures():
                 out().print(f"{shown(failure.key)}: {failure.stage}: {shown(failure.reason)}", markup=False)
         if len(parts) > 1:
             done, inputs = sum(p.done for p in parts), sum(p.inputs or 0 for p in parts)
             out().print(f"{'whole' if whole else 'not whole'}: {done:,} of {inputs:,} inputs are done", markup=False)
     raise typer.Exit(0 if whole else 3)
+
+
+def _shards_line(shards: ShardsStatus) -> str:
+    drivers = f", driven by {' and '.join(shards.drivers)}" if shards.drivers else ""
+    return f"{shards.done:,} of {shards.total:,} shards are done{drivers}"
 
 
 def _line(part: PartStatus, parts: int) -> str:

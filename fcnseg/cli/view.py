@@ -11,8 +11,10 @@ import typer
 
 from fcnseg.cli.comparison_options import Classes, ClassesOf
 from fcnseg.cli.console import out, shown
+from fcnseg.cli.options import StorageOption
 from fcnseg.cli.progress import interruptible
 from fcnseg.errors import ImageError, OutputError, SettingsError
+from fcnseg.io.urls import is_url, local_path, split_url
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 @interruptible()
 def view(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Photograph.")],
-    mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map: a file, or FILE.h5::/name.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Photograph: a file, or a URL.")],
+    mask: Annotated[str, typer.Argument(metavar="MASK", help="Its label map: a file, FILE.h5::/name, or a URL.")],
     out_file: Annotated[
         Path | None,
         typer.Option(
@@ -57,6 +59,7 @@ def view(
         Path | None, typer.Option(metavar="FILE", help="Classes of colours: lines `RED GREEN BLUE CLASS`.")
     ] = None,
     binary: Annotated[bool, typer.Option("--binary", help="A mask: 0 is background, 255 (or 1) foreground.")] = False,
+    storage_option: StorageOption = None,
 ) -> None:
     """Draw a label map over its image.
 
@@ -70,7 +73,8 @@ def view(
       fcnseg view photo.png photo_gtFine_labelIds.png --labels cityscapes
     """
     from fcnseg.io.atomic import whole_file
-    from fcnseg.io.images import pixels_of
+    from fcnseg.io.buckets import parse_storage_options
+    from fcnseg.io.images import read_color
     from fcnseg.scoring.label_options import LabelOptions
     from fcnseg.scoring.view import draw, read_labelled
 
@@ -86,9 +90,10 @@ def view(
         palette=palette,
         binary=binary,
     )
-    labelled = read_labelled(mask, model, classes, head, options)
+    storage_options = parse_storage_options(storage_option or ())
+    labelled = read_labelled(mask, model, classes, head, options, storage_options)
     try:
-        pixels = pixels_of(image)
+        pixels = read_color(_fetched(image, storage_options))
     except ImageError as error:
         raise ImageError(f"{image} {error}; give the photograph") from error
     drawn = draw(pixels, labelled, opacity, legend)
@@ -101,6 +106,16 @@ def view(
         except OSError as error:
             raise OutputError(f"{out_file} cannot be written: {error.strerror}; choose another place") from error
     _list(labelled)
+
+
+def _fetched(image: str, storage_options: dict[str, str]) -> Path | bytes:
+    """Return the path of an image, or the bytes of one behind a URL."""
+    from fcnseg.io.buckets import open_store
+
+    if not is_url(place := local_path(image)):
+        return Path(place)
+    parent, name = split_url(place)
+    return open_store(parent, storage_options).get(name)
 
 
 def _is_terminal() -> bool:

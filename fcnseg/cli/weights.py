@@ -20,6 +20,11 @@ from fcnseg.recipes import find_recipe, recipe_names
 if TYPE_CHECKING:
     from fcnseg.weights.importing import ImportReport
 
+Key = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The state dict to take from a PyTorch checkpoint that holds several."),
+]
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Import, inspect, pull and list weight files.")
 
 
@@ -52,6 +57,7 @@ def import_(
             show_default="that of the file",
         ),
     ] = None,
+    key: Key = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     json_logs: JsonLogs = False,  # noqa: ARG001 - read by its callback
@@ -70,9 +76,8 @@ def import_(
     recipe = find_recipe(model)
     try:
         with busy(f"importing {file.name}", quiet, verbose):
-            report = import_weights(
-                file, recipe, out or stored_path(recipe.name), transplant=transplant, convention=convention
-            )
+            target = out or stored_path(recipe.name)
+            report = import_weights(file, recipe, target, transplant=transplant, convention=convention, key=key)
     except WeightsMismatchError as error:
         for fault in error.faults:
             say(f"  {fault}")
@@ -92,6 +97,7 @@ def _print_report(report: ImportReport) -> None:
 @interruptible()
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Any weight file.")],
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the tensors of a weight file, and the models that it fits.
@@ -103,7 +109,7 @@ def inspect(
     from fcnseg.weights.inspect import inspect_weights
 
     with busy(f"reading {file.name}"):
-        summary = inspect_weights(file)
+        summary = inspect_weights(file, key)
     if as_json:
         out().print_json(json.dumps(asdict(summary)), ensure_ascii=True)
         return
@@ -122,6 +128,8 @@ def inspect(
     )
     for key, value in summary.metadata.items():
         out().print(f"{shown(key)}: {shown(value)}", markup=False)
+    for note in summary.notes:
+        out().print(f"note: {shown(note)}", markup=False)
     out().print(f"fits: {', '.join(summary.fits) or 'no shipped recipe'}")
     if summary.starts:
         out().print(f"starts the training (--transplant) of: {', '.join(summary.starts)}")

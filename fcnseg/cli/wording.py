@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fcnseg.cli.shown import shown
+from fcnseg.io.left_out import kind_named
 
 if TYPE_CHECKING:
+    from fcnseg.running.hooks import ShardsState
     from fcnseg.types import EngineInfo
 
 LINE_COLUMNS = 80
@@ -68,11 +70,18 @@ def _cut(line: str) -> str:
     return line if len(line) <= LINE_COLUMNS else line[: LINE_COLUMNS - 3].rstrip() + "..."
 
 
+def shards_text(state: ShardsState) -> str:
+    """Return how many shards are done and by how many workers: `3 of 40 shards by 2 workers, 1 lost`."""
+    workers = f"{state.alive} {'worker' if state.alive == 1 else 'workers'}"
+    lost = f", {state.lost} lost" if state.lost else ""
+    return f"{state.done:,} of {state.total:,} shards by {workers}{lost}"
+
+
 def left_out_line(left_out: Mapping[str, int]) -> str:
-    """Return how many files are no images fcnseg reads, and of which kinds: `3 files left out: 2 .heic, 1 .mp4`."""
+    """Return how many files were not taken for images, and of which kinds: `3 files left out: 2 .mp4, 1 in @eaDir`."""
     total = sum(left_out.values())
     kinds = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
-    named = [f"{count:,} {shown(suffix) or 'without a suffix'}" for suffix, count in kinds[:KINDS_SHOWN]]
+    named = [f"{count:,} {kind_named(shown(kind))}" for kind, count in kinds[:KINDS_SHOWN]]
     others = sum(count for _, count in kinds[KINDS_SHOWN:])
     more = [f"{others:,} others"] if others else []
     return f"{total:,} {'file' if total == 1 else 'files'} left out: {', '.join([*named, *more])}"

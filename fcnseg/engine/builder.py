@@ -5,26 +5,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import fcnseg
 from fcnseg import errors
 from fcnseg.engine.cache import REJECTED, engine_path, remove, writing
 from fcnseg.engine.calibration import SampleImages, sample_images
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import PLAIN, write_graph
 from fcnseg.engine.identity import EngineIdentity, runs_here
 from fcnseg.engine.load import load_engine
-from fcnseg.engine.record import EngineRecord, record_path, write_record
+from fcnseg.engine.record import EngineRecord, kernel_file, record_path, write_record
+from fcnseg.engine.reference import OnProgress, ReferenceLabels
 from fcnseg.engine.request import EngineRequest
 from fcnseg.engine.runtimes import RUNTIMES
-from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.common import Compiled, output_names
 from fcnseg.engine.runtimes.onnx_runtime import ReferenceEngine
-from fcnseg.engine.verify import OnProgress, ReferenceNetwork, verify
+from fcnseg.engine.verify import verify
 from fcnseg.errors import DeviceError, EngineError, FcnsegError, is_out_of_memory
 from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import Recipe
@@ -56,14 +56,14 @@ def _build_all(job: dict[str, Any], tell: Tell) -> None:
 
     RUNTIMES[first.backend].check_machine()
     images = sample_images(first.recipe, first.calibration)
-    with Builder(first.recipe, first.weights, images, Path(job["work"]), on_progress) as builder:
-        for number, request in enumerate(requests):  # noqa: B007 - `on_progress` reads it
-            outcome, lasting = "", False
-            try:
-                builder.build(request, out, keep_rejected=job["keep_rejected"])
-            except EngineError as error:
-                outcome, lasting = str(error), not (isinstance(error, DeviceError) or is_out_of_memory(error))
-            tell({"precision": request.precision, "outcome": outcome, "lasting": lasting})
+    builder = Builder(first.recipe, first.weights, images, Path(job["work"]), on_progress)
+    for number, request in enumerate(requests):  # noqa: B007 - `on_progress` reads it
+        outcome, lasting = "", False
+        try:
+            builder.build(request, out, keep_rejected=job["keep_rejected"])
+        except EngineError as error:
+            outcome, lasting = str(error), not (isinstance(error, DeviceError) or is_out_of_memory(error))
+        tell({"precision": request.precision, "outcome": outcome, "lasting": lasting})
 
 
 class Builder:
@@ -84,16 +84,7 @@ class Builder:
         self.recipe, self.images, self.work, self.on_progress = recipe, images, work, on_progress
         self._weights_file = weights
         self._weights: LoadedWeights | None = None
-        self._opened = ExitStack()
-        self._reference: ReferenceNetwork | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.close()
+        self._reference: ReferenceLabels | None = None
 
     def build(self, request: EngineRequest, out: Path | None = None, *, keep_rejected: bool = False) -> EngineRecord:
         """Build the engine of a request into the cache, or as `out`; returns its record.
@@ -108,8 +99,8 @@ class Builder:
         with writing(target):
             engine = self.work / identity.key
             outputs = {engine: output_names(self.recipe, identity.probabilities)}
-            graph = RUNTIMES[identity.backend].load_compiler()(self, identity, outputs)
-            record = self._record(identity, graph, engine)
+            compiled = RUNTIMES[identity.backend].load_compiler()(self, identity, outputs)
+            record = self._record(identity, compiled, engine)
             if runs_here(identity.backend):
                 record = replace(record, verification=self._verify(engine, identity, request.required_agreement))
             record = replace(record, build_seconds=round(time.monotonic() - start, 1), file=target.name)
@@ -126,7 +117,7 @@ class Builder:
 
     def plain_graph_file(self) -> Path:
         """Return the plain fp32 graph with probabilities, which engines are held against."""
-        return self.write("plain", skip_margins=False)
+        return self.write("plain", form=PLAIN)
 
     def write(self, name: str, **options: Any) -> Path:
         """Write a graph with probabilities to a file in the folder for unfinished ones, once for each name."""
@@ -152,15 +143,15 @@ class Builder:
             self._weights = load_whole_model(self.recipe, self._weights_file)
         return self._weights
 
-    def _record(self, identity: EngineIdentity, graph: Path, engine: Path) -> EngineRecord:
+    def _record(self, identity: EngineIdentity, compiled: Compiled, engine: Path) -> EngineRecord:
         record = EngineRecord(
             identity,
             file=engine.name,
             file_sha256=file_sha256(engine),
             file_bytes=engine.stat().st_size,
-            graph_sha256=file_sha256(graph),
+            graph_sha256=file_sha256(compiled.graph),
             verification=None,
-            versions={"fcnseg": fcnseg.__version__, "library": identity.library},
+            versions={"fcnseg": fcnseg.__version__, "library": identity.library, **compiled.choices},
             built=datetime.now(UTC).isoformat(),
             build_seconds=0.0,
             model_source=str(self.recipe.path.resolve()),
@@ -181,10 +172,18 @@ class Builder:
     def _verify(self, engine: Path, identity: EngineIdentity, min_agreement: float) -> Verification:
         """Load the engine from disk and compare it with the network."""
         runtime = RUNTIMES[identity.backend]
+        begin = 0.45
         if self._reference is None:
             self.on_progress("loading the network", 0.4)
-            network = self._opened.enter_context(self._network(runtime.device))
-            self._reference = ReferenceNetwork(network, self.recipe, self.images.inputs)
+            begin = 0.7
+            with self._network(runtime.device) as network:
+                self._reference = ReferenceLabels(self.recipe, self.images.inputs).compute(
+                    network,
+                    identity.shapes,
+                    fixed_sizes=runtime.fixed_sizes,
+                    probabilities=identity.probabilities,
+                    on_progress=lambda phase, fraction: self.on_progress(phase, 0.45 + 0.25 * fraction),
+                )
         with load_engine(self.recipe, engine) as built:
             return verify(
                 built,
@@ -194,7 +193,7 @@ class Builder:
                 images=self.images.name,
                 fixed_sizes=runtime.fixed_sizes,
                 probabilities=identity.probabilities,
-                on_progress=lambda phase, fraction: self.on_progress(phase, 0.45 + 0.55 * fraction),
+                on_progress=lambda phase, fraction: self.on_progress(phase, begin + (1 - begin) * fraction),
             )
 
 
@@ -214,6 +213,9 @@ def _publish(engine: Path, target: Path, record: EngineRecord, keep_rejected: bo
         )
     record_path(target).unlink(missing_ok=True)  # an engine without a record is not trusted: never a wrong pair
     os.replace(engine, target)
+    kernel_file(target).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        os.replace(kernel_file(engine), kernel_file(target))
     write_record(target, record)
     if rejected:
         remove(rejected)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from fcnseg.engine.identity import EngineIdentity
-from fcnseg.engine.record import EngineRecord, read_record, read_trusted_record, record_path, write_record
+from fcnseg.engine.record import EngineRecord, kernel_file, read_record, read_trusted_record, record_path, write_record
 from fcnseg.errors import EngineError, OutputError
 from fcnseg.io.atomic import PART, whole_file
 from fcnseg.io.locks import held
@@ -62,12 +62,13 @@ def recorded_failures() -> list[tuple[str, str, str]]:
 
 
 def remove(engine: Path) -> int:
-    """Delete an engine, its record and the note of a failure to build it, or a stray; returns the bytes freed.
+    """Delete an engine, its record, its kernels and the note of a failure to build it, or a stray; return the bytes
+    freed. An engine whose record is gone is trusted no more.
 
     Raises OutputError if that is not allowed.
     """
     freed = 0
-    for path in (record_path(engine), engine, engine.with_suffix(FAILED)):  # without a record it is not trusted
+    for path in (record_path(engine), engine, kernel_file(engine), engine.with_suffix(FAILED)):  # the record first
         try:
             if path.is_dir():
                 freed += sum(file.stat().st_size for file in path.rglob("*"))

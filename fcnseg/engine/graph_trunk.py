@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 from onnx import TensorProto, helper
 
 from fcnseg.engine.graph_writer import GraphWriter, Tensor
-from fcnseg.models.backbones import Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers
+from fcnseg.models.backbones import Bottleneck, Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers
 from fcnseg.models.layers import trunk_names
 from fcnseg.models.spec import NetworkSpec, Stream
 from fcnseg.weights.tensors import Array
@@ -43,12 +43,13 @@ class TrunkWriter:
             return self._convolution(layer, x, mark)
         if isinstance(layer, MaxPool):
             window = layer.window
-            return self.pool(layer, x, ends=window.pad + window.stride - 1, mark=mark)
+            ends = window.pad + (window.stride - 1 if layer.rounds_up else 0)
+            return self.pool(layer, x, ends=ends, mark=mark)
         if isinstance(layer, LocalResponseNorm):
             # in float32: the squares of large activations need the range
             x = self.graph.node("LRN", self.raised(x), size=5, alpha=1e-4, beta=0.75, bias=1.0)
             return self.lowered(x)
-        return self._inception(layer, x)
+        return self._bottleneck(layer, x) if isinstance(layer, Bottleneck) else self._inception(layer, x)
 
     def pool(self, layer: MaxPool, x: Tensor, *, ends: int, mark: str = "") -> Tensor:
         """Pool a map with `ends` cells of padding after it.
@@ -63,15 +64,17 @@ class TrunkWriter:
         )
 
     def convolve(self, layer: Conv, x: Tensor, *, pad: int, bias: Array | None = None, mark: str = "") -> Tensor:
-        """Convolve a map with a layer's weights and its bias, or another one, and keep what is positive."""
+        """Convolve a map with a layer's weights and its bias, or another one, and rectify what the layer does."""
         name = self.names.get(layer.name, layer.name + self.stream.suffix)
         weight = self._number(f"{name}.weight", self.weights[f"{name}.weight"])
         added = self._number(f"{name}.bias{mark}", self.weights[f"{name}.bias"] if bias is None else bias)
-        strides, pads = [layer.window.stride] * 2, [pad] * 4
-        x = self.graph.node(
-            "Conv", x, weight, added, name=f"{name}{mark}", strides=strides, pads=pads, group=layer.groups
-        )
-        return self.graph.node("Relu", x)
+        window = {
+            "strides": [layer.window.stride] * 2,
+            "pads": [pad] * 4,
+            "dilations": [layer.window.dilation] * 2,
+        }
+        x = self.graph.node("Conv", x, weight, added, name=f"{name}{mark}", output="", group=layer.groups, **window)
+        return self.graph.node("Relu", x) if layer.rectified else x
 
     def lowered(self, x: Tensor) -> Tensor:
         """Convert a float32 map to the trunk's type."""
@@ -87,7 +90,7 @@ class TrunkWriter:
 
     def _convolution(self, layer: Conv, x: Tensor, mark: str) -> Tensor:
         window = layer.window
-        if window.pad <= window.kernel // 2:
+        if window.pad <= window.span // 2:
             return self.convolve(layer, x, pad=window.pad, mark=mark)
         # as padding within the convolution, whose last bits depend on the image's width in some libraries
         size, reach = self.graph.size_of(x), 2 * window.pad - window.kernel
@@ -103,6 +106,13 @@ class TrunkWriter:
                 y = self.run(part, y)
             outputs.append(y)
         return self.graph.node("Concat", *outputs, name=layer.name + self.stream.suffix, axis=1)
+
+    def _bottleneck(self, layer: Bottleneck, x: Tensor) -> Tensor:
+        y = x
+        for part in layer.convolutions:
+            y = self.run(part, y)
+        shortcut = self.run(layer.projection, x) if layer.projection else x
+        return self.graph.node("Relu", self.graph.node("Add", y, shortcut, name=layer.name + self.stream.suffix))
 
     def _number(self, name: str, values: Array) -> Tensor:
         return self.graph.number(values.astype(self.dtype, copy=False), name)

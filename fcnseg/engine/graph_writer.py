@@ -98,6 +98,11 @@ class GraphWriter:
         start = self.integers(0, 0, before, before, 0, 0)
         return self.node("Pad", x, self.node("Concat", start, after, axis=0))
 
+    def interpolated(self, x: Tensor, size: Tensor) -> Tensor:
+        """Interpolate a map bilinearly to that size, the corners of the outermost pixels on one another."""
+        whole = self.node("Concat", self.node("Shape", x, end=2), size, axis=0)
+        return self.node("Resize", x, "", "", whole, mode="linear", coordinate_transformation_mode="half_pixel")
+
     # ------------------------------------------------------------------ files
 
     def save(self, path: Path, metadata: Mapping[str, str], *, separate_numbers: bool = False) -> None:
@@ -135,7 +140,7 @@ class GraphWriter:
                 tensor.data_location = TensorProto.EXTERNAL
                 for key, value in (("location", data.name), ("offset", file.tell()), ("length", array.nbytes)):
                     tensor.external_data.add(key=key, value=str(value))
-                file.write(np.ascontiguousarray(array).data)
+                file.write(np.ascontiguousarray(array).view(np.uint8).data)  # bfloat16 has no buffer of its own
                 tensors.append(tensor)
         return tensors
 

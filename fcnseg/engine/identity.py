@@ -27,6 +27,7 @@ GRAPH_SOURCES = (
     "engine/builder.py",
     "engine/runtimes/openvino.py",
     "engine/runtimes/tensorrt/compile.py",
+    "engine/runtimes/tensorrt/kernels.py",
     "engine/runtimes/tensorrt/onnx_graph.py",
     "engine/runtimes/tensorrt/plan.py",
 )

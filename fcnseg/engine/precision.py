@@ -35,13 +35,14 @@ HEADROOM = 3
 
 
 def is_homogeneous(spec: NetworkSpec) -> bool:
-    """Tell whether scaling the trunk's input and biases scales its features alike.
+    """Tell whether scaling the trunk's input and biases up to fc6 scales its features alike.
 
     Convolutions, ReLU and pooling do; AlexNet's and GoogLeNet's local response normalisation does not, nor does
-    batch normalisation.
+    batch normalisation. A ResNet has no fc6, and its features are small: they were normalised.
     """
     layers = backbone_layers(spec.backbone, spec.geometry)
-    return not spec.batch_norm and not any(isinstance(layer, LocalResponseNorm) for layer in layers)
+    normalises = spec.batch_norm or any(isinstance(layer, LocalResponseNorm) for layer in layers)
+    return not normalises and any(layer.name == "fc6" for layer in layers)
 
 
 def with_headroom(weights: Mapping[str, Array], spec: NetworkSpec, exponent: int = HEADROOM) -> dict[str, Array]:
@@ -99,7 +100,8 @@ def quantize(model: onnx.ModelProto, input_ranges: Mapping[str, float]) -> onnx.
 
     `input_ranges` maps a layer's name ("conv2_1", "inception_3a/3x3", "conv2_1hha") to the largest magnitude of its
     input, in the units of its features. Symmetric with zero point 0: one scale (range / 127) for an input, one for
-    each output channel of the weights; biases stay float32. `model` (a float32 export with its weights loaded) is
+    each output channel of the weights; biases stay float32. All that reads a quantised map reads it from int8, the
+    score layers of skips too: else libraries compute it twice. `model` (a float32 export with its weights loaded) is
     left as it is. Raises EngineError for a layer that the graph does not have or that stays float, and for a range
     that is not a positive number.
     """
@@ -122,29 +124,35 @@ def quantize(model: onnx.ModelProto, input_ranges: Mapping[str, float]) -> onnx.
 
 
 class _Quantizer:
-    """Puts dequantised int8 before convolutions, one pair of nodes for each tensor and scale."""
+    """Puts maps through int8 where they are made, and weights before they are read: a pair of nodes for each."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
         self.numbers = {i.name: i for i in graph.initializer}
         self.before: dict[str, list[onnx.NodeProto]] = {}
+        self.after: dict[str, list[onnx.NodeProto]] = {}
+        self.dequantized: dict[str, list[str]] = {}
         self.made: set[str] = set()
 
     def convert(self, node: onnx.NodeProto, largest: float) -> None:
         """Quantise one convolution's input and weights."""
-        new = self.before.setdefault(node.output[0], [])
-        node.input[0] = self._input(node.input[0], np.float32(largest / INT8_MAX), new)
-        node.input[1] = self._weights(node.input[1], new)
+        node.input[0] = self._map(node.input[0], np.float32(largest / INT8_MAX))
+        node.input[1] = self._weights(node.input[1], self.before.setdefault(node.output[0], []))
 
     def finish(self) -> None:
-        """Put the new nodes in their places and drop the float weights that nothing reads any more."""
-        nodes = [n for node in self.graph.node for n in (*self.before.get(node.output[0], ()), node)]
+        """Put the new nodes in their places, let all readers of a map read one, and drop what nothing reads."""
+        one = {tensor: made[0] for tensor, made in self.dequantized.items() if len(made) == 1}
+        for node in self.graph.node:
+            node.input[:] = [one.get(name, name) for name in node.input]
+        nodes = [n for i in self.graph.input for n in self.after.get(i.name, ())]
+        for node in self.graph.node:
+            nodes += [*self.before.get(node.output[0], ()), node, *self.after.get(node.output[0], ())]
         read = {name for node in nodes for name in node.input}
         numbers = [number for name, number in self.numbers.items() if name in read]
         _replace(self.graph.node, nodes)
         _replace(self.graph.initializer, numbers)
 
-    def _input(self, tensor: str, scale: np.float32, new: list[onnx.NodeProto]) -> str:
+    def _map(self, tensor: str, scale: np.float32) -> str:
         """The tensor after one trip through int8."""
         from onnx.helper import make_node
 
@@ -152,9 +160,14 @@ class _Quantizer:
         output = f"{name}_float"
         if output not in self.made:
             self.made.add(output)
+            self.dequantized.setdefault(tensor, []).append(output)
             scales = [self._number(f"{name}_scale", np.asarray(scale)), self._number("int8_zero", np.int8(0))]
-            new.append(make_node("QuantizeLinear", [tensor, *scales], [name], f"{name}_quantize"))
-            new.append(make_node("DequantizeLinear", [name, *scales], [output], f"{name}_dequantize"))
+            self.after.setdefault(tensor, []).extend(
+                [
+                    make_node("QuantizeLinear", [tensor, *scales], [name], f"{name}_quantize"),
+                    make_node("DequantizeLinear", [name, *scales], [output], f"{name}_dequantize"),
+                ]
+            )
         return output
 
     def _weights(self, name: str, new: list[onnx.NodeProto]) -> str:

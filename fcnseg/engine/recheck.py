@@ -11,9 +11,10 @@ from fcnseg.engine.identity import runs_here
 from fcnseg.engine.load import load_engine, model_of
 from fcnseg.engine.options import PRECISIONS, BuildHooks
 from fcnseg.engine.record import EngineRecord, read_trusted_record, write_record
+from fcnseg.engine.reference import ReferenceLabels
 from fcnseg.engine.runtimes import RUNTIMES
 from fcnseg.engine.runtimes.onnx_runtime import reference_engine
-from fcnseg.engine.verify import ReferenceNetwork, verify
+from fcnseg.engine.verify import verify
 from fcnseg.errors import EngineError
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.types import Engine
@@ -42,19 +43,19 @@ def verify_engine(file: Path, hooks: BuildHooks | None = None) -> EngineRecord:
         raise EngineError(f"the weights it was built from have changed since ({weights}); build it again")
     images = sample_images(recipe)
     runtime = RUNTIMES[identity.backend]
-    with (
-        _network(recipe, weights, runtime.device) as network,
-        load_engine(recipe, file, require_verified=False) as engine,
-    ):
+    ranges = {"fixed_sizes": runtime.fixed_sizes, "probabilities": identity.probabilities}
+    reference = ReferenceLabels(recipe, images.inputs)
+    with _network(recipe, weights, runtime.device) as network:
+        reference.compute(network, identity.shapes, on_progress=hooks.on_progress, **ranges)
+    with load_engine(recipe, file, require_verified=False) as engine:
         verification = verify(
             engine,
-            ReferenceNetwork(network, recipe, images.inputs),
+            reference,
             identity.shapes,
             min_agreement=before.min_agreement if before else PRECISIONS[identity.precision].min_agreement,
             images=images.name,
-            fixed_sizes=runtime.fixed_sizes,
-            probabilities=identity.probabilities,
             on_progress=hooks.on_progress,
+            **ranges,
         )
     record = replace(record, verification=verification)
     with writing(file):

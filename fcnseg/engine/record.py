@@ -39,6 +39,7 @@ class EngineRecord:
     """The record of a built engine.
 
     `file` is the name of the engine file beside it, `graph_sha256` the hash of the ONNX graph without its numbers.
+    `versions` are those of fcnseg and the library, and of what was chosen among several: `graph` and `kernels`.
     `model_source` and `weights_source` are the recipe and the weights it was built from. `verification` is None where
     no device could run the engine; `note` gives the reason.
     """
@@ -60,6 +61,11 @@ class EngineRecord:
 def record_path(engine: Path) -> Path:
     """Return the path of the record of an engine file."""
     return engine.with_name(engine.name + ".json")
+
+
+def kernel_file(engine: Path) -> Path:
+    """Return the path of the kernels that a library has compiled for an engine where it ran."""
+    return engine.with_name(engine.name + ".kernels")
 
 
 def write_record(engine: Path, record: EngineRecord) -> None:
@@ -131,6 +137,25 @@ def open_engine_file(engine: Path, sha256: str) -> Iterator[BufferedReader]:
             file.seek(0)
             if file_state(file.fileno()) != state and open_file_sha256(file) != sha256:  # a lost name changes it too
                 raise changed
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write what a library wants back at its next start, sealed, so that only this machine's own is handed to it.
+
+    One that cannot be written is left out.
+    """
+    with suppress(OSError, OutputError), whole_file(path) as file:
+        file.write(hmac.digest(_key(), content, "sha256") + content)
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return what `write_sealed` wrote there; nothing if there is nothing, or nothing of this machine's own."""
+    with suppress(OSError, OutputError):
+        whole, key_is_shared = path.read_bytes(), bool(key_file().stat().st_mode & 0o077)
+        seal, content = whole[:32], whole[32:]
+        if not key_is_shared and hmac.compare_digest(seal, hmac.digest(_key(), content, "sha256")):
+            return content
+    return b""
 
 
 def _parse(body: dict[str, Any]) -> EngineRecord:

@@ -3,10 +3,10 @@
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import ImageError, SettingsError
+from fcnseg.texts import read_text
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def find_camera(name: str) -> Camera:
     if name in CAMERAS:
         return CAMERAS[name]
     try:
-        return _from_json(json.loads(Path(name).read_text(encoding="utf-8-sig")))
+        return _from_json(json.loads(read_text(name)))
     except FileNotFoundError as error:
         raise SettingsError(f"there is no camera {name}; give {', '.join(CAMERAS)} or a JSON file") from error
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:

@@ -16,6 +16,7 @@ from fcnseg.hha.encoding import Array, encode
 from fcnseg.io.atomic import whole_file
 from fcnseg.io.folder_walk import walk
 from fcnseg.io.names import is_hdf5_name
+from fcnseg.io.own_outputs import NAME, SOFTWARE
 from fcnseg.io.sources import open_source
 from fcnseg.io.suffixes import NUMPY, has_suffix
 from fcnseg.running.listing import survey
@@ -24,7 +25,7 @@ from fcnseg.types import Failure, Reference, Summary
 from fcnseg.workers.limits import usable_cores
 from fcnseg.workers.threads import map_in_threads
 
-MARK = ("Software", "fcnseg hha")
+MARK = (SOFTWARE, f"{NAME} hha")
 """Text chunk of the PNGs that are written: they may be overwritten."""
 
 

@@ -7,11 +7,11 @@ Requests are repeated by the client while the storage throttles, fails or does n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +43,16 @@ CLIENT_OPTIONS = frozenset(
 )
 """The options of the HTTP client; all others are those of the storage."""
 
-TIMEOUT = "60s"
-"""The time that one request may take, if the options do not say: large objects over slow lines take more than the
-client's own 30 s."""
+ALLOW_HTTP = ("AWS_ALLOW_HTTP", "GOOGLE_ALLOW_HTTP", "AZURE_ALLOW_HTTP")
+"""Variables of the environment that allow unencrypted requests: obstore forgets them where other options are given."""
+
+VARIABLES = ("AWS_", "AZURE_", "GOOGLE_")
+"""The variables that obstore looks at, by their beginnings."""
+
+Pairs = tuple[tuple[str, str], ...]
+
+NOT_PARTIAL = "non-partial response"
+"""What obstore says of servers that answer with the whole object, as some do where the range is all of it."""
 
 MAX_RETRIES, RETRY_SECONDS = 10, 120
 """Repetitions of a request that the storage could not answer, and the seconds that they may take in all. Credentials
@@ -87,12 +94,19 @@ class Bucket:
 
     @cached_property
     def _store(self) -> Any:
-        return _store(self.url, self.options)
+        root, options = str(parse_url(self.url)._replace(key="")), tuple(sorted(self.options.items()))
+        environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES)))
+        return _store(root, options, environment)
 
     def put(
-        self, key: str, content: bytes | memoryview, *, create_only: bool = False, replaces: str | None = None
+        self,
+        key: str,
+        content: bytes | memoryview | Iterator[bytes],
+        *,
+        create_only: bool = False,
+        replaces: str | None = None,
     ) -> str:
-        """Write an object whole, or not at all; returns its ETag.
+        """Write an object whole, or not at all; returns its ETag. Content that is iterated over may be of any length.
 
         `create_only`: raises ObjectExistsError if there is one. `replaces`: raises it unless the ETag is still this.
         """
@@ -103,7 +117,7 @@ class Bucket:
             result = self._store.put(self._prefix + key, content, mode=mode)
         return str(result.get("e_tag") or "")
 
-    def _replace_local(self, key: str, content: bytes | memoryview, replaces: str) -> str:
+    def _replace_local(self, key: str, content: bytes | memoryview | Iterator[bytes], replaces: str) -> str:
         """Do what file systems cannot: look and write at once, among processes that use the same lock file."""
         with FileLock(f"/{self._prefix}{key}.lock"):
             if self.head(key).etag != replaces:
@@ -114,15 +128,26 @@ class Bucket:
     def _is_local(self) -> bool:
         return parse_url(self.url).scheme == "file"
 
-    def get(self, key: str) -> bytes:
-        """Read an object. Raises NoObjectError if there is none."""
+    def get(self, key: str, check_size: Callable[[int], None] = lambda size: None) -> bytes:
+        """Read an object. `check_size` is called with its bytes before they are read, and may raise.
+
+        Raises NoObjectError if there is none.
+        """
         with self._translated(key):
-            return bytes(self._store.get(self._prefix + key).bytes())
+            answer = self._store.get(self._prefix + key)
+        check_size(answer.meta["size"])
+        with self._translated(key):
+            return bytes(answer.bytes())
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """Read up to `length` bytes from `offset`, which must lie within the object."""
         with self._translated(key):
-            return bytes(self._store.get_range(self._prefix + key, start=offset, length=length))
+            try:
+                return bytes(self._store.get_range(self._prefix + key, start=offset, length=length))
+            except Exception as error:
+                if NOT_PARTIAL not in str(error):
+                    raise
+        return self.get(key)[offset : offset + length]
 
     def head(self, key: str) -> ObjectInfo:
         """Look at an object. Raises NoObjectError if there is none."""
@@ -138,6 +163,12 @@ class Bucket:
         with self._translated(prefix):
             for page in self._store.list((self._prefix + prefix).rstrip("/"), chunk_size=KEYS_A_PAGE):
                 yield from map(self._info, page)
+
+    def list_folder(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """List the objects right below `prefix`, and none that have further parts."""
+        with self._translated(prefix):
+            answer = self._store.list_with_delimiter((self._prefix + prefix).rstrip("/"))
+        yield from map(self._info, answer["objects"])
 
     def delete(self, key: str) -> None:
         """Delete an object; one that is not there is no fault."""
@@ -186,24 +217,28 @@ def parse_storage_options(pairs: Iterable[str]) -> dict[str, str]:
     return options
 
 
-def _store(url: str, options: Mapping[str, str]) -> Any:
-    """Return obstore's store of a URL's whole bucket. Raises SettingsError for options that it does not know."""
+@lru_cache(maxsize=64)
+def _store(url: str, options: Pairs, environment: Pairs) -> Any:  # noqa: ARG001 - obstore looks it up
+    """Return obstore's store of a whole bucket, one in this process, for it keeps connections.
+
+    Raises SettingsError for options that it does not know.
+    """
     from obstore.exceptions import BaseError
     from obstore.store import LocalStore, from_url
 
     construct: Any = from_url  # its overloads are one a storage
-    parsed = parse_url(url)
     given = dict(options)
     retries = {
         "max_retries": _number(given, "max_retries", MAX_RETRIES),
         "retry_timeout": timedelta(seconds=_number(given, "retry_timeout", RETRY_SECONDS)),
     }
-    if parsed.scheme == "file":
+    if url.startswith("file:"):
         return LocalStore("/")
-    client = {"timeout": TIMEOUT} | {name: given.pop(name) for name in sorted(CLIENT_OPTIONS & given.keys())}
+    client = {name: given.pop(name) for name in sorted(CLIENT_OPTIONS & given.keys())}
+    if allowed := next(filter(None, map(os.environ.get, ALLOW_HTTP)), None):
+        client.setdefault("allow_http", allowed)
     try:
-        root = str(parsed._replace(key=""))
-        return construct(root, config=given, client_options=client, retry_config=retries)
+        return construct(url, config=given, client_options=client or None, retry_config=retries)
     except (BaseError, ValueError) as error:
         said = " ".join(str(error).partition("Debug source")[0].split()).rstrip(".")
         raise SettingsError(f"{url} cannot be used: {said}; see --storage-option and the environment") from error

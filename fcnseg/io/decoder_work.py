@@ -13,10 +13,11 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PpmImagePlugin import PpmImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
-from fcnseg.io.png import SIGNATURE, chunks
+from fcnseg.io.pillow_pixels import BAND_PIXELS
+from fcnseg.io.png import SIGNATURE
+from fcnseg.io.png_chunks import chunks
 
 SMALL_FILE_BYTES = 1 << 20
 """The parts of smaller files are not counted: they cannot be too many."""
@@ -40,7 +41,15 @@ MOST_SLOW_PIXELS = 1 << 24
 SPARE_TILE_PIXELS = 1 << 22
 """The most pixels of a tile in a TIFF that is smaller."""
 
-STRIP_OFFSETS, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 273, 322, 323, 324
+DECODER_BYTES = {"WEBP": 16, "JPEG2000": 12, "AVIF": 8, "HEIF": 8, "CMYK": 10, "progressive": 6, "JPEG": 0, "MPO": 0}
+OTHER_DECODER_BYTES = 4
+"""The bytes that decoding takes for each pixel besides the pixels, by format, or kind of JPEG: as measured for images
+of 6 and 24 megapixels, rounded up."""
+
+BAND_BYTES = 10
+"""The bytes that conversion takes for each pixel of a band."""
+
+STRIP_OFFSETS, TILE_OFFSETS = 273, 324
 """Tags of TIFF."""
 
 MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
@@ -109,29 +118,25 @@ def frame_count(image: Image.Image, size: int) -> int:
     """Return the number of frames or pages in a file of so many bytes, or one that is too many."""
     if not getattr(image, "is_animated", False):
         return 1
-    if isinstance(image, TiffImageFile):
-        count = 1
-        try:
-            while count < MOST_FRAMES:
-                image.seek(count)
-                count += 1
-        except EOFError:
-            pass
-        return count
     if isinstance(image, GifImageFile) and size > SMALL_FILE_BYTES:
         return MOST_FRAMES
     return int(getattr(image, "n_frames", 1))
 
 
 def check_decoder(image: Image.Image) -> None:
-    """Raise ImageError for an opened TIFF or PPM that takes far more memory or time than others of its size."""
+    """Raise ImageError for an opened PPM that takes far more memory or time than others of its size."""
     pixels = image.width * image.height
-    if isinstance(image, TiffImageFile):
-        sides = image.tag_v2.get(TILE_WIDTH, 0), image.tag_v2.get(TILE_LENGTH, 0)
-        if all(isinstance(side, int) for side in sides) and sides[0] * sides[1] > 4 * pixels + SPARE_TILE_PIXELS:
-            raise ImageError(f"its tiles are of {sides[0]} x {sides[1]} pixels, more than the image; save it anew")
-    elif isinstance(image, PpmImageFile) and pixels > MOST_SLOW_PIXELS and image.tile[0][0] in ("ppm", "ppm_plain"):
+    if isinstance(image, PpmImageFile) and pixels > MOST_SLOW_PIXELS and image.tile[0][0] in ("ppm", "ppm_plain"):
         raise ImageError(f"a PPM of text, or of other levels than 0 to 255, of {pixels} pixels; save it as PNG")
+
+
+def decoder_bytes(image: Image.Image) -> int:
+    """Return about the bytes that decoding an opened image takes besides its pixels."""
+    pixels, kind = image.width * image.height, image.format or ""
+    if isinstance(image, JpegImageFile):
+        kind = "CMYK" if image.mode == "CMYK" else "progressive" if image.info.get("progressive") else "JPEG"
+    each = DECODER_BYTES.get(kind, OTHER_DECODER_BYTES)
+    return each * pixels + (BAND_BYTES * min(pixels, BAND_PIXELS) if each else 0)
 
 
 def has_one_scan(image: JpegImageFile, content: bytes) -> bool:

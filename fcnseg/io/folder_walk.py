@@ -19,26 +19,44 @@ PIECE = 256
 """How many names of each run are strings of their own at once."""
 
 
-OnLeftOut = Callable[[str], None]
-"""Called with the name of each file that has none of the suffixes, and is not hidden."""
+SYSTEM_FOLDERS = frozenset(
+    ("@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN", "#snapshot", "@Recently-Snapshot")
+)
+"""Folders that file servers and systems add: thumbnails, metadata, what was deleted, copies of what is elsewhere."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The files without the suffixes that `walk` yields, and the folders that it enters.
+
+    `takes(entry)` decides on files, and `on_left_out(name)` is told of those that it does not take; `enters(path)`
+    decides on folders, and `on_skipped(key, path)` is told of these and of SYSTEM_FOLDERS. `on_excluded(key)` is told
+    of folders to exclude that were met.
+    """
+
+    takes: Callable[[os.DirEntry[str]], bool] = lambda entry: False
+    enters: Callable[[str], bool] = lambda path: True
+    on_left_out: Callable[[str], None] = lambda name: None
+    on_skipped: Callable[[str, str], None] = lambda key, path: None
+    on_excluded: Callable[[str], None] = lambda key: None
+
+
+BY_SUFFIX = Choice()
 
 
 def walk(
-    folder: str,
-    suffixes: tuple[str, ...],
-    exclude: Iterable[Path] = (),
-    on_left_out: OnLeftOut = lambda name: None,
+    folder: str, suffixes: tuple[str, ...], exclude: Iterable[Path] = (), choice: Choice = BY_SUFFIX
 ) -> Iterator[str | Failure]:
     """Yield the path, relative to a folder, of each file below it that has one of these suffixes, sorted.
 
-    Hidden names are passed over. Symbolic links are followed: each real folder once, those in `exclude` never. A folder
-    that cannot be listed is a failure whose key ends with a slash; so is, without a slash, one with such a suffix that
-    holds no such file. Raises SourceError if `folder` itself cannot be listed.
+    Hidden names are passed over, and SYSTEM_FOLDERS. Symbolic links are followed: each real folder once, those in
+    `exclude` never. A folder that cannot be listed is a failure whose key ends with a slash; so is, without a slash,
+    one with such a suffix that holds no such file. Raises SourceError if `folder` itself cannot be listed.
     """
-    seen = {_identity(path) for path in exclude if path.is_dir()}
+    excluded = {_identity(path) for path in exclude if path.is_dir()}
     try:
-        seen.add(_identity(folder))
-        levels = [_Level("", _sorted_names(folder, suffixes, on_left_out))]
+        seen = {_identity(folder)}
+        levels = [_Level("", _sorted_names(folder, suffixes, choice))]
     except OSError as error:
         raise SourceError(f"the folder {folder} cannot be listed: {error.strerror}; check its permissions") from error
     root = os.path.join(folder, "")
@@ -51,9 +69,15 @@ def walk(
                 yield key
                 continue
             try:
-                if (identity := _identity(root + key)) not in seen:
-                    seen.add(identity)
-                    levels.append(_Level(key, _sorted_names(root + key, suffixes, on_left_out)))
+                if (identity := _identity(root + key)) in seen:
+                    continue
+                seen.add(identity)
+                if identity in excluded:
+                    choice.on_excluded(key)
+                elif name[:-1] in SYSTEM_FOLDERS or not choice.enters(root + key):
+                    choice.on_skipped(key, root + key)
+                else:
+                    levels.append(_Level(key, _sorted_names(root + key, suffixes, choice)))
                     break
             except OSError as error:
                 yield Failure(key, "list", f"the folder cannot be listed: {error.strerror}")
@@ -79,16 +103,16 @@ def _identity(path: str | Path) -> int:
     return status.st_dev << 64 | status.st_ino
 
 
-def _sorted_names(folder: str, suffixes: tuple[str, ...], on_left_out: OnLeftOut = lambda name: None) -> Iterator[str]:
+def _sorted_names(folder: str, suffixes: tuple[str, ...], choice: Choice = BY_SUFFIX) -> Iterator[str]:
     """Sort the names in a folder: runs of them are sorted, packed into long strings, and merged."""
-    names = names_in(folder, suffixes, on_left_out)
+    names = names_in(folder, suffixes, choice)
     runs = []
     while run := sorted(islice(names, RUN)):
         runs.append(["\0".join(run[i : i + PIECE]) for i in range(0, len(run), PIECE)])
     return merge(*(chain.from_iterable(piece.split("\0") for piece in run) for run in runs))
 
 
-def names_in(folder: str, suffixes: tuple[str, ...], on_left_out: OnLeftOut = lambda name: None) -> Iterator[str]:
+def names_in(folder: str, suffixes: tuple[str, ...], choice: Choice = BY_SUFFIX) -> Iterator[str]:
     """Yield the names of the files with these suffixes in a folder, and of its folders, which end with a slash."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -96,10 +120,10 @@ def names_in(folder: str, suffixes: tuple[str, ...], on_left_out: OnLeftOut = la
                 continue
             if _is_folder(entry):
                 yield entry.name + "/"
-            elif entry.name.lower().endswith(suffixes):
+            elif entry.name.lower().endswith(suffixes) or choice.takes(entry):
                 yield entry.name
             else:
-                on_left_out(entry.name)
+                choice.on_left_out(entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.folder_walk import names_in, walk
+from fcnseg.io.folder_walk import Choice, names_in, walk
+from fcnseg.io.image_kinds import START_BYTES, is_named_otherwise, kind_of
 from fcnseg.io.images import READERS, OnSize
-from fcnseg.io.left_out import LeftOut
-from fcnseg.io.names import stem_of
+from fcnseg.io.left_out import LeftOut, files_below
+from fcnseg.io.names import RECORDS, stem_of
 from fcnseg.io.suffixes import IMAGES
 from fcnseg.types import Failure, Pixels, Reference
 
@@ -37,20 +38,52 @@ class ImageFiles:
 
 
 class ImageFolder(ImageFiles):
-    """The image files below a folder by relative path, as `walk` finds them.
+    """The image files below a folder by relative path, as `walk` finds them; by content where a name tells nothing.
 
-    `left_out` counts the other files by suffix, once the folder was listed to its end.
+    Outputs of other runs are not entered. Once all was listed, `left_out` counts the files not taken by suffix, or by
+    the folder that was not entered, and `excluded_inside` are those of the folders to exclude that were met.
     """
 
     def __init__(self, path: str, exclude: tuple[Path, ...] = ()) -> None:
         self.path, self.exclude = path, exclude
         self.left_out: Mapping[str, int] = {}
+        self.excluded_inside: list[str] = []
 
     def __iter__(self) -> Iterator[Reference | Failure]:
-        root, left_out = os.path.join(self.path, ""), LeftOut()
-        for key in walk(self.path, IMAGES, self.exclude, left_out.add):
+        root, left_out, excluded = os.path.join(self.path, ""), LeftOut(), list[str]()
+
+        def skip(key: str, path: str) -> None:
+            name = key[:-1] if is_run_output(path) else os.path.basename(key[:-1])
+            left_out.add_in(name, files_below(path))
+
+        choice = Choice(
+            _starts_as_image,
+            lambda path: not is_run_output(path),
+            left_out.add,
+            skip,
+            lambda key: excluded.append(root + key),
+        )
+        for key in walk(self.path, IMAGES, self.exclude, choice):
             yield key if isinstance(key, Failure) else file_reference(key, root + key)
-        self.left_out = left_out.by_suffix
+        self.left_out, self.excluded_inside = left_out.by_suffix, excluded
+
+
+def is_run_output(folder: str) -> bool:
+    """Tell whether a run wrote to this folder: its records lie in it."""
+    return os.path.isdir(os.path.join(folder, RECORDS))
+
+
+def _starts_as_image(entry: os.DirEntry[str]) -> bool:
+    """Tell whether a file is an image by its content; one whose name says something else is not looked into."""
+    if is_named_otherwise(entry.name):
+        return False
+    try:
+        if not entry.is_file():  # a pipe would block
+            return False
+        with open(entry.path, "rb", buffering=0) as file:
+            return kind_of(file.read(START_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def file_reference(key: str, path: str) -> Reference:
@@ -102,9 +135,10 @@ class _StemIndex:
     def __init__(self, folder: str) -> None:
         hashes, numbers = array("q"), array("B")
         suffixes: dict[str, int] = {}
-        for name in names_in(folder, IMAGES):
+        for name in names_in(folder, IMAGES, Choice(takes=_starts_as_image)):
             if not name.endswith("/"):
-                stem, suffix = os.path.splitext(name)
+                stem = stem_of(name)
+                suffix = name[len(stem) :]
                 hashes.append(hash(stem))
                 numbers.append(suffixes.setdefault(suffix, len(suffixes)))
         order = np.argsort(np.frombuffer(hashes, np.int64))

@@ -18,7 +18,8 @@ from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.hdf5 import DAMAGED, advice, is_matlab, name_of, node_at, open_hdf5, read_values, reason
 from fcnseg.io.hdf5_axes import DatasetKind, ExpectedImages, cache_bytes, encoded, kind_of, open_with_cache, ordered
 from fcnseg.io.hdf5_candidates import candidates, held_text
-from fcnseg.io.images import READERS, OnSize, check_bytes, check_pixels
+from fcnseg.io.image_limits import check_bytes, check_pixels
+from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.names import LONGEST_PART_BYTES, is_too_long, safe_key, split_hdf5_name, stem_of
 from fcnseg.types import Failure, Pixels, Reference
 
@@ -42,6 +43,8 @@ class Hdf5Images:
     `layout` (auto, NHWC, NCHW) says how the axes of a dataset are. Raises SourceError for a file that is damaged or
     holds no such images, SettingsError for an unknown layout.
     """
+
+    location_type = Hdf5Location
 
     def __init__(self, source: str, modality: str = "color", layout: str = "auto") -> None:
         if layout not in LAYOUTS:

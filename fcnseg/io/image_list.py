@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
+from contextlib import closing
 from typing import BinaryIO
 
 from fcnseg.errors import SourceError
 from fcnseg.io.folders import ImageFiles, file_reference
-from fcnseg.io.lists import BYTE_ORDER_MARK, entries
-from fcnseg.io.seekable import Seekable, TooLongError, open_regular
+from fcnseg.io.lists import entries
+from fcnseg.io.seekable import Seekable, TooLongError, open_regular, reader_of
+from fcnseg.io.urls import is_url
+from fcnseg.texts import encoding_of
 from fcnseg.types import Reference
 
 LONGEST_PATH_BYTES = 1 << 16
@@ -33,8 +38,32 @@ class ImageList(ImageFiles):
         else:
             self.name, self._folder = f"the list {path}", os.path.dirname(os.path.abspath(path))
             self._text = Seekable(open_regular(path, "the list"))
+        self._text = self._as_utf8()
         self._separator = b"\0" if b"\0" in self._text.read_at(0, LONGEST_PATH_BYTES) else b"\n"
         self.common: str | None = None
+
+    def _as_utf8(self) -> Seekable:
+        """Return the text, in UTF-8 if a byte order mark declares another encoding."""
+        encoding = encoding_of(self._text.read_at(0, BLOCK_BYTES))
+        if encoding.startswith("utf-8"):
+            return self._text
+        with closing(self._text):
+            try:
+                return Seekable.copy(codecs.EncodedFile(reader_of(self._text), "utf-8", encoding))
+            except UnicodeError as error:
+                raise SourceError(f"{self.name} is no {encoding.upper()}; save it as UTF-8") from error
+            except (OSError, TooLongError) as error:
+                raise SourceError(f"{self.name} cannot be copied as UTF-8: {error}; save it as UTF-8") from error
+
+    @property
+    def text(self) -> Seekable:
+        """The text itself."""
+        return self._text
+
+    def names_urls(self) -> bool:
+        """Tell whether the first entry is a URL."""
+        start = self._text.read_at(0, LONGEST_PATH_BYTES).removeprefix(BOM_UTF8)
+        return is_url(os.fsdecode(next(entries(start.split(self._separator)), b"")))
 
     def __iter__(self) -> Iterator[Reference]:
         if self.common is None:
@@ -59,6 +88,8 @@ class ImageList(ImageFiles):
         lines = self._lines()
         for entry in filter(None, lines) if self._separator == b"\0" else entries(lines):
             text = os.fsdecode(entry)
+            if is_url(text):
+                raise SourceError(f"{self.name} names paths and URLs; give a list of each")
             path = os.path.normpath(os.path.join(self._folder, text))
             if self._folder != here and not os.path.isabs(text) and not os.path.exists(path):
                 beside = os.path.normpath(os.path.join(here, text))
@@ -68,7 +99,7 @@ class ImageList(ImageFiles):
     def _lines(self) -> Iterator[bytes]:
         left, offset = b"", 0
         while block := self._text.read_at(offset, BLOCK_BYTES):
-            *lines, left = (left + (block if offset else block.removeprefix(BYTE_ORDER_MARK))).split(self._separator)
+            *lines, left = (left + (block if offset else block.removeprefix(BOM_UTF8))).split(self._separator)
             offset += len(block)
             yield from map(self._checked, lines)
             if len(left) > LONGEST_PATH_BYTES:

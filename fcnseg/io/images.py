@@ -5,51 +5,52 @@ What happens to each kind of file, so that nothing is changed silently:
 - the orientation in the EXIF data is applied: upright in, upright out, and the label map has the upright size;
 - grey, palette and CMYK become RGB by Pillow's conversion; an alpha channel is dropped, colours stay as stored;
 - 16-bit samples keep their high byte, as libpng and OpenCV do; colour profiles are not applied;
-- files with several frames or pages, and samples without an 8-bit meaning (32-bit, floating point), are refused.
+- files with several frames or pages, and samples without an 8-bit meaning (32-bit, floating point), are refused;
+- damage is refused where the format lets it be seen, and harmless faults are remarked on.
 
 The format is read from the content, whatever the file is called.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import stat
-import struct
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from fcnseg.errors import ImageError
-from fcnseg.io import png
-from fcnseg.io.decoder_work import (
-    MOST_FRAMES,
-    SMALL_FILE_BYTES,
-    check_decoder,
-    check_parts,
-    check_scans,
-    frame_count,
-    has_one_scan,
-)
+from fcnseg.io import bmp, pillow_pixels, tiff, tiff_pixels, tiff_tiles
+from fcnseg.io.decoder_work import check_scans, decoder_bytes, has_one_scan
+from fcnseg.io.image_errors import image_errors
+from fcnseg.io.image_limits import SPARE_BYTES, check_pixels
+from fcnseg.io.image_opening import opened_file, opened_image
+from fcnseg.io.jpeg import jpeg_size, read_jpeg
+from fcnseg.io.libtiff import reports_of_damage
 from fcnseg.io.orientation import SIDEWAYS, UPRIGHT, orientation_of
+from fcnseg.io.own_outputs import refuse_own_output
+from fcnseg.io.png_chunks import is_whole
 from fcnseg.types import Pixels
-
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
-"""Pillow's decoders that are tried: pixels only, none that runs another program."""
 
 MAX_PIXELS = 178_956_970
 """The most pixels an image may have by default, against decompression bombs: Pillow's own limit."""
 
-OnSize = Callable[[int, int], None]
-"""Called with the upright height and width, px, when they are known and before memory is taken; may raise."""
+
+class OnSize(Protocol):
+    """Called once, when the size is known and before memory is taken; may raise."""
+
+    def __call__(self, height: int, width: int, decoder_bytes: int = 0, /) -> None:
+        """Take the upright height and width, px, and the bytes that decoding needs besides the pixels."""
+
+
+def ignore_size(height: int, width: int, decoder_bytes: int = 0) -> None:
+    """Do nothing with a size."""
 
 
 def announced_size(read: Callable[[OnSize], object]) -> tuple[int, int]:
@@ -66,176 +67,130 @@ class _SizeKnown(Exception):  # noqa: N818 - no error: that is all there was to 
         self.height, self.width = height, width
 
 
-def _stop_at_size(height: int, width: int) -> None:
+def _stop_at_size(height: int, width: int, decoder_bytes: int = 0) -> None:  # noqa: ARG001
     raise _SizeKnown(height, width)
 
 
 class Reader(Protocol):
     """Decodes an image file, or the bytes of one."""
 
-    def __call__(
-        self, source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None, /
-    ) -> Pixels:
+    def __call__(self, source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size, /) -> Pixels:
         """Return the pixels. Raises ImageError with the reason if it is no such image."""
 
 
-def read_color(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
-) -> Pixels:
+def read_color(source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size) -> Pixels:
     """Decode to uint8 H x W x 3, RGB, upright. Raises ImageError with the reason if the file is no such image."""
-    return _read(source, max_pixels, on_size, _rgb)
+    return _read(source, max_pixels, on_size, "color")
 
 
-def read_hha(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
-) -> Pixels:
+def read_hha(source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size) -> Pixels:
     """Decode to uint8 H x W x 3: horizontal disparity, height above ground, angle with gravity, as stored."""
-    return _read(source, max_pixels, on_size, _three_channels)
+    return _read(source, max_pixels, on_size, "hha")
 
 
-def read_depth(
-    source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = lambda height, width: None
-) -> Pixels:
+def read_depth(source: Path | bytes, max_pixels: int = MAX_PIXELS, on_size: OnSize = ignore_size) -> Pixels:
     """Decode to float32 H x W x 1: the stored depth in its own unit. Raises ImageError for anything but one channel."""
-    return _read(source, max_pixels, on_size, _depth)
+    return _read(source, max_pixels, on_size, "depth")
 
 
 READERS: dict[str, Reader] = {"color": read_color, "hha": read_hha, "depth": read_depth}
 
-SPARE_BYTES = 1 << 20
-"""The least size that a file may have besides its pixels."""
-
-METADATA_BYTES = 64 << 20
-"""The most that a member of an archive may have besides its pixels."""
-
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"RIFF", b"P")
-"""The first bytes of encoded images."""
-
-BAND_PIXELS = 1 << 24
-"""Images of more pixels are converted in bands of so many and turned as they are read: without copies of the whole."""
+LARGE_PIXELS = 1 << 24
+"""Images of more pixels are turned as they are read: without a copy of the whole."""
 
 BYTES_PER_PIXEL = {"color": 3, "hha": 3, "depth": 4}
 """The memory of decoded pixels by modality."""
 
 
-def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+FROM_PILLOW: dict[str, Callable[[Image.Image], Pixels]] = {
+    "color": pillow_pixels.read_rgb,
+    "hha": pillow_pixels.read_hha,
+    "depth": pillow_pixels.read_depth,
+}
+FROM_TIFF: dict[str, Callable[[IO[bytes], tiff.TiffPicture], Pixels]] = {
+    "color": tiff_pixels.read_rgb,
+    "hha": tiff_pixels.read_hha,
+    "depth": tiff_pixels.read_depth,
+}
+
+
+def _read(source: Path | bytes, max_pixels: int, on_size: OnSize, modality: str) -> Pixels:
     """Open, check, announce the size, convert."""
-    with _image_errors(source):
-        image = _opened(source, max_pixels)
-    with image:
+    with ExitStack() as stack:
+        with image_errors():
+            file = stack.enter_context(opened_file(source))
+            start = file.read(4)
+            file.seek(0)
+        if start in tiff.STARTS:
+            return _read_tiff(file, max_pixels, on_size, modality)
+        if start.startswith(bmp.START):
+            with image_errors(file):
+                bitmap = bmp.masked_bitmap(file)
+            if bitmap:
+                return _read_bitmap(file, bitmap, max_pixels, on_size, modality)
+        with image_errors(file):
+            image = stack.enter_context(opened_image(file, max_pixels))
         orientation = orientation_of(image)
-        on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]))
-        with _image_errors(source):
-            if isinstance(image, PngImageFile) and image.fp is not None and not png.is_whole(image.fp):
+        on_size(*(image.size if orientation in SIDEWAYS else image.size[::-1]), decoder_bytes(image))
+        with image_errors(file):
+            if modality == "color":
+                refuse_own_output(image)
+            if isinstance(image, PngImageFile) and image.fp is not None and not is_whole(image.fp):
                 raise ImageError("the file is damaged: the checksum of its pixels is wrong")
-            if isinstance(image, JpegImageFile) and image.fp is not None:
-                image.fp.seek(0)
-                content = image.fp.read(image.width * image.height * 4 + SPARE_BYTES)
-                if not has_one_scan(image, content):
-                    check_scans(image, content + image.fp.read(8 * max_pixels), max_pixels)
-                if convert is _rgb and (pixels := _plain_jpeg(image, content)) is not None:
-                    return _turned(pixels, orientation)
-            return _turned(convert(image), orientation)
+            if isinstance(image, JpegImageFile) and (pixels := _from_jpeg(image, max_pixels, modality)) is not None:
+                return _turned(pixels, orientation)
+            return _turned(FROM_PILLOW[modality](image), orientation)
 
 
-def _opened(source: Path | bytes, max_pixels: int) -> Image.Image:
-    """Open an image and check its header. Raises ImageError if it must not be decoded."""
-    if isinstance(source, Path):
-        status = source.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError("not a regular file")
-        size = status.st_size
-    else:
-        size = len(source)
-    if size == 0:
-        raise ImageError("the file is empty (0 bytes)")
-    if size > SMALL_FILE_BYTES:
-        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-            check_parts(file)
-    image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
-    if isinstance(image, TiffImageFile):
-        image.filename = ""  # Pillow maps files with a name into memory, and then garbles those that it turns
-    try:
-        check_pixels(image.height, image.width, max_pixels)
-        check_decoder(image)
-        frames = frame_count(image, size) if image.format != "MPO" else 1
-        if frames > 1:
-            many = f"{frames} frames" if frames < MOST_FRAMES else "very many frames"
-            raise ImageError(f"the file holds {many}; split it into single images")
-    except BaseException:
-        image.close()
-        raise
-    return image
+def _from_jpeg(image: JpegImageFile, max_pixels: int, modality: str) -> Pixels | None:
+    """Decode a sound JPEG; None for one that is left to Pillow. Raises ImageError for a damaged one."""
+    assert image.fp is not None
+    image.fp.seek(0)
+    content = image.fp.read(8 * max_pixels + SPARE_BYTES)
+    if not has_one_scan(image, content):
+        check_scans(image, content, max_pixels)
+    pixels = read_jpeg(content, "CMYK" if image.mode == "CMYK" else "RGB")
+    if pixels is None:
+        return None
+    if image.mode == "CMYK":  # as Adobe's programs store it, inverted
+        return FROM_PILLOW[modality](Image.fromarray(255 - pixels, "CMYK"))
+    return pixels if modality == "color" else FROM_PILLOW[modality](Image.fromarray(pixels).convert(image.mode))
 
 
-def check_pixels(height: int, width: int, max_pixels: int) -> None:
-    """Raise ImageError for more pixels than are allowed."""
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{width} x {height} pixels is more than the limit of {max_pixels}; "
-            "if the image is genuine, raise --max-pixels"
-        )
+def _read_tiff(file: IO[bytes], max_pixels: int, on_size: OnSize, modality: str) -> Pixels:
+    with image_errors(file):
+        picture = tiff.picture_of(file)
+        check_pixels(picture.height, picture.width, max_pixels)
+        old = picture.compression == tiff_tiles.OLD_JPEG
+        extra_bytes = 0 if old else tiff_tiles.decoder_bytes(picture, max_pixels)
+    sides = picture.height, picture.width
+    on_size(*(sides[::-1] if picture.orientation in SIDEWAYS else sides), extra_bytes)
+    with image_errors(file):
+        if not old:
+            return _turned(FROM_TIFF[modality](file, picture), picture.orientation)
+        return _from_old_jpeg(file, picture, modality)
 
 
-def check_bytes(size: int, max_pixels: int) -> None:
-    """Raise ImageError for an encoded file larger than any image of allowed size (8 bytes a pixel), before it is read
-    or unpacked."""
-    limit = 8 * max_pixels + SPARE_BYTES
-    if size > limit:
-        raise ImageError(f"{size} bytes is more than an image of {max_pixels} pixels takes ({limit}); see --max-pixels")
+def _from_old_jpeg(file: IO[bytes], picture: tiff.TiffPicture, modality: str) -> Pixels:
+    """Decode a page of the old form of JPEG in TIFF (TIFF 6.0, section 22): a JPEG, or what libtiff makes one of."""
+    offset, length = picture.jpeg_stream
+    file.seek(offset)
+    content = file.read(length)
+    size = jpeg_size(content) if length and modality == "color" else (0, 0)
+    if size == (picture.height, picture.width) and (pixels := read_jpeg(content, "RGB")) is not None:
+        return _turned(pixels, picture.orientation)
+    with reports_of_damage(), Image.open(file, formats=("TIFF",)) as image:
+        image.seek(picture.index)
+        return FROM_PILLOW[modality](image)  # Pillow turns TIFFs itself
 
 
-def check_start(start: bytes, size: int) -> None:
-    """Raise ImageError for a file of so many bytes that starts as no image does, or as one that needs far fewer (16 a
-    pixel): it is not unpacked then. A size that is not in the start passes."""
-    with _image_errors(start):
-        try:
-            with Image.open(io.BytesIO(start), formats=FORMATS) as image:
-                width, height = image.size
-        except UnidentifiedImageError:
-            if not start.startswith(MAGIC):
-                raise
-            return
-        except (OSError, SyntaxError, ValueError, struct.error):
-            return
-    if size > 16 * width * height + METADATA_BYTES:
-        raise ImageError(f"{size} bytes is more than an image of {width} x {height} pixels takes; it is damaged")
-
-
-@contextmanager
-def _image_errors(source: Path | bytes) -> Iterator[None]:
-    """Turn whatever Pillow's decoders raise on broken files, which is of every type, into an ImageError."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"not an image of a known format{_disguise(source)}") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{error}; if the image is genuine, raise --max-pixels") from error
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise ImageError("not enough memory to decode it; use fewer --workers") from error
-    except Exception as error:
-        raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
-
-
-def _disguise(source: Path | bytes) -> str:
-    """Return what a file that is no image looks like, if it is known."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            source = file.read(512)
-    start = source[:512].lstrip().lower()
-    names = {
-        b"<!doctype html": "HTML",
-        b"<html": "HTML",
-        b"<svg": "SVG",
-        b"<?xml": "XML",
-        b"%pdf": "PDF",
-        b"pk\x03\x04": "a zip archive",
-    }
-    return next((f" (it is {name})" for magic, name in names.items() if start.startswith(magic)), "")
+def _read_bitmap(file: IO[bytes], bitmap: bmp.MaskedBitmap, max_pixels: int, on_size: OnSize, modality: str) -> Pixels:
+    with image_errors(file):
+        check_pixels(bitmap.height, bitmap.width, max_pixels)
+    on_size(bitmap.height, bitmap.width)
+    with image_errors(file):
+        pixels = bmp.read_rgb(file, bitmap)
+        return FROM_PILLOW[modality](Image.fromarray(pixels)) if modality != "color" else pixels
 
 
 def _turned(pixels: Pixels, orientation: int) -> Pixels:
@@ -243,58 +198,7 @@ def _turned(pixels: Pixels, orientation: int) -> Pixels:
     if orientation not in UPRIGHT:
         return pixels
     turned = UPRIGHT[orientation](pixels)
-    return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= BAND_PIXELS else turned
-
-
-def _plain_jpeg(image: JpegImageFile, content: bytes) -> Pixels | None:
-    """Decode a sound RGB or grey JPEG to exactly Pillow's pixels, in three quarters (480 x 360) to a fifth (12
-    megapixels) of its time (benchmarks/decoding.py); None for all others, which Pillow decodes or refuses."""
-    import simplejpeg  # where no JPEG is decoded, it need not be there
-
-    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
-        return None
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(content, "RGB", strict=True)
-    except ValueError:
-        return None
-    return pixels
-
-
-def _rgb(image: Image.Image) -> Pixels:
-    if image.mode == "F":
-        raise ImageError("floating-point samples have no 8-bit meaning; convert the image to 8 or 16 bits")
-    rows = max(1, BAND_PIXELS // image.width)
-    if rows >= image.height:
-        return _rgb_band(image)
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        pixels[top:bottom] = _rgb_band(image.crop((0, top, image.width, bottom)))
-    return pixels
-
-
-def _rgb_band(image: Image.Image) -> Pixels:
-    if image.mode.startswith("I"):
-        return np.repeat(_high_byte(np.asarray(image))[..., None], 3, axis=2)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _high_byte(samples: Pixels) -> Pixels:
-    if samples.size and (samples.min() < 0 or samples.max() > 65535):
-        raise ImageError("32-bit samples have no 8-bit meaning; convert the image to 8 or 16 bits")
-    return (samples >> 8).astype(np.uint8)
-
-
-def _three_channels(image: Image.Image) -> Pixels:
-    if image.mode != "RGB":
-        raise ImageError(f"an HHA image has three 8-bit channels; this one's mode is {image.mode}")
-    return np.array(image)
-
-
-def _depth(image: Image.Image) -> Pixels:
-    if not (image.mode in ("L", "F") or image.mode.startswith("I")):
-        raise ImageError(f"a depth image has one channel; this one's mode is {image.mode}")
-    return np.asarray(image).astype(np.float32)[..., None]
+    return np.ascontiguousarray(turned) if turned.shape[0] * turned.shape[1] <= LARGE_PIXELS else turned
 
 
 def pixels_of(image: Any) -> Pixels:
@@ -302,7 +206,7 @@ def pixels_of(image: Any) -> Pixels:
     if isinstance(image, str | os.PathLike):
         return read_color(Path(image))
     if isinstance(image, Image.Image):
-        return _turned(_rgb(image), orientation_of(image))
+        return _turned(pillow_pixels.read_rgb(image), orientation_of(image))
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"an image is uint8 H x W x 3; got {pixels.dtype} {' x '.join(map(str, pixels.shape))}")

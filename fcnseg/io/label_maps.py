@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import zipfile
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import LabelsError
+from fcnseg.io.image_kinds import START_BYTES, kind_of
 from fcnseg.io.label_maps_npy import read_npy
+from fcnseg.io.label_maps_remote import RemoteLocation
 from fcnseg.io.png import read_unfiltered
 from fcnseg.io.raw_map import MapLocation, RawMap, check_memory, is_color, map_errors, palette_colors
 from fcnseg.io.suffixes import MATLAB, NUMPY, NUMPY_ARCHIVE, has_suffix
@@ -31,6 +34,8 @@ def read_map(location: MapLocation) -> RawMap:
 
 def _read(location: MapLocation) -> RawMap:
     """Read one map with the reader of its format; each is imported with its library when a file needs it."""
+    if isinstance(location, RemoteLocation):
+        return _read_remote(location)
     file = location.file
     if not Path(file).is_file():
         Path(file).stat()
@@ -48,12 +53,31 @@ def _read(location: MapLocation) -> RawMap:
 
         return read_from_mat(file)
     check_memory(Path(file).stat().st_size)
-    data = Path(file).read_bytes()
+    return _read_picture(Path(file).read_bytes())
+
+
+def _read_picture(data: bytes) -> RawMap:
+    """Read the bytes of an image."""
     if plain := read_unfiltered(data):
         return RawMap(plain[0], palette_colors(plain[1]))
+    if kind_of(data[:START_BYTES]) == "TIFF":
+        from fcnseg.io.label_maps_tiff import read_from_tiff
+
+        return read_from_tiff(data)
     from fcnseg.io.label_maps_image import read_from_image
 
     return read_from_image(data)
+
+
+def _read_remote(location: RemoteLocation) -> RawMap:
+    """Read an object; the readers of arrays get it in a temporary file."""
+    data = location.content(check_memory)
+    if not has_suffix(location.name, (NUMPY, NUMPY_ARCHIVE, MATLAB)):
+        return _read_picture(data)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PurePosixPath(location.name).name
+        copy.write_bytes(data)
+        return _read(MapLocation(str(copy)))
 
 
 def _check_npz(file: str) -> None:

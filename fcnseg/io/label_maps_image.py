@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 import numpy as np
 from PIL import Image
 
 from fcnseg.errors import LabelsError
 from fcnseg.io.decoder_work import MOST_FRAMES, SMALL_FILE_BYTES, check_decoder, check_parts, frame_count
-from fcnseg.io.images import FORMATS
+from fcnseg.io.file_kinds import START_BYTES, further_formats
+from fcnseg.io.image_opening import FORMATS
 from fcnseg.io.png import SIGNATURE
+from fcnseg.io.png_chunks import is_whole, without_damaged_chunks
 from fcnseg.io.raw_map import RawMap, check_memory, palette_colors
 
 GREY_STEP = {2: 85, 4: 17}
@@ -25,9 +28,14 @@ def read_from_image(data: bytes) -> RawMap:
     image: Image.Image
     if len(data) > SMALL_FILE_BYTES:
         check_parts(io.BytesIO(data))
-    with _any_size(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        is_png = data.startswith(SIGNATURE)
-        if image.format in ("JPEG", "WEBP", "MPO"):
+    file: IO[bytes] = io.BytesIO(data)
+    is_png = data.startswith(SIGNATURE)
+    if is_png:
+        file = without_damaged_chunks(file)
+        if not is_whole(file):
+            raise LabelsError("is damaged: the checksum of its pixels is wrong")
+    with _any_size(), Image.open(file, formats=(*FORMATS, *further_formats(data[:START_BYTES]))) as image:
+        if image.format in ("JPEG", "WEBP", "MPO", "JPEG2000", "AVIF", "HEIF"):
             raise LabelsError(f"is {image.format}, which changes labels; keep label maps as PNG")
         if (frames := frame_count(image, len(data))) > 1:
             many = f"{frames} pictures" if frames < MOST_FRAMES else "very many pictures"

@@ -9,9 +9,7 @@ from pathlib import Path
 from fcnseg.errors import SettingsError
 from fcnseg.io.names import first_few, without_map_suffix
 from fcnseg.io.suffixes import LABEL_MAPS, has_suffix
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-"""What Windows starts texts with."""
+from fcnseg.texts import read_text
 
 
 def entries(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -37,9 +35,8 @@ def read_columns(file: Path) -> tuple[tuple[str, str], ...]:
     maps with their suffixes. Raises SettingsError as `read_names`.
     """
     try:
-        lines = file.read_bytes().removeprefix(BYTE_ORDER_MARK).splitlines()
-        texts = [entry.decode() for entry in entries(lines)]
-    except (OSError, UnicodeDecodeError) as error:
+        texts = [entry.decode() for entry in entries(read_text(file).encode().splitlines())]
+    except (OSError, UnicodeError) as error:
         raise SettingsError(f"the list {file} cannot be read: {error}; give a text file, one name a line") from error
     columns = _two_columns(texts) or [(text, "") for text in texts]
     pairs = [(_name(image), _name(labels)) for image, labels in columns]

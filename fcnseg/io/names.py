@@ -10,6 +10,9 @@ from fcnseg.io.suffixes import HDF5, IMAGE_HDF5, IMAGES, LABEL_MAPS, has_suffix
 LONGEST_KEY_BYTES, LONGEST_PART_BYTES = 3500, 255
 """The longest key, which leaves room for the output folder's path, and the longest name in it."""
 
+RECORDS = ".fcnseg"
+"""The folder of a run's records inside its output folders."""
+
 NAMES_SHOWN = 3
 """How many names a message lists."""
 
@@ -36,6 +39,8 @@ def safe_key(name: str) -> str | None:
 
 def is_too_long(key: str) -> bool:
     """Tell whether a key cannot be the path of an output: files of no common system have such names."""
+    if 4 * len(key) <= LONGEST_PART_BYTES:  # nearly all, and quickly: UTF-8 has no longer characters
+        return False
     return len(os.fsencode(key)) > LONGEST_KEY_BYTES or any(
         len(os.fsencode(part)) > LONGEST_PART_BYTES for part in key.split("/")
     )

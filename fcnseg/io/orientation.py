@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from fcnseg.io import png
+from fcnseg.io.png_chunks import chunks
 from fcnseg.types import Pixels
 
 TAG = 0x0112
@@ -39,7 +39,7 @@ def orientation_of(image: Image.Image) -> int:
         return 1
     try:
         if isinstance(image, PngImageFile) and image.fp is not None:
-            for kind, length in png.chunks(image.fp):
+            for kind, length in chunks(image.fp):
                 if kind == b"eXIf":  # may come behind the pixels
                     image.info["exif"] = b"Exif\0\0" + image.fp.read(min(length, LONGEST_EXIF_BYTES))
         return int(Image.Image.getexif(image).get(TAG, 1))

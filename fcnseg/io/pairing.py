@@ -10,9 +10,11 @@ from pathlib import Path
 from fcnseg.errors import LabelsError, SettingsError, SourceError
 from fcnseg.io.folder_walk import walk
 from fcnseg.io.label_maps_npy import locate_in_npy
+from fcnseg.io.label_maps_remote import locate_in_bucket
 from fcnseg.io.names import first_few, without_map_suffix
 from fcnseg.io.raw_map import MapLocation
-from fcnseg.io.suffixes import HDF5, LABEL_MAPS, NUMPY, has_suffix
+from fcnseg.io.suffixes import HDF5, LABEL_MAPS, NUMPY, TAR, has_suffix
+from fcnseg.io.urls import is_url, refuse_lost_slash
 
 MapsByName = dict[str, list[MapLocation]]
 """The locations of the maps of each name: more than one is a fault."""
@@ -48,7 +50,7 @@ class PairingOptions:
     no path matches. `names` are the images to compare, all if None. Patterns select files and give their names:
     `{stem}` stands for the name, `*` for anything, e.g. `{stem}_gtFine_labelIds.png`. `sides` are what messages call
     the two sources. `truth_names` are the names of the ground truth of images for which they differ. `in_part` selects
-    names: all others are neither paired nor reported.
+    names: all others are neither paired nor reported. `storage_options` are those of `open_store`.
     """
 
     mode: str = "auto"
@@ -61,25 +63,31 @@ class PairingOptions:
     sides: tuple[str, str] = ("prediction", "ground truth")
     in_part: Callable[[str], bool] = lambda name: True
     truth_names: Mapping[str, str] = field(default_factory=dict)
+    storage_options: Mapping[str, str] | None = None
 
 
-def find_maps(source: str, pattern: str | None = None) -> MapsByName:
-    """Find the label maps of a folder (searched through), an HDF5 file or `FILE.h5::/name`, or one file (of many, if it
-    is a `.npy` N x H x W), by name.
+def find_maps(source: str, pattern: str | None = None, storage_options: Mapping[str, str] | None = None) -> MapsByName:
+    """Find the label maps of a folder (searched through), an HDF5 file or `FILE.h5::/name`, one file (of many, if it
+    is a `.npy` N x H x W), or a URL, by name. Where there are tar files instead, they are the maps in these.
 
     Names are relative paths without suffix. Raises LabelsError if there are none.
     """
     path, separator, dataset = source.partition("::")
-    if separator or (has_suffix(path, HDF5) and not Path(path).is_dir()):
+    if is_url(source):
+        locations: Mapping[str, MapLocation] = locate_in_bucket(source, storage_options or {})
+    elif separator or (has_suffix(path, HDF5) and not Path(path).is_dir()):
         from fcnseg.io.label_maps_hdf5 import locate_in_hdf5  # h5py takes a tenth of a second
 
         locations = locate_in_hdf5(path, dataset)
     elif Path(source).is_dir():
         locations = {name: MapLocation(f"{source.rstrip('/')}/{name}") for name in _map_files(source)}
+        if not locations and any(has_suffix(name, TAR) for name in Path(source).iterdir()):
+            locations = locate_in_bucket(source, {})
     elif is_single(source):
         maps_inside = locate_in_npy(source) if has_suffix(source, NUMPY) else {}
         locations = maps_inside if len(maps_inside) > 1 else {Path(source).name: MapLocation(source)}
     else:
+        refuse_lost_slash(source)
         raise LabelsError(f"there is no {source}; check the path")
     maps = _named(locations, pattern)
     if not maps:
@@ -90,7 +98,7 @@ def find_maps(source: str, pattern: str | None = None) -> MapsByName:
 
 def is_single(source: str) -> bool:
     """Tell whether a source is one file with one map."""
-    return not has_suffix(source, HDF5) and Path(source).is_file()
+    return not is_url(source) and not has_suffix(source, HDF5) and Path(source).is_file()
 
 
 def _is_stack(source: str) -> bool:
@@ -136,7 +144,8 @@ def pair_sources(predictions: str, truth: str, options: PairingOptions) -> Pairi
     if is_single(predictions) and is_single(truth) and not any(map(_is_stack, (predictions, truth))):
         pair = Pair(Path(predictions).stem, MapLocation(predictions), MapLocation(truth))
         return Pairing((pair,) if options.in_part(pair.key) else (), (), (), (), "file")
-    ours, theirs = find_maps(predictions, options.prediction_pattern), find_maps(truth, options.truth_pattern)
+    ours = find_maps(predictions, options.prediction_pattern, options.storage_options)
+    theirs = find_maps(truth, options.truth_pattern, options.storage_options)
     return pair_up(ours, theirs, options)
 
 

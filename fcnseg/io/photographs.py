@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from fcnseg.errors import ImageError, SettingsError, SourceError
+from fcnseg.errors import ImageError, SettingsError, SourceError, StorageError
 from fcnseg.io.names import is_hdf5_name, split_hdf5_name
 from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.urls import is_url
 from fcnseg.types import Pixels, Reference
 
 
@@ -24,16 +25,18 @@ class Photographs:
         self._source = source
 
     @classmethod
-    def of(cls, images: str | Path | None, record: Mapping[str, Any]) -> Self:
+    def of(
+        cls, images: str | Path | None, record: Mapping[str, Any], storage_options: Mapping[str, str] | None = None
+    ) -> Self:
         """Open the photographs that were named, or else those of the run with this record, as far as they are there.
 
         Raises SettingsError if those that were named are not there, SourceError if they cannot be opened.
         """
         if images is None:
-            return cls(_source_of_run(record.get("settings") or {}))
-        if not Path(split_hdf5_name(str(images))[0]).exists():
+            return cls(_source_of_run(record.get("settings") or {}, storage_options))
+        if not is_url(images) and not Path(split_hdf5_name(str(images))[0]).exists():
             raise SettingsError(f"there is no {images} with images; check the path")
-        return cls(open_source(images))
+        return cls(open_source(images, storage_options=storage_options))
 
     def find(self, name: str, height: int, width: int) -> Pixels | None:
         """Return the pixels of the image of a label map, uint8 H x W x 3, upright RGB; None unless it is there in that
@@ -54,7 +57,7 @@ class Photographs:
             for reference in self._source or ():
                 if isinstance(reference, Reference):
                     references.setdefault(reference.stem, reference)
-        except SourceError:  # there are none, or no more
+        except (SourceError, StorageError):  # there are none, or no more
             pass
         return references
 
@@ -72,15 +75,15 @@ class Photographs:
             self._source.close()
 
 
-def _source_of_run(settings: Mapping[str, Any]) -> ImageSource | None:
+def _source_of_run(settings: Mapping[str, Any], storage_options: Mapping[str, str] | None) -> ImageSource | None:
     """The images that a run was given; None if they are gone, or were named on standard input."""
     source = str(settings.get("source") or "-")
     if source == "-":
         return None
     layout = settings.get("layout", "auto") if is_hdf5_name(source) else "auto"
     try:
-        return open_source(source, pattern=settings.get("glob"), layout=layout)
-    except (SourceError, SettingsError):
+        return open_source(source, pattern=settings.get("glob"), layout=layout, storage_options=storage_options)
+    except (SourceError, SettingsError, StorageError):
         return None
 
 

@@ -4,8 +4,7 @@ Each row is stored as its difference from the row above (PNG's "up" filter, whic
 deflated by zlib's run-length strategy, its fastest; see `benchmarks/png_encoding.py`. ISA-L takes a third of that time,
 but rarely gives other bytes for the same map, and a resumed run must end as an undisturbed one.
 
-The label maps of most data sets have no filters: these are read in a third of the time that Pillow takes. Of other PNGs
-Pillow leaves checksums to be compared.
+The label maps of most data sets have no filters: these are read in a third of the time that Pillow takes.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +29,6 @@ OTHER_PICTURES = b"tRNS", b"acTL"
 
 STRIP_BYTES = 1 << 20
 """About how much is filtered and deflated at once."""
-
-PIECE_BYTES = 1 << 20
-"""How much is read at once to compare checksums."""
 
 DEFLATE_RATIO = 1100
 """Deflate packs at most 1032 bytes to one."""
@@ -135,27 +130,3 @@ def _inflated(packed: bytes, size: int) -> bytes:
         content: bytes = zlib_ng.decompress(packed, bufsize=size + 1)  # a tenth of the time of the other
         return content
     return bytes(zlib_ng.decompressobj().decompress(packed, size + 1))
-
-
-def chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield the type and length of each chunk of a PNG, the file at its data; afterwards it is where it was."""
-    start, position = file.tell(), len(SIGNATURE)
-    while len(head := file.read(8) if file.seek(position) else b"") == 8:
-        length, kind = struct.unpack(">I4s", head)
-        yield kind, length
-        position += length + 12
-    file.seek(start)
-
-
-def is_whole(file: IO[bytes]) -> bool:
-    """Compare the checksums of a PNG's pixel data, which Pillow does not look at; what is cut off is not."""
-    for kind, left in chunks(file):
-        if kind != b"IDAT":
-            continue
-        checksum = zlib.crc32(kind)
-        while piece := file.read(min(left, PIECE_BYTES)):
-            checksum = zlib.crc32(piece, checksum)
-            left -= len(piece)
-        if not left and file.read(4) != checksum.to_bytes(4, "big"):
-            return False
-    return True

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnseg.errors import LabelsError
+from fcnseg.errors import LabelsError, StorageError
 from fcnseg.labels import Color
 from fcnseg.workers.limits import free_memory_bytes
 
@@ -78,7 +78,7 @@ def map_errors(location: MapLocation) -> Iterator[None]:
     try:
         with naming(location):
             yield
-    except (LabelsError, MemoryError):
+    except (LabelsError, MemoryError, StorageError):
         raise
     except Exception as error:  # Pillow, NumPy, SciPy and h5py raise all kinds on damaged files
         raise LabelsError(f"{location} cannot be read: {_reason(error)}") from error

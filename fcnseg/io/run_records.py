@@ -6,32 +6,52 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from fcnseg.errors import SettingsError
-from fcnseg.io.names import stem_of
+from fcnseg.errors import NoObjectError, SettingsError
+from fcnseg.io.buckets import open_store
+from fcnseg.io.names import RECORDS, stem_of
+from fcnseg.io.urls import is_url, split_url
 
 
 def record_folders(predictions: str) -> tuple[Path, ...]:
     """Return where a run's records may be: in the output folder, beside an HDF5 file, or above the folder of a head."""
+    if is_url(predictions):  # no ledgers are kept there
+        return ()
     source = Path(predictions.partition("::")[0])
-    return source / ".fcnseg", source.parent / f".{source.name}.fcnseg", source.parent / ".fcnseg"
+    return source / RECORDS, source.parent / f".{source.name}{RECORDS}", source.parent / RECORDS
 
 
-def run_record(predictions: str) -> dict[str, Any]:
+def run_record(predictions: str, storage_options: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the `run.json` of the run that wrote these predictions, empty if there is none."""
+    if is_url(predictions):
+        return _remote_record(predictions, storage_options or {})
     for folder in record_folders(predictions):
         for file in sorted(folder.glob("run*.json")):
-            try:
-                record = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            if isinstance(record, dict) and isinstance(record.get("engine"), dict):
+            with suppress(OSError):
+                if record := _record_of(file.read_bytes()):
+                    return record
+    return {}
+
+
+def _remote_record(url: str, options: Mapping[str, str]) -> dict[str, Any]:
+    for folder in (url, split_url(url)[0]):  # the latter: above the folder of a head
+        with suppress(NoObjectError):
+            if record := _record_of(open_store(folder, options).get(f"{RECORDS}/run.json")):
                 return record
     return {}
+
+
+def _record_of(content: bytes) -> dict[str, Any]:
+    """Return the record that a file holds, empty if it is none."""
+    try:
+        record = json.loads(content)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("engine"), dict) else {}
 
 
 def recorded_keys(predictions: str) -> Iterator[str]:

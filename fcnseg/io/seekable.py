@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from fcnseg.errors import SourceError
 
@@ -20,6 +20,18 @@ SPARE_BYTES = 64 << 20
 
 class TooLongError(Exception):
     """A stream is longer than it may be, or than there is room for."""
+
+
+class RandomAccess(Protocol):
+    """Bytes read at any offset by several threads at once: a file's, or an object's in storage."""
+
+    size: int
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Read up to `size` bytes from `offset`; none where there can be none."""
+
+    def close(self) -> None:
+        """Release the file."""
 
 
 class Seekable:
@@ -56,17 +68,18 @@ class Seekable:
         size = min(size, self.size - offset)
         return os.pread(self._file.fileno(), size, offset) if size > 0 and offset >= 0 else b""
 
-    def reader(self) -> io.BufferedReader:
-        """Return a file object with a position of its own."""
-        return io.BufferedReader(_Reader(self), 1 << 16)
-
     def close(self) -> None:
         """Release the file."""
         self._file.close()
 
 
+def reader_of(content: RandomAccess) -> io.BufferedReader:
+    """Return a file object with a position of its own."""
+    return io.BufferedReader(_Reader(content), 1 << 16)
+
+
 class _Reader(io.RawIOBase):
-    def __init__(self, file: Seekable) -> None:
+    def __init__(self, file: RandomAccess) -> None:
         self._file, self._position = file, 0
 
     def readable(self) -> bool:

@@ -1,10 +1,11 @@
-"""Sources of images: folders, single files, lists of paths, archives and HDF5 files, with further modalities."""
+"""Sources of images: folders, single files, lists, archives, HDF5 files and URLs, with further modalities."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fnmatch import translate
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any, BinaryIO, Protocol
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.archives import open_archive
 from fcnseg.io.folders import CompanionFolder, ImageFiles, ImageFolder, file_fingerprint, file_reference
+from fcnseg.io.image_limits import check_memory
 from fcnseg.io.image_list import ImageList
 from fcnseg.io.images import BYTES_PER_PIXEL, MAX_PIXELS, OnSize, announced_size
+from fcnseg.io.left_out import kind_named
 from fcnseg.io.names import is_hdf5_name
 from fcnseg.io.suffixes import ARCHIVES, IMAGES, LIST, has_suffix
+from fcnseg.io.urls import is_url, local_path, refuse_lost_slash
 from fcnseg.types import Failure, Frame, Pixels, Reference, Reserve
 
 
@@ -52,7 +56,7 @@ class ImageSource:
     """The `Source` of every kind of input: images of the first modality and their companions.
 
     `name` is the source as the user gave it. A reference's location is the path of a file, or whatever finds an image
-    within an archive or HDF5 file.
+    in storage or within an archive or HDF5 file; JSON can keep it, and what it gives back is taken.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class ImageSource:
                 yield entry
         if empty:
             fault = f"no images match {self.pattern!r} in" if self._matches else "there are no images in"
-            kinds = ", ".join(f"{count:,} {suffix or 'without a suffix'}" for suffix, count in self.left_out.items())
+            kinds = ", ".join(f"{count:,} {kind_named(kind)}" for kind, count in self.left_out.items())
             others = f" (but {kinds})" if kinds else ""
             raise SourceError(f"{fault} {self.name}{others}; images are files that end in {' '.join(sorted(IMAGES))}")
 
@@ -89,9 +93,15 @@ class ImageSource:
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """The number of files that are no images by suffix, once all is listed; none where a pattern chooses images."""
+        """The number of files not taken for images, as `LeftOut` counts them, once all is listed; none where a pattern
+        chooses images."""
         left_out: Mapping[str, int] = {} if self._matches else getattr(self._images, "left_out", {})
         return left_out
+
+    @property
+    def excluded_inside(self) -> list[str]:
+        """The folders to exclude that lie in the source, by their paths in it, once it was listed."""
+        return getattr(self._images, "excluded_inside", [])
 
     @property
     def root(self) -> str | None:
@@ -101,6 +111,9 @@ class ImageSource:
     def locations(self, reference: Reference) -> dict[str, Any]:
         """Return the location of each modality's image. Raises ImageError if a companion is missing or not the only
         one."""
+        location_type = getattr(self._images, "location_type", None)
+        if location_type and isinstance(reference.location, list):
+            reference = replace(reference, location=location_type(*reference.location))
         others = {name: companions.find(reference) for name, companions in self._companions.items()}
         return {self.modality: reference.location, **others}
 
@@ -114,7 +127,8 @@ class ImageSource:
 
     def fingerprint(self, reference: Reference) -> str:
         """Return a text that changes when the image or one of its companions does."""
-        fingerprints = [reference.fingerprint or file_fingerprint(reference.location)]
+        look = getattr(self._images, "fingerprint", file_fingerprint)
+        fingerprints = [reference.fingerprint or look(reference.location)]
         for companions in self._companions.values():
             try:
                 fingerprints.append(companions.fingerprint(companions.find(reference)))
@@ -123,14 +137,17 @@ class ImageSource:
         return " ".join(fingerprints)
 
     def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
-        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels when the first
-        one's size is known. Raises ImageError if any is missing, broken or of another size."""
+        """Decode one image and its companions. `reserve` is called with the bytes of all their pixels, and those
+        that decoding the first takes, when its size is known. Raises ImageError if any is missing, broken or of another
+        size."""
         locations = self.locations(reference)
         sizes: dict[str, tuple[int, int]] = {}
 
-        def announce(modality: str, height: int, width: int) -> None:
+        def announce(modality: str, height: int, width: int, decoder_bytes: int = 0) -> None:
             if not sizes:
-                reserve(height * width * sum(BYTES_PER_PIXEL[name] for name in locations))
+                nbytes = height * width * sum(BYTES_PER_PIXEL[name] for name in locations) + decoder_bytes
+                check_memory(nbytes)
+                reserve(nbytes)
             sizes[modality] = height, width
             if len(set(sizes.values())) > 1:
                 shown = ", ".join(f"{name} is {w} x {h}" for name, (h, w) in sizes.items())
@@ -174,53 +191,80 @@ def open_source(
     companions: Mapping[str, str | Path] | None = None,
     *,
     pattern: str | None = None,
-    exclude: tuple[Path, ...] = (),
+    exclude: tuple[str | Path, ...] = (),
     max_pixels: int = MAX_PIXELS,
     layout: str = "auto",
     stdin: BinaryIO | None = None,
+    storage_options: Mapping[str, str] | None = None,
 ) -> ImageSource:
-    """Open the images of a folder (recursive), an image file, a `.txt` list of paths or one on standard input (`-`), a
-    zip or tar archive, or an HDF5 or MATLAB v7.3 file (`data.h5::/images`).
+    """Open the images of a folder (recursive), an image file, a `.txt` list of paths or URLs or one on standard input
+    (`-`), a zip or tar archive, an HDF5 or MATLAB v7.3 file (`data.h5::/images`), or a URL of any but the last.
 
-    `modalities` are what the model takes: the first comes from `source`, each further one from its folder or HDF5 file
-    in `companions`. `pattern` keeps the keys it matches, `exclude` names folders that are not entered, `layout` (auto,
-    NHWC, NCHW) the axes of HDF5 datasets. Raises SourceError for a source that cannot be read, and when it is listed
-    and holds no images; SettingsError for companions or a layout that do not fit.
+    `modalities` are what the model takes: the first comes from `source`, each further one from its folder, URL or HDF5
+    file in `companions`. `pattern` keeps the keys it matches, `exclude` names folders and URLs that are not entered,
+    `layout` (auto, NHWC, NCHW) the axes of HDF5 datasets, `storage_options` are those of `open_store`. Raises
+    SourceError for a source that cannot be read, and when it is listed and holds no images; SettingsError for
+    companions or a layout that do not fit; StorageError.
     """
-    companions = companions or {}
+    places = {name: local_path(os.fspath(path)) for name, path in (companions or {}).items()}
+    place, options = local_path(os.fspath(source)), storage_options or {}
     main, *others = modalities
     for name in others:
-        if name not in companions:
+        if name not in places:
             raise SettingsError(f"this model also takes {name} images; give their folder with --{name} DIR")
-    for name in companions:
+    for name in places:
         if name not in others:
             raise SettingsError(f"this model takes {' and '.join(modalities)} images only; leave out --{name}")
-    if layout != "auto" and not any(is_hdf5_name(os.fspath(path)) for path in (source, *companions.values())):
+    if layout != "auto" and not any(is_hdf5_name(os.fspath(path)) for path in (place, *places.values())):
         raise SettingsError("--layout is for the axes of HDF5 datasets; leave it out")
-    opened = {name: _open_companions(os.fspath(path), name, layout) for name, path in companions.items()}
-    images = _open_images(os.fspath(source), main, exclude, layout, stdin)
+    opened = {name: _open_companions(path, name, layout, options) for name, path in places.items()}
+    if is_url(place):
+        from fcnseg.io.remote_sources import open_remote_images  # local images need no client of storages
+
+        images: ImageCollection = open_remote_images(place, options, exclude)
+    else:
+        images = _open_images(place, main, exclude, layout, stdin, options)
     return ImageSource(getattr(images, "name", os.fspath(source)), images, main, opened, pattern, max_pixels)
 
 
 def _open_images(
-    path: str, modality: str, exclude: tuple[Path, ...], layout: str, stdin: BinaryIO | None
+    path: str,
+    modality: str,
+    exclude: tuple[str | Path, ...],
+    layout: str,
+    stdin: BinaryIO | None,
+    options: Mapping[str, str],
 ) -> ImageCollection:
     if path == "-":
-        return ImageList(path, stdin)
+        return _open_list(path, stdin, options)
     if Path(path).is_dir():
-        return ImageFolder(path, exclude)
+        return ImageFolder(path, tuple(Path(place) for place in exclude if not is_url(place)))
     if is_hdf5_name(path):
         from fcnseg.io.hdf5_images import Hdf5Images  # h5py takes a tenth of a second
 
         return Hdf5Images(path, modality, layout)
     if not os.path.lexists(path):
+        refuse_lost_slash(path)
         raise SourceError(f"{path} does not exist; give a folder, an image, a text file of paths, an archive or HDF5")
     if has_suffix(path, ARCHIVES):
         return open_archive(path)
-    return ImageList(path) if has_suffix(path, LIST) else _SingleFile(path)
+    return _open_list(path, None, options) if has_suffix(path, LIST) else _SingleFile(path)
 
 
-def _open_companions(path: str, modality: str, layout: str) -> CompanionCollection:
+def _open_list(path: str, stdin: BinaryIO | None, options: Mapping[str, str]) -> ImageCollection:
+    images = ImageList(path, stdin)
+    if not images.names_urls():
+        return images
+    from fcnseg.io.url_list import UrlList  # paths need no client of storages
+
+    return UrlList(images.name, images.text, "", options)
+
+
+def _open_companions(path: str, modality: str, layout: str, options: Mapping[str, str]) -> CompanionCollection:
+    if is_url(path):
+        from fcnseg.io.remote_sources import open_remote_companions  # local images need no client of storages
+
+        return open_remote_companions(path, modality, options)
     if not Path(path).is_dir() and is_hdf5_name(path):
         from fcnseg.io.hdf5_images import Hdf5Images  # h5py takes a tenth of a second
 

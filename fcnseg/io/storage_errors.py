@@ -78,6 +78,11 @@ def storage_error(error: Exception, url: str) -> StorageError:
         return NoObjectError(f"{url} does not exist; check the URL")
     if code in OTHER_REGION or "configured region" in text:
         return StorageError(f"{url} is in another region; name it with --storage-option region=REGION or AWS_REGION")
+    if "builder error" in text:  # in a URL of its own making: that of the endpoint
+        return StorageError(
+            f"{url} cannot be asked for: its endpoint is no https:// URL; where http:// is meant, allow it with "
+            "--storage-option allow_http=true"
+        )
     if status == 403 or kind == "PermissionDeniedError":
         return StorageDeniedError(f"{url} may not be used this way ({said}); check the permissions, then {AGAIN}")
     if code in THROTTLED or status == 429 or status >= 500 or _NO_ANSWER.search(text):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 IMAGES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".pnm"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+    *(".avif", ".heic", ".heif", ".hif"),
 )
 """Image files: photographs, depth and HHA images, overlays."""
 
@@ -30,7 +32,9 @@ ZIP = ".zip"
 
 GZIP_TAR, BZIP2_TAR, XZ_TAR = (".tar.gz", ".tgz"), (".tar.bz2", ".tbz2"), (".tar.xz", ".txz")
 
-ARCHIVES = (ZIP, ".tar", *GZIP_TAR, *BZIP2_TAR, *XZ_TAR)
+TAR = ".tar"
+
+ARCHIVES = (ZIP, TAR, *GZIP_TAR, *BZIP2_TAR, *XZ_TAR)
 
 LIST = ".txt"
 """Texts of one path, or one name, a line."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fcnseg.io.seekable import Seekable
+from fcnseg.io.seekable import RandomAccess
 
 BLOCK = 512
 
@@ -81,7 +81,7 @@ class _Extension:
 class TarMembers:
     """The members of an archive in its order. `fault` says, after they were listed, if the archive is damaged."""
 
-    def __init__(self, file: Seekable) -> None:
+    def __init__(self, file: RandomAccess) -> None:
         self._file = file
         self.fault = ""
 

@@ -67,13 +67,38 @@ def split_url(text: str) -> tuple[str, str]:
     return str(url._replace(key=parent)), name
 
 
+def is_tar_pattern(place: str) -> bool:
+    """Tell whether a place is a URL of many tars, `s3://bucket/shards/*.tar`."""
+    name = place.rpartition("/")[2]
+    return is_url(place) and "*" in name and name.endswith(".tar")
+
+
+def local_path(place: str) -> str:
+    """Return the path of a `file` URL; any other place as it is, and what no path can be."""
+    if is_tar_pattern(place):
+        return place
+    return f"/{parse_url(place).key}" if is_url(place) and place.lower().startswith("file:") else place
+
+
+def absolute_place(place: str) -> str:
+    """Return the absolute path of a place, or its URL in one form."""
+    return str(parse_url(place)) if is_url(place) else os.path.abspath(place)
+
+
 def join_url(url: str, name: str) -> str:
     """Return the URL of a name below another."""
     return f"{url.rstrip('/')}/{name}"
 
 
+def refuse_url(path: os.PathLike[str], name: str) -> None:
+    """Raise SettingsError for a path that was given as a URL, where `name` is one of this machine alone."""
+    match = _ONE_SLASH.match(os.fspath(path))
+    if match and not os.path.lexists(f"{match[1]}:"):
+        raise SettingsError(f"{name} is a place on this machine, and {path} was a URL; give a path")
+
+
 def refuse_lost_slash(place: str | os.PathLike[str]) -> None:
-    """Raise SettingsError for a path that was a URL once: `Path("s3://b/x")` is `s3:/b/x`."""
+    """Raise SettingsError for a source that was a URL before it became a path: `Path("s3://b/x")` is `s3:/b/x`."""
     text = os.fspath(place)
     match = _ONE_SLASH.match(text)
     if match and match[1].lower() in SCHEMES and not os.path.lexists(f"{match[1]}:"):

@@ -11,15 +11,19 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcnseg.errors import ImageError, SourceError
-from fcnseg.io.archive_names import is_hidden_member, is_image_member, member_reference
-from fcnseg.io.images import READERS, SPARE_BYTES, OnSize, check_bytes, check_start
+from fcnseg.io import image_kinds
+from fcnseg.io.archive_names import chooses_member, member_reference
+from fcnseg.io.image_limits import SPARE_BYTES, check_bytes
+from fcnseg.io.image_opening import check_start
+from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut
-from fcnseg.io.seekable import Seekable, open_regular
-from fcnseg.io.unpacking import unpacked, unpacked_start
+from fcnseg.io.seekable import RandomAccess, reader_of
+from fcnseg.io.unpacking import BZIP2, unpacked, unpacked_start
 from fcnseg.types import Failure, Pixels, Reference
 
 RECORD = struct.Struct("<4s6H3L5H2L")
@@ -57,6 +61,9 @@ LARGE_NUMBERS, UNICODE_PATH = 1, 0x7075
 START_BYTES = 1 << 16
 """How much of a large member is looked at before all of it is unpacked."""
 
+LARGEST_TABLES_BYTES, LARGEST_BLOCK_BYTES = 1 << 12, 1 << 20
+"""How much of a member is unpacked for its first bytes: bzip2 unpacks whole blocks of up to 900 kB."""
+
 MALFORMED = "its record in the archive's directory is malformed"
 
 SEARCHED_BYTES = 1 << 20
@@ -81,10 +88,11 @@ class ZipImages:
     members that are no images by suffix, once the archive was listed to its end.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    location_type = Member
+
+    def __init__(self, path: str, content: RandomAccess) -> None:
+        self.path, self._bytes = path, content
         self.left_out: Mapping[str, int] = {}
-        self._bytes = Seekable(open_regular(path, "the archive"))
         try:
             self._start, self._end, self._shift = self._directory()
         except (struct.error, ValueError) as error:
@@ -111,7 +119,7 @@ class ZipImages:
 
     def __iter__(self) -> Iterator[Reference | Failure]:
         position, damaged, left_out = self._start, 0, LeftOut()
-        reader = self._bytes.reader()
+        reader = reader_of(self._bytes)
         reader.seek(position)
         while position < self._end:
             try:
@@ -129,12 +137,11 @@ class ZipImages:
                     reader.seek(following)
             position = following
             name = _member_name(record, fields)
-            if is_image_member(name):
+            start = partial(self._first_bytes, record, fields)
+            if not name.endswith("/") and chooses_member(name, start, left_out):
                 yield self._listed(name, record, fields, fault)
             elif fault:
                 damaged += 1
-            elif not name.endswith("/") and not is_hidden_member(name):
-                left_out.add(name)
         self.left_out = left_out.by_suffix
         if damaged:
             yield Failure(
@@ -152,6 +159,17 @@ class ZipImages:
                 break
             position += len(piece) - len(RECORD_START) + 1
         return self._end
+
+    def _first_bytes(self, record: bytes, fields: tuple[Any, ...]) -> bytes:
+        """Return the first bytes of a member, by which its kind is known; none if they cannot be had."""
+        try:
+            packed, size, offset = _large_numbers(record, fields)
+            method = fields[4]
+            packed = min(packed, LARGEST_BLOCK_BYTES if method == BZIP2 else LARGEST_TABLES_BYTES)
+            member = Member(offset + self._shift, method, packed, size, fields[7])
+            return unpacked_start(self._packed(member), method, image_kinds.START_BYTES)
+        except (ImageError, struct.error, ValueError):
+            return b""
 
     def _listed(self, name: str, record: bytes, fields: tuple[Any, ...], fault: str) -> Reference | Failure:
         flags, method, crc, mode = fields[3], fields[4], fields[7], fields[15] >> 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fcnseg.models.backbones import Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers
+from fcnseg.models.backbones import Bottleneck, Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers
 from fcnseg.models.geometry import Window
 from fcnseg.models.layers import WeightLayer, trunk_names, weight_layers
 from fcnseg.models.spec import NetworkSpec, plan_fusion
@@ -45,7 +45,12 @@ def _cells(spec: NetworkSpec, image: Size) -> Iterator[tuple[str, int]]:
             if isinstance(layer, Inception):
                 parts = [part.name for branch in layer.branches for part in branch if isinstance(part, Conv)]
                 yield from ((part + stream.suffix, size[0] * size[1]) for part in parts)
-            size = _after(layer, size)
+            before, size = size, _after(layer, size)
+            if isinstance(layer, Bottleneck):
+                first, *others = layer.convolutions
+                yield first.name + stream.suffix, before[0] * before[1]
+                others += [layer.projection] if layer.projection else []
+                yield from ((part.name + stream.suffix, size[0] * size[1]) for part in others)
             if isinstance(layer, Conv):
                 yield names[layer.name], size[0] * size[1]
             sizes[layer.name] = size
@@ -64,11 +69,14 @@ def _cells(spec: NetworkSpec, image: Size) -> Iterator[tuple[str, int]]:
 def _after(layer: Layer, size: Size) -> Size:
     """Return the size of a layer's output; pooling rounds it up."""
     if isinstance(layer, Conv | MaxPool):
-        return tuple(_cells_along(n, layer.window, up=isinstance(layer, MaxPool)) for n in size)  # type: ignore[return-value]
+        up = isinstance(layer, MaxPool) and layer.rounds_up
+        return tuple(_cells_along(n, layer.window, up=up) for n in size)  # type: ignore[return-value]
+    if isinstance(layer, Bottleneck):
+        return tuple(_cells_along(n, layer.window, up=False) for n in size)  # type: ignore[return-value]
     assert isinstance(layer, Inception | LocalResponseNorm)  # of stride 1
     return size
 
 
 def _cells_along(size: int, window: Window, *, up: bool) -> int:
     spare = window.stride - 1 if up else 0
-    return (size + 2 * window.pad - window.kernel + spare) // window.stride + 1
+    return (size + 2 * window.pad - window.span + spare) // window.stride + 1

@@ -1,4 +1,4 @@
-"""Backbones: the three ImageNet classifiers that the paper turns into FCNs, as literal tables.
+"""Backbones, as literal tables: the three ImageNet classifiers that the paper turns into FCNs, and dilated ResNets.
 
 Each table is the classifier as published, layer by layer with Caffe's names, its fully connected layers already
 convolutions (paper, section 3.1) and its own paddings. A `geometry` then sets the paddings:
@@ -7,10 +7,12 @@ convolutions (paper, section 3.1) and its own paddings. A `geometry` then sets t
 - `same`: every window is centred on its input, no big padding: about half the arithmetic (nets trained here);
 - `classifier`: as published for classification, for the equivalence at the heart of the paper.
 
-Pooling always rounds its output size up, as Caffe does.
+Pooling rounds its output size up, as Caffe does; that of the ResNets rounds it down.
 
 Sources: VGG-16: Simonyan & Zisserman 2014, table 1 D. AlexNet: Krizhevsky et al. 2012 in the BVLC version
-(normalisation after pooling as the FCN release has it). GoogLeNet: Szegedy et al. 2014, table 1.
+(normalisation after pooling as the FCN release has it). GoogLeNet: Szegedy et al. 2014, table 1. ResNet: He et al.
+2015, table 1, with the stride in the 3x3 and dilations in place of the last two strides, as torchvision's segmentation
+networks have them; their batch normalisation is folded into the convolutions.
 """
 
 from collections.abc import Iterator
@@ -27,21 +29,23 @@ CAFFE_FIRST_PAD = 100
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution and the ReLU after it. `fully_connected` ones are followed by dropout in training."""
+    """A convolution, and the ReLU after it if `rectified`. After `fully_connected` ones comes dropout in training."""
 
     name: str
     channels: int
     window: Window
     groups: int = 1
     fully_connected: bool = False
+    rectified: bool = True
 
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Max pooling, output size rounded up."""
+    """Max pooling, output size rounded up, or else down."""
 
     name: str
     window: Window
+    rounds_up: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,35 @@ class Inception:
         )
 
 
-Layer = Conv | MaxPool | LocalResponseNorm | Inception
+@dataclass(frozen=True)
+class Bottleneck:
+    """A module of a ResNet: convolutions of 1x1, 3x3 (`window`) and 1x1, four times as many `channels`, added to the
+    module's input and rectified. The input of a `projected` one passes a 1x1 convolution of the same stride.
+    """
+
+    name: str
+    channels: int
+    window: Window
+    projected: bool
+
+    @property
+    def convolutions(self) -> tuple[Conv, Conv, Conv]:
+        """The three convolutions in their order."""
+        return (
+            Conv(f"{self.name}_conv1", self.channels, Window(1)),
+            Conv(f"{self.name}_conv2", self.channels, self.window),
+            Conv(f"{self.name}_conv3", 4 * self.channels, Window(1), rectified=False),
+        )
+
+    @property
+    def projection(self) -> Conv | None:
+        """The convolution that the input passes, if any."""
+        if not self.projected:
+            return None
+        return Conv(f"{self.name}_downsample", 4 * self.channels, Window(1, self.window.stride), rectified=False)
+
+
+Layer = Conv | MaxPool | LocalResponseNorm | Inception | Bottleneck
 
 
 def _vgg_block(block: int, convolutions: int, channels: int) -> tuple[Layer, ...]:
@@ -131,9 +163,34 @@ GOOGLENET: tuple[Layer, ...] = (
     Inception("inception_5b", (384, 192, 384, 48, 128, 128)),
 )
 
-BACKBONES: dict[str, tuple[Layer, ...]] = {"vgg16": VGG16, "alexnet": ALEXNET, "googlenet": GOOGLENET}
 
-SKIPS: dict[str, dict[int, str]] = {"vgg16": {16: "pool4", 8: "pool3"}, "alexnet": {}, "googlenet": {}}
+def _dilated_resnet(modules: tuple[int, int, int, int]) -> tuple[Layer, ...]:
+    """Return a ResNet of stride 8 with so many modules a stage, and the convolution before its score."""
+    layers: list[Layer] = [Conv("conv1", 64, Window(7, 2, 3)), MaxPool("maxpool", Window(3, 2, 1), rounds_up=False)]
+    for stage, (count, stride, dilation) in enumerate(zip(modules, (1, 2, 1, 1), (1, 1, 2, 4), strict=True), 1):
+        for number in range(count):
+            # the first module of a stage that is dilated keeps the dilation of the stage before
+            taps = max(1, dilation // 2) if number == 0 else dilation
+            window = Window(3, stride if number == 0 else 1, taps, taps)
+            layers.append(Bottleneck(f"layer{stage}_{number}", 32 << stage, window, projected=number == 0))
+    return (*layers, Conv("classifier_0", 512, Window(3, pad=1)))
+
+
+BACKBONES: dict[str, tuple[Layer, ...]] = {
+    "vgg16": VGG16,
+    "alexnet": ALEXNET,
+    "googlenet": GOOGLENET,
+    "resnet50": _dilated_resnet((3, 4, 6, 3)),
+    "resnet101": _dilated_resnet((3, 4, 23, 3)),
+}
+
+INTERPOLATED = frozenset({"resnet50", "resnet101"})
+"""Backbones whose scores are interpolated to the image's size in one step, without deconvolutions."""
+
+SKIPS: dict[str, dict[int, str]] = {
+    "vgg16": {16: "pool4", 8: "pool3"},
+    **{backbone: {} for backbone in ("alexnet", "googlenet", *INTERPOLATED)},
+}
 """For each backbone, the layers that finer strides add: paper, section 4.2."""
 
 
@@ -152,14 +209,15 @@ def backbone_layers(backbone: str, geometry: Geometry) -> tuple[Layer, ...]:
 def _centred(layer: Layer) -> Layer:
     """Pad a layer so that its output covers its input; an even fc6 pads enough to cover both borders."""
     if isinstance(layer, Conv):
-        return replace(layer, window=replace(layer.window, pad=layer.window.kernel // 2))
+        return replace(layer, window=replace(layer.window, pad=layer.window.span // 2))
     if isinstance(layer, MaxPool):
         return replace(layer, window=replace(layer.window, pad=(layer.window.kernel - 1) // 2))
     return layer
 
 
 def windows(layer: Layer) -> Iterator[Window]:
-    """Yield the windows on the widest path through a layer (in an inception module, the 5x5's)."""
+    """Yield the windows on the widest path through a layer (in an inception module, the 5x5's; in a bottleneck, the
+    3x3's)."""
     if isinstance(layer, Inception):
         yield Window(5, pad=2)
     elif not isinstance(layer, LocalResponseNorm):

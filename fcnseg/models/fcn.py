@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcnseg.models.backbones import Conv, Layer, LocalResponseNorm, MaxPool, backbone_layers
+from fcnseg.models.backbones import Bottleneck, Conv, Layer, LocalResponseNorm, MaxPool, backbone_layers
 from fcnseg.models.geometry import Window
 from fcnseg.models.layers import WeightLayer, bilinear_kernel, taken, trunk_names, weight_layers
 from fcnseg.models.spec import Head, NetworkSpec, Stream, plan_fusion
@@ -77,22 +77,28 @@ class FCN(nn.Module):
     def _run(self, layer: Layer, name: str, x: Tensor) -> Tensor:
         if isinstance(layer, Conv):
             conv = self._layer(name)
-            if layer.window.pad > layer.window.kernel // 2:
+            if layer.window.pad > layer.window.span // 2:
                 assert isinstance(conv, nn.Conv2d)
                 x = F.conv2d(_with_margins(x, layer.window), conv.weight, conv.bias, conv.stride, groups=conv.groups)
             else:
                 x = conv(x)
             if self.spec.batch_norm:
                 x = self._layer(f"{name}_bn")(x)
-            x = F.relu(x, inplace=True)
+            x = F.relu(x, inplace=True) if layer.rectified else x
             return F.dropout(x, 0.5, self.training) if layer.fully_connected else x
         if isinstance(layer, MaxPool):
             window = layer.window
-            return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=True)
+            return F.max_pool2d(x, window.kernel, window.stride, window.pad, ceil_mode=layer.rounds_up)
         if isinstance(layer, LocalResponseNorm):
             # in float32: torch has no other for it, and the squares of large activations need the range
             return F.local_response_norm(x.float(), size=5, alpha=1e-4, beta=0.75, k=1.0).to(x.dtype)
         suffix = name.removeprefix(layer.name)
+        if isinstance(layer, Bottleneck):
+            y = x
+            for convolution in layer.convolutions:
+                y = self._run(convolution, convolution.name + suffix, y)
+            projection = layer.projection
+            return F.relu(y + (self._run(projection, projection.name + suffix, x) if projection else x))
         outputs = []
         for branch in layer.branches:
             y = x
@@ -106,6 +112,8 @@ class FCN(nn.Module):
     def fuse(self, head: Head, taps: list[dict[str, Tensor]], size: tuple[int, int] | torch.Size) -> Tensor:
         """Return one head's scores at `size`: upsample, crop to the skip layer, add, and so on up to the image."""
         x = self._score("fr", head, taps)
+        if not self.fusion:
+            return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
         for step in self.fusion:
             x = self._layer(step.name + head.suffix)(x)
             if step.target is None:
@@ -150,7 +158,9 @@ def _module(layer: WeightLayer) -> nn.Module:
             with torch.no_grad():
                 module.weight.copy_(mixing[:, :, None, None] * torch.from_numpy(bilinear_kernel(window.kernel)))
         return module
-    conv = nn.Conv2d(layer.channels_in, channels, window.kernel, window.stride, window.pad, groups=layer.groups)
+    conv = nn.Conv2d(
+        layer.channels_in, channels, window.kernel, window.stride, window.pad, window.dilation, layer.groups
+    )
     if layer.kind == "score":
         nn.init.zeros_(conv.weight)
     elif not conv.weight.is_meta:  # nothing to fill, and arithmetic on meta tensors costs seconds of imports

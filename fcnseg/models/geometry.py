@@ -14,11 +14,18 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Window:
-    """A sliding window along one axis: `kernel`, `stride` and zero `pad` on either side, in samples."""
+    """A sliding window along one axis: `kernel`, `stride` and zero `pad` on either side, in samples; `dilation` is the
+    distance of its taps."""
 
     kernel: int
     stride: int = 1
     pad: int = 0
+    dilation: int = 1
+
+    @property
+    def span(self) -> int:
+        """The samples from its first tap to its last."""
+        return self.dilation * (self.kernel - 1) + 1
 
 
 @dataclass(frozen=True)
@@ -36,8 +43,8 @@ class Grid:
         """Return the grid of the output of a convolution or pooling `window` over this one."""
         return type(self)(
             self.step_px * window.stride,
-            self.origin_px + self.step_px * (Fraction(window.kernel - 1, 2) - window.pad),
-            self.receptive_field_px + int((window.kernel - 1) * self.step_px),
+            self.origin_px + self.step_px * (Fraction(window.span - 1, 2) - window.pad),
+            self.receptive_field_px + int((window.span - 1) * self.step_px),
         )
 
     def upsampled(self, window: Window) -> Self:

@@ -9,7 +9,7 @@ is that of one.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fcnseg.models.backbones import Layer, backbone_layers, grids, windows
+from fcnseg.models.backbones import INTERPOLATED, Layer, backbone_layers, grids, windows
 from fcnseg.models.geometry import Window
 from fcnseg.models.spec import NetworkSpec, plan_fusion
 
@@ -18,12 +18,15 @@ from fcnseg.models.spec import NetworkSpec, plan_fusion
 class Halo:
     """Along an axis, a pixel's scores depend on at most `before_px` pixels before it and `after_px` after it.
 
-    Scores move with the image if it moves by a multiple of `step_px`, the stride of the coarsest feature map.
+    Scores move with the image if it moves by a multiple of `step_px`, the stride of the coarsest feature map. Where
+    they are interpolated to the image's size, its side must be a multiple of `side_px` too: else their scale is one
+    that no tile has.
     """
 
     before_px: int
     after_px: int
     step_px: int
+    side_px: int = 1
 
 
 def halo_of(spec: NetworkSpec) -> Halo:
@@ -32,7 +35,8 @@ def halo_of(spec: NetworkSpec) -> Halo:
     step_px = int(grids(layers)[layers[-1].name].step_px)
     pixels = range(step_px)  # further pixels repeat these
     fields = [(pixel, *_receptive_field(spec, layers, pixel)) for pixel in pixels]
-    return Halo(max(p - first for p, first, _ in fields), max(last - p for p, _, last in fields), step_px)
+    side_px = step_px if spec.backbone in INTERPOLATED else 1
+    return Halo(max(p - first for p, first, _ in fields), max(last - p for p, _, last in fields), step_px, side_px)
 
 
 def _receptive_field(spec: NetworkSpec, layers: tuple[Layer, ...], pixel: int) -> tuple[int, int]:
@@ -40,6 +44,9 @@ def _receptive_field(spec: NetworkSpec, layers: tuple[Layer, ...], pixel: int) -
     names = [layer.name for layer in layers]
     first = last = pixel
     fields = []
+    if spec.backbone in INTERPOLATED:  # between two samples, whose centres are at (stride - 1) / 2 + stride x i
+        first = (2 * pixel + 1 - spec.stride) // (2 * spec.stride)
+        return _inputs_of(layers, first, first + 1)
     for step in reversed(plan_fusion(spec)):
         if step.target is not None:
             cut = max(0, -step.offset)
@@ -59,5 +66,5 @@ def _upsampled_from(window: Window, first: int, last: int) -> tuple[int, int]:
 def _inputs_of(layers: Iterable[Layer], first: int, last: int) -> tuple[int, int]:
     """Return the first and last image coordinate that samples `first` to `last` of the layers' output depend on."""
     for window in reversed([window for layer in layers for window in windows(layer)]):
-        first, last = first * window.stride - window.pad, last * window.stride - window.pad + window.kernel - 1
+        first, last = first * window.stride - window.pad, last * window.stride - window.pad + window.span - 1
     return first, last

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnseg.errors import SettingsError
-from fcnseg.models.backbones import Conv, Inception, Layer, backbone_layers
+from fcnseg.models.backbones import Bottleneck, Conv, Inception, Layer, backbone_layers
 from fcnseg.models.geometry import Window
 from fcnseg.models.spec import Head, NetworkSpec, Stream, plan_fusion
 
@@ -131,6 +131,9 @@ def _trunk(spec: NetworkSpec, stream: Stream) -> Iterator[WeightLayer]:
         elif isinstance(layer, Inception):
             yield from _inception(spec, layer, stream.suffix, channels)
             channels = sum(_channels(spec, _last_convolution(branch)) for branch in layer.branches)
+        elif isinstance(layer, Bottleneck):
+            yield from _bottleneck(spec, layer, stream.suffix, channels)
+            channels = _channels(spec, layer.convolutions[-1])
         if layer.name in spec.skips:
             yield from _scores(spec, layer.name, stream, channels)
     yield from _scores(spec, "fr", stream, channels)
@@ -155,6 +158,15 @@ def _inception(spec: NetworkSpec, layer: Inception, suffix: str, channels_in: in
             if isinstance(part, Conv):
                 yield from _convolution(spec, part.name + suffix, part, channels)
                 channels = _channels(spec, part)
+
+
+def _bottleneck(spec: NetworkSpec, layer: Bottleneck, suffix: str, channels_in: int) -> Iterator[WeightLayer]:
+    channels = channels_in
+    for part in layer.convolutions:
+        yield from _convolution(spec, part.name + suffix, part, channels)
+        channels = _channels(spec, part)
+    if layer.projection:
+        yield from _convolution(spec, layer.projection.name + suffix, layer.projection, channels_in)
 
 
 def _last_convolution(branch: tuple[Layer, ...]) -> Conv:

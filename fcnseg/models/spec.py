@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from fcnseg.models.backbones import SKIPS, Geometry, backbone_layers, grids
+from fcnseg.models.backbones import INTERPOLATED, SKIPS, Geometry, backbone_layers, grids
 from fcnseg.models.geometry import IMAGE, Grid, Window, crop_offset, upsampling_window
 from fcnseg.recipes import Recipe
 
@@ -66,7 +66,10 @@ class Upsampling:
 
 
 def plan_fusion(spec: NetworkSpec) -> tuple[Upsampling, ...]:
-    """Return the deconvolutions from the coarsest score to the image, kernels and offsets derived from the layers."""
+    """Return the deconvolutions from the coarsest score to the image, kernels and offsets derived from the layers; none
+    where scores are interpolated."""
+    if spec.backbone in INTERPOLATED:
+        return ()
     layers = backbone_layers(spec.backbone, spec.geometry)
     outputs = grids(layers)
     current = outputs[layers[-1].name]

@@ -38,6 +38,12 @@ class Budget:
             self._items -= 1
             self._changed.notify_all()
 
+    def give_back_part(self, nbytes: int) -> None:
+        """Free so much of the room of an item that stays."""
+        with self._changed:
+            self._bytes -= nbytes
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Make all calls of `take` raise Stopped."""
         with self._changed:

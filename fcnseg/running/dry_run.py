@@ -11,16 +11,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from fcnseg.errors import SourceError
+from fcnseg.io.names import RECORDS
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.disk_space import free_space
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.listing import survey
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.preflight import open_inputs, survey_inputs
-from fcnseg.running.records import RECORDS
 from fcnseg.running.resume import check_earlier_run
-from fcnseg.running.run import engine_of, pipeline_of, predictor_of
+from fcnseg.running.setup import engine_of, pipeline_of, predictor_of
+from fcnseg.running.status import read_status
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, is_new
 from fcnseg.types import Engine, Failure, Frame, Reference, Reserve, Source, Summary
 
@@ -41,7 +44,8 @@ class Estimate:
     `events` what it had to do for single images.
 
     By kind of output (labels, probabilities, overlay): `bytes_written`, `bytes_needed` while it is written (images of
-    HDF5 files are staged), and `free_bytes` of the file system where it would go, whose number is in `file_systems`.
+    HDF5 files are staged), and `free_bytes` of the file system where it would go, whose number is in `file_systems`; of
+    storages behind URLs, only the first.
     """
 
     inputs: int
@@ -109,18 +113,24 @@ def estimate(options: RunOptions, hooks: Hooks | None = None, on_tried: Callable
     recipe = find_recipe(options.engine.model)
     with ExitStack() as stack:
         source = stack.enter_context(open_inputs(options, recipe))
-        outputs = Outputs(options, recipe)
+        outputs = None if options.is_sharded else Outputs(options, recipe)
         formats: Counter[str] = Counter()
 
         def on_input(reference: Reference) -> None:
             formats[PurePosixPath(reference.key).suffix.lower()] += 1
 
-        listing = survey_inputs(source, outputs, hooks, on_input)
+        if outputs:
+            listing = survey_inputs(source, outputs, hooks, on_input)
+        else:
+            listing = survey(source, options.num_parts, check=on_input, on_count=hooks.on_listing)
         result = Estimate(listing.total, listing.parts[options.part_id], dict(formats.most_common()), listing.left_out)
-        if options.resume != "overwrite":
-            result.ended, result.in_the_way = outputs.ended(), list(_in_the_way(source, outputs))
         engine = stack.enter_context(engine_of(options, hooks))
-        check_earlier_run(recipe, engine.info, source, outputs)
+        if outputs:
+            if options.resume != "overwrite":
+                result.ended, result.in_the_way = outputs.ended(), list(_in_the_way(source, outputs))
+            check_earlier_run(recipe, engine.info, source, outputs)
+        elif options.resume != "overwrite":
+            result.ended = _ended_in_shards(options)
         result.largest = engine.info.largest
         places = _spread(listing.total, SAMPLE_WITH_PROBABILITIES if options.probabilities else SAMPLE)
         hooks.on_start(len(places), engine.info)
@@ -131,6 +141,15 @@ def estimate(options: RunOptions, hooks: Hooks | None = None, on_tried: Callable
         if result.images_per_second:
             _scale_up(outputs, trial, result)
     return result
+
+
+def _ended_in_shards(options: RunOptions) -> int:
+    """Return the number of inputs that ended in earlier runs in shards."""
+    try:
+        parts = read_status(options.out, options.storage_options).parts
+    except SourceError:
+        return 0
+    return sum(part.done + part.failed for part in parts)
 
 
 def _in_the_way(source: Source, outputs: Outputs) -> Iterator[str]:
@@ -164,6 +183,8 @@ def _trial_options(options: RunOptions, folder: Path) -> RunOptions:
         out=folder / "labels",
         probabilities=folder / "probabilities" if options.probabilities else None,
         overlay=folder / "overlay" if options.overlay else None,
+        on=None,
+        shard_images=None,
         num_parts=1,
         part_id=0,
         max_failures=None,
@@ -202,13 +223,14 @@ def _rate(summary: Summary, ended: list[float]) -> float:
     return 1 / max(seconds, 1e-6)
 
 
-def _scale_up(outputs: Outputs, trial: Outputs, result: Estimate) -> None:
-    """Scale what the sample wrote up to all inputs that are left, and look how much room there is for it."""
+def _scale_up(outputs: Outputs | None, trial: Outputs, result: Estimate) -> None:
+    """Scale what the sample wrote up to all inputs that are left, and look how much room folders have for it."""
     done = result.sampled - len(result.failures)
-    tried = {place.kind: place.folder for place in trial.places}
-    for place in sorted(outputs.places, key=lambda place: ("labels", "probabilities", "overlay").index(place.kind)):
-        files = (p for p in tried[place.kind].rglob("*") if p.is_file() and RECORDS not in p.parts)
+    places = {place.kind: place for place in outputs.places} if outputs else {}
+    for tried in sorted(trial.places, key=lambda place: ("labels", "probabilities", "overlay").index(place.kind)):
+        files = (p for p in tried.folder.rglob("*") if p.is_file() and RECORDS not in p.parts)
         size = sum(p.stat().st_size for p in files) * result.left // done
-        result.bytes_written[place.kind] = size
-        result.bytes_needed[place.kind] = 2 * size if place.is_hdf5 else size
-        result.file_systems[place.kind], result.free_bytes[place.kind] = free_space(place.target)
+        result.bytes_written[tried.kind] = size
+        if place := places.get(tried.kind):
+            result.bytes_needed[place.kind] = 2 * size if place.is_hdf5 else size
+            result.file_systems[place.kind], result.free_bytes[place.kind] = free_space(place.target)

@@ -6,17 +6,20 @@ import io
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fcnseg.engine.hardware import cpu_name
 from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import write_whole
+from fcnseg.io.buckets import shown_options
 from fcnseg.io.overlays import legend
+from fcnseg.labels import LabelSpace
 from fcnseg.running.intact import absolute_path, is_there, recorded_volumes
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.records import record_file
@@ -62,7 +65,16 @@ def write_legend(folder: Path, info: EngineInfo) -> None:
 
     `classes.json` holds the index, name and colour of every class, and the value of void, by head.
     """
-    described = {
+    write_whole(folder / "classes.json", [json.dumps(described_classes(info.heads), indent=1).encode()])
+    for head, space in info.heads.items():
+        png = io.BytesIO()
+        legend(space).save(png, "PNG")
+        write_whole(folder / (f"legend-{head}.png" if len(info.heads) > 1 else "legend.png"), [png.getvalue()])
+
+
+def described_classes(heads: Mapping[str, LabelSpace]) -> dict[str, Any]:
+    """Return the index, name and colour of every class, and the value of void, by head."""
+    return {
         head: {
             "ignore": space.ignore,
             "classes": [
@@ -70,25 +82,25 @@ def write_legend(folder: Path, info: EngineInfo) -> None:
                 for i, (name, color) in enumerate(zip(space.names, space.colors, strict=True))
             ],
         }
-        for head, space in info.heads.items()
+        for head, space in heads.items()
     }
-    write_whole(folder / "classes.json", [json.dumps(described, indent=1).encode()])
-    for head, space in info.heads.items():
-        png = io.BytesIO()
-        legend(space).save(png, "PNG")
-        write_whole(folder / (f"legend-{head}.png" if len(info.heads) > 1 else "legend.png"), [png.getvalue()])
+
+
+def described_engine(info: EngineInfo) -> dict[str, Any]:
+    """Return the engine as records hold it: of each head the names of its classes."""
+    engine = asdict(info)
+    return {**engine, "heads": {name: list(space["names"]) for name, space in engine["heads"].items()}}
 
 
 def write_record(info: EngineInfo, outputs: Outputs, summary: Summary) -> None:
     """Write `run.json`: options, the engine with its record, the host, counts, stage times, and first failures."""
-    engine = asdict(info)
-    engine["heads"] = {name: list(space["names"]) for name, space in engine["heads"].items()}
+    engine, options = described_engine(info), outputs.options
     if info.file:
         engine["sidecar"] = asdict(read_record(info.file))
     stage, advice = bottleneck(summary.stages)
     host = {"name": platform.node(), "system": platform.platform(), "processor": cpu_name(), "cores": usable_cores()}
     record = {
-        "settings": asdict(outputs.options),
+        "settings": {**asdict(options), "storage_options": shown_options(options.storage_options)},
         "engine": engine,
         "host": host,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),

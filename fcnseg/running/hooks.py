@@ -10,6 +10,16 @@ from fcnseg.types import EngineInfo, Failure, StageTimes
 
 
 @dataclass(frozen=True)
+class ShardsState:
+    """The shards of a run, `done` of `total`, and the workers at them: those `alive`, and those `lost` until now."""
+
+    done: int
+    total: int
+    alive: int
+    lost: int = 0
+
+
+@dataclass(frozen=True)
 class Hooks:
     """Callbacks, invoked from any thread; those that are left out do nothing.
 
@@ -19,6 +29,10 @@ class Hooks:
     `on_failed_before(failure)`: it failed in an earlier run and is not tried again. `on_note(line)`: a remark.
     `on_left_out(files)`: once, after `on_start` and if there are any, the number of files of the source that are no
     images, by suffix.
+
+    Of runs in shards: `on_earlier(kept, failed)`, once: inputs that ended in earlier runs and no other call tells of;
+    `on_progress(images)`: so many more are done in another process, or fewer, if they are to be done again;
+    `on_shards(state)`: shards ended, or workers came or were lost.
     """
 
     build: BuildHooks = field(default_factory=BuildHooks)
@@ -30,3 +44,6 @@ class Hooks:
     on_note: Callable[[str], None] = lambda line: None
     on_failed_before: Callable[[Failure], None] = lambda failure: None
     on_left_out: Callable[[Mapping[str, int]], None] = lambda files: None
+    on_earlier: Callable[[int, int], None] = lambda kept, failed: None
+    on_progress: Callable[[int], None] = lambda images: None
+    on_shards: Callable[[ShardsState], None] = lambda state: None

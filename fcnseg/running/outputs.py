@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcnseg.errors import OutputError
-from fcnseg.io.atomic import make_durable_folder
+from fcnseg.io.atomic import make_durable_folder, write_whole
+from fcnseg.io.names import RECORDS
 from fcnseg.io.parts import Part
 from fcnseg.io.storage import LocalFolder
 from fcnseg.recipes import Recipe
@@ -29,7 +30,10 @@ from fcnseg.running.sinks import (
     output_names,
     overlaid_modality,
 )
-from fcnseg.types import EngineInfo, OutputName
+from fcnseg.types import EngineInfo, OutputName, Storage
+
+MARK = "records.txt"
+"""The file that names the folder of a run's records, in outputs that lie elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,7 @@ class OutputPlace:
     @property
     def suffix(self) -> str:
         """The suffix of the files of single images."""
-        if self.kind == "probabilities":
-            return NpyProbabilitySink.suffix_of(self.top_k)
-        return OverlaySink.suffix if self.kind == "overlay" else LabelPngSink.suffix
+        return suffix_of(self.kind, self.top_k)
 
     @property
     def is_hdf5(self) -> bool:
@@ -68,7 +70,7 @@ class Outputs:
     def __init__(self, options: RunOptions, recipe: Recipe) -> None:
         self.options = options
         self.heads = {head.name: head.labels for head in recipe.heads}
-        self.folder, self.records = record_folders(options.out)
+        self.folder, self.records = record_folders(Path(options.out))
         self.part = Part(options.part_id, options.num_parts)
         self.ledger_file = ledger_file(self.records, self.part)
         if options.overlay:
@@ -101,12 +103,7 @@ class Outputs:
         return [self._sink(place, info) for place in self.places]
 
     def _sink(self, place: OutputPlace, info: EngineInfo) -> FileSink:
-        storage = LocalFolder(place.folder)
-        if place.kind == "overlay":
-            return OverlaySink(storage, info, self.options.opacity)
-        if place.kind == "labels":
-            return LabelPngSink(storage, info)
-        return NpyProbabilitySink(storage, info, place.dtype, place.top_k)
+        return sink_of(place.kind, LocalFolder(place.folder), info, self.options)
 
     def ended(self) -> int:
         """Return the number of inputs of this part that are done or failed by its ledger."""
@@ -118,21 +115,28 @@ class Outputs:
 
     def refuse_links(self) -> None:
         """Raise OutputError if the folder of records, or anything in it, is a link, which writing would follow."""
-        links = [path for path in (self.records, *self.records.glob("*")) if path.is_symlink()]
+        folders = (self.records, *self._marked_folders())
+        links = [path for folder in folders for path in (folder, *folder.glob("*")) if path.is_symlink()]
         if links:
             raise OutputError(f"{links[0]} is a symbolic link, and records are not written to other places; remove it")
 
     def make(self) -> None:
         """Make the folders. Raises OutputError if they cannot be written to."""
         self.refuse_links()
-        folders = [place.target for place in self.places if place.kind != "labels" and not place.is_hdf5]
-        for folder in (self.records, *folders):
+        for folder in (self.records, *self._marked_folders()):
             try:
                 make_durable_folder(folder)
                 with tempfile.TemporaryFile(dir=folder):  # has no name that a power cut could leave
                     pass
+                if folder != self.records:
+                    write_whole(folder / MARK, [f"{os.fspath(self.records.absolute())}\n".encode()])
             except OSError as error:
                 raise unwritable(folder, error.errno or errno.EIO) from error
+
+    def _marked_folders(self) -> list[Path]:
+        """Return the folders of records in other outputs than the label maps: each says where these records are."""
+        folders = [place.target / RECORDS for place in self.places if place.kind != "labels" and not place.is_hdf5]
+        return [folder for folder in folders if folder != self.records]
 
     def has_recorded(self, file: Path) -> bool:
         """Tell whether an earlier run was to write that HDF5 file."""
@@ -144,14 +148,37 @@ class Outputs:
         return False
 
 
+def places_by_kind(options: RunOptions) -> dict[str, str | Path]:
+    """Return the places by kind of output, in the order they are written to: the overlay refuses images that are too
+    large for it before anything is written of them."""
+    places = {"overlay": options.overlay, "labels": options.out, "probabilities": options.probabilities}
+    return {kind: place for kind, place in places.items() if place is not None}
+
+
+def suffix_of(kind: str, top_k: int | None) -> str:
+    """Return the suffix of the files of single images, of a kind of output."""
+    if kind == "probabilities":
+        return NpyProbabilitySink.suffix_of(top_k)
+    return OverlaySink.suffix if kind == "overlay" else LabelPngSink.suffix
+
+
+def sink_of(kind: str, storage: Storage, info: EngineInfo, options: RunOptions) -> FileSink:
+    """Return the sink of a kind of output."""
+    if kind == "overlay":
+        return OverlaySink(storage, info, options.opacity)
+    if kind == "labels":
+        return LabelPngSink(storage, info)
+    return NpyProbabilitySink(storage, info, options.probabilities_dtype, options.top_k)
+
+
 def _places(options: RunOptions) -> list[OutputPlace]:
-    """Return the places in the order they are written to."""
-    places = []
-    if options.overlay:  # first: it refuses images that are too large for it before anything is written of them
-        places.append(OutputPlace("overlay", options.overlay))
-    places.append(OutputPlace("labels", options.out))
-    if options.probabilities:
-        places.append(OutputPlace("probabilities", options.probabilities, options.probabilities_dtype, options.top_k))
+    """Return the places, HDF5 files last."""
+    places = [
+        OutputPlace(kind, Path(place), options.probabilities_dtype, options.top_k)
+        if kind == "probabilities"
+        else OutputPlace(kind, Path(place))
+        for kind, place in places_by_kind(options).items()
+    ]
     return sorted(places, key=lambda place: place.is_hdf5)
 
 

@@ -18,8 +18,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fcnseg.errors import NO_MORE_THREADS, ImageError, NoMoreThreadsError, OutputError, is_out_of_threads
+from fcnseg.errors import (
+    NO_MORE_THREADS,
+    ImageError,
+    NoMoreThreadsError,
+    OutputError,
+    StorageError,
+    is_out_of_threads,
+)
 from fcnseg.io.parts import Part
+from fcnseg.io.remarks import remarks
 from fcnseg.running.batching import Decoded, batches
 from fcnseg.running.budget import Budget, Stopped
 from fcnseg.running.hooks import Hooks
@@ -30,6 +38,9 @@ from fcnseg.running.stage_times import StageClock
 from fcnseg.running.worklist import Worklist
 from fcnseg.running.writing import write
 from fcnseg.types import Failure, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
+
+MOST_REMARKS = 20
+"""How many harmless faults of images are told."""
 
 LEAVING_SECONDS = 2.0
 """The time that threads get whose results no longer matter."""
@@ -105,6 +116,7 @@ class _Stages:
         self.writers: list[threading.Thread] = []
         self.recorder: threading.Thread | None = None
         self.tally = threading.Lock()
+        self.remarks = 0
         self.stopping = False
         self.error: BaseException | None = None
 
@@ -248,10 +260,15 @@ class _Stages:
         try:
             with self.clock("decode"):
                 fingerprint = self.source.fingerprint(reference)
-                frame = self.source.load(reference, reserve)
+                with remarks() as faults:
+                    frame = self.source.load(reference, reserve)
+                self._remark(reference.key, faults)
                 if not reserved_bytes:
                     reserve(frame.nbytes)
-        except Stopped:
+                if frame.nbytes < reserved_bytes:  # what the decoder took is free again
+                    self.decoding.give_back_part(reserved_bytes - frame.nbytes)
+                    reserved_bytes = frame.nbytes
+        except (Stopped, StorageError):  # the latter is no fault of this image
             raise
         except Exception as error:
             if reserved_bytes:
@@ -261,6 +278,17 @@ class _Stages:
             self.decoded.put(Decoded(frame, fingerprint, reserved_bytes))
         finally:
             self.clock.add("decode", -waited_seconds)
+
+    def _remark(self, key: str, faults: Sequence[str]) -> None:
+        """Tell of an image's harmless faults, unless there were many before."""
+        for fault in faults:
+            with self.tally:
+                self.remarks += 1
+                last = self.remarks - MOST_REMARKS
+            if last < 0:
+                self.hooks.on_note(f"{key}: {fault}")
+            elif last == 0:
+                self.hooks.on_note(f"{key}: {fault}; further harmless faults of images are not told")
 
     def _end_failed(self, key: str, fingerprint: str, error: ImageError) -> None:
         self.ended.put(Settled(key, fingerprint, failure=Failure(key, error.stage, str(error))))

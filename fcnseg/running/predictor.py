@@ -164,10 +164,13 @@ class Predictor:
             most_px = min(most_px, (SIDE_BY_HALO * (self._halo.before_px + self._halo.after_px)) ** 2)
         tiles = cut_image((height, width), self._halo, largest, most_px)
         if not tiles:
-            least = smallest_side(self._halo)
+            least, side = smallest_side(self._halo), self._halo.side_px
+            tiles_too = f"nor do tiles of {least} x {least}, the least that gives this model's labels"
+            if height % side or width % side:
+                tiles_too = f"and tiles give this model's labels only where both sides are multiples of {side}"
             raise ImageError(
-                f"{width} x {height} pixels do not fit the engine or the memory, nor do tiles of {least} x {least}, "
-                "the least that gives this model's labels; free memory, or build an engine with a larger --max-shape",
+                f"{width} x {height} pixels do not fit the engine or the memory, {tiles_too}; free memory, or build an "
+                "engine with a larger --max-shape",
                 "predict",
             )
         return tiles

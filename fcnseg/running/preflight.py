@@ -9,9 +9,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fcnseg.errors import ImageError, OutputError, SettingsError
+from fcnseg.io.folder_walk import Choice, walk
+from fcnseg.io.folders import is_run_output
 from fcnseg.io.images import MAX_PIXELS, allow_pixels
-from fcnseg.io.names import split_hdf5_name
+from fcnseg.io.names import RECORDS, split_hdf5_name
 from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.suffixes import IMAGES, has_suffix
+from fcnseg.io.urls import is_url, local_path
 from fcnseg.recipes import Recipe
 from fcnseg.running.disk_space import EvenSample, shortages
 from fcnseg.running.hooks import Hooks
@@ -19,9 +23,9 @@ from fcnseg.running.ledger import has_begun
 from fcnseg.running.listing import Listing, survey
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
-from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
-from fcnseg.running.records import LEDGERS, RECORDS
-from fcnseg.types import Reference
+from fcnseg.running.outputs import OutputPlace, Outputs, places_by_kind, unwritable
+from fcnseg.running.records import LEDGERS, PLAN
+from fcnseg.types import Failure, Reference
 
 
 @contextmanager
@@ -37,9 +41,13 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
         recipe.modalities,
         options.companions,
         pattern=options.glob,
-        exclude=tuple(path for path in (options.out, options.probabilities, options.overlay) if path is not None),
+        exclude=(
+            *(local_path(os.fspath(place)) for place in places_by_kind(options).values()),
+            *(os.fspath(path) for path in options.companions.values() if not _is_same(path, options.source)),
+        ),
         max_pixels=options.max_pixels or MAX_PIXELS,
         layout=options.layout,
+        storage_options=options.storage_options,
     )
     with closing(source):
         yield source
@@ -80,15 +88,48 @@ def survey_inputs(
     suffixes = {name.suffix for name in names}
     listing = survey(source, options.num_parts, suffixes=suffixes, check=check, on_count=hooks.on_listing, rules=rules)
     listing.left_out = dict(source.left_out)
+    _check_outputs_inside(source, outputs)
     return listing
+
+
+def _is_same(path: str | Path, source: str | Path) -> bool:
+    return os.path.realpath(path) == os.path.realpath(source)
+
+
+def _check_outputs_inside(source: ImageSource, outputs: Outputs) -> None:
+    """Raise SettingsError for an output folder in the source that holds other images than outputs: they would be
+    neither done nor failed, and label maps would lie among them."""
+    for place in outputs.places:
+        if not any(_is_same(folder, place.target) for folder in source.excluded_inside):
+            continue
+        begun = is_run_output(os.fspath(place.target))
+        own = {other.suffix for other in outputs.places if begun and _is_same(other.target, place.target)}
+        others = tuple(other.target for other in outputs.places if not _is_same(other.target, place.target))
+        images = walk(os.fspath(place.target), IMAGES, others, Choice(enters=lambda path: not is_run_output(path)))
+        foreign = next((key for key in images if not _is_output_name(key, own)), None)
+        if foreign is not None:
+            option = {"labels": "--out", "probabilities": "--save-probabilities", "overlay": "--overlay"}[place.kind]
+            raise SettingsError(
+                f"{place.target} lies in {source.name} and holds images of its own ({foreign}), which would be "
+                f"left out with the outputs; give another {option}"
+            )
+
+
+def _is_output_name(key: str | Failure, suffixes: set[str]) -> bool:
+    """Tell whether a file is called as outputs are; a folder that cannot be listed is no image."""
+    return isinstance(key, Failure) or has_suffix(key, tuple(suffixes))
 
 
 def check_places(outputs: Outputs) -> None:
     """Refuse outputs in the place of inputs, HDF5 files that no run made, and places that cannot be written to."""
     outputs.refuse_links()
     options = outputs.options
+    if (outputs.records / PLAN).is_dir():
+        raise SettingsError(
+            f"{options.out} was filled in shards, with --on ray or as a URL; go on so, or give another --out"
+        )
     inputs = [options.source, *options.companions.values()]
-    sources = {os.path.realpath(split_hdf5_name(os.fspath(place))[0]) for place in inputs}
+    sources = {os.path.realpath(split_hdf5_name(local_path(os.fspath(place)))[0]) for place in inputs}
     for place in outputs.places:
         path = place.target
         if os.path.realpath(path) in sources:
@@ -136,7 +177,9 @@ def files_of(source: ImageSource, reference: Reference) -> list[Path]:
 
 
 def may_hold_inputs(folder: Path, source: str | Path) -> bool:
-    """Tell whether inputs could lie in an output folder: those of a list may lie anywhere."""
+    """Tell whether inputs could lie in an output folder: those of a list may lie anywhere, but not those of a URL."""
+    if is_url(source := local_path(os.fspath(source))):
+        return False
     if not Path(source).is_dir():
         return True
     output, inputs = os.path.realpath(folder), os.path.realpath(source)

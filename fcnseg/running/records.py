@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fcnseg.io.names import RECORDS
 from fcnseg.io.parts import Part
 from fcnseg.io.suffixes import HDF5, has_suffix
 
-RECORDS = ".fcnseg"
-"""The folder for records inside an output folder."""
-
 ASSEMBLING = "assembling"
 """The lock of the one process that writes the HDF5 files."""
+
+PLAN = "plan"
+"""The folder among the records that only runs in shards have."""
 
 LEDGERS = "ledger*.sqlite"
 """The ledgers of a run: `ledger.sqlite`, or one for each part."""
 
 
-def is_hdf5(path: Path | None) -> bool:
+def is_hdf5(path: str | Path | None) -> bool:
     """Tell whether an output is one HDF5 file instead of a folder."""
     return path is not None and has_suffix(path, HDF5)
 

@@ -15,6 +15,7 @@ from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
 from fcnseg.io.names import split_hdf5_name
 from fcnseg.io.sources import ImageSource
+from fcnseg.io.urls import absolute_place
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
@@ -191,23 +192,27 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "precision": info.precision,
         "calibration": calibration and calibration[:16],
         "layout": options.layout,
-        "probabilities": os.path.abspath(options.probabilities) if options.probabilities else None,
+        "probabilities": absolute_place(os.fspath(options.probabilities)) if options.probabilities else None,
         "probabilities-dtype": options.probabilities_dtype if options.probabilities else None,
         "top-k": options.top_k,
-        "overlay": os.path.abspath(options.overlay) if options.overlay else None,
+        "overlay": absolute_place(os.fspath(options.overlay)) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
+        "out-format": options.out_format if options.out_format != "files" else None,
     }
 
 
 def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
     """Return what may change with `resume="continue"`: the inputs' places, the device and the libraries."""
+    return {**input_places(options, source), "device": info.device, **info.versions}
+
+
+def input_places(options: RunOptions, source: ImageSource) -> dict[str, str]:
+    """Return the places of the inputs, by the names under which they are recorded."""
     place = os.fspath(options.source)
-    machine = {"source": place if place == "-" else os.path.abspath(place)}
+    places = {"source": place if place == "-" else absolute_place(place)}
     if source.root:
-        machine[LISTED_BELOW] = source.root
-    for name, folder in options.companions.items():
-        machine[name] = os.path.abspath(folder)
-    return {**machine, "device": info.device, **info.versions}
+        places[LISTED_BELOW] = source.root
+    return places | {name: absolute_place(os.fspath(folder)) for name, folder in options.companions.items()}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

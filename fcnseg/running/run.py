@@ -5,26 +5,24 @@ options -> preflight (listing, disk_space) -> outputs (sinks) -> resume (ledger)
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from fcnseg.engine.load import model_of
-from fcnseg.engine.open import engine_from
 from fcnseg.engine.options import EngineOptions
-from fcnseg.recipes import DEFAULT_MODEL, Recipe, find_recipe
+from fcnseg.recipes import DEFAULT_MODEL, find_recipe
 from fcnseg.running.disk_space import EvenSample
 from fcnseg.running.finish import finish
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
-from fcnseg.running.pipeline import Pipeline
-from fcnseg.running.predictor import Predictor
 from fcnseg.running.preflight import check_space, open_inputs, survey_inputs
 from fcnseg.running.resume import open_ledger
-from fcnseg.types import AnyPath, Engine, Ledger, Source, Summary, optional_path
-from fcnseg.workers.limits import usable_cores
+from fcnseg.running.setup import engine_of, pipeline_of, predictor_of
+from fcnseg.types import AnyPath, Summary, optional_path
 
 
 def run(
@@ -56,13 +54,19 @@ def run(
     num_parts: int = 1,
     part_id: int = 0,
     space_check: bool = True,
+    storage_options: Mapping[str, str] | None = None,
+    on: str | None = None,
+    ray_address: str | None = None,
+    shard_images: int | None = None,
+    out_format: str = "files",
     hooks: Hooks | None = None,
 ) -> Summary:
     """Segment every image of a source, and write a label map for each.
 
     `source` is a folder, an image, a list of paths, an archive, or `FILE.h5::/dataset`. Label maps are indexed PNGs
     H x W of the image's own size, uint8 (uint16 above 256 classes), in a tree under `out` that mirrors the source; or,
-    if `out` ends in .h5, one HDF5 file. The same call again goes on where an earlier one was stopped.
+    if `out` ends in .h5, one HDF5 file. `source` and `out` may be URLs (`s3://bucket/masks`), and `on="ray"` runs on a
+    cluster. The same call again goes on where an earlier one was stopped.
 
     The other arguments are the fields of `fcnseg.EngineOptions` (`model` to `calibrate`) and `fcnseg.RunOptions`, which
     explain them. `model` None: the one of `engine`, else street-fcn8s.
@@ -83,15 +87,15 @@ def run(
     )
     options = RunOptions(
         source if isinstance(source, str) else Path(source),
-        Path(out),
+        os.fspath(out),
         engine_options,
         {name: place if isinstance(place, str) else Path(place) for name, place in (companions or {}).items()},
         glob,
         layout,
-        optional_path(probabilities),
+        None if probabilities is None else os.fspath(probabilities),
         probabilities_dtype,
         top_k,
-        optional_path(overlay),
+        None if overlay is None else os.fspath(overlay),
         opacity,
         tile,
         batch,
@@ -103,6 +107,11 @@ def run(
         num_parts,
         part_id,
         space_check,
+        dict(storage_options or {}),
+        on,
+        ray_address,
+        shard_images,
+        out_format,
     )
     return run_with(options, hooks)
 
@@ -110,6 +119,10 @@ def run(
 def run_with(options: RunOptions, hooks: Hooks | None = None) -> Summary:
     """Do what `run` does, with the options as one value."""
     hooks = hooks or Hooks()
+    if options.is_sharded:
+        from fcnseg.running.sharded.run import run_in_shards  # obstore and pyarrow, which need not be installed
+
+        return run_in_shards(options, hooks)
     recipe = find_recipe(options.engine.model)
     with ExitStack() as stack:
         source = stack.enter_context(open_inputs(options, recipe))
@@ -130,39 +143,3 @@ def run_with(options: RunOptions, hooks: Hooks | None = None) -> Summary:
         summary.left_out = listing.left_out
         finish(engine.info, source, outputs, ledger, summary, hooks.on_note)
     return summary
-
-
-def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
-    """Return the engine of a run, not entered yet."""
-    return engine_from(
-        options.engine,
-        hooks.build,
-        probabilities=options.probabilities is not None,
-        companions={name: Path(folder) for name, folder in options.companions.items()},
-    )
-
-
-def predictor_of(options: RunOptions, recipe: Recipe, engine: Engine) -> Predictor:
-    """Return a predictor for images of any size. Raises SettingsError for tiles that are too small."""
-    probabilities = options.probabilities is not None
-    return Predictor(engine, recipe, probabilities=probabilities, tile=options.tile, batch=options.batch)
-
-
-def pipeline_of(
-    source: Source, predictor: Predictor, outputs: Outputs, ledger: Ledger, hooks: Hooks, total: int
-) -> Pipeline:
-    """Return the pipeline of a run, ready to start."""
-    options = outputs.options
-    return Pipeline(
-        source,
-        predictor,
-        outputs.sinks(predictor.engine.info),
-        ledger,
-        outputs.part,
-        total,
-        workers=options.workers or min(8, usable_cores()),
-        retry_failed=options.retry_failed,
-        replace=bool(ledger.fact("replace")),
-        max_failures=options.max_failures,
-        hooks=hooks,
-    )

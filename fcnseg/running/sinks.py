@@ -17,6 +17,7 @@ from PIL import Image
 
 from fcnseg.errors import ImageError, SettingsError
 from fcnseg.io.overlays import overlay
+from fcnseg.io.own_outputs import NAME, SOFTWARE
 from fcnseg.io.png import encode
 from fcnseg.labels import LabelSpace
 from fcnseg.types import EngineInfo, Frame, Labels, OutputName, Pixels, Prediction, Probabilities, Storage
@@ -69,7 +70,7 @@ class LabelPngSink(FileSink):
     def __init__(self, storage: Storage, info: EngineInfo) -> None:
         super().__init__(storage, info)
         self.text = {
-            "Software": f"fcnseg {info.versions.get('fcnseg', '')}".strip(),
+            SOFTWARE: f"{NAME} {info.versions.get('fcnseg', '')}".strip(),
             "fcnseg:model": info.model,
             "fcnseg:weights": info.weights_sha256,
         }
@@ -156,7 +157,7 @@ class OverlaySink(FileSink):
             drawn = overlay(strip, labels[top : top + STRIP_ROWS], space, self.opacity)
             image.paste(Image.fromarray(drawn), (0, top))
         buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=90)
+        image.save(buffer, "JPEG", quality=90, comment=f"{NAME} overlay")
         return buffer.getvalue()
 
 

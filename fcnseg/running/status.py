@@ -2,47 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from fcnseg.errors import SourceError
+from fcnseg.errors import SourceError, require
 from fcnseg.io.locks import is_held
+from fcnseg.io.names import RECORDS
+from fcnseg.io.urls import is_url, refuse_lost_slash
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.intact import are_intact, intact_staging_folders, recorded_volumes
 from fcnseg.running.ledger import SqliteLedger
-from fcnseg.running.records import ASSEMBLING, LEDGERS, parts_of, record_folders
+from fcnseg.running.part_status import PartStatus, RunStatus
+from fcnseg.running.records import ASSEMBLING, LEDGERS, PLAN, parts_of, record_folders
 from fcnseg.types import Failure, Ledger
 
 
-@dataclass(frozen=True)
-class PartStatus:
-    """One part: its inputs by the newest listing (None: not known, for none has started), and how many of them are
-    done, failed, or being done by a living process.
+def read_status(out: str | Path, storage_options: Mapping[str, str] | None = None) -> RunStatus:
+    """Return the status of the run that had `out` as its output. Raises SourceError if there is none."""
+    if is_url(out) or (Path(out) / RECORDS / PLAN).is_dir():
+        from fcnseg.running.sharded.status import sharded_status  # obstore and pyarrow, which need not be installed
 
-    `ended`: the last run came to its end; `at_work`: a process works on it now. `assembled`: the HDF5
-    files it was to write are as it wrote them.
-    """
-
-    index: int
-    inputs: int | None
-    done: int = 0
-    failed: int = 0
-    running: int = 0
-    started: bool = True
-    ended: bool = True
-    at_work: bool = False
-    assembled: bool = True
-
-    @property
-    def missing(self) -> int:
-        """The inputs that have not ended and that no process works on."""
-        return max(0, (self.inputs or 0) - self.done - self.failed - self.running)
-
-    @property
-    def whole(self) -> bool:
-        """Tell whether every input is done."""
-        return self.started and self.ended and self.assembled and self.done == self.inputs
+        require("obstore", "pyarrow")
+        return sharded_status(out, storage_options)
+    folder = Path(out)
+    return RunStatus(status(folder), left_out(folder), partial(failures, folder))
 
 
 def status(out: Path) -> list[PartStatus]:
@@ -53,6 +38,7 @@ def status(out: Path) -> list[PartStatus]:
     folder, records = record_folders(out)
     files = sorted(records.glob(LEDGERS))
     if not files:
+        refuse_lost_slash(out)
         raise SourceError(f"no run of fcnseg has written to {out}; name the folder or file given as --out")
     count = parts_of(files[0])
     parts: dict[int, PartStatus] = {}

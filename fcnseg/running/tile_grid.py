@@ -71,6 +71,8 @@ def cut_image(
 def _sides(size: int, halo: Halo) -> Iterator[tuple[int, int]]:
     """Yield the useful sides of tiles along an axis of `size` px, longest first, and the number that covers it."""
     yield size, 1
+    if size % halo.side_px:
+        return
     room = (size - halo.before_px - halo.after_px) // halo.step_px
     for tiles in range(2, room + 1):
         # the last of them starts at step m, and none may start further from the one before than its own length less

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from fcnseg.errors import StorageError
 from fcnseg.io.locks import WaitNotice
 from fcnseg.io.parts import Part
 from fcnseg.running.claims import remove_unfinished
@@ -43,6 +44,8 @@ def fingerprint_of(source: Source, reference: Reference) -> str:
     """Return the fingerprint of an input; empty if there is none, for which loading it will give the reason."""
     try:
         return source.fingerprint(reference)
+    except StorageError:
+        raise
     except Exception:
         return ""
 

@@ -11,6 +11,7 @@ from fcnseg.errors import SettingsError
 from fcnseg.labels import Color, LabelSpace, voc_color
 from fcnseg.scoring.codes import VOID
 from fcnseg.scoring.label_files import CLASS_DICT, is_class_dict, text_lines
+from fcnseg.texts import read_text
 
 COLORED = re.compile(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(.+)")
 """A line with a colour before the name: `64 128 64 animal`."""
@@ -123,7 +124,7 @@ def _colored(entries: list[str], after: bool) -> list[tuple[str, str, str, str]]
 
 def _read_json(file: Path) -> DatasetClasses:
     try:
-        heads: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        heads: dict[str, Any] = json.loads(read_text(file))
         (head,) = heads.values()
         classes = sorted(head["classes"], key=lambda entry: int(entry["index"]))
         if [int(entry["index"]) for entry in classes] != list(range(len(classes))):

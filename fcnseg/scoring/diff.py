@@ -1,12 +1,13 @@
 """The difference of two sets of predictions of the same images."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from fcnseg.errors import LabelsError, SettingsError
 from fcnseg.io.pairing import pair_sources
+from fcnseg.io.urls import local_path
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.counting import Comparison, Fault
 from fcnseg.scoring.diff_result import ChangeTotals, Diff, Versions, count_changes
@@ -53,12 +54,13 @@ def diff(
     palette: StrPath | None = None,
     any_palette: bool = False,
     workers: int | None = None,
+    storage_options: Mapping[str, str] | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Diff:
     """Compare the label maps of two runs, pixel by pixel; ground truth (`truth`) tells which changes helped.
 
-    `before` and `after` are a folder, one file, an HDF5 file or `FILE.h5::/name`. The other arguments are the options
-    of `fcnseg diff` and the fields of `fcnseg.scoring.options.DiffOptions`, which explain them.
+    `before` and `after` are a folder, one file, an HDF5 file, `FILE.h5::/name` or a URL. The other arguments are the
+    options of `fcnseg diff` and the fields of `fcnseg.scoring.options.DiffOptions`, which explain them.
 
     Raises SettingsError for options and for runs of other classes, LabelsError that names files without a partner or
     that cannot be compared.
@@ -73,6 +75,7 @@ def diff(
 
 def diff_with(before: str, after: str, options: DiffOptions, on_progress: Progress = lambda done, total: None) -> Diff:
     """Do what `diff` does, with the options as one value."""
+    before, after = local_path(before), local_path(after)
     task = plan_diff(before, after, options)
     space = task.head.labels
     totals = ChangeTotals(space.classes, options.truth is not None)
@@ -81,7 +84,7 @@ def diff_with(before: str, after: str, options: DiffOptions, on_progress: Progre
             raise LabelsError(image.reason)
         totals.add(image)
         on_progress(len(totals.images), len(task.images))
-    chosen = {name: value for name, value in asdict(options).items() if name != "workers"}
+    chosen = {name: value for name, value in asdict(options).items() if name not in ("workers", "storage_options")}
     named = {"classes": list(space.names), "head": task.head.name}
     settings = {"before": before, "after": after, **chosen, **named}
     return totals.result(space, task.only_before, task.only_after, settings)
@@ -89,13 +92,13 @@ def diff_with(before: str, after: str, options: DiffOptions, on_progress: Progre
 
 def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:
     """Return what is to be compared, before any map is read. Raises as `diff`."""
-    recorded_before, recorded_after = recorded_classes(before), recorded_classes(after)
+    recorded_before, recorded_after = (recorded_classes(run, options.storage_options) for run in (before, after))
     if recorded_before and recorded_after and recorded_before != recorded_after:
         raise SettingsError(
             f"{before} and {after} were predicted with different classes; compare runs of the same ones"
         )
     labelling = options.labelling(after)
-    located = locate_heads(labelling, before, after, options.head)
+    located = locate_heads(labelling, before, after, options.head, options.storage_options)
     if len(located) > 1:
         names = ", ".join(head.name for head, _, _ in located)
         raise SettingsError(f"{labelling.model} has the heads {names}; --head says which one to compare")
@@ -107,7 +110,9 @@ def plan_diff(before: str, after: str, options: DiffOptions) -> DiffTask:
     pairing = pair_sources(first, second, replace(how, truth_pattern=options.pred_pattern))
     images = [Versions(pair.key, pair.prediction, pair.truth) for pair in pairing.pairs]
     if options.truth is not None:
-        images = _with_truth(images, second, locate_heads(labelling, second, options.truth, head.name)[0][2], options)
+        truth = local_path(options.truth)
+        truth = locate_heads(labelling, second, truth, head.name, options.storage_options)[0][2]
+        images = _with_truth(images, second, truth, options)
     comparison = Comparison(*options.encodings(head.labels, labelling, bool(recorded_before or recorded_after)))
     return DiffTask(head, tuple(images), comparison, pairing.extra, pairing.missing)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from fcnseg.errors import SettingsError
 from fcnseg.labels import Color, LabelSpace
 from fcnseg.scoring.codes import VOID
+from fcnseg.texts import read_text
 
 CLASS_DICT = "class_dict.csv"
 """The name under which classes and their colours are often kept, in lines `name,r,g,b` below these titles."""
@@ -84,8 +85,8 @@ def read_palette(file: Path, space: LabelSpace) -> dict[Color, int]:
 def text_lines(file: Path, kind: str) -> list[str]:
     """Return the lines of a text file without comments (from ` #` or a leading #) and empty lines."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(file)
+    except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise SettingsError(f"the {kind} {file} cannot be read: {reason}; give a text file") from error
     lines = [re.split(r"(?:^|\s)#", line)[0].strip() for line in text.splitlines()]

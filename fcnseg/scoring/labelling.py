@@ -1,14 +1,16 @@
 """Classes and heads that are compared: of a recipe, of the run that predicted, or of a number or list of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fcnseg.errors import SettingsError
+from fcnseg.io.buckets import open_store
 from fcnseg.io.conventions import convention_of
 from fcnseg.io.run_records import run_record
 from fcnseg.io.suffixes import HDF5, has_suffix
+from fcnseg.io.urls import is_url, join_url
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.recipes import DEFAULT_MODEL, HeadRecipe, find_recipe, recipe_names
 from fcnseg.scoring.class_files import DatasetClasses, read_classes_of
@@ -44,7 +46,12 @@ class Labelling:
 
 
 def find_labelling(
-    model: str | None, classes: str | None, binary: bool, predictions: str, labels: str | None = None
+    model: str | None,
+    classes: str | None,
+    binary: bool,
+    predictions: str,
+    labels: str | None = None,
+    storage_options: Mapping[str, str] | None = None,
 ) -> Labelling:
     """Return the classes of a model, of a number or file of classes, or of binary masks.
 
@@ -57,16 +64,16 @@ def find_labelling(
         return _of_classes(classes)
     if binary and model is None:
         return _labelling(_space(("background", "foreground")), colored=False)
-    model = model or _recorded_model(predictions)
+    model = model or _recorded_model(predictions, storage_options)
     if model is None and labels is not None:
         return _labelling(named_labels(labels).space, colored=True)
     recipe = find_recipe(model or DEFAULT_MODEL)
     return Labelling(recipe.name, recipe.heads, dataset=recipe.dataset)
 
 
-def _recorded_model(predictions: str) -> str | None:
+def _recorded_model(predictions: str, storage_options: Mapping[str, str] | None) -> str | None:
     """Return the recipe of the run that wrote the predictions, if it is still there."""
-    record = run_record(predictions)
+    record = run_record(predictions, storage_options)
     engine_settings = (record.get("settings") or {}).get("engine") or {}
     model = str(engine_settings.get("model") or record.get("engine", {}).get("model") or "")
     return model if model in recipe_names() or Path(model).is_file() else None
@@ -90,9 +97,9 @@ def _labelling(space: LabelSpace, colored: bool, own: DatasetClasses | None = No
     return Labelling("", (HeadRecipe("labels", space),), colored, own=own)
 
 
-def recorded_classes(predictions: str) -> dict[str, Any]:
+def recorded_classes(predictions: str, storage_options: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the class names of each head of the run that wrote the predictions, empty if it left no record."""
-    heads = run_record(predictions).get("engine", {}).get("heads")
+    heads = run_record(predictions, storage_options).get("engine", {}).get("heads")
     return heads if isinstance(heads, dict) else {}
 
 
@@ -112,7 +119,11 @@ def check_classes(predictions: str, recorded: Sequence[str], space: LabelSpace, 
 
 
 def locate_heads(
-    labelling: Labelling, predictions: str, truth: str, only: str | None
+    labelling: Labelling,
+    predictions: str,
+    truth: str,
+    only: str | None,
+    storage_options: Mapping[str, str] | None = None,
 ) -> list[tuple[HeadRecipe, str, str]]:
     """Return each head to compare (or the `only` one) with the sources of its predictions and its ground truth.
 
@@ -125,8 +136,9 @@ def locate_heads(
     located = []
     for head in labelling.heads:
         if only in (None, head.name):
-            predicted_in = _below(predictions, head.name)
-            truth_in = _below(truth, head.name, folders.get(head.name, head.name))
+            options = storage_options or {}
+            predicted_in = _below(predictions, options, head.name)
+            truth_in = _below(truth, options, head.name, folders.get(head.name, head.name))
             if only is None and (predicted_in is None or truth_in is None):
                 raise SettingsError(
                     f"{labelling.model} has the heads {', '.join(labelling.names)}, but "
@@ -137,8 +149,11 @@ def locate_heads(
     return located
 
 
-def _below(source: str, *names: str) -> str | None:
-    """Return the folder of one of these names in a folder, or the group in an HDF5 file."""
+def _below(source: str, storage_options: Mapping[str, str], *names: str) -> str | None:
+    """Return the folder of one of these names in a folder or below a URL, or the group in an HDF5 file."""
+    if is_url(source):
+        bucket = open_store(source, storage_options)
+        return next((join_url(source, name) for name in names if any(True for _ in bucket.list(name))), None)
     if has_suffix(source, HDF5):
         from fcnseg.io.label_maps_hdf5 import has_dataset  # h5py takes a tenth of a second
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fcnseg.errors import SettingsError
+from fcnseg.io.buckets import parse_storage_options
 from fcnseg.io.lists import read_columns
 from fcnseg.io.pairing import PairingOptions
 from fcnseg.labels import LabelSpace
@@ -38,7 +39,8 @@ class ComparisonOptions:
     prediction of no class; `logits`: floats are scores before softmax (with `binary` before the sigmoid). Of both:
     `palette` is a file for colours, `any_palette` does not compare palettes with the classes' colours.
 
-    `workers`: number of processes, as many as pay off if None.
+    `workers`: number of processes, as many as pay off if None. `storage_options` are for label maps behind URLs, as
+    `fcnseg run` takes them.
     """
 
     model: str | None = None
@@ -61,6 +63,7 @@ class ComparisonOptions:
     palette: Path | None = None
     any_palette: bool = False
     workers: int | None = None
+    storage_options: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
@@ -115,13 +118,16 @@ class ComparisonOptions:
 
     def labelling(self, predictions: str) -> Labelling:
         """Return the classes to compare. Raises SettingsError as `find_labelling`."""
-        return find_labelling(self.model, self.classes, self.binary, predictions, self.labels or self.pred_labels)
+        return find_labelling(
+            self.model, self.classes, self.binary, predictions, self.labels or self.pred_labels, self.storage_options
+        )
 
     def pairing(self, **others: Any) -> PairingOptions:
         """Return the options of pairing. Raises SettingsError for a list that cannot be read."""
         columns = read_columns(self.list) if self.list else ()
         how = {
             "allow_missing": self.allow_missing,
+            "storage_options": self.storage_options,
             "truth_names": {image: labels for image, labels in columns if labels},
             **others,
         }
@@ -190,5 +196,6 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("model", "classes", "truth", "labels", "pred_labels"), _optional(str)),
     **dict.fromkeys(("list", "label_map", "pred_label_map", "palette"), _optional(Path)),
     "ignore": lambda value: tuple(value or ()),
+    "storage_options": lambda value: parse_storage_options(value) if isinstance(value, list) else value,
     "counted": _paths,
 }

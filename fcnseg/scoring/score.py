@@ -1,7 +1,7 @@
 """The score of predictions: label maps, or probabilities, compared with ground truth."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from fcnseg.io.conventions import convention_of
 from fcnseg.io.pairing import Pairing, pair_sources
 from fcnseg.io.parts import Part
 from fcnseg.io.run_records import key_lookup
+from fcnseg.io.urls import local_path
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.bands import BOUNDARY_RATIO
 from fcnseg.scoring.counting import Comparison, Fault, Totals, compare
@@ -26,6 +27,9 @@ BANDS = (1, 2, 3, 5, 10, 20, 40)
 """Widths, px, of the bands around boundaries that are measured."""
 
 FAULTS_SHOWN = 3
+
+NOT_RECORDED = {"workers", "counted", "storage_options"}
+"""Options that say nothing about how pairs are compared, or may be secret."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def score(
     palette: StrPath | None = None,
     any_palette: bool = False,
     workers: int | None = None,
+    storage_options: Mapping[str, str] | None = None,
     num_parts: int = 1,
     part_id: int = 0,
     counted: StrPath | Iterable[StrPath] = (),
@@ -78,9 +83,9 @@ def score(
 ) -> Score:
     """Compare label maps, or probabilities, with ground truth: pixel accuracy, IoU, Dice, calibration and others.
 
-    `predictions` and `truth` are a folder, one file, an HDF5 file or `FILE.h5::/name`. The other arguments are the
-    options of `fcnseg score` and the fields of `fcnseg.scoring.options.ScoreOptions`, which explain them. Pixels are
-    counted exactly, summed over all images, and divided once.
+    `predictions` and `truth` are a folder, one file, an HDF5 file, `FILE.h5::/name` or a URL. The other arguments are
+    the options of `fcnseg score` and the fields of `fcnseg.scoring.options.ScoreOptions`, which explain them. Pixels
+    are counted exactly, summed over all images, and divided once.
 
     Raises SettingsError for options, and LabelsError that names every file that cannot be paired or compared, unless an
     `allow_` option leaves it out.
@@ -97,6 +102,7 @@ def score_with(
     predictions: str, truth: str, options: ScoreOptions, on_progress: Progress = lambda done, total: None
 ) -> Score:
     """Do what `score` does, with the options as one value."""
+    predictions, truth = local_path(predictions), local_path(truth)
     tasks = plan(predictions, truth, options)
     merged = [
         merge_partial_scores(
@@ -125,9 +131,11 @@ def plan(predictions: str, truth: str, options: ScoreOptions) -> tuple[Task, ...
     """Return the task of each head, before any map is read. Raises as `score`."""
     labelling = options.labelling(predictions)
     convention = convention_of(labelling.dataset)
-    recorded = recorded_classes(predictions)
+    recorded = recorded_classes(predictions, options.storage_options)
     tasks = []
-    for head, predicted_in, truth_in in locate_heads(labelling, predictions, truth, options.head):
+    for head, predicted_in, truth_in in locate_heads(
+        labelling, predictions, truth, options.head, options.storage_options
+    ):
         space = head.labels
         if space.classes > MAX_CLASSES:
             raise SettingsError(f"{head.name} has {space.classes} classes; at most {MAX_CLASSES} can be scored")
@@ -185,7 +193,7 @@ def _faults(faults: list[Fault], pairs: int, options: set[str]) -> str:
 
 def _settings(task: Task, options: ScoreOptions) -> dict[str, Any]:
     """Return how pairs are compared: for the record, and to tell if earlier counts are of the same kind."""
-    chosen = {name: json_value(value) for name, value in asdict(options).items() if name not in ("workers", "counted")}
+    chosen = {name: json_value(value) for name, value in asdict(options).items() if name not in NOT_RECORDED}
     return {
         **chosen,
         "model": task.model,

@@ -1,5 +1,6 @@
 """Drawing of one label map over its image, with a legend and the shares of its classes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnseg.errors import LabelsError, SettingsError
+from fcnseg.io.label_maps_remote import locate_in_bucket
 from fcnseg.io.overlays import legend, overlay
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, has_suffix
+from fcnseg.io.urls import is_url, local_path
 from fcnseg.labels import LabelSpace
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.confusion import Map
@@ -42,23 +45,30 @@ def read_labelled(
     classes: str | None = None,
     head: str | None = None,
     options: LabelOptions | None = None,
+    storage_options: Mapping[str, str] | None = None,
 ) -> LabelledMap:
-    """Read one label map: a file or `FILE.h5::/name`. By default its classes are those of the run that wrote it.
+    """Read one label map: a file, `FILE.h5::/name` or a URL. By default its classes are those of the run that wrote it.
 
-    `options` say what its values mean.
+    `options` say what its values mean, `storage_options` are those of `open_store`.
 
     Of a model with several heads, `head` names one; by default it is the one whose folder holds the map. Raises
     LabelsError for a file that is no label map or has labels of no class, SettingsError for unknown models or heads.
     """
     options = options or LabelOptions()
-    labelling = find_labelling(model, classes, options.binary, mask, options.labels)
+    mask = local_path(mask)
+    labelling = find_labelling(model, classes, options.binary, mask, options.labels, storage_options)
     space = _head(labelling, mask, head).labels
-    own = None if recorded_classes(mask) else labelling.own
+    own = None if recorded_classes(mask, storage_options) else labelling.own
     encoding = options.encoding(space, labelling.dataset, own)
-    return LabelledMap(read_classes(_locate(mask), encoding), space)
+    return LabelledMap(read_classes(_locate(mask, storage_options or {}), encoding), space)
 
 
-def _locate(mask: str) -> MapLocation:
+def _locate(mask: str, storage_options: Mapping[str, str]) -> MapLocation:
+    if is_url(mask):
+        located = list(locate_in_bucket(mask, storage_options).values())
+        if len(located) != 1:
+            raise LabelsError(f"{mask} is no label map, or many; give the URL of one")
+        return located[0]
     file, separator, inside = mask.partition("::")
     if not separator and not has_suffix(file, HDF5):
         return MapLocation(mask)

@@ -13,6 +13,7 @@ from fcnseg.recipes import Recipe
 from fcnseg.training.weight_surgery import at_stride, early_fusion, late_fusion, without_upsampling
 from fcnseg.weights.fit import fit
 from fcnseg.weights.hashing import weights_sha256
+from fcnseg.weights.matching import match
 from fcnseg.weights.reading import read_weights
 
 COLOR_LAYER = "conv1_1"
@@ -63,7 +64,7 @@ def _read(recipe: Recipe, path: Path) -> dict[str, Tensor]:
         return _read_checkpoint(path)
     file = read_weights(path)
     fused_layer = recipe.streams[0].first_layer
-    tensors = file.tensors
+    tensors = match(file, recipe).canonical
     if not any(name.startswith("score_") for name in tensors):
         plain = recipe
         if fused_layer:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fcnseg.recipes import Recipe
+from fcnseg.recipes import RESNETS, Recipe
 from fcnseg.training.initial_weights import InitialWeights
 from fcnseg.training.presets import STRIDES, Preset
 from fcnseg.training.samples import Samples
@@ -57,7 +57,7 @@ class TrainPlan:
     def strides(self) -> tuple[int, ...]:
         """Strides of the stages to train: those finer than the initial weights', or the recipe's alone."""
         last = self.recipe.architecture.stride
-        if not self.preset.staged:
+        if not self.preset.staged or self.recipe.architecture.backbone in RESNETS:
             return (last,)
         initial = self.initial.stride
         return tuple(s for s in STRIDES if s >= last and (initial is None or s < initial)) or (last,)

@@ -17,7 +17,8 @@ import torch
 
 from fcnseg.engine.hardware import has_bf16
 from fcnseg.errors import SettingsError
-from fcnseg.recipes import Recipe
+from fcnseg.recipes import RESNETS, Recipe
+from fcnseg.texts import read_text
 from fcnseg.training.preset_values import check_values
 
 STRIDES = (32, 16, 8)
@@ -169,6 +170,8 @@ def find_preset(name: str | Path, recipe: Recipe) -> Preset:
     preset = PRESETS[str(name)]
     if preset.name == "modern":
         return preset
+    if recipe.architecture.backbone in RESNETS:
+        raise SettingsError(f"the preset {name} is for networks of the paper, which {recipe.name} is not; use modern")
     preset = replace(preset, staged=not recipe.architecture.skip_scales)
     if preset.name == "paper":
         return replace(preset, lr=PAPER_LR[recipe.architecture.backbone])
@@ -183,7 +186,7 @@ def find_preset(name: str | Path, recipe: Recipe) -> Preset:
 
 def _read_preset(path: Path, recipe: Recipe) -> Preset:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the preset {path} cannot be read: {error}; give a TOML file") from error
     base = find_preset(str(values.pop("base", "modern")), recipe)

@@ -135,7 +135,7 @@ def late_fusion(states: Mapping[str, State]) -> dict[str, Tensor]:
 
 def set_trainable(network: FCN, deconvolutions: str) -> None:
     """Mark which upsampling parameters learn: deconvolutions by `Preset.deconvolutions`, skip scales never."""
-    last_names = {network.fusion[-1].name + head.suffix for head in network.spec.heads}
+    last_names = {step.name + head.suffix for step in network.fusion[-1:] for head in network.spec.heads}
     for name, module in network.named_children():
         if isinstance(module, ChannelScale):
             module.requires_grad_(False)

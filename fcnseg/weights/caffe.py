@@ -1,26 +1,29 @@
 """Caffe's binary weight files (`.caffemodel`): a NetParameter message in protocol-buffer wire format.
 
-Both generations are read: field 100 `layer` (LayerParameter) and the older field 2 `layers` (V1LayerParameter). The
-file is mapped into memory and its numbers are used in place, so there is no size limit and no copy.
+All generations are read: field 100 `layer` (LayerParameter), the older field 2 `layers` (V1LayerParameter), and the
+layers of 2013 within those (V0LayerParameter). The file is mapped into memory and its numbers are used in place, so
+there is no size limit and no copy.
 
-Source: `caffe.proto` of BVLC Caffe; the wire format is that of protocol buffers.
+Source: `caffe.proto` of BVLC Caffe.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import prod
+import struct
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, blob_name, forget_pages, printable, shape_text
+from fcnseg.weights.caffe_blobs import read_blob
+from fcnseg.weights.protobuf_wire import BYTES, FIXED32, MalformedError, fields, text
+from fcnseg.weights.tensors import Array, TensorFile, blob_name, forget_pages, printable
 
 NET_V1_LAYER, NET_LAYER = 2, 100
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+V0_LAYER = 1
+"""The field of a V1LayerParameter that holds a layer of the generation before it."""
+
+POWER_PARAM, POWER_SHIFT = 122, 3
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,25 @@ class _Generation:
     blobs: int
 
 
-GENERATIONS = {NET_LAYER: _Generation(name=1, blobs=7), NET_V1_LAYER: _Generation(name=4, blobs=6)}
+LAYER, V1, V0 = _Generation(name=1, blobs=7), _Generation(name=4, blobs=6), _Generation(name=1, blobs=50)
 
 
-class _MalformedError(Exception):
-    """The bytes are no valid message."""
+@dataclass
+class _Net:
+    """The blobs and notes that were read so far, and the count of layers."""
+
+    tensors: dict[str, Array] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    layers: int = 0
+
+
+class _UnusableError(Exception):
+    """The message is whole, but its layers cannot be told apart."""
 
 
 def read(path: Path) -> TensorFile:
-    """Return the blobs of every layer as float32 or float64 views; writing to them does not change the file.
+    """Return the blobs of every layer as views, float32 unless the file holds others; writing to them does not change
+    the file.
 
     Raises WeightsError for a truncated or foreign file.
     """
@@ -48,117 +61,49 @@ def read(path: Path) -> TensorFile:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}; check the path") from error
-    tensors: dict[str, Array] = {}
-    data = memoryview(mapping)
+    net = _Net()
     try:
-        for number, wire, value in _fields(data):
-            if wire == BYTES and number in GENERATIONS:
-                _read_layer(value, GENERATIONS[number], tensors)
-    except _MalformedError as error:
+        for number, wire, value in fields(memoryview(mapping)):
+            if wire == BYTES and number in (NET_LAYER, NET_V1_LAYER):
+                _read_layer(value, LAYER if number == NET_LAYER else V1, net)
+    except MalformedError as error:
         raise WeightsError(f"{path} is not a whole Caffe model: {error}; fetch it again") from error
-    if not tensors:
+    except _UnusableError as error:
+        raise WeightsError(f"{path}: {error}; give each layer a name of its own, and save it again") from error
+    if not net.tensors:
         raise WeightsError(f"{path} holds no layers with weights; it is no Caffe model")
-    return TensorFile(path, "caffe", tensors, forget=lambda: forget_pages(mapping))
+    return TensorFile(path, "caffe", net.tensors, forget=lambda: forget_pages(mapping), notes=tuple(net.notes))
 
 
-def _read_layer(message: memoryview, generation: _Generation, tensors: dict[str, Array]) -> None:
+def _read_layer(message: memoryview, generation: _Generation, net: _Net) -> None:
     name, blobs = "", []
-    for number, wire, value in _fields(message):
-        if wire == BYTES and number == generation.name:
-            name = _text(value)
-        elif wire == BYTES and number == generation.blobs:
+    net.layers += 1
+    for number, wire, value in fields(message):
+        if wire != BYTES:
+            continue
+        if number == generation.name:
+            name = text(value)
+        elif number == generation.blobs:
             blobs.append(value)
+        elif number == V0_LAYER and generation is V1:
+            net.layers -= 1
+            _read_layer(value, V0, net)
+        elif number == POWER_PARAM and generation is LAYER:
+            _note_shift(value, name, net)
     if blobs and not name:
-        raise _MalformedError("a layer with weights has no name")
+        raise _UnusableError(f"layer {net.layers}, which has weights, has no name")
     for index, blob in enumerate(blobs):
         key = blob_name(name, index)
-        if key in tensors:
-            raise _MalformedError(f"two layers are named {printable(name)}")
-        tensors[key] = _read_blob(blob, key)
+        if key in net.tensors:
+            raise _UnusableError(f"two layers with weights are named {printable(name)!r}")
+        net.tensors[key] = read_blob(blob, key)
 
 
-def _read_blob(message: memoryview, key: str) -> Array:
-    """Parse a BlobProto: data 5 or double_data 8; shape 7, or num 1, channels 2, height 3, width 4."""
-    shape: tuple[int, ...] | None = None
-    legacy = {1: 0, 2: 0, 3: 0, 4: 0}
-    chunks: dict[int, list[memoryview | bytearray]] = {5: [], 8: []}
-    for number, wire, value in _fields(message):
-        if number == 7 and wire == BYTES:
-            shape = _blob_shape(value)
-        elif number in legacy and wire == VARINT:
-            legacy[number] = int.from_bytes(value, "little")
-        elif (number == 5 and wire in (BYTES, FIXED32)) or (number == 8 and wire in (BYTES, FIXED64)):
-            last = chunks[number][-1] if chunks[number] else None
-            if wire != BYTES and isinstance(last, bytearray):
-                last += value  # not packed: one field a number
-            else:
-                chunks[number].append(value if wire == BYTES else bytearray(value))
-    if shape is None:
-        shape = tuple(legacy.values())
-    dtype = "<f8" if chunks[8] else "<f4"
-    numbers = chunks[8] or chunks[5] or [bytearray()]
-    data = numbers[0] if len(numbers) == 1 else bytearray().join(numbers)
-    if prod(shape) * np.dtype(dtype).itemsize != len(data):
-        raise _MalformedError(
-            f"{printable(key)} should be {shape_text(shape)} but holds {len(data)} bytes of {dtype[1:]}"
-        )
-    if not len(data):
-        raise _MalformedError(f"{printable(key)} is empty")
-    return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _blob_shape(message: memoryview) -> tuple[int, ...]:
-    dims: list[int] = []
-    for number, wire, value in _fields(message):
-        if number == 1 and wire == VARINT:
-            dims.append(int.from_bytes(value, "little"))
-        elif number == 1 and wire == BYTES:
-            at = 0
-            while at < len(value):
-                dim, at = _varint(value, at)
-                dims.append(dim)
-    if len(dims) > 32:
-        raise _MalformedError(f"a blob of {len(dims)} axes")
-    return tuple(dims)
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield the number, wire type and value of each field; a varint's value as its little-endian bytes."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        if wire == VARINT:
-            value, at = _varint(data, at)
-            yield number, wire, memoryview(value.to_bytes(10, "little"))
-            continue
-        if wire == BYTES:
-            size, at = _varint(data, at)
-        elif wire in (FIXED64, FIXED32):
-            size = 8 if wire == FIXED64 else 4
-        else:
-            raise _MalformedError(f"wire type {wire} at byte {at}")
-        if number == 0 or size > len(data) - at:
-            raise _MalformedError(f"field {number} says {size} bytes where {len(data) - at} are left")
-        yield number, wire, data[at : at + size]
-        at += size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            raise _MalformedError("the file ends inside a number")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _MalformedError("a number of more than 10 bytes")
-
-
-def _text(value: memoryview) -> str:
-    try:
-        return str(value, "utf-8")
-    except UnicodeDecodeError as error:
-        raise _MalformedError("a layer's name is not text") from error
+def _note_shift(message: memoryview, name: str, net: _Net) -> None:
+    """Note a Power layer that shifts its input, as DIGITS' networks subtract their mean."""
+    for number, wire, value in fields(message):
+        if number == POWER_SHIFT and wire == FIXED32 and (shift := struct.unpack("<f", value)[0]):
+            net.notes.append(
+                f"its layer {printable(name)!r} adds {shift:g} to its input: if that is the image, the mean of the "
+                f"recipe must be {-shift:g} in every channel"
+            )

@@ -9,10 +9,13 @@ import fcnseg
 from fcnseg.errors import OutputError, SettingsError, WeightsError
 from fcnseg.io.atomic import whole_file
 from fcnseg.io.hashing import file_sha256
-from fcnseg.recipes import Recipe, find_recipe, recipe_names
+from fcnseg.recipes import Recipe
 from fcnseg.weights import safetensors_file
 from fcnseg.weights.fit import Fitted, fit
+from fcnseg.weights.lookalikes import doubts
 from fcnseg.weights.reading import detect, read_weights
+from fcnseg.weights.shipped import shipped_recipes
+from fcnseg.weights.tensors import TensorFile
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,22 @@ class ImportReport:
 
 
 def import_weights(
-    source: Path, recipe: Recipe, out: Path, *, transplant: bool = False, convention: str | None = None
+    source: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    transplant: bool = False,
+    convention: str | None = None,
+    key: str | None = None,
 ) -> ImportReport:
     """Write the weights of `source` as `out` (safetensors) for the recipe's network; see `fit.fit`.
+
+    `key` chooses one of several state dicts of a PyTorch checkpoint.
 
     Raises WeightsError, WeightsMismatchError, SettingsError or OutputError; then nothing is written.
     """
     _check_target(source, out)
-    file = read_weights(source)
+    file = read_weights(source, key)
     fitted = fit(file, recipe, transplant=transplant, convention=convention)
     metadata = {
         "recipe": recipe.name,
@@ -66,7 +77,7 @@ def import_weights(
         tuple(sorted(fitted.dense)),
         fitted.convention,
         metadata["source_sha256"],
-        tuple(_notes(source, recipe, fitted)),
+        tuple(_notes(file, recipe, fitted)),
     )
 
 
@@ -84,8 +95,8 @@ def _check_target(source: Path, out: Path) -> None:
         raise SettingsError(f"{out} exists and is no safetensors file; give another --out")
 
 
-def _notes(source: Path, recipe: Recipe, fitted: Fitted) -> list[str]:
-    notes = []
+def _notes(file: TensorFile, recipe: Recipe, fitted: Fitted) -> list[str]:
+    notes, source = list(fitted.notes), file.path
     if fitted.training_start:
         notes.append(f"a start for training: {', '.join(fitted.initialised)} are initialised, not read")
     elif fitted.initialised:
@@ -93,8 +104,12 @@ def _notes(source: Path, recipe: Recipe, fitted: Fitted) -> list[str]:
     if fitted.dense:
         notes.append(f"deconvolutions that mix classes, run dense: {', '.join(sorted(fitted.dense))}")
     if fitted.convention == "torchvision":
-        notes.append("taken as torchvision's (RGB, normalised): folded into conv1_1; --convention caffe says otherwise")
-    others = [name for name in recipe_names() if source.name in {s.file for s in find_recipe(name).weights}]
+        notes.append(
+            "taken as torchvision's (RGB, normalised): folded into its first layer; --convention caffe says otherwise"
+        )
+    others = [other.name for other in shipped_recipes() if source.name in {s.file for s in other.weights}]
     if others and recipe.name not in others:
         notes.append(f"{source.name} is the name of weights of {', '.join(others)}, not of {recipe.name}")
+    if fitted.evidence is None and not fitted.training_start:
+        notes += doubts(file, recipe)
     return notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from math import prod
@@ -45,7 +46,7 @@ def pull(
     with _alone(source.file):
         pinned = None if source.sha256 else pinned_sha256(recipe.name, source.file)
         if not target.is_file():
-            if not (source.sha256 or source.md5 or pinned):
+            if not (source.sha256 or source.md5 or pinned or _hash_in_name(source.file)):
                 on_note(_unproven(address))
             size = source.size_mib * MIB if source.size_mib and not url else None  # where the server names none
             show = lambda here, total: on_bytes(here, total or size)  # noqa: E731
@@ -134,11 +135,20 @@ def _check(path: Path, source: WeightSource, by_hand: str) -> None:
         if expected and (digest := digest_of(path)) != expected.lower():
             path.unlink()
             raise DownloadError(f"{source.file} has the {kind} {digest}, expected {expected}; {by_hand}")
+    if (start := _hash_in_name(source.file)) and not (digest := file_sha256(path)).startswith(start):
+        path.unlink()
+        raise DownloadError(f"{source.file} has the sha256 {digest}, expected {start}...; {by_hand}")
     try:
         read_weights(path)
     except WeightsError as error:
         path.unlink()
         raise DownloadError(f"what came as {source.file} holds no weights ({error}); {by_hand}") from error
+
+
+def _hash_in_name(file: str) -> str:
+    """Return the digits of the SHA-256 that PyTorch's files end their names with; "" if there are none."""
+    match = re.search(r"-([0-9a-f]{8,64})\.pth$", file)
+    return match[1] if match else ""
 
 
 def _md5(path: Path) -> str:

@@ -1,10 +1,11 @@
-"""PyTorch state dicts (`.pth`, `.pt`), read without running any code they may carry."""
+"""PyTorch files (`.pth`, `.pt`), read without running any code they may carry."""
 
 from __future__ import annotations
 
 import pickle
 import warnings
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,65 @@ import numpy as np
 import torch
 
 from fcnseg.errors import WeightsError
-from fcnseg.weights.tensors import Array, TensorFile, printable
+from fcnseg.weights.checkpoint import WHOLE_FILE, facts, find_state
+from fcnseg.weights.pickle_outline import clean_state, foreign_objects, outline
+from fcnseg.weights.tensors import Array, TensorFile, printable, quoted
 
-NESTED = ("model_state_dict", "state_dict", "model")
-"""Keys of checkpoints that hold the state dict: pytorch-fcn's, and two common ones."""
 
+def read(path: Path, key: str | None = None) -> TensorFile:
+    """Return the tensors of a state dict, bare or inside a checkpoint, where `key` chooses one of several.
 
-def read(path: Path) -> TensorFile:
-    """Return the tensors of a state dict, bare or inside a checkpoint. Raises WeightsError for anything else.
-
-    Only tensors, containers and numbers are unpickled (`weights_only`); new files are mapped into memory.
+    Only tensors, containers and numbers are unpickled (`weights_only`); new files are mapped into memory. Raises
+    WeightsError for anything else.
     """
+    content = _load(path)
+    state, name = find_state(path, content, key)
+    notes = () if name == WHOLE_FILE else (f"the state dict is {quoted(name)} in {path.name}",)
+    arrays = {name: _array(path, name, tensor) for name, tensor in state.items()}
+    return TensorFile(path, "pytorch", arrays, facts(content), notes=notes)
+
+
+def _load(path: Path) -> Any:
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(torch.serialization.safe_globals(_numpy_scalars()))
+        warnings.simplefilter("ignore")  # about pickle's protocol and sparse tensors: both end as errors here
+        # under that name torch takes any file for safetensors
+        source = stack.enter_context(path.open("rb")) if path.suffix == ".safetensors" else path
+        mapped = source is path and zipfile.is_zipfile(path)
+        try:
+            # names and scalars that Python 2 wrote are bytes, which latin1 keeps
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped, encoding="latin1")
+        except pickle.UnpicklingError as error:
+            raise _refused(path) from error
+        except Exception as error:  # torch raises many types for damaged files
+            raise _unreadable(path, error) from error
+
+
+def _refused(path: Path) -> WeightsError:
+    """Return the error for a file that torch will not unpickle: the class in the way, and how to make a clean file."""
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_scalars()):
-            warnings.simplefilter("ignore")  # about pickle's protocol and sparse tensors: both end as errors here
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path} holds more than plain tensors, or is damaged ({reason}); it is not read") from error
-    except Exception as error:  # torch raises many types for damaged files
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"{path} cannot be read as a PyTorch file: {reason}; fetch it again") from error
-    return TensorFile(path, "pytorch", _arrays(path, _state(content)))
+        content = outline(path)
+    except ValueError as error:
+        return WeightsError(f"{path} cannot be read as a PyTorch file: {error}")
+    place, kind = next(foreign_objects(content), ((), ""))
+    if not kind:
+        return WeightsError(f"{path} cannot be read as a PyTorch file: its pickle is damaged; fetch it again")
+    where = f" (in {quoted('.'.join(place))})" if place else ""
+    state = clean_state(content, f"torch.load({str(path)!r}, map_location='cpu', weights_only=False)")
+    return WeightsError(
+        f"{path} holds an object of {printable(kind)}{where}, whose loading could run code; if you trust the file, "
+        f"make a clean one in Python, where that class is installed: torch.save({state}, 'clean.pth')"
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    reason = printable((str(error) or type(error).__name__).splitlines()[0].rstrip("."), 200) + "; fetch it again"
+    try:
+        outline(path)
+    except ValueError as problem:
+        reason = str(problem)
+    return WeightsError(f"{path} cannot be read as a PyTorch file: {reason}")
 
 
 def _numpy_scalars() -> list[Any]:
@@ -41,22 +79,6 @@ def _numpy_scalars() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]
     dtypes = (np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType)
     return [np.dtype, *dtypes, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
-
-
-def _state(content: Any) -> Any:
-    for key in NESTED:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            return content[key]
-    return content
-
-
-def _arrays(path: Path, state: Any) -> dict[str, Array]:
-    if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
-        raise WeightsError(f"{path} holds no state dict; save `model.state_dict()`")
-    tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-    if not tensors:
-        raise WeightsError(f"{path} holds a dictionary without tensors; save `model.state_dict()`")
-    return {name: _array(path, name, tensor) for name, tensor in tensors.items()}
 
 
 def _array(path: Path, name: str, tensor: Any) -> Array:

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from fcnseg.errors import SettingsError, WeightsMismatchError
 from fcnseg.recipes import Recipe
-from fcnseg.weights.tensors import Array, TensorFile
+from fcnseg.weights.tensors import Array
+from fcnseg.weights.torchvision_fcn import is_fcn
 
 CONVENTIONS = ("caffe", "torchvision")
 MEAN_RGB = np.array([0.485, 0.456, 0.406]) * 255
@@ -48,13 +50,16 @@ def check_convention(convention: str | None) -> None:
         raise SettingsError(f"convention {convention!r} is unknown; use caffe or torchvision")
 
 
-def convention_of(file: TensorFile) -> str:
-    """Return the convention of a file: torchvision's if it has its names, except for pytorch-fcn's copy of Caffe's."""
-    return "torchvision" if _is_vgg16(file.tensors) and not _is_from_caffe(file) else "caffe"
+def convention_of(path: Path, tensors: Mapping[str, Array]) -> str:
+    """Return the convention of a file's tensors: torchvision's if they have its names, except for pytorch-fcn's copy of
+    Caffe's."""
+    if is_fcn(tensors):
+        return "torchvision"
+    return "torchvision" if _is_vgg16(tensors) and not _is_from_caffe(path) else "caffe"
 
 
 def folded(weight: Array, bias: Array, recipe: Recipe) -> tuple[Array, Array]:
-    """Return conv1_1 for our input (the recipe's order, 0..255, minus its mean) instead of torchvision's; float32.
+    """Return the first convolution for our input (the recipe's order, 0..255, minus its mean), float32.
 
     Raises SettingsError unless the recipe takes one colour image.
     """
@@ -79,23 +84,23 @@ def _is_vgg16(tensors: Mapping[str, Array]) -> bool:
     return layers == {f"features.{n}" for n in _CONV_NUMBERS}
 
 
-def _is_from_caffe(file: TensorFile) -> bool:
-    if file.path.name.startswith("vgg16_from_caffe"):
+def _is_from_caffe(path: Path) -> bool:
+    if path.name.startswith("vgg16_from_caffe"):
         return True
-    with file.path.open("rb") as content:
+    with path.open("rb") as content:
         return hashlib.file_digest(content, "md5").hexdigest() == FROM_CAFFE_MD5
 
 
-def refuse_other_networks(file: TensorFile) -> None:
+def refuse_other_networks(path: Path, tensors: Mapping[str, Array]) -> None:
     """Raise WeightsMismatchError for torchvision's AlexNet and GoogLeNet, which only share the paper's names."""
-    first = file.tensors.get("features.0.weight")
+    first = tensors.get("features.0.weight")
     if first is not None and first.shape[2:] == (11, 11):
         raise WeightsMismatchError(
-            f"{file.path} is torchvision's AlexNet, another network than the paper's (no groups, no normalisation, "
+            f"{path} is torchvision's AlexNet, another network than the paper's (no groups, no normalisation, "
             "other widths); use bvlc_alexnet.caffemodel"
         )
-    if "inception3a.branch1.conv.weight" in file.tensors:
+    if "inception3a.branch1.conv.weight" in tensors:
         raise WeightsMismatchError(
-            f"{file.path} is torchvision's GoogLeNet, another network than the paper's (batch normalisation, 3x3 in "
+            f"{path} is torchvision's GoogLeNet, another network than the paper's (batch normalisation, 3x3 in "
             "place of 5x5); use bvlc_googlenet.caffemodel"
         )

@@ -16,8 +16,8 @@ from fcnseg.io.sources import open_source
 from tests.conftest import Outcome, TinyModel, photograph
 
 Command = Callable[..., Outcome]
-EXPECTED = {".heic": 2, ".mp4": 1}
-LINE = "3 files left out: 2 .heic, 1 .mp4"
+EXPECTED = {".cr2": 2, ".mp4": 1}
+LINE = "3 files left out: 2 .cr2, 1 .mp4"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     for name in ("a.png", "b/c.jpg"):
         photograph(folder / name)
-    for name in ("x.HEIC", "b/y.heic", "b/z.mp4", ".DS_Store", ".cache/thumb.db"):
+    for name in ("x.CR2", "b/y.cr2", "b/z.mp4", ".DS_Store", ".cache/thumb.db"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"-")
     return folder
@@ -46,7 +46,7 @@ def test_the_run_its_summary_and_its_status_say_so(
 
 def test_the_dry_run_and_the_logs_say_so(fcnseg: Command, photos: Path, tiny: TinyModel, tmp_path: Path) -> None:
     arguments = ["run", photos, "--out", tmp_path / "masks", *tiny.arguments]
-    assert "left out      3 files: 2 .heic, 1 .mp4" in fcnseg(*arguments, "--dry-run").out.splitlines()
+    assert "left out      3 files: 2 .cr2, 1 .mp4" in fcnseg(*arguments, "--dry-run").out.splitlines()
     assert json.loads(fcnseg(*arguments, "--dry-run", "--json", "-q").out)["left_out"] == EXPECTED
     events = [json.loads(line) for line in fcnseg(*arguments, "--json-logs").err.splitlines()]
     assert [event["files"] for event in events if event["event"] == "left_out"] == [EXPECTED]
@@ -64,7 +64,7 @@ def test_quiet_runs_and_chosen_images_leave_nothing_to_say(
 def test_a_folder_without_images_tells_what_it_holds(fcnseg: Command, photos: Path, tmp_path: Path) -> None:
     for image in (photos / "a.png", photos / "b" / "c.jpg"):
         image.unlink()
-    assert "(but 2 .heic, 1 .mp4)" in fcnseg("run", photos, "--out", tmp_path / "m").error_line
+    assert "(but 2 .cr2, 1 .mp4)" in fcnseg("run", photos, "--out", tmp_path / "m").error_line
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])

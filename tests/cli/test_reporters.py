@@ -1,9 +1,13 @@
+import re
+
 import pytest
 
 from fcnseg.cli import console
+from fcnseg.cli.live import LiveReporter
 from fcnseg.cli.reporters import FAILURES_SHOWN, PlainReporter
 from fcnseg.cli.wording import duration
 from fcnseg.engine.options import BuildHooks
+from fcnseg.running.hooks import ShardsState
 from fcnseg.types import EngineInfo, Failure
 
 INFO = EngineInfo("torch", "cpu", "fp32", "tiny", "0" * 64, {}, ("color",), {})
@@ -21,6 +25,26 @@ def test_failures_of_earlier_runs_are_counted_apart(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().err
     assert (said.count("failed: old"), said.count("failed: new")) == (FAILURES_SHOWN, FAILURES_SHOWN)
     assert "80 of 100 images" in reporter.progress()
+    console.err.cache_clear()
+
+
+def test_shards_and_images_of_other_processes_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    console.err.cache_clear()
+    reporter = PlainReporter(BuildHooks())
+    hooks = reporter.hooks()
+    hooks.on_start(100, INFO)
+    hooks.on_earlier(10, 2)
+    for images in (30, -5):  # a worker was lost
+        hooks.on_progress(images)
+    hooks.on_shards(ShardsState(3, 10, 1, 1))
+    assert reporter.ended == 37
+    assert re.search("37 of 100 images, .*3 of 10 shards by 1 worker, 1 lost", reporter.progress())
+    live = LiveReporter(BuildHooks(), lambda: None)
+    live.hooks().on_shards(ShardsState(4, 10, 2))
+    with console.err().capture() as shown:
+        console.err().print(live.render())
+    assert "4 of 10 shards by 2 workers" in shown.get()
+    capsys.readouterr()
     console.err.cache_clear()
 
 

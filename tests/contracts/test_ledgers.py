@@ -1,4 +1,4 @@
-"""The contract of `Ledger`, held by SQLite's and by the one in memory that tests use."""
+"""The contract of `Ledger`, held by SQLite's and by that of a shard, which a manifest keeps."""
 
 from __future__ import annotations
 
@@ -10,26 +10,43 @@ from threading import Thread
 
 import pytest
 
+from fcnseg.io.buckets import open_store
 from fcnseg.running.ledger import SqliteLedger
+from fcnseg.running.sharded.manifest import ShardLedger
+from fcnseg.running.sharded.places import Shard
 from fcnseg.types import Failure, Ledger, RecordedOutput, Settled
-from tests.fakes import MemoryLedger
 
-OUTPUT = RecordedOutput("a.png", 12, "checksum", 7)
+OUTPUT = RecordedOutput("a.png", 12, "0123456789abcdef" * 2, 7)
 Open = Callable[[], Ledger]
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+SHARD = Shard(1, 7)
+
+
+@pytest.fixture(params=["sqlite", "shard"])
 def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens further handles of one ledger."""
-    memory = MemoryLedger(tmp_path)
+    """Opens further handles of one ledger. That of a shard is for one process: there is nothing to open."""
+    shard = ShardLedger(str(tmp_path), SHARD)
     with ExitStack() as stack:
 
         def handle() -> Ledger:
-            if request.param == "memory":
-                return memory
+            if request.param == "shard":
+                return shard
             return stack.enter_context(SqliteLedger(tmp_path / "ledger.sqlite", tmp_path))
 
         yield handle
+
+
+def outlived(ledger: Ledger, tmp_path: Path) -> Ledger:
+    """The ledger as a process finds it that begins when all others have ended."""
+    if isinstance(ledger, ShardLedger):
+        bucket = open_store(tmp_path)
+        assert ledger.publish(bucket)
+        assert not ledger.publish(bucket), "a manifest is put once"
+        return ShardLedger.read(bucket, SHARD)
+    assert isinstance(ledger, SqliteLedger)
+    ledger.close()
+    return SqliteLedger(tmp_path / "ledger.sqlite", tmp_path)
 
 
 @pytest.fixture
@@ -153,3 +170,27 @@ def test_facts_are_shared_and_agreed_on_by_the_first(one: Ledger, other: Ledger)
 
 def test_paths_are_relative_to_a_folder(one: Ledger, tmp_path: Path) -> None:
     assert one.folder == str(tmp_path)
+
+
+def test_ends_outlive_the_process(one: Ledger, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.jpg")
+    two = (OUTPUT, OUTPUT._replace(path=os.fsdecode(b"head/caf\xe9.png"), size=1 << 40))
+    one.claim(["a", "b", odd, "c"], "claimant", {})
+    one.settle(
+        [
+            Settled("a", "f1", (OUTPUT,)),
+            Settled("b", "", failure=Failure("b", "load", "broken")),
+            Settled(odd, "f2", two),
+        ]
+    )
+    one.release("claimant")
+    later = outlived(one, tmp_path)
+    rows = later.rows(["a", "b", "c", odd])
+    assert {key: (row.state, row.stage, row.reason, row.fingerprint) for key, row in rows.items()} == {
+        "a": ("done", "", "", "f1"),
+        "b": ("failed", "load", "broken", ""),
+        odd: ("done", "", "", "f2"),
+    }
+    assert [output[:3] for output in rows[odd].outputs] == [output[:3] for output in two]
+    assert later.counts() == {"done": 2, "failed": 1}
+    assert list(later.failures()) == [Failure("b", "load", "broken")]

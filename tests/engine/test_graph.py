@@ -13,7 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from fcnseg.engine.graph import write_network
+from fcnseg.engine.graph import PLAIN, GraphForm, write_network
 from fcnseg.engine.graph_writer import GraphWriter
 from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.models import FCN, NetworkSpec, network_spec
@@ -47,12 +47,12 @@ def network_of(name: str) -> FCN:
     return network
 
 
-def write(network: FCN, file: Path, *, skip_margins: bool) -> None:
+def write(network: FCN, file: Path, form: GraphForm) -> None:
     graph, spec = GraphWriter(), network.spec
     axes = [["N", stream.channels, "H", "W"] for stream in spec.streams]
     images = [graph.input(f"image{i}", TensorProto.FLOAT, a) for i, a in enumerate(axes)]
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    for i, scores in enumerate(write_network(graph, spec, weights, images, skip_margins=skip_margins)):
+    for i, scores in enumerate(write_network(graph, spec, weights, images, form=form)):
         graph.output(graph.node("Identity", scores, output=f"scores{i}"), TensorProto.FLOAT, ["N", f"K{i}", "H", "W"])
     graph.save(file, {})
 
@@ -60,12 +60,12 @@ def write(network: FCN, file: Path, *, skip_margins: bool) -> None:
 @pytest.mark.parametrize("name", KIN)
 def test_scores_are_the_networks(name: str, tmp_path: Path) -> None:
     network, deployed, plain = network_of(name), tmp_path / "deployed.onnx", tmp_path / "plain.onnx"
-    write(network, deployed, skip_margins=True)
+    write(network, deployed, GraphForm())
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = openvino.Core().compile_model(deployed, "CPU", settings)
     runs = [lambda inputs: list(compiled(inputs).values()), partial(session_of(str(deployed)).run, None)]
     if applies(network.spec):  # else both are one
-        write(network, plain, skip_margins=False)
+        write(network, plain, PLAIN)
         runs.append(partial(session_of(str(plain)).run, None))
     for batch, height, width in SIZES:
         generator = torch.Generator().manual_seed(width)

@@ -1,4 +1,5 @@
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import PLAIN, GraphForm, write_graph
 from fcnseg.engine.precision import measure_ranges, quantize, with_headroom
 from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.pytorch import lower_trunk
@@ -113,12 +114,12 @@ def test_a_trunk_that_normalises_cannot_be_rescaled(options: dict[str, object]) 
 class Exported:
     """A tiny model as a graph, with the ranges that its images reach."""
 
-    def __init__(self, folder: Path, **options: object) -> None:
+    def __init__(self, folder: Path, form: GraphForm = PLAIN, **options: object) -> None:
         model = make_tiny(folder, **options)  # type: ignore[arg-type]
         self.recipe = model.recipe
         recipe = find_recipe(model.recipe)
         self.weights = load_weights(recipe, model.weights).tensors
-        write_graph(folder / "graph.onnx", recipe, self.weights, skip_margins=False)
+        write_graph(folder / "graph.onnx", recipe, self.weights, form=form)
         self.model = onnx.load(folder / "graph.onnx")
         self.image = {m: RNG.integers(0, 256, (1, 60, 80, 3), np.uint8) for m in recipe.modalities}
         self.ranges = measure_ranges(self.model, [self.image])
@@ -173,6 +174,25 @@ def test_int8_is_symmetric_with_a_scale_for_each_output_channel(exported: Export
         assert np.abs(values * scales[:, None, None, None] - exported.weights[name]).max() <= scales.max() * 0.501
         assert name not in numbers  # the float weights are gone
     assert {"score_fr.weight", "upscore8.weight"} <= set(numbers)
+
+
+def test_all_readers_of_a_map_read_it_from_int8(exported: Exported) -> None:
+    """Skips too: in float besides, libraries would compute pool3 and pool4 twice."""
+    int8 = quantize(exported.model, exported.ranges)
+    layers = {node.name: node for node in convolutions(int8)}
+    for skip, layer in (("score_pool3", "conv4_1"), ("score_pool4", "conv5_1")):
+        assert layers[skip].input[0] == layers[layer].input[0]
+        assert layers[skip].input[1].endswith(".weight")  # the layer itself stays float
+    readers = Counter(name for node in int8.graph.node for name in node.input)
+    assert all(readers[node.input[0]] == 1 for node in int8.graph.node if node.op_type == "QuantizeLinear")
+
+
+@pytest.mark.parametrize("form", [PLAIN, GraphForm()])
+def test_margins_may_be_left_out_of_int8_too(tmp_path: Path, form: GraphForm) -> None:
+    exported = Exported(tmp_path, geometry="caffe", form=form)
+    assert ("conv1_1:window" in exported.ranges) == form.skip_margins
+    int8 = quantize(exported.model, exported.ranges)
+    assert (labels_of(int8, exported.image) == labels_of(exported.model, exported.image)).mean() > 0.9
 
 
 def test_only_the_named_layers_are_quantised(exported: Exported) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fcnseg.engine.calibration import stand_ins
-from fcnseg.engine.verify import ReferenceNetwork, at_size, cases_of, verify
-from fcnseg.errors import EngineError, ImageError
+from fcnseg.engine.reference import ReferenceLabels, at_size, cases_of
+from fcnseg.engine.verify import TIMED_BATCHES, TIMED_RUNS, verify
+from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import Recipe, Shapes, find_recipe
 from fcnseg.types import Labels, Verification
 from tests.fakes import RedEngine
@@ -40,7 +41,7 @@ def compare(engine: Altered, min_agreement: float = 0.99, recipe: Recipe = RECIP
     network = Altered(lambda labels: labels)
     return verify(
         engine,
-        ReferenceNetwork(network, recipe, PHOTOGRAPHS),
+        ReferenceLabels(recipe, PHOTOGRAPHS).compute(network, SHAPES, fixed_sizes=True, probabilities=True),
         SHAPES,
         min_agreement=min_agreement,
         images="noise",
@@ -108,6 +109,48 @@ def test_a_size_that_memory_does_not_hold_is_said_and_not_counted() -> None:
         compare(Altered(never))
 
 
+def test_a_size_that_the_network_does_not_take_is_said_too() -> None:
+    def small_only(labels: Labels) -> Labels:
+        if labels.shape[1] > 50:
+            raise TooLargeError("no memory")
+        return labels
+
+    network = Altered(small_only)
+    reference = ReferenceLabels(RECIPE, PHOTOGRAPHS).compute(network, SHAPES, fixed_sizes=True)
+    engine = Altered(lambda labels: labels)
+    found = verify(engine, reference, SHAPES, min_agreement=0.9, images="noise", fixed_sizes=True)
+    assert found.passed
+    assert found.cases[-1] == "80 x 60, batch 3: not compared, no memory"
+
+
+@pytest.mark.parametrize(("fixed_sizes", "batch"), [(True, 3), (False, 1)])
+def test_the_speed_is_that_of_full_batches_where_there_are_any(fixed_sizes: bool, batch: int) -> None:
+    calls: list[int] = []
+
+    class Counted(Altered):
+        def infer(self, inputs: Mapping[str, np.ndarray], probabilities: bool = False):  # type: ignore[no-untyped-def,override]
+            calls.append(len(inputs["color"]))
+            return super().infer(inputs, probabilities)
+
+    engine = Counted(lambda labels: labels)
+    reference = ReferenceLabels(RECIPE, PHOTOGRAPHS).compute(engine, SHAPES, fixed_sizes=fixed_sizes)
+    calls.clear()
+    verify(engine, reference, SHAPES, min_agreement=0.9, images="noise", fixed_sizes=fixed_sizes)
+    timed = 1 + (TIMED_BATCHES if fixed_sizes else TIMED_RUNS)
+    assert calls[-timed:] == [batch] * timed
+
+
+def test_batches_that_memory_does_not_hold_are_timed_smaller() -> None:
+    def alone(labels: Labels) -> Labels:
+        if len(labels) > 1:
+            raise TooLargeError("no memory")
+        return labels
+
+    found = compare(Altered(alone))
+    assert found.cases[1] == "1 x 1, batch 3: not compared, no memory"
+    assert 0 < found.typical_seconds < float("inf")
+
+
 def test_images_are_spread_evenly_and_those_compared_are_counted() -> None:
     many = [{"color": np.full((20, 20, 3), i, np.uint8)} for i in range(32)]
     seen: list[int] = []
@@ -121,7 +164,7 @@ def test_images_are_spread_evenly_and_those_compared_are_counted() -> None:
     for batch, together in ((1, []), (3, [0, 10, 21]), (10, [*range(0, 32, 4), 0, 4])):
         seen.clear()
         shapes = [Shapes((9, 9), (9, 9), (9, 9), batch)]
-        reference = ReferenceNetwork(network, RECIPE, many)
+        reference = ReferenceLabels(RECIPE, many).compute(network, shapes, fixed_sizes=True)
         found = verify(
             Watched(lambda labels: labels), reference, shapes, min_agreement=0.9, images="mine", fixed_sizes=True
         )

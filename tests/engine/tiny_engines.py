@@ -44,8 +44,7 @@ def build_here(
     out.parent.mkdir(parents=True, exist_ok=True)
     work = out.parent / f"{PART}work-{precision}"
     work.mkdir(exist_ok=True)
-    with Builder(request.recipe, tiny.weights, sample_images(request.recipe, request.calibration), work) as builder:
-        builder.build(request, out)
+    Builder(request.recipe, tiny.weights, sample_images(request.recipe, request.calibration), work).build(request, out)
     return out
 
 

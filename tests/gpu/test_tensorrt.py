@@ -10,11 +10,13 @@ import onnx
 import pytest
 import torch
 
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import GraphForm, write_graph
+from fcnseg.engine.hardware import cuda_capability
 from fcnseg.engine.precision import is_homogeneous, measure_ranges, quantize, with_headroom
 from fcnseg.engine.runtimes.pytorch import TorchEngine
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
-from fcnseg.engine.runtimes.tensorrt.library import MODULES
+from fcnseg.engine.runtimes.tensorrt.library import serves
+from fcnseg.engine.runtimes.tensorrt.packages import MODULES
 from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.errors import ImageError
 from fcnseg.io.hashing import file_sha256
@@ -40,6 +42,8 @@ FLOORS = {"fp32": 0.9999, "fp16": 0.99, "bf16": 0.97, "int8": 0.85}
 def library(request: pytest.FixtureRequest) -> str:
     if importlib.util.find_spec(MODULES[request.param][0]) is None:
         pytest.skip(f"needs {request.param}")
+    if not serves(request.param, cuda_capability()):
+        pytest.skip(f"{request.param} does not serve this GPU")
     return str(request.param)
 
 
@@ -59,12 +63,19 @@ def build(model: TinyModel, folder: Path, library: str, precision: str, shapes: 
     loaded, spec = load_weights(recipe, model.weights), network_spec(recipe)
     weights = with_headroom(loaded.tensors, spec) if precision == "fp16" and is_homogeneous(spec) else loaded.tensors
     file, stated = folder / f"{precision}.onnx", "fp32" if precision == "int8" else precision
-    write_graph(file, recipe, weights, probabilities="float32", skip_margins=precision != "int8", precision=stated)
+    write_graph(
+        file,
+        recipe,
+        weights,
+        probabilities="float32",
+        form=GraphForm(skip_margins=precision != "int8"),
+        precision=stated,
+    )
     if precision == "int8":
         graph = onnx.load(file)
         images = [photographs(recipe, 2, 60, 80, seed) for seed in range(4)]
         onnx.save(quantize(graph, measure_ranges(graph, images)), file)
-    (folder / "plan").write_bytes(build_plan(file, library, shapes))
+    (folder / "plan").write_bytes(build_plan(file, library, shapes).content)
     heads = {head.name: head.labels for head in recipe.heads}
     info = EngineInfo(library, "this GPU", precision, recipe.name, loaded.sha256, heads, recipe.modalities, {})
     return TensorRTEngine(recipe, folder / "plan", info, sha256=file_sha256(folder / "plan"), probabilities=True)

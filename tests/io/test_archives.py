@@ -46,7 +46,8 @@ def test_the_images_of_an_archive(tmp_path: Path, name: str) -> None:
         asked: list[int] = []
         frame = source.load(reference, asked.append)
         assert np.array_equal(frame.inputs["color"], pixels)
-        assert asked == [pixels.nbytes]
+        assert len(asked) == 1
+        assert asked[0] >= pixels.nbytes
         assert frame.stem == f"deep/{key}.x"
         assert source.size(reference) == pixels.shape[:2]
     with pytest.raises(SettingsError, match="no files of their own"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from fcnseg.errors import (
     StorageError,
     UnusableKeyError,
 )
-from fcnseg.io.buckets import Bucket, open_store, parse_storage_options, shown_options
+from fcnseg.io.buckets import VARIABLES, Bucket, open_store, parse_storage_options, shown_options
 from tests.storage_servers import FaultyProxy, moto_server, options_of
 
 pytest.importorskip("obstore")
@@ -30,6 +31,12 @@ pytest.importorskip("obstore")
 def moto() -> Iterator[str]:
     with moto_server() as endpoint:
         yield endpoint
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(VARIABLES)]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=["folder", "file URL", pytest.param("S3", marks=pytest.mark.slow)])
@@ -174,6 +181,15 @@ def test_faults_of_other_storages(status: int, code: str, kind: type[StorageErro
                 open_store(url, options).put("k", b"x", create_only=True)
 
 
+def test_servers_that_answer_ranges_with_the_whole_are_understood() -> None:
+    proxy = FaultyProxy()
+    proxy.content = b"0123456789"
+    with proxy.served() as endpoint:
+        bucket = open_store("s3://bucket/x", options_of(endpoint))
+        assert bucket.get_range("k", 0, 10) == proxy.content
+        assert bucket.get_range("k", 3, 4) == b"3456"
+
+
 def test_faults_that_pass_are_waited_out() -> None:
     proxy = FaultyProxy()
     proxy.fault_of = lambda method, path: (503, "SlowDown") if len(proxy.requests) < 3 else None
@@ -188,6 +204,16 @@ def test_a_server_that_is_not_there_is_one_line() -> None:
     bucket = open_store("s3://bucket/x", options_of(endpoint, max_retries="0"))
     with pytest.raises(StorageBusyError, match="connection refused"):
         bucket.get("k")
+
+
+def test_plain_http_is_allowed_by_the_environment_and_by_the_option_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyProxy().served() as endpoint:
+        options = options_of(endpoint, timeout="20s")
+        options.pop("allow_http")
+        with pytest.raises(StorageError, match="--storage-option allow_http=true"):
+            open_store("s3://bucket/x", options).put("k", b"x")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        open_store("s3://bucket/x", options).put("k", b"x")
 
 
 def test_folders_that_cannot_be_written_to(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fcnseg.recipes import DATA_SETS, find_recipe, recipe_names
 from fcnseg.scoring.labelling import find_labelling
 
 SHIPPED = {"voc": "voc", "pascalcontext": "pascalcontext", "nyud": "nyud", "siftflow": "siftflow", "street": "camvid"}
+SHIPPED["coco"] = "voc"
 ONE_BASED = {"nyud": {"segmentation": (0,)}, "siftflow": {"S": (-1, 0)}}
 
 

@@ -45,7 +45,8 @@ def test_datasets_of_many_images(tmp_path: Path, name: str) -> None:
     asked: list[int] = []
     reference = references(source)[2]
     source.load(reference, asked.append)
-    assert asked == [5 * 7 * 3]
+    assert len(asked) == 1
+    assert asked[0] >= 5 * 7 * 3
     assert source.size(reference) == (5, 7)
     source.close()
 

@@ -129,7 +129,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "text.mat": (lambda p: p.write_text("x" * 300), "cannot be read"),
     "pages.tif": (
         lambda p: Image.fromarray(LABELS).save(p, save_all=True, append_images=[Image.fromarray(LABELS)]),
-        "2 pictures",
+        "2 frames",
     ),
     "deep.png": (lambda p: cv2.imwrite(str(p), np.zeros((2, 3, 3), np.uint16)), "16 bits"),
     "yuv.tif": (lambda p: Image.new("YCbCr", (3, 2)).save(p), "YCbCr colours"),

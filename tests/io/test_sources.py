@@ -75,7 +75,8 @@ def test_room_is_asked_for_once_before_anything_is_decoded(tmp_path: Path) -> No
     reference = next(iter(source))
     asked: list[int] = []
     frame = source.load(reference, asked.append)
-    assert asked == [frame.nbytes] == [2 * 3 * (3 + 4)]
+    decoder_bytes = 2 * 3 * (4 + 10)
+    assert asked == [frame.nbytes + decoder_bytes] == [2 * 3 * (3 + 4) + decoder_bytes]
     assert frame.inputs["depth"][0, 0, 0] == 1500.0
     assert source.size(reference) == (2, 3)
 

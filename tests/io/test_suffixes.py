@@ -58,7 +58,8 @@ def test_matlab_files_are_only_read(tmp_path: Path) -> None:
 def test_images_are_images_everywhere(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"photos/a{suffix}"
     path.parent.mkdir()
-    formats = {".jpe": "JPEG", ".pgm": "PPM", ".pnm": "PPM"}
+    formats = {".jpe": "JPEG", ".pgm": "PPM", ".pnm": "PPM", ".jpf": "JPEG2000", ".dib": "BMP"}
+    formats |= dict.fromkeys((".heic", ".heif", ".hif"), "AVIF")  # content tells what is in it
     Image.new("RGB", (5, 4)).save(path, formats.get(suffix))
     (reference,) = ImageFolder(str(path.parent))
     assert (reference.key, stem_of(reference.key)) == (path.name, "a")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from torch import Tensor, nn
 
-from fcnseg.engine.graph import TYPES, write_graph, write_network
+from fcnseg.engine.graph import TYPES, GraphForm, write_graph, write_network
 from fcnseg.engine.graph_margins import windowed_trunk
 from fcnseg.engine.graph_trunk import TrunkWriter
 from fcnseg.engine.graph_writer import GraphWriter
@@ -75,7 +75,7 @@ class Graph:
     def __init__(self, network: FCN, precision: str = "fp32") -> None:
         spec, weights = network.spec, {name: tensor.numpy() for name, tensor in network.state_dict().items()}
         scores, images = self._begun(spec)
-        found = write_network(scores, spec, weights, images, skip_margins=True, precision=precision)
+        found = write_network(scores, spec, weights, images, form=GraphForm(), precision=precision)
         self.scores = self._session(scores, found)
         maps, images = self._begun(spec)
         found, self.names = [], []
@@ -233,4 +233,4 @@ def test_one_file_serves_every_runtime_at_every_size(tmp_path: Path) -> None:
     assert held <= sum(values.size for values in weights.values()) + vectors + 10  # every weight once
 
     if importlib.util.find_spec("tensorrt_rtx"):
-        assert build_plan(file, "tensorrt-rtx", [Shapes((1, 1), (60, 80), (300, 300), 2)]).nbytes > 0
+        assert build_plan(file, "tensorrt-rtx", [Shapes((1, 1), (60, 80), (300, 300), 2)]).content.nbytes > 0

@@ -34,6 +34,15 @@ def test_an_item_waits_until_there_is_room(limits: tuple[int, int]) -> None:
     assert given == [True]
 
 
+def test_part_of_an_item_is_given_back() -> None:
+    budget = Budget(100, 10)
+    budget.take(90)
+    thread, given = waiting_for(budget, 60)
+    budget.give_back_part(50)
+    thread.join(10)
+    assert given == [True]
+
+
 def test_an_item_alone_is_always_let_in() -> None:
     Budget(10, 1).take(1000)
 

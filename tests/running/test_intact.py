@@ -14,9 +14,10 @@ from fcnseg.running.intact import (
     recorded,
     recorded_names,
 )
+from fcnseg.running.memory_ledger import MemoryLedger
 from fcnseg.running.writing import write
 from fcnseg.types import Frame, OutputName, Prediction, RecordedOutput
-from tests.fakes import MemoryLedger, RawSink
+from tests.fakes import RawSink
 
 
 def written(folder: Path, name: str) -> tuple[Path, RecordedOutput]:
@@ -51,7 +52,7 @@ def test_a_copied_folder_is_still_intact(tmp_path: Path) -> None:
 
 
 def test_a_volume_stands_for_what_was_staged(tmp_path: Path) -> None:
-    ledger = MemoryLedger(tmp_path)
+    ledger = MemoryLedger(str(tmp_path))
     staged, output = written(tmp_path, "staging/a.png")
     note_volume(ledger, tmp_path / "staging", write_whole(tmp_path / "masks.h5", [b"all"]), "content")
     staged.unlink()

@@ -8,14 +8,16 @@ import pytest
 
 from fcnseg.errors import FcnsegError, ImageError, OutputError
 from fcnseg.io.parts import Part
+from fcnseg.io.remarks import remark
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running import pipeline
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.ledger import SqliteLedger
-from fcnseg.running.pipeline import Pipeline
+from fcnseg.running.memory_ledger import MemoryLedger
+from fcnseg.running.pipeline import MOST_REMARKS, Pipeline
 from fcnseg.running.predictor import Predictor
 from fcnseg.types import Failure, Frame, Reference, Reserve, Sink, Source, Summary
-from tests.fakes import MemoryLedger, MemorySource, RawSink, RedEngine
+from tests.fakes import MemorySource, RawSink, RedEngine
 
 KEYS = [f"{i:02d}.jpg" for i in range(20)]
 BROKEN = {key: ImageError(f"{key} is broken") for key in KEYS[4::5]}
@@ -80,12 +82,41 @@ def test_every_input_ends_done_or_as_a_record(place: Place, workers: int, max_ba
 
 
 def test_any_ledger_will_do(place: Place) -> None:
-    ledger, source = MemoryLedger(place.folder), MemorySource(KEYS, BROKEN, SIZES)
+    ledger, source = MemoryLedger(str(place.folder)), MemorySource(KEYS, BROKEN, SIZES)
     for done, kept in ((16, 0), (0, 16)):
         summary = Pipeline(source, Predictor(RedEngine(), place.recipe), [RawSink(place.folder)], ledger).run()
         assert (summary.done, summary.kept, summary.failed) == (done, kept, 4)
         assert ledger.counts() == {"done": 16, "failed": 4}
     assert place.files() == expected(source)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_harmless_faults_are_told_while_they_are_few(place: Place, count: int) -> None:
+    class Faulty(MemorySource):
+        def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+            remark("its tEXt is damaged")
+            return super().load(reference, reserve)
+
+    notes: list[str] = []
+    keys = [f"{i}.jpg" for i in range(count)]
+    assert place.run(Faulty(keys), hooks=Hooks(on_note=notes.append)).exit_code == 0
+    assert len(notes) == min(count, MOST_REMARKS)
+    if count <= MOST_REMARKS:
+        assert sorted(notes) == [f"{key}: its tEXt is damaged" for key in keys]
+    else:
+        assert sum(note.endswith("are not told") for note in notes) == 1
+
+
+def test_what_a_decoder_took_is_free_again(place: Place) -> None:
+    """Frames that wait for their batch must not keep others from being decoded."""
+
+    class Greedy(MemorySource):
+        def load(self, reference: Reference, reserve: Reserve = lambda nbytes: None) -> Frame:
+            return super().load(reference, lambda nbytes: reserve(nbytes + 900))
+
+    engine = RedEngine(max_batch=4)
+    summary = place.run(Greedy([f"{i}.jpg" for i in range(12)]), engine, ahead_bytes=1000, workers=1)
+    assert summary.done == 12
 
 
 def test_images_of_one_size_are_batched(place: Place) -> None:

@@ -76,10 +76,10 @@ def test_half_and_integer_numbers_become_float32(recipe: MakeRecipe, tmp_path: P
 
 
 def test_a_file_named_as_another_models_is_noted(recipe: MakeRecipe, tmp_path: Path) -> None:
-    path = tmp_path / "fcn8s-atonce_from_caffe.pth"
+    path = tmp_path / "fcn8s_from_caffe.pth"
     torch.save(as_torch(numbers(recipe())), path)
     (note,) = import_weights(path, recipe(), tmp_path / "out").notes
-    assert "voc-fcn8s-atonce" in note
+    assert "voc-fcn8s, not of small" in note
 
 
 def test_the_output_replaces_only_our_own_form(recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ class Runtime:
 
     `package` is the distribution that brings it, `device` what it runs on ("cpu" or "cuda"),
     `fixed_sizes`: an engine takes the range of sizes it was built for, else any. `compiler` names a function that takes
-    a GraphSource, an EngineIdentity and the outputs of each file to write, and returns the graph these were made of;
+    a GraphSource, an EngineIdentity and the outputs of each file to write, and returns what it was `Compiled` of;
     `engine` a class that takes a recipe, a file, an EngineInfo, the file's `sha256` and
     `probabilities`, and is an `Engine`. `version` names a function that returns the version of `package`, which engines
     depend on; `check` one that raises EngineError if engines of `package` can be neither built nor run on this machine.

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, cast
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -43,6 +43,13 @@ class GraphSource(Protocol):
 
     def calibration(self) -> list[Mapping[str, Pixels]]:
         """Return calibration images as batches of one, N x H x W x C by modality."""
+
+
+class Compiled(NamedTuple):
+    """The graph that an engine was made of, and what was chosen for it, by name: see `EngineRecord.versions`."""
+
+    graph: Path
+    choices: Mapping[str, str] = MappingProxyType({})
 
 
 class ClosesOnExit:

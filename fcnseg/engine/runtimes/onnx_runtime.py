@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import PLAIN, write_graph
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, check_memory, engine_info, output_names, too_large
 from fcnseg.errors import EngineError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
@@ -68,7 +68,7 @@ def reference_engine(recipe: Recipe, weights: Path | None = None) -> ReferenceEn
     folder = tempfile.TemporaryDirectory(prefix="fcnseg-")
     loaded = load_whole_model(recipe, weights)
     graph = Path(folder.name) / "plain.onnx"
-    write_graph(graph, recipe, loaded.tensors, probabilities="float32", skip_margins=False, separate_weights=True)
+    write_graph(graph, recipe, loaded.tensors, probabilities="float32", form=PLAIN, separate_weights=True)
     return ReferenceEngine(recipe, graph, folder)
 
 

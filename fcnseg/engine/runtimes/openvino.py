@@ -21,7 +21,15 @@ import numpy as np
 
 from fcnseg.engine.options import check_precision
 from fcnseg.engine.record import open_engine_file
-from fcnseg.engine.runtimes.common import ClosesOnExit, GraphSource, check_inputs, check_memory, output_names, too_large
+from fcnseg.engine.runtimes.common import (
+    ClosesOnExit,
+    Compiled,
+    GraphSource,
+    check_inputs,
+    check_memory,
+    output_names,
+    too_large,
+)
 from fcnseg.errors import (
     EngineError,
     ImageError,
@@ -106,12 +114,12 @@ def _hint(precision: str) -> Any:
 # ---------------------------------------------------------------------- building
 
 
-def compile_engines(builder: GraphSource, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Path:
-    """Write compiled models with the outputs named for each file; returns the graph they were made of."""
+def compile_engines(builder: GraphSource, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Compiled:
+    """Write compiled models with the outputs named for each file."""
     graph = builder.graph_file()
     builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
     compile_graph(graph, outputs, identity.precision, builder.calibration())
-    return graph
+    return Compiled(graph)
 
 
 def compile_graph(

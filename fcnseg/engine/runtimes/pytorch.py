@@ -75,8 +75,10 @@ class TorchEngine(ClosesOnExit):
         return self
 
     def close(self) -> None:
-        """Release the network."""
+        """Release the network, and on a GPU the memory that torch keeps for the next."""
         self._network = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False

@@ -1,7 +1,9 @@
 """Report of several runs: one HTML file that needs no other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from fcnseg.io.run_records import run_record
 from fcnseg.scoring.compare import Compared, ScoredRun
@@ -12,8 +14,15 @@ from fcnseg.scoring.tables import FIGURES, averaged_over, latex, markdown
 from fcnseg.scoring.tables import compared_tables as text_tables
 
 
-def write_compare_report(file: Path, compared: Compared, runs: Sequence[str], truth: str) -> None:
+def write_compare_report(
+    file: Path,
+    compared: Compared,
+    runs: Sequence[str],
+    truth: str,
+    storage_options: Mapping[str, str] | None = None,
+) -> None:
     """Write the page of several runs, whole or not at all. The arguments are those of the comparison."""
+    records = [run_record(run, storage_options) for run in runs]
     first = compared.runs[0].score
     warnings = [f"{run.name}: {warning}" for run in compared.runs for warning in run.score.warnings]
     columns, rows, absent = _classes(compared)
@@ -42,14 +51,14 @@ def write_compare_report(file: Path, compared: Compared, runs: Sequence[str], tr
         images=_images(compared),
         texts=[("LaTeX", latex(tables)), ("Markdown", markdown(tables))],
         provenance=[
-            *(fact for run, path in zip(compared.runs, runs, strict=True) for fact in _provenance(run, path)),
+            *chain.from_iterable(map(_provenance, compared.runs, runs, records)),
             *page.comparison(first.settings, {"truth": "ground truth"}, left_out=("predictions",)),
         ],
     )
 
 
-def _provenance(run: ScoredRun, path: str) -> list[tuple[str, str]]:
-    return [(f"{run.name}: predictions", path), *page.provenance(run_record(path), f"{run.name}: ")]
+def _provenance(run: ScoredRun, path: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(f"{run.name}: predictions", path), *page.provenance(record, f"{run.name}: ")]
 
 
 def _run(run: ScoredRun, number: int) -> list[Cell]:

@@ -20,16 +20,16 @@ TITLES = {"left": "Before", "right": "After", "wrong": "Changes", "photo": "Phot
 
 
 def write_diff_report(
-    file: Path, diff: Diff, before: str, after: str, options: DiffOptions, images: Path | None = None
+    file: Path, diff: Diff, before: str, after: str, options: DiffOptions, images: str | Path | None = None
 ) -> None:
     """Write the report of a difference, whole or not at all.
 
     The arguments are those of `diff`; `images` are the photographs (whatever `fcnseg run` takes), by default those of
     the later run. Raises SettingsError if photographs that were named are not there.
     """
-    record = run_record(after)
+    record = run_record(after, options.storage_options)
     task = plan_diff(before, after, options)
-    with Photographs.of(images, record) as photographs:
+    with Photographs.of(images, record, options.storage_options) as photographs:
         examples = _examples(diff, task, photographs)
     space = task.head.labels
     columns, rows = _classes(diff, task)
@@ -60,7 +60,7 @@ def write_diff_report(
         legend=[(name, page.css_color(color)) for name, color in zip(space.names, space.colors, strict=True)],
         examples=examples,
         provenance=[
-            *page.provenance(run_record(before), "before: "),
+            *page.provenance(run_record(before, options.storage_options), "before: "),
             *page.provenance(record, "after: "),
             *page.comparison(diff.settings, {"before": "before", "after": "after", "truth": "ground truth"}),
         ],

@@ -35,15 +35,15 @@ TITLES = {"left": "Ground truth", "right": "Prediction", "wrong": "Errors", "pho
 
 
 def write_report(
-    file: Path, score: Score, predictions: str, truth: str, options: ScoreOptions, images: Path | None = None
+    file: Path, score: Score, predictions: str, truth: str, options: ScoreOptions, images: str | Path | None = None
 ) -> None:
     """Write the report of a score, whole or not at all.
 
     The arguments are those of the score; `images` are the photographs (whatever `fcnseg run` takes), by default those
     of the run which made the predictions. Raises SettingsError if photographs that were named are not there.
     """
-    record = run_record(predictions)
-    with Photographs.of(images, record) as photographs:
+    record = run_record(predictions, options.storage_options)
+    with Photographs.of(images, record, options.storage_options) as photographs:
         heads = [
             _head(score.heads.get(task.head.name, score), task, photographs, len(score.heads) > 1, options.workers)
             for task in plan(predictions, truth, options)

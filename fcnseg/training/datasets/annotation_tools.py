@@ -1,4 +1,4 @@
-"""What annotation tools export: CVAT's "Segmentation mask", and labelme's `labelme2voc.py`.
+"""Exports of annotation tools: CVAT's "Segmentation mask", and labelme's `labelme2voc.py`.
 
 | tool | images | label maps | classes |
 |---|---|---|---|

@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.io.hdf5_images import Hdf5Images, Hdf5Location
-from fcnseg.io.images import MAX_PIXELS, READERS, OnSize, announced_size
+from fcnseg.io.images import MAX_PIXELS, READERS, OnSize, announced_size, ignore_size
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.labels import Color
 from fcnseg.recipes import HeadRecipe, Recipe
@@ -116,7 +116,7 @@ class JoinedImages(ConcatDataset[LabelledSample]):
         self.sizes = tuple(size for part in parts for size in part.sizes)
 
 
-def _pixels(location: MapLocation, modality: str, on_size: OnSize = lambda height, width: None) -> Pixels:
+def _pixels(location: MapLocation, modality: str, on_size: OnSize = ignore_size) -> Pixels:
     """Read an image; `on_size` is called with its upright height and width, px. Raises SourceError that names it."""
     try:
         if not location.dataset:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -12,9 +13,11 @@ from fcnseg.errors import LabelsError, require
 from fcnseg.io import orientation
 from fcnseg.io.conventions import VARIABLES, one_based_variables
 from fcnseg.io.hdf5 import node_at, open_hdf5
-from fcnseg.io.images import FORMATS
+from fcnseg.io.image_kinds import START_BYTES, kind_of
+from fcnseg.io.image_opening import FORMATS
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import IMAGES, MATLAB, NUMPY, has_suffix
+from fcnseg.io.tiff import picture_of
 from fcnseg.recipes import HeadRecipe
 from fcnseg.scoring.codes import FOREIGN, codes_of
 from fcnseg.scoring.colors import color_codes
@@ -24,6 +27,8 @@ from fcnseg.types import Labels
 
 Size = tuple[int, int]
 """Height and width, px."""
+
+TURNED = "its EXIF data turn it, which labels are not; save it upright without them"
 
 
 def ground_truth(
@@ -136,12 +141,18 @@ def label_map_size(location: MapLocation) -> Size | None:
 
 
 def _image_size(file: str) -> Size:
+    with Path(file).open("rb") as content:
+        if kind_of(content.read(START_BYTES)) == "TIFF":
+            picture = picture_of(content)
+            if picture.orientation != 1:
+                raise LabelsError(TURNED)
+            return picture.height, picture.width
     with Image.open(file, formats=FORMATS) as image:
         if image.format in ("JPEG", "MPO", "WEBP"):
             raise LabelsError(f"{image.format} changes labels, keep them as PNG")
         # getexif of a PNG would decode its pixels, that of its base class reads the header alone
         if Image.Image.getexif(image).get(orientation.TAG, 1) != 1:
-            raise LabelsError("its EXIF data turn it, which labels are not; save it upright without them")
+            raise LabelsError(TURNED)
         return image.height, image.width
 
 

@@ -16,6 +16,9 @@ import torch
 
 from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary
 
+SCRATCH_A_PIXEL = 10
+"""The bytes that the fake network needs for each pixel of a batch while it runs."""
+
 KINDS = {"UINT8": np.uint8, "FLOAT": np.float32, "INT32": np.int32}
 
 
@@ -25,8 +28,12 @@ class FakeStream:
     handle = 7
     last: FakeStream
 
+    room_bytes = 2**40
+    """What is left of the device's memory for one allocation."""
+
     def __init__(self, _device: torch.device) -> None:
         self.device = torch.device("cpu")
+        self.given_back = 0
         self.waiting: deque[Callable[[], object]] = deque()
         self.most_marks = 0
         self.marks = 0
@@ -36,9 +43,15 @@ class FakeStream:
         return nullcontext()
 
     def allocate(self, size_bytes: int) -> torch.Tensor:
+        if size_bytes > self.room_bytes:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size_bytes} bytes.")
         return aligned(size_bytes)
 
-    pin = allocate
+    def pin(self, size_bytes: int) -> torch.Tensor:
+        return aligned(size_bytes)
+
+    def give_back(self) -> None:
+        self.given_back += 1
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
         self.waiting.append(lambda: target.copy_(source))
@@ -77,6 +90,18 @@ class FakeContext:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     addresses: dict[str, int] = field(default_factory=dict)
     runs: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    scratch_bytes: int = 0
+    profiler: Any = None
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        if self.refuses == "size":
+            self.engine.logger.log(FakeLogger.ERROR, "updateDeviceMemorySizeForShapes: shapes are not all specified")
+            return 0
+        return SCRATCH_A_PIXEL * prod(self.shapes["color"][:3])
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert memory % 64 == 0
+        self.scratch_bytes = size
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         if self.refuses == "profile" or stream != FakeStream.handle:
@@ -112,6 +137,9 @@ class FakeContext:
             out = "Error Code 2: OutOfMemory (Requested size was 123 bytes.)"
             self.engine.logger.log(FakeLogger.ERROR, out if self.refuses == "memory" else "[executor] out of tactics")
             return False
+        if self.scratch_bytes < self.update_device_memory_size_for_shapes():
+            self.engine.logger.log(FakeLogger.ERROR, "IExecutionContext::enqueueV3: the context has too little memory")
+            return False
         shapes = {name: self.shapes.get(name) or self.get_tensor_shape(name) for name in self.engine.types}
         memory = {name: self.view(name, shapes[name]) for name in shapes}
         self.runs.append((self.active_optimization_profile, shapes["color"]))
@@ -123,6 +151,9 @@ class FakeContext:
                 memory["probabilities"][:] = classes[:, None] == np.arange(5)[:, None, None]
 
         FakeStream.last.waiting.append(work)
+        if self.profiler:
+            self.profiler.report_layer_time("upscore8_myl0_31", 2.0)
+            self.profiler.report_layer_time("conv1_1_myl0_3", 6.0)
         return stream == FakeStream.handle
 
     def view(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -150,6 +181,10 @@ class FakeModule:
     __version__ = "11.4.0.106"
     ILogger = FakeLogger
     ComputeCapability = SimpleNamespace(__members__={"NONE": 0, "CURRENT": 1, "SM75": 75, "SM89": 89})
+    ExecutionContextAllocationStrategy = SimpleNamespace(STATIC="static", USER_MANAGED="user-managed")
+    DynamicShapesKernelSpecializationStrategy = SimpleNamespace(LAZY="lazy", EAGER="eager", NONE="none")
+    MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
+    IProgressMonitor = IProfiler = object
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
 
     def __init__(self, plan: FakePlan | None = None, builder: object = None, null: str = "") -> None:
@@ -170,6 +205,81 @@ class FakeModule:
         return thing
 
 
+class FakeTimingCache:
+    """Times by layer, as text; those of another machine are refused when they are set."""
+
+    def __init__(self, content: bytes) -> None:
+        self.times = set(content.split())
+
+    def combine(self, other: FakeTimingCache, ignore_mismatch: bool) -> bool:
+        if b"foreign" in other.times and not ignore_mismatch:
+            return False
+        self.times |= other.times
+        return True
+
+    def serialize(self) -> bytes:
+        return b" ".join(sorted(self.times))
+
+
+class FakeBuilderConfig:
+    """A configuration of a build: its timing cache and the limit of its workspace."""
+
+    def __init__(self, total_bytes: int = 8 << 30) -> None:
+        self.limit_bytes, self.cache = total_bytes, FakeTimingCache(b"")
+
+    def create_timing_cache(self, content: bytes) -> FakeTimingCache | None:
+        return None if content == b"junk" else FakeTimingCache(content)
+
+    def set_timing_cache(self, cache: FakeTimingCache, ignore_mismatch: bool) -> bool:
+        if b"foreign" in cache.times and not ignore_mismatch:
+            return False
+        self.cache = cache
+        return True
+
+    def get_memory_pool_limit(self, _pool: str) -> int:
+        return self.limit_bytes
+
+    def set_memory_pool_limit(self, _pool: str, size: int) -> None:
+        self.limit_bytes = size
+
+
+class FakeRuntimeCache:
+    """Kernels; it takes back what it gave, and leaves all else alone, as of another driver."""
+
+    taken: bytes = b""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def serialize(self) -> bytes:
+        return self.content
+
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(b"kernels"):
+            return False
+        self.taken = blob
+        return True
+
+
+@dataclass
+class FakeRuntimeConfig:
+    """A configuration of a context. Lazy specialisation is the default."""
+
+    allocation: str = "static"
+    dynamic_shapes_kernel_specialization_strategy: str = "lazy"
+    cache: FakeRuntimeCache | None = None
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.allocation = strategy
+
+    def create_runtime_cache(self) -> FakeRuntimeCache:
+        return FakeRuntimeCache()
+
+    def set_runtime_cache(self, cache: FakeRuntimeCache) -> bool:
+        self.cache = cache
+        return True
+
+
 @dataclass
 class FakePlan:
     """An engine as the library loads it."""
@@ -186,8 +296,8 @@ class FakePlan:
         self.logger = FakeLogger()
         self.runtime = SimpleNamespace(deserialize_cuda_engine=self.deserialize, engine_host_code_allowed=False)
 
-    def library(self, null: str = "") -> TensorRTLibrary:
-        return TensorRTLibrary("tensorrt", FakeModule(self, null=null))
+    def library(self, null: str = "", name: str = "tensorrt") -> TensorRTLibrary:
+        return TensorRTLibrary(name, FakeModule(self, null=null))
 
     def deserialize(self, plan: bytes) -> FakePlan | None:
         if not self.loads or plan != b"plan":
@@ -195,7 +305,17 @@ class FakePlan:
             return None
         return self
 
-    def create_execution_context(self) -> FakeContext | None:
+    def create_runtime_config(self) -> FakeRuntimeConfig:
+        return FakeRuntimeConfig()
+
+    def create_execution_context(self, how: Any) -> FakeContext | None:
+        """Overloaded, as the real one: by a strategy of allocation, or a configuration with one."""
+        self.config = how if isinstance(how, FakeRuntimeConfig) else FakeRuntimeConfig(how)
+        assert self.config.allocation == "user-managed"
+        if self.config.cache:
+            self.config.cache.content = (
+                b"kernels of " + self.config.dynamic_shapes_kernel_specialization_strategy.encode()
+            )
         return self.context
 
     def get_tensor_name(self, index: int) -> str:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fcnseg.engine.record import read_sealed, write_sealed
 from fcnseg.engine.runtimes.tensorrt import engine as tensorrt_runtime
 from fcnseg.engine.runtimes.tensorrt.engine import TensorRTEngine
 from fcnseg.errors import DeviceError, EngineError, ImageError, TooLargeError
 from fcnseg.io.hashing import file_sha256
 from fcnseg.recipes import find_recipe
-from fcnseg.types import EngineInfo
+from fcnseg.running.predictor import Predictor
+from fcnseg.types import EngineInfo, Frame
 from tests.conftest import make_tiny
-from tests.engine.runtimes.fake_tensorrt import LARGE, OLD_DRIVER, SMALL, WITH_PROBABILITIES, FakePlan, FakeStream
+from tests.engine.runtimes.fake_tensorrt import (
+    LARGE,
+    OLD_DRIVER,
+    SCRATCH_A_PIXEL,
+    SMALL,
+    WITH_PROBABILITIES,
+    FakeContext,
+    FakePlan,
+    FakeStream,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -27,12 +39,15 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ten
     info = EngineInfo("tensorrt", "a GPU", "fp16", recipe.name, "00", {}, recipe.modalities, {})
     (tmp_path / "plan").write_bytes(b"plan")
 
-    def engine(plan: FakePlan, probabilities: bool = False) -> TensorRTEngine:
-        monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library())
+    def engine(
+        plan: FakePlan, probabilities: bool = False, backend: str = "tensorrt", **versions: str
+    ) -> TensorRTEngine:
+        monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library(name=name))
         monkeypatch.setattr(tensorrt_runtime, "find_device", torch.device)
         monkeypatch.setattr(tensorrt_runtime, "CudaStream", FakeStream)
         file = tmp_path / "plan"
-        return TensorRTEngine(recipe, file, info, sha256=file_sha256(file), probabilities=probabilities)
+        own = replace(info, backend=backend, versions=versions)
+        return TensorRTEngine(recipe, file, own, sha256=file_sha256(file), probabilities=probabilities)
 
     return engine
 
@@ -123,6 +138,7 @@ def test_what_is_too_large_is_told_from_what_is_too_small(opened: Callable[..., 
         ("inference", "refused to infer shapes"),
         ("missing", "refused to go without color"),
         ("output", "refused to say how large"),
+        ("size", "refused to say how much memory it needs: updateDeviceMemorySizeForShapes"),
         ("address", "refused the memory of"),
         ("run", r"refused to run: \[executor\] out of tactics; build"),
     ],
@@ -146,6 +162,87 @@ def test_memory_that_ends_while_it_runs_is_the_matter_of_one_image(opened: Calla
             engine.infer(image(4, 40, 50))
         plan.context.refuses = ""  # type: ignore[union-attr]
         assert engine.infer(image(1, 40, 50))[0]["labels"].shape == (1, 40, 50)
+
+
+def test_the_network_has_the_memory_that_its_images_need(opened: Callable[..., TensorRTEngine]) -> None:
+    plan = FakePlan([SMALL, LARGE])
+    with opened(plan) as engine:
+        for rows, height, width, most in [(1, 10, 20, 200), (4, 40, 50, 8000), (1, 10, 20, 8000)]:
+            engine.infer(image(rows, height, width))
+            assert plan.context.scratch_bytes == most * SCRATCH_A_PIXEL  # type: ignore[union-attr]
+    assert FakeStream.last.given_back == 1
+
+
+def test_tensorrt_10_0_takes_its_memory_without_a_size(
+    opened: Callable[..., TensorRTEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = FakePlan([SMALL])
+    monkeypatch.delattr(FakeContext, "set_device_memory")
+    given = property(None, lambda self, address: setattr(self, "scratch_bytes", 10**9 if address else 0))
+    monkeypatch.setattr(FakeContext, "device_memory", given, raising=False)
+    with opened(plan) as engine:
+        assert engine.infer(image(1, 10, 20))[0]["labels"].shape == (1, 10, 20)
+
+
+def test_a_lack_of_memory_halves_the_batch(
+    opened: Callable[..., TensorRTEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = image(4, 40, 50)
+    monkeypatch.setattr(FakeStream, "room_bytes", 2 * 40 * 50 * SCRATCH_A_PIXEL)
+    with opened(FakePlan([SMALL])) as engine:
+        with pytest.raises(TooLargeError, match="50 x 40 pixels need more memory"):
+            engine.infer(inputs)
+        predictor = Predictor(engine, engine.recipe)
+        frames = [Frame(str(i), str(i), {"color": pixels}) for i, pixels in enumerate(inputs["color"])]
+        found = [prediction.labels["labels"] for _, prediction in predictor.stream([frames])]
+    assert np.array_equal(found, inputs["color"][..., 0] % 5)
+    assert predictor.events["batches halved"] == 1
+
+
+# ---------------------------------------------------------------------- the kernels of TensorRT-RTX
+
+
+def test_the_kernels_of_a_shape_do_not_change(opened: Callable[..., TensorRTEngine]) -> None:
+    for strategy in ("none", "eager"):
+        plan = FakePlan([SMALL])
+        with opened(plan, backend="tensorrt-rtx", kernels=strategy) as engine:
+            assert plan.config.dynamic_shapes_kernel_specialization_strategy == strategy
+            assert engine.infer(image(1, 10, 20))[0]["labels"].shape == (1, 10, 20)
+    plan = FakePlan([SMALL])
+    with opened(plan, backend="tensorrt-rtx"):
+        assert plan.config.dynamic_shapes_kernel_specialization_strategy == "none"
+    plan = FakePlan([SMALL])
+    with opened(plan):
+        assert plan.config.cache is None  # TensorRT's plans hold their kernels
+
+
+def test_kernels_are_kept_beside_the_plan(opened: Callable[..., TensorRTEngine], tmp_path: Path) -> None:
+    file = tmp_path / "plan.kernels"
+    taken = []
+    for content in (None, None, b"kernels of somebody", write_foreign):
+        if callable(content):
+            content(file)
+        elif content:
+            file.write_bytes(content)
+        plan = FakePlan([SMALL])
+        with opened(plan, backend="tensorrt-rtx") as engine:
+            assert engine.infer(image(1, 10, 20))[0]["labels"].shape == (1, 10, 20)
+        taken.append(plan.config.cache.taken)  # type: ignore[union-attr]
+    assert taken == [b"", b"kernels of none", b"", b""]
+    assert read_sealed(file) == b"kernels of none"
+
+
+def write_foreign(file: Path) -> None:
+    """Kernels of this machine, for another driver: the library does not take them."""
+    write_sealed(file, b"for another driver")
+
+
+def test_kernels_that_cannot_be_kept_are_compiled_again(
+    opened: Callable[..., TensorRTEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tensorrt_runtime, "kernel_file", lambda file: tmp_path / "gone" / "kernels")
+    with opened(FakePlan([SMALL]), backend="tensorrt-rtx") as engine:
+        assert engine.infer(image(1, 10, 20))[0]["labels"].shape == (1, 10, 20)
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from fcnseg.engine import hardware, identity
 from fcnseg.engine.identity import library_version
-from fcnseg.engine.runtimes.tensorrt import library, packages
+from fcnseg.engine.record import write_sealed
+from fcnseg.engine.runtimes.tensorrt import library, packages, timings
 from fcnseg.engine.runtimes.tensorrt import plan as tensorrt_plan
 from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary, check_library, load_library, serves
 from fcnseg.engine.runtimes.tensorrt.packages import package_for
 from fcnseg.errors import DeviceError, EngineError
 from fcnseg.recipes import Shapes
-from tests.engine.runtimes.fake_tensorrt import OLD_DRIVER, FakeLogger, FakeModule, FakePlan
+from tests.engine.runtimes.fake_tensorrt import OLD_DRIVER, FakeBuilderConfig, FakeLogger, FakeModule, FakePlan
 
 Use = Callable[..., TensorRTLibrary]
 
@@ -162,3 +164,70 @@ def test_messages_of_the_past_are_not_blamed(use: Use) -> None:
     loaded.builder()
     assert type(loaded.refusal("did not", "wait")) is EngineError
     assert load_library("tensorrt") is loaded
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_kernels_that_need_much_memory_are_taken_only_where_no_others_are(
+    use: Use, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fits: bool
+) -> None:
+    limits: list[int] = []
+
+    def build(_network: object, config: FakeBuilderConfig) -> bytes | None:
+        limits.append(config.limit_bytes)
+        return b"plan" if fits or config.limit_bytes > tensorrt_plan.WORKSPACE_BYTES else None
+
+    monkeypatch.setenv("FCNSEG_HOME", str(tmp_path))
+    use(FakeModule(builder=SimpleNamespace(build_serialized_network=build)))
+    monkeypatch.setattr(tensorrt_plan, "_parsed", lambda *_: (None, None))
+    monkeypatch.setattr(tensorrt_plan, "_configured", lambda *_: FakeBuilderConfig())
+    plan = tensorrt_plan.build_plan(tmp_path / "graph.onnx", "tensorrt", [SIZES])
+    assert bytes(plan.content) == b"plan"
+    assert limits == ([4 << 30] if fits else [4 << 30, 8 << 30])
+
+
+def test_times_are_kept_for_the_next_build(use: Use, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FCNSEG_HOME", str(tmp_path))
+    loaded = use(FakeModule())
+    monkeypatch.setattr(timings, "cuda_capability", lambda: "8.9")
+    file = timings.timing_file(loaded)
+
+    def build(layer: bytes, *, meanwhile: bytes = b"") -> set[bytes]:
+        """Build a layer; returns the times that were known before."""
+        config = FakeBuilderConfig()
+        with timings.timing_cache(loaded, config):
+            known = set(config.cache.times)
+            config.cache.times.add(layer)
+            if meanwhile:
+                write_sealed(file, meanwhile)
+        return known
+
+    assert build(b"conv1") == set()
+    assert build(b"conv2") == {b"conv1"}
+    assert build(b"conv3", meanwhile=b"conv9") == {b"conv1", b"conv2"}
+    assert build(b"conv4") == {b"conv1", b"conv2", b"conv3", b"conv9"}
+    for content in (b"foreign times", b"junk"):
+        write_sealed(file, content)
+        assert build(b"conv1") == set()
+    file.write_bytes(b"of somebody else")  # no library sees what this machine did not write
+    assert build(b"conv1") == set()
+
+
+def test_the_gpu_that_is_here_is_built_for(use: Use) -> None:
+    chosen: list[object] = []
+    features: list[object] = []
+    config = SimpleNamespace(
+        clear_flag=lambda _: None,
+        set_preview_feature=lambda *feature: features.append(feature),
+        set_compute_capability=lambda kind, index: chosen.append((kind, index)) or True,
+    )
+    builder = SimpleNamespace(create_builder_config=lambda: config)
+    for capability, expected in (("7.5", [("current", 0)]), ("", [])):
+        module = FakeModule(builder=builder)
+        module.ComputeCapability = SimpleNamespace(CURRENT="current", __members__={"SM75": 0})
+        module.BuilderFlag = SimpleNamespace(TF32=0)  # type: ignore[attr-defined]
+        module.PreviewFeature = SimpleNamespace(RUNTIME_ACTIVATION_RESIZE_10_10=1)  # type: ignore[attr-defined]
+        chosen.clear()
+        tensorrt_plan._configured(use(module, "tensorrt-rtx", capability), builder, None, [])
+        assert chosen == expected
+    assert config.num_compute_capabilities == 1
+    assert features == [(1, True)] * 2  # memory follows the shapes at hand

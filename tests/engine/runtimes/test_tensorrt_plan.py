@@ -67,7 +67,7 @@ def edited(color: Path, name: str, change: Callable[[onnx.GraphProto], object]) 
 
 @pytest.mark.parametrize("profiles", [[STATIC], [DYNAMIC], [STATIC, DYNAMIC]], ids=["static", "dynamic", "both"])
 def test_float32_plans(color: Path, profiles: list[Shapes]) -> None:
-    plan = build_plan(color, RTX, profiles)
+    plan = build_plan(color, RTX, profiles).content
     assert plan.nbytes > 100_000
     assert (plan.format, plan.ndim) == ("B", 1)
 
@@ -76,7 +76,7 @@ def test_int8_plans(color: Path) -> None:
     image = {"color": np.random.default_rng(0).integers(0, 256, (1, 60, 80, 3), dtype=np.uint8)}
     model = onnx.load(color)
     onnx.save(quantize(model, measure_ranges(model, [image])), color.with_name("int8.onnx"))
-    assert build_plan(color.with_name("int8.onnx"), RTX, [DYNAMIC], outputs=["labels"]).nbytes > 0
+    assert build_plan(color.with_name("int8.onnx"), RTX, [DYNAMIC], outputs=["labels"]).content.nbytes > 0
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -86,7 +86,7 @@ def test_plans_of_half_precision(folder: Path, precision: str) -> None:
     weights = with_headroom(load_weights(recipe, model.weights).tensors, network_spec(recipe))
     file, apart = folder / f"{precision}.onnx", precision == "fp16"
     write_graph(file, recipe, weights, probabilities="float16", precision=precision, separate_weights=apart)
-    assert build_plan(file, RTX, [DYNAMIC]).nbytes > 0
+    assert build_plan(file, RTX, [DYNAMIC]).content.nbytes > 0
 
 
 def test_two_heads_one_of_many_classes_over_two_modalities(folder: Path) -> None:
@@ -99,12 +99,12 @@ def test_two_heads_one_of_many_classes_over_two_modalities(folder: Path) -> None
     model = onnx.load_from_string(prepared_graph(folder / "heads.onnx", None))
     types = {output.name: output.type.tensor_type.elem_type for output in model.graph.output}
     assert types == {"head0": onnx.TensorProto.INT32, "head1": onnx.TensorProto.UINT8}
-    assert build_plan(folder / "heads.onnx", RTX, [DYNAMIC]).nbytes > 0
+    assert build_plan(folder / "heads.onnx", RTX, [DYNAMIC]).content.nbytes > 0
 
 
 def test_two_streams(folder: Path) -> None:
     model = make_tiny(folder, streams="hha", stride=32, geometry="caffe")
-    assert build_plan(write(model, folder / "hha.onnx"), RTX, [DYNAMIC, STATIC]).nbytes > 0
+    assert build_plan(write(model, folder / "hha.onnx"), RTX, [DYNAMIC, STATIC]).content.nbytes > 0
 
 
 @pytest.mark.parametrize("backbone", ["alexnet", "googlenet"])
@@ -112,7 +112,7 @@ def test_two_streams(folder: Path) -> None:
 def test_the_other_networks_in_float16(folder: Path, backbone: str) -> None:
     model = make_tiny(folder, backbone=backbone, stride=32)
     file = write(model, folder / f"{backbone}.onnx", precision="fp16")
-    assert build_plan(file, RTX, [DYNAMIC]).nbytes > 0
+    assert build_plan(file, RTX, [DYNAMIC]).content.nbytes > 0
 
 
 def test_a_plan_keeps_only_the_outputs_asked_for(color: Path) -> None:
@@ -255,7 +255,7 @@ def test_errors_are_one_line_and_the_next_build_works(color: Path) -> None:
     with pytest.raises(EngineError) as caught:
         build_plan(fixed_height(color), RTX, [DYNAMIC])
     assert "\n" not in str(caught.value)
-    assert build_plan(color, RTX, [STATIC]).nbytes > 0
+    assert build_plan(color, RTX, [STATIC]).content.nbytes > 0
     assert load_library(RTX).reason() == "it gave no reason"
 
 

@@ -50,3 +50,8 @@ class CudaStream:
     def synchronize(self) -> None:
         """Wait for all that is on the stream."""
         self._stream.synchronize()
+
+    @staticmethod
+    def give_back() -> None:
+        """Give memory that is allocated no more back to the device: what is opened next may not ask torch for it."""
+        torch.cuda.empty_cache()

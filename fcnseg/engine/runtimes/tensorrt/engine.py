@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fcnseg.engine.record import open_engine_file
+from fcnseg.engine.record import kernel_file, open_engine_file
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, labels_dtype, output_names, too_large
 from fcnseg.engine.runtimes.pytorch import find_device
 from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
+from fcnseg.engine.runtimes.tensorrt.kernels import STRATEGY, KernelCache
 from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary, load_library
 from fcnseg.engine.runtimes.tensorrt.session import Session
 from fcnseg.errors import DeviceError, EngineError, ImageError, TooLargeError, is_out_of_memory
@@ -66,8 +67,9 @@ class TensorRTEngine(ClosesOnExit):
             raise EngineError(f"{self._library.title} runs on CUDA devices, not on {device}; use --backend torch")
         with _translated(self._library):
             self._stream = CudaStream(device)
+        kernels = KernelCache(self.info.versions.get("kernels", STRATEGY), kernel_file(self.file))
         with self._stream.current(), _translated(self._library):
-            self._session = Session(self._library, plan, self.recipe, self.probabilities, self._stream.handle)
+            self._session = Session(self._library, plan, self.recipe, self.probabilities, self._stream, kernels)
         self._slots = [_Slot(self._stream) for _ in range(SLOTS)]
         profiles = [profile.largest for profile in self._session.profiles]
         _, height, width = max(profiles, key=lambda largest: largest[1] * largest[2])
@@ -84,6 +86,7 @@ class TensorRTEngine(ClosesOnExit):
                 self._session.close()
                 self._session = None
                 self._slots = []
+                self._stream.give_back()
 
     def infer(self, inputs: Mapping[str, Pixels], probabilities: bool = False) -> Results:
         """Labels N x H x W of each head and, if asked, probabilities N x K x H x W (float32, or float16 if the plan

@@ -22,6 +22,9 @@ REASON_CHARACTERS = 500
 
 MESSAGES_KEPT = 8
 
+NOTED = "Static Tensor Allocation failed", "LayerType: "
+"""What is kept of verbose messages: that a plan will allocate memory while it runs, and descriptions of layers."""
+
 
 def _messages() -> deque[str]:
     return deque(maxlen=MESSAGES_KEPT)
@@ -31,13 +34,14 @@ def _messages() -> deque[str]:
 class TensorRTLibrary:
     """A loaded library: its name as a backend, its module, and the one logger that it takes in a process.
 
-    `errors` and `warnings` are its last messages, oldest first.
+    `errors` and `warnings` are its last messages, oldest first, `notes` those of its verbose ones that NOTED finds.
     """
 
     name: str
     module: Any
     errors: deque[str] = field(default_factory=_messages)
     warnings: deque[str] = field(default_factory=_messages)
+    notes: list[str] = field(default_factory=list)
     logger: Any = None
 
     def __post_init__(self) -> None:
@@ -55,6 +59,7 @@ class TensorRTLibrary:
 
     def forget(self) -> None:
         """Forget the messages until now."""
+        self.notes.clear()
         self.errors.clear()
         self.warnings.clear()
 
@@ -159,13 +164,17 @@ def check_library(name: str) -> None:
 
 def _logger(library: TensorRTLibrary) -> Any:
     log, logger = logging.getLogger("fcnseg.tensorrt"), library.module.ILogger
-    errors, warnings = library.errors, library.warnings
+    errors, warnings, notes = library.errors, library.warnings, library.notes
 
     class Logger(logger):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
             logger.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
+            if severity == logger.VERBOSE:  # thousands of them
+                if any(text in msg for text in NOTED):
+                    notes.append(msg)
+                return
             text = " ".join(msg.split())
             if severity in (logger.ERROR, logger.INTERNAL_ERROR):
                 errors.append(text)

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fcnseg.engine.hardware import cuda_capability
-from fcnseg.engine.runtimes.tensorrt.library import REASON_CHARACTERS, TensorRTLibrary, load_library
+from fcnseg.engine.runtimes.tensorrt.library import NOTED, REASON_CHARACTERS, TensorRTLibrary, load_library
 from fcnseg.engine.runtimes.tensorrt.onnx_graph import prepared_graph
 from fcnseg.engine.runtimes.tensorrt.progress import OnProgress, progress_monitor, watched
+from fcnseg.engine.runtimes.tensorrt.timings import timing_cache
 from fcnseg.errors import EngineError
 from fcnseg.recipes import MODALITIES, Shapes
+
+WORKSPACE_BYTES = 4 << 30
+"""What TensorRT may take within a layer, if it builds with that: kernels that need more do not fit most GPUs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan's bytes. `is_static`: its memory is planned before it runs; else it may be short of it at any time.
+    `layers` describes each layer in the library's words, where that was asked for."""
+
+    content: memoryview
+    is_static: bool
+    layers: tuple[str, ...] = ()
 
 
 def build_plan(
@@ -20,35 +35,58 @@ def build_plan(
     profiles: Sequence[Shapes],
     *,
     outputs: Collection[str] | None = None,
+    describe: bool = False,
     on_progress: OnProgress = lambda phase, part: None,
-) -> memoryview:
-    """Build an exported graph into a plan for the current CUDA device; returns its bytes.
+) -> Plan:
+    """Build an exported graph into a plan for the current CUDA device.
 
     One optimisation profile a `Shapes`: batches of 1 to `max_batch`, tuned for full ones of the typical size; every
     modality has the same N, H and W. The graph's own types are the plan's (strongly typed), and TF32 is off.
-    `outputs` names those the plan keeps (default: all). `on_progress` gets the library's phase and the fraction done,
-    0..1; it is called from this thread while another builds, and an exception of its own, like Ctrl-C, ends the build
-    and surfaces here. Raises EngineError, with the library's own reason, for a graph or profiles it cannot build or a
-    missing library.
+    `outputs` names those the plan keeps (default: all); `describe` has its layers described. `on_progress` gets the
+    library's phase and the fraction done, 0..1; it is called from this thread while another builds, and an exception of
+    its own, like Ctrl-C, ends the build and surfaces here. Raises EngineError, with the library's own reason, for a
+    graph or profiles it cannot build or a missing library.
     """
     loaded = load_library(library)
     _check_profiles(profiles)
     builder = loaded.builder()
-    loaded.forget()
-    strongly_typed = 1 << int(loaded.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    limits = (WORKSPACE_BYTES, None) if library == "tensorrt" else (None,)  # TensorRT-RTX does not build with less
+    for limit_bytes in limits:
+        loaded.forget()
+        network, _parser = _parsed(loaded, builder, onnx_file, outputs)
+        config = _configured(loaded, builder, network, profiles)
+        if limit_bytes:
+            pool = loaded.module.MemoryPoolType.WORKSPACE
+            config.set_memory_pool_limit(pool, min(limit_bytes, config.get_memory_pool_limit(pool)))
+        if describe:
+            config.profiling_verbosity = loaded.module.ProfilingVerbosity.DETAILED
+        monitor = progress_monitor(loaded.module)
+        config.progress_monitor = monitor
+        with timing_cache(loaded, config):
+            content = watched(lambda: builder.build_serialized_network(network, config), monitor, on_progress)  # noqa: B023
+        if content is not None:
+            return _described(loaded, content)
+    raise loaded.refusal(f"cannot build {onnx_file.name}", "try --backend torch")
+
+
+def _described(library: TensorRTLibrary, content: Any) -> Plan:
+    notes = "\n".join(library.notes)
+    layers = [line for line in notes.splitlines() if "LayerType: " in line]
+    return Plan(memoryview(content).cast("B"), NOTED[0] not in notes, tuple(layers))
+
+
+def _parsed(
+    library: TensorRTLibrary, builder: Any, onnx_file: Path, outputs: Collection[str] | None
+) -> tuple[Any, Any]:
+    """Return the network, and the parser, which owns its weights until the plan is built."""
+    strongly_typed = 1 << int(library.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
     if network is None:
-        raise loaded.refusal("cannot begin a network", "try --backend torch")
-    parser = loaded.module.OnnxParser(network, loaded.logger)  # owns the weights until the plan is built
+        raise library.refusal("cannot begin a network", "try --backend torch")
+    parser = library.module.OnnxParser(network, library.logger)
     parsed = parser.parse(prepared_graph(onnx_file, outputs), path=str(onnx_file))
-    _check_parsed(loaded, parser, network, parsed, onnx_file)
-    config = _configured(loaded, builder, network, profiles)
-    monitor = progress_monitor(loaded.module)
-    config.progress_monitor = monitor
-    plan = watched(lambda: builder.build_serialized_network(network, config), monitor, on_progress)
-    if plan is None:
-        raise loaded.refusal(f"cannot build {onnx_file.name}", "try --backend torch")
-    return memoryview(plan).cast("B")
+    _check_parsed(library, parser, network, parsed, onnx_file)
+    return network, parser
 
 
 def _check_profiles(profiles: Sequence[Shapes]) -> None:
@@ -94,9 +132,13 @@ def _input_type(modality: str) -> str:
 
 
 def _configured(library: TensorRTLibrary, builder: Any, network: Any, profiles: Sequence[Shapes]) -> Any:
-    """Return the builder's configuration: exact float32, the GPU that is here, and the profiles."""
+    """Return the builder's configuration: exact float32, memory by the shapes at hand, the GPU that is here, and the
+    profiles."""
     config = builder.create_builder_config()
     config.clear_flag(library.module.BuilderFlag.TF32)
+    resize = getattr(library.module.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if resize is not None:  # before TensorRT 10.10 fused layers keep the memory of the largest shapes
+        config.set_preview_feature(resize, True)
     if library.name == "tensorrt-rtx" and cuda_capability():  # by default for several kinds, and never for 7.5
         config.num_compute_capabilities = 1
         if not config.set_compute_capability(library.module.ComputeCapability.CURRENT, 0):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
+from fcnseg.engine.runtimes.tensorrt.kernels import KernelCache
 from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary
 from fcnseg.errors import EngineError, ImageError, TooLargeError
 from fcnseg.recipes import MODALITIES, Recipe
@@ -43,9 +45,15 @@ class Session:
     """
 
     def __init__(
-        self, library: TensorRTLibrary, plan: bytes, recipe: Recipe, probabilities: bool, stream_handle: int
+        self,
+        library: TensorRTLibrary,
+        plan: bytes,
+        recipe: Recipe,
+        probabilities: bool,
+        stream: CudaStream,
+        kernels: KernelCache | None = None,
     ) -> None:
-        self.library, self._stream_handle = library, stream_handle
+        self.library, self._stream = library, stream
         self._runtime = library.runtime()  # host code in plans stays forbidden, its default
         library.forget()
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -53,7 +61,9 @@ class Session:
             raise library.refusal("does not load the engine", "build it again with `fcnseg build-engine --force`")
         self.types = self._check_tensors(recipe, probabilities)
         self.profiles = [self._profile(i, recipe) for i in range(self._engine.num_optimization_profiles)]
-        self._context = self._engine.create_execution_context()
+        self._scratch: torch.Tensor | None = None
+        self._kernels = kernels or KernelCache()
+        self._context = self._kernels.start(library, self._engine)
         if self._context is None:
             raise library.refusal(
                 "cannot start the engine", "free GPU memory, or build it for smaller sizes or batches"
@@ -61,7 +71,9 @@ class Session:
 
     def close(self) -> None:
         """Release the context, then the engine, then the runtime: each needs the next."""
+        self._kernels.save()
         self._context = None
+        self._scratch = None
         self._engine = None
         self._runtime = None
 
@@ -87,7 +99,7 @@ class Session:
         self.library.forget()
         if context.active_optimization_profile != profile.index:
             try:
-                context.set_optimization_profile_async(profile.index, self._stream_handle)
+                context.set_optimization_profile_async(profile.index, self._stream.handle)
             except RuntimeError as error:  # the one call that does not return its status
                 raise self._refused(f"profile {profile.index}") from error
         for name, shape in inputs.items():
@@ -102,10 +114,28 @@ class Session:
         return shapes
 
     def run(self, addresses: Mapping[str, int]) -> None:
-        """Enqueue the network on the stream, reading and writing at these device addresses of all tensors."""
+        """Enqueue the network on the stream, reading and writing at these device addresses of all tensors.
+
+        Raises DeviceError if memory does not suffice for it, and torch's error if none is left to allocate.
+        """
+        self._provide_scratch()
         for name, address in addresses.items():
             self._check(self._context.set_tensor_address(name, address), f"the memory of {name}")
-        self._check(self._context.execute_async_v3(self._stream_handle), "to run")
+        self._check(self._context.execute_async_v3(self._stream.handle), "to run")
+
+    def _provide_scratch(self) -> None:
+        """Give the context the memory that the shapes at hand need, from torch's: it would else hold that of the
+        largest, and what it lacked would be the end of the engine instead of one image's problem."""
+        context = self._context
+        needed_bytes = context.update_device_memory_size_for_shapes()
+        self._check(needed_bytes > 0 or not self.library.errors, "to say how much memory it needs")
+        if self._scratch is None or self._scratch.numel() < needed_bytes:
+            self._scratch = None  # first give back the smaller one
+            self._scratch = self._stream.allocate(needed_bytes)
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(self._scratch.data_ptr(), self._scratch.numel())
+        else:  # TensorRT 10.0
+            context.device_memory = self._scratch.data_ptr()
 
     def _check(self, status: bool, what: str) -> None:
         if not status:

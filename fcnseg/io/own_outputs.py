@@ -1,0 +1,23 @@
+"""Marks in the images that fcnseg writes, by which none is taken for a photograph."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from fcnseg.errors import ImageError
+
+SOFTWARE = "Software"
+"""The text chunk of PNGs that names what wrote them."""
+
+NAME = "fcnseg"
+"""The first word of the marks: of SOFTWARE in PNGs, and of the comment in JPEGs."""
+
+
+def refuse_own_output(image: Image.Image) -> None:
+    """Raise ImageError for an image that fcnseg wrote: a label map, an HHA image or an overlay."""
+    mark = image.info.get(SOFTWARE) if image.format == "PNG" else image.info.get("comment")
+    text = mark.decode("latin-1") if isinstance(mark, bytes) else str(mark or "")
+    if text.split(" ", 1)[0] == NAME:
+        kind = {"PNG": "a label map", "JPEG": "an overlay"}.get(image.format or "", "an image")
+        kind = "an HHA image" if text == f"{NAME} hha" else kind
+        raise ImageError(f"{kind} that fcnseg wrote, no photograph; leave its folder out")

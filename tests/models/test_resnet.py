@@ -1,0 +1,189 @@
+"""torchvision's FCN-ResNets: the same scores and labels as torchvision gives, whatever runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fcnseg.engine.graph import write_graph
+from fcnseg.engine.runtimes.onnx_runtime import session_of
+from fcnseg.errors import RecipeError, WeightsMismatchError
+from fcnseg.models import network_spec
+from fcnseg.models.arithmetic import network_gflop
+from fcnseg.models.halo import halo_of
+from fcnseg.models.label_network import LabelNetwork
+from fcnseg.models.layers import weight_shapes
+from fcnseg.recipes import Recipe, find_recipe, load_recipe
+from fcnseg.running.tile_grid import cut_image
+from fcnseg.weights.importing import import_weights
+from fcnseg.weights.loading import load_weights
+
+segmentation = pytest.importorskip("torchvision.models.segmentation")
+
+SIZES = [(1, 1), (33, 47), (64, 80), (75, 50)]
+
+
+def random_network(name: str, **options: Any) -> nn.Module:
+    """torchvision's network with random weights that behave: normalisation has statistics of its own."""
+    torch.manual_seed(0)
+    network: nn.Module = getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=21, **options)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)  # type: ignore[union-attr,operator]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr,operator]
+            nn.init.uniform_(module.weight, 0.3, 0.7)
+            nn.init.normal_(module.bias, 0, 0.2)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    network = random_network("fcn_resnet50", aux_loss=True)
+    path = tmp_path_factory.mktemp("weights") / "fcn_resnet50_coco.pth"
+    torch.save(network.state_dict(), path)
+    return network, path
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    return find_recipe("coco-fcn-resnet50")
+
+
+def photograph(size: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(1).integers(0, 256, (1, *size, 3), np.uint8)
+
+
+def expected_scores(network: nn.Module, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Normalised as torchvision's reference does."""
+    x = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.inference_mode():
+        scores: np.ndarray[Any, Any] = network((x - mean) / deviation)["out"].numpy()
+    return scores
+
+
+def check(scores: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    assert scores.shape == expected.shape
+    assert np.abs(scores - expected).max() <= 1e-5 * np.ptp(expected)
+    assert (scores.argmax(1) == expected.argmax(1)).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_scores_are_torchvisions(theirs: tuple[nn.Module, Path], recipe: Recipe, size: tuple[int, int]) -> None:
+    network, path = theirs
+    image, expected = photograph(size), expected_scores(network, photograph(size))
+    ours = LabelNetwork(load_weights(recipe, path).network(), recipe)
+    with torch.inference_mode():
+        check(ours.scores(torch.from_numpy(image))[0].numpy(), expected)
+
+
+def test_the_graph_gives_them_too(theirs: tuple[nn.Module, Path], recipe: Recipe, tmp_path: Path) -> None:
+    network, path = theirs
+    loaded = load_weights(recipe, path)
+    write_graph(tmp_path / "g.onnx", recipe, loaded.tensors, probabilities="float32")
+    import openvino
+
+    session = session_of(tmp_path / "g.onnx")
+    compiled = openvino.Core().compile_model(tmp_path / "g.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for size in SIZES:
+        expected = torch.from_numpy(expected_scores(network, photograph(size)))
+        probabilities = expected.softmax(1).numpy()
+        for results in (session.run(None, {"color": photograph(size)}), list(compiled(photograph(size)).values())):
+            labels, found = (np.asarray(result) for result in results)
+            assert np.abs(found - probabilities).max() < 1e-4
+            assert (labels == expected.argmax(1).numpy()).mean() >= 0.9999
+
+
+def test_the_auxiliary_head_and_wrappers_are_left_out(
+    theirs: tuple[nn.Module, Path], recipe: Recipe, tmp_path: Path
+) -> None:
+    state = {k: v for k, v in theirs[0].state_dict().items() if not k.startswith("aux")}
+    whole = load_weights(recipe, theirs[1]).tensors
+    forms: dict[str, Mapping[str, Any]] = {
+        "without": state,
+        "wrapped": {"model": {f"module.{k}": v for k, v in theirs[0].state_dict().items()}, "epoch": 3},
+    }
+    for name, content in forms.items():
+        torch.save(content, tmp_path / f"{name}.pth")
+        report = import_weights(tmp_path / f"{name}.pth", recipe, tmp_path / f"{name}.safetensors")
+        assert report.convention == "torchvision"
+        again = load_weights(recipe, tmp_path / f"{name}.safetensors")
+        assert not again.training_start
+        assert all(np.array_equal(again.tensors[key], whole[key]) for key in whole)
+
+
+def test_other_networks_are_told_apart(theirs: tuple[nn.Module, Path], recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(WeightsMismatchError, match="it fits coco-fcn-resnet50: use --model coco-fcn-resnet50"):
+        load_weights(find_recipe("coco-fcn-resnet101"), theirs[1])
+    broken = dict(theirs[0].state_dict())
+    del broken["backbone.layer1.0.bn2.running_var"]
+    torch.save(broken, tmp_path / "broken.pth")
+    with pytest.raises(WeightsMismatchError, match=r"layer1_0_conv2\.bias"):
+        load_weights(recipe, tmp_path / "broken.pth")
+
+
+def test_the_larger_one_has_the_layers_of_torchvisions() -> None:
+    with torch.device("meta"):
+        network = segmentation.fcn_resnet101(weights=None, weights_backbone=None, num_classes=21)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    shapes = weight_shapes(network_spec(find_recipe("coco-fcn-resnet101")))
+    assert sorted(tuple(c.weight.shape) for c in convolutions) == sorted(s for s in shapes.values() if len(s) == 4)
+
+
+def test_arithmetic_is_that_of_the_convolutions(recipe: Recipe) -> None:
+    operations = 0
+
+    def count(module: nn.Conv2d, _: Any, output: torch.Tensor) -> None:
+        nonlocal operations
+        operations += 2 * module.weight.numel() * output.shape[2] * output.shape[3]
+
+    with torch.device("meta"):
+        network = segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=21).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)  # type: ignore[arg-type]
+    network(torch.empty(1, 3, 75, 101, device="meta"))
+    assert network_gflop(network_spec(recipe), 75, 101) == pytest.approx(operations / 1e9)
+
+
+def test_tiles_give_its_scores_where_its_scale_is_whole(recipe: Recipe) -> None:
+    """On a narrow network with its own halo: inside the halo nothing changes; other sizes are not cut."""
+    spec = replace(network_spec(recipe), width=0.05)
+    halo = halo_of(spec)
+    assert (halo.step_px, halo.side_px) == (8, 8)
+    network = load_narrow(spec)
+    width = halo.before_px + halo.after_px + 160
+    width += -width % 8
+    image = torch.randn(1, 3, 16, width, generator=torch.Generator().manual_seed(0))
+    tiles = cut_image((16, width), halo, most_px=16 * (width - 64))
+    assert len(tiles) > 1
+    with torch.inference_mode():
+        (whole,) = network(image)
+        for _, columns in tiles:
+            (part,) = network(image[..., columns.pixels])
+            torch.testing.assert_close(part[..., columns.kept], whole[..., columns.labels], rtol=1e-4, atol=1e-4)
+    assert len(cut_image((16, width + 1), halo, most_px=16 * (width - 64))) == 0
+
+
+def load_narrow(spec: Any) -> nn.Module:
+    from fcnseg.models.fcn import FCN
+
+    torch.manual_seed(2)
+    network = FCN(spec)
+    nn.init.normal_(network._modules["score_fr"].weight)  # type: ignore[union-attr,arg-type]
+    return network.eval()
+
+
+def test_a_recipe_of_another_stride_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    for change in ("stride = 16", 'geometry = "caffe"'):
+        text = recipe.path.read_text().replace("stride = 8" if "stride" in change else 'geometry = "same"', change)
+        (tmp_path / "r.toml").write_text(text)
+        with pytest.raises(RecipeError, match='resnet50 is of stride 8 and geometry "same"'):
+            load_recipe(tmp_path / "r.toml")
