@@ -24,14 +24,15 @@ def read(path: Path, key: str | None = None) -> TensorFile:
     Only tensors, containers and numbers are unpickled (`weights_only`); new files are mapped into memory. Raises
     WeightsError for anything else.
     """
-    content = _load(path)
+    content = load_content(path)
     state, name = find_state(path, content, key)
     notes = () if name == WHOLE_FILE else (f"the state dict is {quoted(name)} in {path.name}",)
     arrays = {name: _array(path, name, tensor) for name, tensor in state.items()}
     return TensorFile(path, "pytorch", arrays, facts(content), notes=notes)
 
 
-def _load(path: Path) -> Any:
+def load_content(path: Path) -> Any:
+    """Return the content of a PyTorch file: tensors, containers, numbers, text. Raises WeightsError for all else."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(torch.serialization.safe_globals(_numpy_scalars()))
