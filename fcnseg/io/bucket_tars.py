@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -18,6 +16,7 @@ from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut
 from fcnseg.io.remote_file import RemoteFile
 from fcnseg.io.tar_headers import TarMembers
+from fcnseg.io.waiting import map_ahead
 from fcnseg.types import Failure, Pixels, Reference
 
 LISTED_AT_ONCE = 8
@@ -40,24 +39,10 @@ class BucketTars:
 
     def __iter__(self) -> Iterator[Reference | Failure]:
         infos = [info for info in self._bucket.list_folder() if fnmatchcase(info.key, self._pattern)]
-        waiting: deque[Future[Listed]] = deque()
         left_out = LeftOut()
-
-        def first() -> list[Reference | Failure]:
-            listed, others = waiting.popleft().result()
+        for listed, others in map_ahead(self._members, sorted(infos), LISTED_AT_ONCE):
+            yield from listed
             left_out.add_all(others)
-            return listed
-
-        with ThreadPoolExecutor(LISTED_AT_ONCE) as pool:
-            try:
-                for info in sorted(infos):
-                    waiting.append(pool.submit(self._members, info))
-                    if len(waiting) > LISTED_AT_ONCE:
-                        yield from first()
-                while waiting:
-                    yield from first()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
         self.left_out = left_out.by_suffix
 
     def _members(self, info: ObjectInfo) -> Listed:

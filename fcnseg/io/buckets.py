@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from fcnseg.errors import NoObjectError, ObjectExistsError, SettingsError, require
+from fcnseg.errors import NoObjectError, ObjectExistsError, SettingsError, StorageError, require
 from fcnseg.io.storage_errors import AGAIN, storage_error
 from fcnseg.io.urls import is_url, parse_url
+from fcnseg.io.waiting import interruptible
 
 KEYS_A_PAGE = 1000
 
@@ -113,8 +114,7 @@ class Bucket:
         if replaces and self._is_local:
             return self._replace_local(key, content, replaces)
         mode: Any = "create" if create_only else {"e_tag": replaces} if replaces else "overwrite"
-        with self._translated(key):
-            result = self._store.put(self._prefix + key, content, mode=mode)
+        result = self._ask(key, lambda: self._store.put(self._prefix + key, content, mode=mode))
         return str(result.get("e_tag") or "")
 
     def _replace_local(self, key: str, content: bytes | memoryview | Iterator[bytes], replaces: str) -> str:
@@ -133,47 +133,45 @@ class Bucket:
 
         Raises NoObjectError if there is none.
         """
-        with self._translated(key):
-            answer = self._store.get(self._prefix + key)
+        answer = self._ask(key, lambda: self._store.get(self._prefix + key))
         check_size(answer.meta["size"])
-        with self._translated(key):
-            return bytes(answer.bytes())
+        return bytes(self._ask(key, lambda: answer.bytes()))
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """Read up to `length` bytes from `offset`, which must lie within the object."""
-        with self._translated(key):
-            try:
-                return bytes(self._store.get_range(self._prefix + key, start=offset, length=length))
-            except Exception as error:
-                if NOT_PARTIAL not in str(error):
-                    raise
+        path = self._prefix + key
+        try:
+            return bytes(self._ask(key, lambda: self._store.get_range(path, start=offset, length=length)))
+        except StorageError as error:
+            if NOT_PARTIAL not in str(error.__cause__):
+                raise
         return self.get(key)[offset : offset + length]
 
     def head(self, key: str) -> ObjectInfo:
         """Look at an object. Raises NoObjectError if there is none."""
+        path = self._prefix + key
         try:
-            meta = self._store.head(self._prefix + key)
-        except Exception:  # answers to HEAD say no reason: those to GET do
-            with self._translated(key):
-                meta = self._store.get(self._prefix + key).meta
-        return self._info(meta)
+            return self._info(self._ask(key, lambda: self._store.head(path)))
+        except StorageError:  # answers to HEAD say no reason: those to GET do
+            return self._info(self._ask(key, lambda: self._store.get(path).meta))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """List the objects below `prefix` (whole parts of keys), a page at a time, in no particular order."""
-        with self._translated(prefix):
-            for page in self._store.list((self._prefix + prefix).rstrip("/"), chunk_size=KEYS_A_PAGE):
-                yield from map(self._info, page)
+        path = (self._prefix + prefix).rstrip("/")
+        pages = self._ask(prefix, lambda: self._store.list(path, chunk_size=KEYS_A_PAGE))
+        while (page := self._ask(prefix, lambda: next(pages, None))) is not None:
+            yield from map(self._info, page)
 
     def list_folder(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """List the objects right below `prefix`, and none that have further parts."""
-        with self._translated(prefix):
-            answer = self._store.list_with_delimiter((self._prefix + prefix).rstrip("/"))
+        path = (self._prefix + prefix).rstrip("/")
+        answer = self._ask(prefix, lambda: self._store.list_with_delimiter(path))
         yield from map(self._info, answer["objects"])
 
     def delete(self, key: str) -> None:
         """Delete an object; one that is not there is no fault."""
-        with suppress(NoObjectError), self._translated(key):
-            self._store.delete(self._prefix + key)
+        with suppress(NoObjectError):
+            self._ask(key, lambda: self._store.delete(self._prefix + key))
 
     def url_of(self, key: str) -> str:
         """Return the URL of an object."""
@@ -184,10 +182,9 @@ class Bucket:
             meta["path"][len(self._prefix) :], meta["size"], meta.get("e_tag") or "", meta["last_modified"]
         )
 
-    @contextmanager
-    def _translated(self, key: str) -> Iterator[None]:
+    def _ask(self, key: str, request: Callable[[], Any]) -> Any:
         try:
-            yield
+            return interruptible(request)
         except Exception as error:
             raise storage_error(error, self.url_of(key)) from error
 

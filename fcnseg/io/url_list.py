@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 from fcnseg.errors import NoObjectError, SettingsError, SourceError, UnusableKeyError
@@ -17,10 +15,11 @@ from fcnseg.io.lists import entries
 from fcnseg.io.names import stem_of
 from fcnseg.io.seekable import RandomAccess, reader_of
 from fcnseg.io.urls import is_url, join_url, parse_url
+from fcnseg.io.waiting import map_ahead
 from fcnseg.types import Pixels, Reference
 
-LOOKS_AT_ONCE, GROUP = 32, 512
-"""The requests that are waited for at once, of so many URLs one after another."""
+LOOKS_AT_ONCE = 32
+"""The requests that are waited for at once."""
 
 
 class UrlList:
@@ -39,11 +38,11 @@ class UrlList:
     def __iter__(self) -> Iterator[Reference]:
         if self.common is None:
             self.common = self._deepest_common_prefix()
-        start, urls = len(self.common) + (not self.common.endswith("/")), self._urls()
-        with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-            while group := list(islice(urls, GROUP)):
-                for url, fingerprint in zip(group, pool.map(lambda url: self.fingerprint([url]), group), strict=True):
-                    yield Reference(url[start:], stem_of(url[start:]), fingerprint, [url])
+        start = len(self.common) + (not self.common.endswith("/"))
+        yield from map_ahead(lambda url: self._reference(url, start), self._urls(), LOOKS_AT_ONCE)
+
+    def _reference(self, url: str, start: int) -> Reference:
+        return Reference(url[start:], stem_of(url[start:]), self.fingerprint([url]), [url])
 
     def _deepest_common_prefix(self) -> str:
         common: list[str] = []

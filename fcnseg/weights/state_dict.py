@@ -14,7 +14,7 @@ import torch
 
 from fcnseg.errors import WeightsError
 from fcnseg.weights.checkpoint import WHOLE_FILE, facts, find_state
-from fcnseg.weights.pickle_outline import clean_state, foreign_objects, outline
+from fcnseg.weights.pickle_outline import OutlineError, clean_state, foreign_objects, outline
 from fcnseg.weights.tensors import Array, TensorFile, printable, quoted
 
 
@@ -52,7 +52,7 @@ def _refused(path: Path) -> WeightsError:
     """Return the error for a file that torch will not unpickle: the class in the way, and how to make a clean file."""
     try:
         content = outline(path)
-    except ValueError as error:
+    except OutlineError as error:
         return WeightsError(f"{path} cannot be read as a PyTorch file: {error}")
     place, kind = next(foreign_objects(content), ((), ""))
     if not kind:
@@ -69,7 +69,7 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     reason = printable((str(error) or type(error).__name__).splitlines()[0].rstrip("."), 200) + "; fetch it again"
     try:
         outline(path)
-    except ValueError as problem:
+    except OutlineError as problem:
         reason = str(problem)
     return WeightsError(f"{path} cannot be read as a PyTorch file: {reason}")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from fcnseg.errors import ObjectExistsError
 from fcnseg.io.buckets import Bucket
+from fcnseg.io.waiting import map_ahead
 from fcnseg.running.memory_ledger import MemoryLedger
 from fcnseg.running.sharded.parquet import ParquetBytes, encoded
 from fcnseg.running.sharded.places import Shard, manifest_key, manifests_prefix, number_of
@@ -129,8 +129,7 @@ def rows_of(table: ParquetBytes) -> Iterator[tuple[str, LedgerRow]]:
 
 def tallies(bucket: Bucket, generation: int, numbers: Iterable[int]) -> tuple[int, int]:
     """Return how many inputs of these shards are done, and how many failed."""
-    with ThreadPoolExecutor(READERS) as pool:
-        read = list(pool.map(lambda number: Manifest(bucket, Shard(generation, number)).tally, numbers))
+    read = list(map_ahead(lambda number: Manifest(bucket, Shard(generation, number)).tally, numbers, READERS))
     return sum(done for done, _ in read), sum(failed for _, failed in read)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from fcnseg.io.buckets import Bucket, open_store
+from fcnseg.io.waiting import map_ahead
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import places_by_kind
 from fcnseg.running.sharded.manifest import READERS, Manifest, finished
@@ -45,5 +45,5 @@ def _keys_below(folder: str, paths: Iterable[str], place: str) -> Iterator[str]:
 
 
 def _delete(bucket: Bucket, keys: Iterable[str]) -> None:
-    with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(bucket.delete, keys))
+    for _ in map_ahead(bucket.delete, keys, READERS):
+        pass
