@@ -21,7 +21,7 @@ from fcnseg.errors import EngineError, FcnsegError, StorageError
 from fcnseg.io.locks import WaitNotice
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
-from fcnseg.running.resume import differences
+from fcnseg.running.resume import differences, places_of
 from fcnseg.running.sharded.board import Board
 from fcnseg.running.sharded.plan import PlanReader
 from fcnseg.running.sharded.poison import PoisonSearch, Suspect
@@ -225,7 +225,8 @@ class RayCrew:
         if not isinstance(value, WorkerReport):
             self._refuse(member, value)
             return
-        agreed = {name: record.machine.get(name) for name in value.environment}
+        places = places_of(self.options)
+        agreed = {name: known for name, known in record.machine.items() if name not in places}
         changed = differences(record.settings, value.settings) or differences(agreed, value.environment)
         if changed and (self.options.resume != "continue" or differences(record.settings, value.settings)):
             remedy = "labels may differ where two classes tie; --accept-changed-environment admits it"
