@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
 from fcnseg.engine.graph_writer import OPSET, GraphWriter, Tensor
+from fcnseg.engine.onnx_session import session_of
 
 ROUNDS = 100
 """More than any network needs: each round folds what the sizes found in the one before allow."""
@@ -92,11 +92,7 @@ def _run(
     read = {name for node in nodes for name in node.input}
     numbers = [numpy_helper.from_array(array, name) for name, array in graph.numbers.items() if name in read]
     outputs = [helper.make_value_info(name, onnx.TypeProto()) for name in wanted]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        _model(nodes, [], outputs, numbers).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = session_of(_model(nodes, [], outputs, numbers).SerializeToString())
     return dict(zip(wanted, session.run(list(wanted), {}), strict=True))
 
 

@@ -80,7 +80,7 @@ def measure_ranges(model: onnx.ModelProto, images: Iterable[Mapping[str, Pixels]
     import onnx
     from onnx.helper import make_node, make_tensor_value_info
 
-    from fcnseg.engine.runtimes.onnx_runtime import session_of
+    from fcnseg.engine.onnx_session import session_of
 
     measured = onnx.ModelProto()
     measured.CopyFrom(model)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fcnseg.engine.cache import copy_engine
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.engine.record import read_record, write_record
-from fcnseg.engine.runtimes.onnx_runtime import session_of
 from tests.conftest import Outcome, TinyModel, make_tiny, photograph
 
 Command = Callable[..., Outcome]

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from fcnseg.engine.graph import PLAIN, GraphForm, write_network
 from fcnseg.engine.graph_writer import GraphWriter
-from fcnseg.engine.runtimes.onnx_runtime import session_of
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.models import FCN, NetworkSpec, network_spec
 from fcnseg.models.layers import deconvolution_names
 from fcnseg.models.margins import applies

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fcnseg.engine.graph import PLAIN, GraphForm, write_graph
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.engine.precision import measure_ranges, quantize, with_headroom
-from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.pytorch import lower_trunk
 from fcnseg.errors import EngineError
 from fcnseg.models import FCN, Head, NetworkSpec, Stream

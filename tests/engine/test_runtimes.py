@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fcnseg.engine.graph import write_graph
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.errors import OutputError
 from fcnseg.io.hashing import file_sha256

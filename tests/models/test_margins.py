@@ -23,7 +23,7 @@ from fcnseg.engine.graph import TYPES, GraphForm, write_graph, write_network
 from fcnseg.engine.graph_margins import windowed_trunk
 from fcnseg.engine.graph_trunk import TrunkWriter
 from fcnseg.engine.graph_writer import GraphWriter
-from fcnseg.engine.runtimes.onnx_runtime import session_of
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.engine.runtimes.tensorrt.plan import build_plan
 from fcnseg.models import FCN, Head, NetworkSpec, Stream, network_spec
 from fcnseg.models.backbones import backbone_layers

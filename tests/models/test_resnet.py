@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from fcnseg.engine.graph import write_graph
-from fcnseg.engine.runtimes.onnx_runtime import session_of
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.errors import RecipeError, WeightsMismatchError
 from fcnseg.models import network_spec
 from fcnseg.models.arithmetic import network_gflop

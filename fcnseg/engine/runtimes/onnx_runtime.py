@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 
 from fcnseg.engine.graph import PLAIN, write_graph
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.engine.runtimes.common import ClosesOnExit, check_inputs, check_memory, engine_info, output_names, too_large
 from fcnseg.errors import EngineError, TooLargeError, is_out_of_memory
 from fcnseg.recipes import Recipe
 from fcnseg.types import Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_model
-from fcnseg.workers.limits import numeric_threads
 
 
 class ReferenceEngine(ClosesOnExit):
@@ -70,15 +69,3 @@ def reference_engine(recipe: Recipe, weights: Path | None = None) -> ReferenceEn
     graph = Path(folder.name) / "plain.onnx"
     write_graph(graph, recipe, loaded.tensors, probabilities="float32", form=PLAIN, separate_weights=True)
     return ReferenceEngine(recipe, graph, folder)
-
-
-def session_of(model: str | bytes) -> Any:
-    """Open a graph, a file's name or its bytes, on the processor."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or it tells its maker, and writes into the user's home
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = numeric_threads()
-    options.log_severity_level = 3  # errors alone: those are raised
-    options.enable_cpu_mem_arena = False  # or it keeps what its largest image took
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

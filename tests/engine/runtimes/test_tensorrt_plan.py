@@ -14,8 +14,8 @@ import onnx
 import pytest
 
 from fcnseg.engine.graph import write_graph
+from fcnseg.engine.onnx_session import session_of
 from fcnseg.engine.precision import measure_ranges, quantize, with_headroom
-from fcnseg.engine.runtimes.onnx_runtime import session_of
 from fcnseg.engine.runtimes.tensorrt import library
 from fcnseg.engine.runtimes.tensorrt import plan as tensorrt
 from fcnseg.engine.runtimes.tensorrt import progress as tensorrt_progress
