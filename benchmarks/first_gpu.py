@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -74,13 +75,14 @@ def weights_of(recipe: Recipe) -> dict[str, np.ndarray]:
         return dict(load_whole_model(recipe, None).tensors)
     noise = np.random.default_rng(0).standard_normal(9973).astype(np.float32)
     shapes = weight_shapes(network_spec(recipe)).items()
-    return {n: np.resize(noise * (2 / max(1, np.prod(shape[1:]))) ** 0.5, shape) for n, shape in shapes}
+    return {n: np.resize(noise * (2 / max(1, prod(shape[1:]))) ** 0.5, shape) for n, shape in shapes}
 
 
 def plan_of(
     folder: Path, model: str, precision: str, form: GraphForm = PLAIN, shapes: Sequence[Shapes] = (), *, name: str = ""
 ) -> Plan:
     """Build a plan of a model."""
+    name = name or library()  # before anything that takes time
     recipe, file = find_recipe(model), folder / "graph.onnx"
     weights = weights_of(recipe)
     if precision == "fp16":
@@ -91,7 +93,7 @@ def plan_of(
         graph = onnx.load(file)
         images = [{m: pixels[None] for m, pixels in sample_images(recipe).inputs[0].items()}]
         onnx.save(quantize(graph, measure_ranges(graph, images)), file, save_as_external_data=True)
-    return build_plan(file, name or library(), list(shapes) or [recipe.shapes], outputs=["labels"])
+    return build_plan(file, name, list(shapes) or [recipe.shapes], outputs=["labels"])
 
 
 @contextmanager

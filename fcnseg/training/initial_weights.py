@@ -14,7 +14,8 @@ from fcnseg.training.weight_surgery import at_stride, early_fusion, late_fusion,
 from fcnseg.weights.fit import fit
 from fcnseg.weights.hashing import weights_sha256
 from fcnseg.weights.matching import match
-from fcnseg.weights.reading import read_weights
+from fcnseg.weights.reading import detect, read_weights
+from fcnseg.weights.state_dict import load_content
 
 COLOR_LAYER = "conv1_1"
 """The first layer of a net of colour images, where the one of early fusion has another name."""
@@ -60,8 +61,8 @@ def find_initial_weights(recipe: Recipe, files: Sequence[Path], *, expand: bool 
 
 def _read(recipe: Recipe, path: Path) -> dict[str, Tensor]:
     """Read the trunk and the score layers of a file, by the recipe's names."""
-    if path.name == "checkpoint.pt":
-        return _read_checkpoint(path)
+    if path.name == "checkpoint.pt" and detect(path) == "pytorch" and (state := _read_checkpoint(path)) is not None:
+        return state
     file = read_weights(path)
     fused_layer = recipe.streams[0].first_layer
     tensors = match(file, recipe).canonical
@@ -81,12 +82,12 @@ def _read(recipe: Recipe, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever pickle and zip do
-        raise WeightsError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if checkpoint.get("trainer") is not None or checkpoint.get("network") is None:
+def _read_checkpoint(path: Path) -> dict[str, Tensor] | None:
+    """Return the network of a training's checkpoint; None for a file that only has that name."""
+    checkpoint = load_content(path)
+    if not isinstance(checkpoint, dict) or not {"trainer", "network"} <= checkpoint.keys():
+        return None
+    if checkpoint.get("trainer") is not None or checkpoint["network"] is None:
         raise WeightsError(f"{path} is of a training that has not ended; finish it, or use its best.safetensors")
     return without_upsampling(checkpoint["network"])
 

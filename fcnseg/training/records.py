@@ -137,6 +137,11 @@ class RunFolder:
         """True if the training diverged, and has written no checkpoint since."""
         return (self.path / "diverged.json").exists()
 
+    @property
+    def divergence(self) -> Mapping[str, Any]:
+        """The values that were noted when the training diverged, none if it did not."""
+        return _read_json(self.path / "diverged.json") if self.diverged else {}
+
     def note_divergence(self, values: Mapping[str, Any]) -> None:
         """Write down that the training diverged, so that other settings are taken to go on."""
         write_whole(self.path / "diverged.json", [json.dumps(values, indent=2).encode()])

@@ -23,8 +23,8 @@ from fcnseg.training.validation import Validation
 REPORT_SECONDS = 120.0
 """Time between two reports while the training is at work."""
 
-FAR_FROM_BEGIN = 100.0
-"""A checkpoint whose loss is so many times that of the first step is not gone on from after the training diverged."""
+FAR_FROM_CHANCE = 100.0
+"""A checkpoint whose cross-entropy is so many times that of guessing is not gone on from after a training diverged."""
 
 
 @dataclass
@@ -32,7 +32,8 @@ class StageRun:
     """A stage with its log, validations and checkpoints.
 
     `checkpoint` is what it saves beside the trainer's state: the stage, the network it began with, the best validations
-    of the training and of the stage, the class weights, the losses that are not in the log yet, and the first loss.
+    of the training and of the stage, the class weights, the losses that are not in the log yet, and the cross-entropy
+    when it was saved.
     """
 
     plan: TrainPlan
@@ -45,7 +46,6 @@ class StageRun:
     saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.loss = 0.0
         self.validations: dict[str, Validation] = {}
         self.reported_at = time.monotonic()
         self.saved_step = self.trainer.step if self.checkpoint["trainer"] is not None else None
@@ -105,9 +105,11 @@ class StageRun:
 
     def _way_out(self) -> str:
         """Return what helps after the training diverged; put the checkpoint back to where it can go on."""
-        first_loss = self.checkpoint.get("first_loss") or math.inf
-        near = abs(self.checkpoint.get("saved_loss", 0.0)) <= FAR_FROM_BEGIN * abs(first_loss)
-        usable = near and self.saved_step is not None and self.saved_step < self.trainer.step
+        trainer = self.trainer
+        chance = sum(math.log(max(2, space.classes)) for space in trainer.spaces.values())
+        again = self.saved_step == trainer.step and self.folder.divergence.get("step") == trainer.step
+        loss = self.checkpoint.get("saved_loss")
+        usable = self.saved_step is not None and loss is not None and loss <= FAR_FROM_CHANCE * chance and not again
         if self.trainer.ranks.is_first:
             if not usable and self.folder.checkpoint.exists():
                 self.folder.save({**self.checkpoint, "stage": self.number, "trainer": None, "losses": []})
@@ -124,8 +126,6 @@ class StageRun:
     def _after(self, result: StepResult) -> bool:
         """Log, validate and save after a step as they are due; return True if the training is to stop."""
         losses, ranks = self.checkpoint["losses"], self.trainer.ranks
-        self.loss = result.loss
-        self.checkpoint.setdefault("first_loss", result.loss)
         losses.append(result.loss)
         done = result.step == result.steps
         if result.step % self.plan.log_every == 0 or done:
@@ -197,8 +197,7 @@ class StageRun:
     def _save(self, **more: bool) -> None:
         """Write a checkpoint. Raises DivergedError if its numbers are not finite."""
         trainer = self.trainer
-        trainer.check()
-        self.checkpoint["saved_loss"] = self.loss
+        self.checkpoint["saved_loss"] = trainer.check()
         if trainer.ranks.is_first:
             self.folder.save({**self.checkpoint, "stage": self.number, "trainer": trainer.state(), **more})
         self.saved_at, self.saved_step = time.monotonic(), trainer.step

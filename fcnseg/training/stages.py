@@ -132,10 +132,9 @@ def _run_stages(
         checkpoint.update(stage=number + 1, trainer=None, network=trainer.result.state_dict(), losses=[])
         last = number == len(plan.strides) - 1
         if last:
-            checkpoint["last"] = trainer.state()
+            checkpoint |= {"last": trainer.state(), "saved_loss": trainer.check()}
         else:
             checkpoint |= {"stage_best": -math.inf, "validations_since_best": 0}
-            checkpoint.pop("first_loss", None)
         if ranks.is_first:
             if last:
                 write_model(plan, trainer, "model", stage.figures)

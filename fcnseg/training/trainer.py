@@ -23,6 +23,7 @@ from fcnseg.training.augmentation import AugmentedSamples
 from fcnseg.training.batches import LabelledBatch, MicroBatches, StepReader, VisitSampler, named
 from fcnseg.training.distributed import SINGLE, Ranks
 from fcnseg.training.finite import not_finite
+from fcnseg.training.losses import pixel_loss
 from fcnseg.training.optimizer import ema_update, hold_frozen_statistics, make_optimizer, scheduled_lr
 from fcnseg.training.presets import Preset
 from fcnseg.training.readers import Readers, ReadingStoppedError
@@ -180,19 +181,26 @@ class Trainer:
         return f"step {self.step + 1} of stage {self.recipe.architecture.stride}s ({images})"
 
     @torch.inference_mode()
-    def check(self) -> None:
-        """Raise DivergedError if the state, or a score on images of the last step, is not finite: weights may be finite
-        and of no use."""
-        fault = not_finite(self.state())
+    def check(self) -> float:
+        """Return the mean cross-entropy of the weights as they are on images of the last step, 0 before any.
+
+        Raises DivergedError if it or the state is not finite: weights may be finite and of no use.
+        """
+        fault, loss = not_finite(self.state()), 0.0
         if self.last_batch is not None and not fault:
             images = [self.last_batch.inputs[name].to(self.device) for name in self.recipe.modalities]
             with self.gradient.autocast(images[0]):
-                scores = LabelNetwork(self.network.eval(), self.recipe).to(self.device).scores(*images)
+                scores_by_head = LabelNetwork(self.network.eval(), self.recipe).to(self.device).scores(*images)
             self.network.train()
             hold_frozen_statistics(self.network, self.preset)
-            fault = not_finite(dict(zip(("a score", "a score of the second head"), scores, strict=False)))
-        if fault:
-            raise DivergedError(f"{fault} is not finite after {self.last_step}")
+            for (head, ignore), scores in zip(self.gradient.ignore.items(), scores_by_head, strict=True):
+                labels = self.last_batch.labels[head]
+                pixels = max(1, int((labels != ignore).sum()))
+                loss += float(pixel_loss(scores, labels.to(self.device), ignore)) / pixels
+                fault = fault or not_finite({"a score": scores})
+        if fault or not math.isfinite(loss):
+            raise DivergedError(f"{fault or 'a score'} is not finite after {self.last_step}")
+        return loss
 
     # ------------------------------------------------------------------ results
 

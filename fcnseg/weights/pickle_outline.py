@@ -53,7 +53,11 @@ class Inert:
         return id(self)
 
 
-class _Outliner(pickle.Unpickler):
+class OutlineError(Exception):
+    """No outline can be had; the message says why, and what to do."""
+
+
+class _Outliner(pickle._Unpickler):  # the one in C prints about damaged buffers
     """Unpickles containers, numbers and text; all else becomes an Inert."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -69,28 +73,28 @@ class _Outliner(pickle.Unpickler):
 def outline(path: Path) -> Any:
     """Return the object that a PyTorch file holds, in stand-ins.
 
-    Raises ValueError, with what to do, if it is no such file, or damaged.
+    Raises OutlineError if it is no such file, or damaged.
     """
     try:
         if zipfile.is_zipfile(path):
             return _Outliner(io.BytesIO(_zipped_pickle(path)), encoding="latin1").load()
         with path.open("rb") as file:
             if _Outliner(file, encoding="latin1").load() != MAGIC_NUMBER:
-                raise ValueError("torch.save did not write this pickle; save the state dict with it")
+                raise OutlineError("torch.save did not write this pickle; save the state dict with it")
             for _ in ("protocol", "system"):
                 _Outliner(file, encoding="latin1").load()
             return _Outliner(file, encoding="latin1").load()
-    except ValueError:
+    except OutlineError:
         raise
     except Exception as error:  # damaged pickles fail in any way
-        raise ValueError("it is damaged; fetch it again") from error
+        raise OutlineError("it is damaged; fetch it again") from error
 
 
 def _zipped_pickle(path: Path) -> bytes:
     with zipfile.ZipFile(path) as archive:
         name = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
         if archive.getinfo(name).file_size > MOST_BYTES:
-            raise ValueError("its pickle is too large; save the state dict alone")
+            raise OutlineError("its pickle is too large; save the state dict alone")
         return archive.read(name)
 
 

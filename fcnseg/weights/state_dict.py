@@ -14,7 +14,7 @@ import torch
 
 from fcnseg.errors import WeightsError
 from fcnseg.weights.checkpoint import WHOLE_FILE, facts, find_state
-from fcnseg.weights.pickle_outline import clean_state, foreign_objects, outline
+from fcnseg.weights.pickle_outline import OutlineError, clean_state, foreign_objects, outline
 from fcnseg.weights.tensors import Array, TensorFile, printable, quoted
 
 
@@ -24,14 +24,15 @@ def read(path: Path, key: str | None = None) -> TensorFile:
     Only tensors, containers and numbers are unpickled (`weights_only`); new files are mapped into memory. Raises
     WeightsError for anything else.
     """
-    content = _load(path)
+    content = load_content(path)
     state, name = find_state(path, content, key)
     notes = () if name == WHOLE_FILE else (f"the state dict is {quoted(name)} in {path.name}",)
     arrays = {name: _array(path, name, tensor) for name, tensor in state.items()}
     return TensorFile(path, "pytorch", arrays, facts(content), notes=notes)
 
 
-def _load(path: Path) -> Any:
+def load_content(path: Path) -> Any:
+    """Return the content of a PyTorch file: tensors, containers, numbers, text. Raises WeightsError for all else."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(torch.serialization.safe_globals(_numpy_scalars()))
@@ -52,7 +53,7 @@ def _refused(path: Path) -> WeightsError:
     """Return the error for a file that torch will not unpickle: the class in the way, and how to make a clean file."""
     try:
         content = outline(path)
-    except ValueError as error:
+    except OutlineError as error:
         return WeightsError(f"{path} cannot be read as a PyTorch file: {error}")
     place, kind = next(foreign_objects(content), ((), ""))
     if not kind:
@@ -69,7 +70,7 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
     reason = printable((str(error) or type(error).__name__).splitlines()[0].rstrip("."), 200) + "; fetch it again"
     try:
         outline(path)
-    except ValueError as problem:
+    except OutlineError as problem:
         reason = str(problem)
     return WeightsError(f"{path} cannot be read as a PyTorch file: {reason}")
 

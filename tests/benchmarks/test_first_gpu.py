@@ -98,6 +98,12 @@ def test_what_cannot_be_done_is_skipped(monkeypatch: pytest.MonkeyPatch, capsys:
     ]
 
 
+def test_made_up_weights_are_those_of_a_whole_network() -> None:
+    weights = first_gpu.weights_of(first_gpu.find_recipe(first_gpu.VOC))
+    assert {array.dtype for array in weights.values()} == {np.dtype(np.float32)}
+    assert sum(array.size for array in weights.values()) > 134_000_000
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_real_plans_are_built(tmp_path: Path, precision: str) -> None:
     pytest.importorskip("tensorrt_rtx")

@@ -63,6 +63,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
+@pytest.mark.slow
 def test_it_goes_on_without_workers_that_are_killed(training: subprocess.Popen[str], tmp_path: Path) -> None:
     for worker in workers_of(training):
         worker.kill()
@@ -76,6 +77,7 @@ def test_it_goes_on_without_workers_that_are_killed(training: subprocess.Popen[s
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_one_interrupt_ends_it_while_workers_hang(training: subprocess.Popen[str]) -> None:
     workers = workers_of(training)
     for worker in workers:
@@ -88,6 +90,7 @@ def test_one_interrupt_ends_it_while_workers_hang(training: subprocess.Popen[str
     assert not any(worker.is_running() for worker in workers)
 
 
+@pytest.mark.slow
 def test_one_interrupt_ends_it_before_its_first_step(tiny: TinyModel, data: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "fcnseg", *command(tiny, data, tmp_path / "run", "--steps", 3)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)

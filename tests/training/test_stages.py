@@ -273,10 +273,8 @@ def test_extended_it_goes_on_as_one_that_was_longer_from_there(tmp_path: Path) -
         run_plan(of(1, extend=True), CPU)
     notes: list[str] = []
     run_plan(of(4, extend=True), CPU, TrainHooks(on_note=notes.append))
-    assert notes[:2] == [
-        "steps was 2, now 4",
-        "extended: the constant schedule is over 4 steps now; step 3 has lr 0.003",
-    ]
+    assert notes[0] == "steps was 2, now 4"
+    assert "extended: the constant schedule is over 4 steps now; step 3 has lr 0.003" in notes
     run_plan(of(4, out="whole"), CPU)
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from fcnseg.errors import WeightsMismatchError
+from fcnseg.errors import WeightsError, WeightsMismatchError
 from fcnseg.models.fcn import FCN
 from fcnseg.recipes import Recipe
 from fcnseg.training.initial_weights import find_initial_weights
@@ -39,6 +40,15 @@ def test_a_common_prefix_is_taken_off_and_said(prefix: str, form: str, recipe: M
     assert f"the prefix {prefix} was taken off all names" in report.notes
     load_weights(small, path)
     assert find_initial_weights(small, [path]).keep_scores
+
+
+def test_a_strangers_checkpoint_of_the_trainings_name_starts_a_training(recipe: MakeRecipe, tmp_path: Path) -> None:
+    small, path = recipe(), tmp_path / "checkpoint.pt"
+    torch.save({"network": prefixed(as_torch(numbers(small)), "module.")}, path)  # type: ignore[arg-type]
+    assert find_initial_weights(small, [path]).keep_scores
+    torch.save({"network": {}, "args": Namespace()}, path)
+    with pytest.raises(WeightsError, match=r"argparse\.Namespace"):
+        find_initial_weights(small, [path])
 
 
 def test_an_averaged_model_is_taken(recipe: MakeRecipe, tmp_path: Path) -> None:

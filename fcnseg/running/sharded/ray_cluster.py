@@ -45,6 +45,7 @@ def joined(options: RunOptions) -> bool:
             "or use `ray job submit`"
         )
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers have fcnseg: nothing is to be sent there
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here tells nobody of it
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray._private.worker._worker_logs_enabled = False  # standard output is for results: no option keeps raylets off it
     known: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}

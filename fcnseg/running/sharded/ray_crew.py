@@ -21,7 +21,7 @@ from fcnseg.errors import EngineError, FcnsegError, StorageError
 from fcnseg.io.locks import WaitNotice
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
-from fcnseg.running.resume import differences
+from fcnseg.running.resume import differences, places_of
 from fcnseg.running.sharded.board import Board
 from fcnseg.running.sharded.plan import PlanReader
 from fcnseg.running.sharded.poison import PoisonSearch, Suspect
@@ -63,8 +63,10 @@ class RayCrew:
     """The workers on a cluster, which is joined, or started on this machine, when it is made."""
 
     def __init__(self, options: RunOptions, hooks: Hooks, open_engine: OpenEngine) -> None:
-        self.options, self.hooks, self._open_engine = options, hooks, open_engine
         self._on_gpus = joined(options)
+        if self._on_gpus and options.engine.device.startswith("cuda:"):  # a worker sees the one GPU that is its own
+            options = replace(options, engine=replace(options.engine, device="cuda"))
+        self.options, self.hooks, self._open_engine = options, hooks, open_engine
         self._members: list[Hired] = []
         self._failed_starts: dict[Slot, int] = {}
         self._closed_slots: set[Slot] = set()
@@ -196,8 +198,11 @@ class RayCrew:
         """Take what a worker returned."""
         if member.suspect:
             if isinstance(value, FcnsegError):
-                raise value
-            member.suspect.index += 1
+                if not (isinstance(value, StorageError) and value.transient):
+                    raise value
+                self.hooks.on_note(f"an image of shard {member.suspect.number} is tried again: {value}")
+            else:
+                member.suspect.index += 1
             self._try_next(member, board)
         elif member.shard is not None:
             number, member.shard = member.shard, None
@@ -220,7 +225,8 @@ class RayCrew:
         if not isinstance(value, WorkerReport):
             self._refuse(member, value)
             return
-        agreed = {name: record.machine.get(name) for name in value.environment}
+        places = places_of(self.options)
+        agreed = {name: known for name, known in record.machine.items() if name not in places}
         changed = differences(record.settings, value.settings) or differences(agreed, value.environment)
         if changed and (self.options.resume != "continue" or differences(record.settings, value.settings)):
             remedy = "labels may differ where two classes tie; --accept-changed-environment admits it"

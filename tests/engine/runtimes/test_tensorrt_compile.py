@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def numbers(spec: Any) -> dict[str, np.ndarray]:
     """Weights of the size and spread of a trained network's, repeated noise: quickly made."""
     noise = np.random.default_rng(0).standard_normal(9973).astype(np.float32)
     return {
-        name: np.resize(noise * (2 / max(1, np.prod(shape[1:]))) ** 0.5, shape)
+        name: np.resize(noise * (2 / max(1, prod(shape[1:]))) ** 0.5, shape)
         for name, shape in weight_shapes(spec).items()
     }
 
