@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcnseg.errors import OutputError
-from fcnseg.io.atomic import make_durable_folder, write_whole
+from fcnseg.io.atomic import make_durable_folder
 from fcnseg.io.names import RECORDS
 from fcnseg.io.parts import Part
 from fcnseg.io.storage import LocalFolder
@@ -128,8 +128,8 @@ class Outputs:
                 make_durable_folder(folder)
                 with tempfile.TemporaryFile(dir=folder):  # has no name that a power cut could leave
                     pass
-                if folder != self.records:
-                    write_whole(folder / MARK, [f"{os.fspath(self.records.absolute())}\n".encode()])
+                if folder != self.records:  # not written aside, which a power cut would leave
+                    (folder / MARK).write_text(f"{os.fspath(self.records.absolute())}\n", "utf-8", "surrogateescape")
             except OSError as error:
                 raise unwritable(folder, error.errno or errno.EIO) from error
 
