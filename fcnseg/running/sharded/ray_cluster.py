@@ -12,6 +12,8 @@ import ray
 from fcnseg.errors import OutputError, SettingsError
 from fcnseg.running.options import RunOptions
 
+UV_SETTING = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+
 OBJECT_STORE_BYTES = 100 << 20
 """The memory for Ray's objects in a cluster that is started here: nothing larger than a report passes through it."""
 
@@ -44,7 +46,8 @@ def joined(options: RunOptions) -> bool:
             f"{address} is an address of Ray's client; give HOST:6379 from a machine of the cluster, "
             "or use `ray job submit`"
         )
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # workers have fcnseg: nothing is to be sent there
+    if UV_SETTING not in os.environ:  # under `uv run` Ray would send the working folder; workers have fcnseg
+        ray._private.ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False  # Ray read the variable when it was imported
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here tells nobody of it
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray._private.worker._worker_logs_enabled = False  # standard output is for results: no option keeps raylets off it

@@ -32,6 +32,7 @@ class Scene:
 
     def __init__(self, cluster: ClusterUnderTest, folder: Path, out: str, storage_options: dict[str, str]) -> None:
         self.cluster, self.photos, self.out, self.storage_options = cluster, folder / "photos", out, storage_options
+        self.drivers: list[Driver] = []
         for i in range(IMAGES):
             photograph(self.photos / f"{i % 3}" / f"{i:03}.png", width=30 + i % 3, height=20, seed=i)
 
@@ -42,7 +43,13 @@ class Scene:
     def drive(self, **changes: object) -> Driver:
         values = {"on": "ray", "ray_address": self.cluster.address, "shard_images": SHARD_IMAGES}
         place = {"source": str(self.photos), "out": self.out, "storage_options": self.storage_options}
-        return Driver(**{**place, **values, **changes})
+        self.drivers.append(Driver(**{**place, **values, **changes}))
+        return self.drivers[-1]
+
+    def end(self) -> None:
+        """Kill drivers that still run: a scene that failed must not keep the workers of the next."""
+        for driver in self.drivers:
+            driver.kill()
 
     def check(self, failed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         check_exact(self.bucket, self.photos, failed)
@@ -198,7 +205,10 @@ def test_whatever_dies_every_image_is_done_once(
             out = f"s3://bucket/{play.__name__}" if in_a_bucket else f"file://{folder}/out"
             with subtests.test(play.__name__):
                 scene = Scene(cluster, folder, out, options_of(endpoint) if in_a_bucket else {})
-                play(scene)
-                scene.check()
+                try:
+                    play(scene)
+                    scene.check()
+                finally:
+                    scene.end()
             shutil.rmtree(folder, ignore_errors=True)
         assert cluster.kills >= 7
