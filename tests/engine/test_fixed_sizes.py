@@ -103,7 +103,7 @@ def test_tensorrt_rtx_builds_it(tmp_path: Path) -> None:
     model = make_tiny(tmp_path, geometry="caffe")
     export_model(str(model.recipe), tmp_path / "one.onnx", weights=model.weights, size=(48, 64), batch=1)
     only = Shapes((48, 64), (48, 64), (48, 64), 1)
-    assert build_plan(tmp_path / "one.onnx", "tensorrt-rtx", [only]).nbytes > 100_000
+    assert build_plan(tmp_path / "one.onnx", "tensorrt-rtx", [only]).content.nbytes > 100_000
 
 
 def test_the_command(fcnseg: Callable[..., Outcome], tmp_path: Path) -> None:

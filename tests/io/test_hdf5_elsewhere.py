@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fcnseg.errors import FcnsegError
+from fcnseg.errors import FcnsegError, WeightsError
 from fcnseg.io.sources import open_source
 from fcnseg.training.datasets.hdf5 import hdf5_classes
 from fcnseg.weights.reading import read_weights
@@ -155,7 +155,7 @@ def test_no_reader_of_label_maps_follows(tmp_path: Path, targets: list[str], suf
 READ_OTHERS = """
 import json, sys
 from pathlib import Path
-from fcnseg.errors import FcnsegError
+from fcnseg.errors import FcnsegError, WeightsError
 from fcnseg.recipes import find_recipe
 from fcnseg.training.datasets.hdf5 import hdf5_classes, open_hdf5
 from fcnseg.training.datasets.nyud import open_nyud
@@ -199,6 +199,7 @@ def test_classes_and_weights_beside_such_datasets(tmp_path: Path, targets: list[
         file["labels"].attrs["classes"] = ["a", "b"]
 
     path = write(tmp_path / "a.h5", fill)
-    assert list(read_weights(path).tensors) == ["L.weight"]
+    with pytest.raises(WeightsError, match="/data/link: a link to another file, which is not followed"):
+        read_weights(path)  # a layer must not be left out unsaid
     classes = hdf5_classes(path)
     assert classes is not None

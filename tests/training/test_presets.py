@@ -51,7 +51,7 @@ def test_the_published_presets_are_the_published_numbers(tmp_path: Path) -> None
     ("values", "says"),
     [
         ({"lr_schedul": 1}, r"lr_schedul: unknown key; did you mean lr_schedule\?"),
-        ({"lr": "fast"}, "give a number"),
+        ({"lr": "fast"}, "give a finite number"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"lr_schedule": "step"}, "use constant, poly or cosine"),
         ({"crop": [1]}, "a height and a width"),
