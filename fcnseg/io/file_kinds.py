@@ -82,5 +82,7 @@ def further_formats(start: bytes) -> tuple[str, ...]:
             raise ImageError("it is AVIF, which this Pillow does not read; Pillow 11.3 or newer does")
         return ("AVIF",)
     if kind == JPEG_2000 and not features.check("jpg_2000"):
-        raise ImageError("it is JPEG 2000, which this Pillow was built without; install the one of PyPI")
+        raise ImageError(
+            "it is JPEG 2000, which this Pillow was built without; `pip install --force-reinstall pillow` has it"
+        )
     return ()

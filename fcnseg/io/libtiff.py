@@ -137,7 +137,7 @@ _handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_voi
 def _keep_reports() -> None:
     """Keep what libtiff reports, in place of printing it. Where Pillow is linked in another way, it is printed."""
     if not features.check("libtiff"):
-        raise ImageError("this Pillow has no libtiff to unpack it; install the one of PyPI")
+        raise ImageError("this Pillow has no libtiff to unpack it; `pip install --force-reinstall pillow` has it")
     try:
         set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
     except (AttributeError, OSError):

@@ -36,7 +36,7 @@ def test_a_library_that_does_not_import_says_why(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_library_of_whatever_package_states_its_own_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`tensorrt-cu12` brings the module `tensorrt`, and so does the system, under no name of PyPI's."""
+    """`tensorrt-cu12` brings the module `tensorrt`, and so does the system, under no name of a package."""
     monkeypatch.syspath_prepend(tmp_path)
     assert machine_module.inspect_library("tensorrt") == Library("tensorrt", None)
     (tmp_path / "tensorrt").mkdir()  # what an uninstallation may leave
