@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fcnseg.io.folder_walk import SYSTEM_FOLDERS
-from fcnseg.io.image_kinds import is_named_otherwise, kind_of
+from fcnseg.io.image_kinds import is_image_by_content
 from fcnseg.io.left_out import LeftOut
 from fcnseg.io.names import LONGEST_KEY_BYTES, LONGEST_PART_BYTES, is_too_long, safe_key, stem_of
 from fcnseg.io.suffixes import IMAGES, has_suffix
@@ -35,7 +35,7 @@ def chooses_member(name: str, start: Callable[[], bytes], left_out: LeftOut) -> 
     if folder := system_folder_of(name):
         left_out.add_in(folder)
         return False
-    if has_suffix(name, IMAGES) or (not is_named_otherwise(name) and kind_of(start()) is not None):
+    if has_suffix(name, IMAGES) or is_image_by_content(name, start):
         return True
     left_out.add(name)
     return False

@@ -14,7 +14,7 @@ import numpy as np
 
 from fcnseg.errors import ImageError, SourceError
 from fcnseg.io.folder_walk import Choice, names_in, walk
-from fcnseg.io.image_kinds import START_BYTES, is_named_otherwise, kind_of
+from fcnseg.io.image_kinds import START_BYTES, is_image_by_content
 from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut, files_below
 from fcnseg.io.names import RECORDS, stem_of
@@ -75,13 +75,15 @@ def is_run_output(folder: str) -> bool:
 
 def _starts_as_image(entry: os.DirEntry[str]) -> bool:
     """Tell whether a file is an image by its content; one whose name says something else is not looked into."""
-    if is_named_otherwise(entry.name):
-        return False
-    try:
+
+    def start() -> bytes:
         if not entry.is_file():  # a pipe would block
-            return False
+            return b""
         with open(entry.path, "rb", buffering=0) as file:
-            return kind_of(file.read(START_BYTES)) is not None
+            return file.read(START_BYTES)
+
+    try:
+        return is_image_by_content(entry.name, start)
     except OSError:
         return False
 

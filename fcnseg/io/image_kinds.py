@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 START_BYTES = 32
@@ -42,9 +43,11 @@ OTHER_FILES = frozenset(f".{suffix}" for suffix in NOT_IMAGES.split())
 thumbnails of videos), raw data of cameras, slides and volumes, and what editors and downloads leave."""
 
 
-def is_named_otherwise(name: str) -> bool:
-    """Tell whether a file's name says that it is no image to segment."""
-    return name.endswith("~") or PurePosixPath(name).suffix.lower() in OTHER_FILES
+def is_image_by_content(name: str, start: Callable[[], bytes]) -> bool:
+    """Tell whether a file is an image by its first START_BYTES; they are not asked for if its name says otherwise."""
+    if name.endswith("~") or PurePosixPath(name).suffix.lower() in OTHER_FILES:
+        return False
+    return kind_of(start()) is not None
 
 
 def kind_of(start: bytes) -> str | None:

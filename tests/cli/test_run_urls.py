@@ -90,7 +90,7 @@ def test_a_changed_object_is_done_again(served: FaultyProxy, tmp_path: Path, tin
     assert contents(tmp_path / "out")["a/im 0#%20.png"] == contents(tmp_path / "alone")["im 0#%20.png"]
 
 
-@pytest.mark.parametrize(
+every_fault = pytest.mark.parametrize(
     ("fault", "words"),
     [
         ((400, "ExpiredToken"), "have expired"),
@@ -99,6 +99,9 @@ def test_a_changed_object_is_done_again(served: FaultyProxy, tmp_path: Path, tin
         ((503, "SlowDown"), "does not answer"),
     ],
 )
+
+
+@every_fault
 def test_faults_of_the_storage_end_the_run_and_fail_no_image(
     served: FaultyProxy,
     tmp_path: Path,
@@ -148,15 +151,7 @@ def stored(folder: Path) -> dict[str, bytes]:
     return contents(bucket_of(folder) / "masks")
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ((403, "AccessDenied"), "permissions"),
-        ((400, "ExpiredToken"), "have expired"),
-        ((404, "NoSuchBucket"), "no such bucket"),
-        ((503, "SlowDown"), "does not answer"),
-    ],
-)
+@every_fault
 def test_writes_that_fail_end_the_run_and_it_goes_on_from_there(
     served: FaultyProxy,
     tmp_path: Path,
