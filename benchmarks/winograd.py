@@ -69,12 +69,12 @@ def write_wide_weights(path: Path) -> None:
     for layer in weight_layers(network_spec(find_recipe("voc-fcn8s"))):
         if layer.kind == "deconvolution":
             kernel = bilinear_kernel(layer.window.kernel)
-            wide[f"{layer.name}.weight"] = np.broadcast_to(kernel, layer.shapes["weight"]).copy()
+            wide[f"{layer.name}.weight"] = np.broadcast_to(kernel, layer.shapes[f"{layer.name}.weight"]).copy()
             continue
         weight, bias = narrow[f"{layer.name}.weight"], narrow[f"{layer.name}.bias"]
         if layer.kind == "score":
             origin, shares = copied[TAPS[layer.name]]
-            wide[f"{layer.name}.weight"] = np.zeros(layer.shapes["weight"], np.float32)
+            wide[f"{layer.name}.weight"] = np.zeros(layer.shapes[f"{layer.name}.weight"], np.float32)
             wide[f"{layer.name}.weight"][: len(weight)] = weight[:, origin] * shares[:, None, None]
             wide[f"{layer.name}.bias"] = np.full(layer.channels, NEVER, np.float32)
             wide[f"{layer.name}.bias"][: len(bias)] = bias
