@@ -57,7 +57,7 @@ def make(
     plan = FakePlan([SMALL], WITH_PROBABILITIES)
     monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library())
     monkeypatch.setattr(tensorrt_runtime, "find_device", torch.device)
-    monkeypatch.setattr(tensorrt_runtime, "CudaStream", FakeStream)
+    monkeypatch.setattr(tensorrt_runtime, "CudaStreams", FakeStream)
     (tmp_path / "plan").write_bytes(b"plan")
     return lambda: TensorRTEngine(
         recipe, tmp_path / "plan", info, sha256=file_sha256(tmp_path / "plan"), probabilities=True
