@@ -59,8 +59,9 @@ class OverlappedEngine(ClosesOnExit):
         """Return the type of every input and output of the network."""
 
     @abstractmethod
-    def _output_shapes(self, inputs: TensorShapes) -> TensorShapes:
-        """Return the outputs' shapes for inputs of these shapes; raises ImageError for what cannot be computed."""
+    def _output_shapes(self, inputs: TensorShapes, probabilities: bool) -> TensorShapes:
+        """Return the shapes of the outputs that are computed of inputs of these shapes; raises ImageError for what
+        cannot be computed."""
 
     @abstractmethod
     def _enqueue(self, tensors: Mapping[str, Tensor], probabilities: bool) -> None:
@@ -152,7 +153,7 @@ class OverlappedEngine(ClosesOnExit):
         computed, types = self._rows_computed(rows, height, width), self._tensor_types()
         shapes = {m: (computed, *inputs[m].shape[1:]) for m in self.recipe.modalities}
         with self._streams.current(), translated(self.title, self.instead, (height, width)):
-            outputs = self._output_shapes(shapes)
+            outputs = self._output_shapes(shapes, probabilities)
             tensors = {n: slot.device(n, shape, types[n]) for n, shape in {**shapes, **outputs}.items()}
             for modality, shape in shapes.items():
                 host = slot.host(modality, shape, types[modality])

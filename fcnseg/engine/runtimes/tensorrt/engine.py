@@ -110,7 +110,7 @@ class TensorRTEngine(OverlappedEngine):
     def _tensor_types(self) -> Mapping[str, torch.dtype]:
         return self._opened.types
 
-    def _output_shapes(self, inputs: TensorShapes) -> TensorShapes:
+    def _output_shapes(self, inputs: TensorShapes, probabilities: bool) -> TensorShapes:  # noqa: ARG002 - all it has
         """Return the outputs' shapes for inputs of these shapes; raises ImageError if no profile takes them."""
         session = self._opened
         rows, height, width = next(iter(inputs.values()))[:3]

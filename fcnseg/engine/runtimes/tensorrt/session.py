@@ -39,7 +39,7 @@ class Profile:
 
 
 class Session:
-    """A plan, deserialised, and one context for it, used from one thread at a time and on the middle one of three streams.
+    """A plan, deserialised, and one context for it, used from one thread at a time and on the middle stream.
 
     Raises EngineError if the library refuses the plan or it is not one of this recipe's.
     """
