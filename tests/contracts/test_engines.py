@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fcnseg.engine.graph import write_graph
+from fcnseg.engine.runtimes.batched import BatchedTorchEngine
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.engine.runtimes.pytorch import TorchEngine
@@ -41,7 +42,7 @@ def openvino_file(model: TinyModel, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "engine"
 
 
-@pytest.fixture(params=["torch", "openvino", "tensorrt"])
+@pytest.fixture(params=["torch", "torch in batches", "openvino", "tensorrt"])
 def make(
     request: pytest.FixtureRequest, model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Engine]:
@@ -51,6 +52,8 @@ def make(
     info = EngineInfo(request.param, "", "fp32", recipe.name, "", heads, recipe.modalities, {})
     if request.param == "torch":
         return lambda: TorchEngine(recipe, model.weights, "cpu")
+    if request.param == "torch in batches":
+        return lambda: BatchedTorchEngine(recipe, model.weights, "cpu", batch=4)
     if request.param == "openvino":
         file = request.getfixturevalue("openvino_file")
         return lambda: OpenVINOEngine(recipe, file, info, sha256=file_sha256(file), probabilities=True)
@@ -80,6 +83,7 @@ def test_making_one_reads_no_file(model: TinyModel, tmp_path: Path) -> None:
     recipe = load_recipe(model.recipe)
     info = EngineInfo("", "", "fp32", recipe.name, "", {}, recipe.modalities, {})
     TorchEngine(recipe, tmp_path / "absent", "cpu")
+    BatchedTorchEngine(recipe, tmp_path / "absent", "cpu")
     OpenVINOEngine(recipe, tmp_path / "absent", info, sha256="")
     TensorRTEngine(recipe, tmp_path / "absent", info, sha256="")
 
