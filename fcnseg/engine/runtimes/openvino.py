@@ -161,10 +161,20 @@ def compile_graph(
             for port in kept.outputs:
                 if not port.get_names() & set(outputs):
                     kept.remove_result(port.get_node())
-            compiled = _core().compile_model(kept, "CPU", {**_settings(), "INFERENCE_PRECISION_HINT": _hint(precision)})
-            _check_precision(compiled, precision)
+            compiled = compiled_for_processor(kept, precision)
             with file.open("wb") as stream:
                 stream.write(compiled.export_model().getbuffer())
+
+
+def compiled_for_processor(model: Any, precision: str) -> Any:
+    """Return a model compiled in a precision. Raises EngineError if most of its convolutions are in another."""
+    compiled = _compiled(model, precision)
+    _check_precision(compiled, precision)
+    return compiled
+
+
+def _compiled(model: Any, precision: str = "fp32") -> Any:
+    return _core().compile_model(model, "CPU", {**_settings(), "INFERENCE_PRECISION_HINT": _hint(precision)})
 
 
 def _quantize(model: Any, calibration: Sequence[Mapping[str, Pixels]]) -> Any:
@@ -264,11 +274,13 @@ class OpenVINOEngine(ClosesOnExit):
             spec = network_spec(self.recipe)
             self._blocks, window = Blocks.of(spec), plan_fusion(spec)[-1].window
             self._last_layers = {
-                head.name: LastLayers(head.labels.classes, window, self._compiled) for head in self.recipe.heads
+                head.name: LastLayers(head.labels.classes, window, _compiled) for head in self.recipe.heads
             }
 
-    def _compiled(self, model: Any) -> Any:
-        return _core().compile_model(model, "CPU", {**self._settings, "INFERENCE_PRECISION_HINT": _hint("fp32")})
+    @property
+    def coarse(self) -> bool:
+        """True if labels are made of scores before the last upsampling."""
+        return bool(self._last_layers)
 
     def close(self) -> None:
         """Release the model."""
