@@ -1,4 +1,4 @@
-"""Label maps drawn over their images, and the legend of the classes' colours."""
+"""Label maps drawn over their images or in colours, and the legend of the classes' colours."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ def overlay(pixels: NDArray[np.uint8], labels: Labels, space: LabelSpace, opacit
     for channel in range(3):
         mixed[..., channel] = np.rint(tables[:, channel]).astype(np.uint8)[rows, pixels[..., channel]]
     return mixed
+
+
+def color_table(space: LabelSpace, values: int) -> NDArray[np.uint8]:
+    """Return the colours, RGB, of the labels 0 to `values` - 1 (256 or 65536), N x 3: those that an indexed PNG shows
+    up to 255, and black for what is no class above."""
+    table = np.zeros((max(values, space.classes, 256), 3), np.uint8)
+    table[:256] = np.frombuffer(space.palette, np.uint8).reshape(256, 3)
+    table[: space.classes] = space.colors
+    return table[:values]
 
 
 def legend(space: LabelSpace, only: Sequence[int] | None = None) -> Image.Image:

@@ -13,7 +13,8 @@ from fcnseg.io.overlays import overlay
 from fcnseg.io.storage import LocalFolder
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.running.finish import write_legend
-from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
+from fcnseg.running.picture_sinks import OverlaySink
+from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Frame, Output, Prediction, Sink
 from tests.conftest import mounted
 
