@@ -74,13 +74,13 @@ def keeping(names: str | Sequence[str] | None, heads: Heads) -> Callable[[Predic
 
 def _table(space: LabelSpace, kept: Sequence[int]) -> Labels:
     """Return what becomes of each label. Raises SettingsError if label maps cannot hold it."""
-    dtype = np.dtype(np.uint8 if space.classes <= 256 else np.uint16)
-    values, others = np.iinfo(dtype).max + 1, others_label(space)
+    dtype, values = (np.uint8, 1 << 8) if space.classes <= 256 else (np.uint16, 1 << 16)
+    others = others_label(space)
     if others >= values:
         raise SettingsError(
             f"--classes: void is {others} in this model, which its label maps cannot hold; set `ignore` to 255 in its "
             "recipe"
         )
-    table = np.full(values, others, dtype)
+    table: Labels = np.full(values, others, dtype)
     table[list(kept)] = kept
     return table

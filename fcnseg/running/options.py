@@ -143,7 +143,7 @@ def _faults_of_shards(options: RunOptions, has_hdf5: bool) -> list[str]:
     for place in options.places.values():
         refuse_lost_slash(place)
     if len({is_url(place) for place in options.places.values()}) > 1:
-        faults.append("the folders of outputs are URLs, all of them, or folders on this machine")
+        faults.append("outputs go to URLs, all of them, or to folders")
     if options.on not in (None, "ray"):
         faults.append(f"--on {options.on} is unknown; use ray")
     if options.is_sharded and has_hdf5:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,8 @@ class OutputKind:
     def moved(self, options: RunOptions, place: Path) -> RunOptions:
         """Return the options with another place for it."""
         value = getattr(options, self.field)
-        return replace(options, **{self.field: (value[0], place) if isinstance(value, tuple) else place})
+        change: dict[str, Any] = {self.field: (value[0], place) if isinstance(value, tuple) else place}
+        return replace(options, **change)
 
 
 def _of_heads(suffix: str) -> Callable[[Heads, RunOptions], Names]:
@@ -155,7 +157,7 @@ def check_kinds(options: RunOptions, recipe: Recipe) -> None:
     for option, folder, suffix in _folders(options, heads):
         other = owners.setdefault((folder, "" if options.out_format == "tar" else suffix), option)
         if other != option:
-            raise SettingsError(f"{other} and {option} would both write {folder}/...{suffix}; give them two folders")
+            raise SettingsError(f"{other} and {option} would both write {folder}/*{suffix}; give them two folders")
 
 
 def _folders(options: RunOptions, heads: Heads) -> Iterator[tuple[str, str, str]]:

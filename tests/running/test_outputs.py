@@ -11,8 +11,8 @@ from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.intact import recorded_names
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
-from fcnseg.running.preflight import check_places
 from fcnseg.running.picture_sinks import shown_modality
+from fcnseg.running.preflight import check_places
 from fcnseg.types import EngineInfo
 
 
