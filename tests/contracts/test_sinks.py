@@ -15,7 +15,8 @@ from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.atomic import checksum
 from fcnseg.io.storage import LocalFolder
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
+from fcnseg.running.picture_sinks import ColorPngSink, CutoutSink, MaskSink, OverlaySink
+from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink
 from fcnseg.running.volumes import LabelVolume, ProbabilityVolume
 from fcnseg.running.writing import write
 from fcnseg.types import EngineInfo, Frame, Output, Prediction, Sink
@@ -30,6 +31,9 @@ KINDS: dict[str, Callable[[Path, EngineInfo], Sink]] = {
     "probabilities": lambda folder, info: NpyProbabilitySink(LocalFolder(folder), info),
     "most probable": lambda folder, info: NpyProbabilitySink(LocalFolder(folder), info, "float32", top_k=2),
     "overlay": lambda folder, info: OverlaySink(LocalFolder(folder), info),
+    "colours": lambda folder, info: ColorPngSink(LocalFolder(folder), info),
+    "a mask": lambda folder, info: MaskSink(LocalFolder(folder), info, "b"),
+    "cut-outs": lambda folder, info: CutoutSink(LocalFolder(folder), info, "b,d"),
     "staged label maps": lambda folder, info: LabelVolume(folder / "m.h5", info).sink,
     "staged probabilities": lambda folder, info: ProbabilityVolume(folder / "p.h5", info, top_k=2).sink,
 }
