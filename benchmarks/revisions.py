@@ -1,11 +1,13 @@
 """Speed of `fcnseg run` in two revisions, in turns, and whether they give the same label maps.
 
     python -m benchmarks.revisions CHECKOUT PHOTOS [--model M] [--precision P ...] [--rounds N] [--copies N]
+                                [--home DIR]
 
 CHECKOUT is another revision's worktree; both run in this environment's libraries. Each round runs the same photographs
 (every one `copies` times) in one revision and then in the other, starting with another one each time, each in a fresh
 process with the engine cached. Images a second are the run's own, without the start of the program; ratios are of a
-round, and their median, least and largest are printed. Engines for int8 are calibrated on the photographs.
+round, and their median, least and largest are printed. Engines for int8 are calibrated on the photographs. `--home`
+keeps the engines for the next call; with `--rounds 0` they are built, and nothing is measured.
 """
 
 from __future__ import annotations
@@ -56,16 +58,18 @@ def measure(checkouts: list[Path], photos: Path, given: argparse.Namespace, prec
     chosen = ["--model", given.model, "--backend", "openvino", "--precision", precision]
     chosen += ["--calibrate", photos] if precision == "int8" else []
     rates: dict[Path, list[float]] = {checkout: [] for checkout in checkouts}
-    homes = {checkout: folder / f"home{i}" for i, checkout in enumerate(checkouts)}
+    homes = {checkout: (given.home or folder).resolve() / f"home{i}" for i, checkout in enumerate(checkouts)}
     outs = dict.fromkeys(checkouts, folder)
     for checkout, home in homes.items():
-        home.mkdir()
+        home.mkdir(parents=True, exist_ok=True)
         fcnseg(checkout, home, "run", photos, "--out", folder / f"first{home.name}", "-q", *chosen)
     for round_ in range(given.rounds):
         for checkout in checkouts[:: 1 if round_ % 2 else -1]:
             outs[checkout] = folder / f"out{homes[checkout].name}-{round_}"
             fcnseg(checkout, homes[checkout], "run", images, "--out", outs[checkout], "-q", *chosen)
             rates[checkout].append(images_per_second(outs[checkout]))
+    if not given.rounds:
+        return
     ratios = sorted(new / old for old, new in zip(*rates.values(), strict=True))
     old, new = (median(each) for each in rates.values())
     count, others = differing(*outs.values())
@@ -83,6 +87,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model", default="street-fcn8s")
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16", "int8"])
+    parser.add_argument("--home", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--copies", type=int, default=2)
     given = parser.parse_args()
