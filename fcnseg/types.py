@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fcnseg.drawing import areas, overlay
+from fcnseg.errors import SettingsError
 from fcnseg.labels import LabelSpace
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 AnyPath = str | os.PathLike[str]
 """A path as callers give it."""
@@ -32,6 +38,9 @@ Labels = NDArray[np.unsignedinteger[Any]]
 
 Probabilities = NDArray[np.floating[Any]]
 """K x H x W, 0..1, summing to 1 over K."""
+
+SHOWN_PX = 1600
+"""The longest side of a prediction as a notebook shows it."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +85,68 @@ class Frame:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label map of each head for one image, and the probabilities of each head if they were requested."""
+    """The label map of each head for one image, and the probabilities of each head if they were requested.
+
+    `labels` are H x W, uint8 (uint16 above 256 classes), `probabilities` K x H x W, 0..1. Predictions of a `Segmenter`
+    also have `classes`, the names and colours of each head, and `picture`, which gives the image, uint8 H x W x 3 RGB:
+    what `overlay`, `areas` and a notebook need.
+    """
 
     labels: Mapping[str, Labels]
     probabilities: Mapping[str, Probabilities] | None = None
+    classes: Mapping[str, LabelSpace] = field(default_factory=dict)
+    picture: Callable[[], Pixels] | None = field(default=None, repr=False, compare=False)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
         return sum(a.nbytes for a in (*self.labels.values(), *(self.probabilities or {}).values()))
+
+    def areas(self, head: str | None = None) -> dict[str, int]:
+        """Return the pixels of each class that occurs, by name, the largest first. Raises SettingsError as `overlay`.
+
+        `head` may be left out where there is one.
+        """
+        name, space = self._head(head)
+        return areas(self.labels[name], space)
+
+    def overlay(self, head: str | None = None, opacity: float = 0.5) -> Image:
+        """Return the image with its classes drawn over it, an RGB Pillow image; `opacity` from 0 to 1 (the colours).
+
+        Raises SettingsError for an unknown head, or without one where there are several, and ImageError if the image
+        cannot be read any more.
+        """
+        from PIL import Image
+
+        name, space = self._head(head)
+        if self.picture is None:
+            raise SettingsError("this prediction has no image to draw over; those of a segmenter have")
+        return Image.fromarray(overlay(self.picture(), self.labels[name], space, opacity))
+
+    def _head(self, name: str | None) -> tuple[str, LabelSpace]:
+        """Return a head's name and classes; the only one's for None."""
+        known = self.classes
+        if name is None and len(known) == 1:
+            name = next(iter(known))
+        if name is None or name not in known:
+            given = "several heads" if name is None else f"no head {name!r}"
+            raise SettingsError(f"this prediction has {given}; name one of {', '.join(known) or '(none is known)'}")
+        return name, known[name]
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the overlays of all heads side by side, as notebooks show them; None without an image."""
+        from PIL import Image
+
+        if self.picture is None or not self.classes:
+            return None
+        drawn = [self.overlay(head) for head in self.classes]
+        whole = Image.new("RGB", (sum(image.width for image in drawn), drawn[0].height))
+        for place, image in enumerate(drawn):
+            whole.paste(image, (place * image.width, 0))
+        whole.thumbnail((SHOWN_PX, SHOWN_PX))  # only what is looked at
+        content = io.BytesIO()
+        whole.save(content, "PNG")
+        return content.getvalue()
 
 
 class OutputName(NamedTuple):

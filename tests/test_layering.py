@@ -12,7 +12,7 @@ import pytest
 from tests.imports import cycles, own_modules
 from tests.imports import modules as modules_of
 
-FOUNDATION = {"errors", "labels", "recipes", "texts", "toml_table", "types"}
+FOUNDATION = {"drawing", "errors", "labels", "recipes", "texts", "toml_table", "types"}
 COMPUTING = FOUNDATION | {"io", "models", "weights", "workers"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
