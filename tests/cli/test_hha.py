@@ -66,7 +66,7 @@ def test_a_folder_is_encoded_and_mirrored(fcnseg: Command, tmp_path: Path) -> No
 
 def test_the_command_of_the_documentation(fcnseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs/training.md").read_text()
-    (command,) = (line.split() for line in page.splitlines() if line.startswith("fcnseg hha"))
+    command = next(line.split() for line in page.splitlines() if line.startswith("fcnseg hha"))
     save(tmp_path / "depth/a.png", np.full((480, 640), 2000, np.uint16))
     monkeypatch.chdir(tmp_path)
     assert fcnseg(*command[1:]).code == 0
