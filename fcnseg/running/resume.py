@@ -13,8 +13,8 @@ from typing import Any
 from fcnseg.engine.identity import recipe_hash
 from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.names import split_hdf5_name
-from fcnseg.io.sources import ImageSource
 from fcnseg.io.urls import absolute_place
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
