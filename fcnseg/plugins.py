@@ -23,6 +23,9 @@ from fcnseg.types import Sink, Source, Storage
 SOURCES, SINKS = "fcnseg.sources", "fcnseg.sinks"
 """The groups of entry points."""
 
+KINDS = {SOURCES: "source", SINKS: "sink"}
+"""What a plug-in of each group is."""
+
 
 class OpenSource(Protocol):
     """An entry point of SOURCES: a class or function."""
@@ -93,6 +96,31 @@ def plugins(group: str) -> list[Plugin]:
     return sorted(found, key=lambda plugin: (plugin.name, plugin.package))
 
 
+@dataclass(frozen=True)
+class InspectedPlugin:
+    """An installed plug-in, a "source" or a "sink". `problem`: why it cannot be used, in one line; empty if it can."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    problem: str
+
+
+def inspect_plugins() -> list[InspectedPlugin]:
+    """Import all plug-ins, and return them with the reasons of those that cannot be used."""
+    found = []
+    for group, kind in KINDS.items():
+        for plugin in plugins(group):
+            problem = ""
+            try:
+                find_plugin(group, plugin.name, "").load()
+            except SettingsError as error:
+                problem = str(error)
+            found.append(InspectedPlugin(kind, plugin.name, plugin.package, plugin.version, problem))
+    return found
+
+
 def find_plugin(group: str, name: str, remedy: str) -> Plugin:
     """Return the plug-in of that name. Raises SettingsError if there is none, which names the nearest and ends with the
     `remedy`, or if several packages have one."""
@@ -100,7 +128,7 @@ def find_plugin(group: str, name: str, remedy: str) -> Plugin:
     same = [plugin for plugin in installed if plugin.name.lower() == name.lower()]
     if len(same) == 1:
         return same[0]
-    kind = "source" if group == SOURCES else "sink"
+    kind = KINDS[group]
     if same:
         packages = " and ".join(plugin.package for plugin in same)
         raise SettingsError(f"{packages} all have a {kind} {name}; uninstall all but one")

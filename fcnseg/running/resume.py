@@ -15,7 +15,8 @@ from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
 from fcnseg.io.image_source import ImageSource
 from fcnseg.io.names import split_hdf5_name
-from fcnseg.io.urls import absolute_place
+from fcnseg.io.urls import absolute_place, plugin_scheme
+from fcnseg.plugins import KINDS, SOURCES, find_plugin
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
@@ -203,7 +204,14 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
 
 def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
     """Return what may change with `resume="continue"`: the inputs' places, the device and the libraries."""
-    return {**input_places(options, source), "device": info.device, **info.versions}
+    return {**input_places(options, source), "device": info.device, **info.versions, **plugin_versions(options)}
+
+
+def plugin_versions(options: RunOptions) -> dict[str, str]:
+    """Return the packages, with their versions, of the plug-ins that a run uses."""
+    scheme = plugin_scheme(os.fspath(options.source))
+    used = [find_plugin(SOURCES, scheme, "install one")] if scheme else []
+    return {f"{KINDS[plugin.group]} {plugin.name}": f"{plugin.package} {plugin.version}" for plugin in used}
 
 
 def input_places(options: RunOptions, source: ImageSource) -> dict[str, str]:
