@@ -103,6 +103,34 @@ def run(
     overlay: Annotated[
         str | None, typer.Option(metavar="DIR|URL", help="Also write the images with their labels drawn over them.")
     ] = None,
+    colour_png: Annotated[
+        str | None,
+        typer.Option(
+            "--colour-png", "--color-png", metavar="DIR|URL", help="Also write the label maps in colours, as RGB PNGs."
+        ),
+    ] = None,
+    mask: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="CLASS[,CLASS] DIR|URL",
+            help="Also write masks, 255 where a pixel is of the class and else 0, of several classes in a folder each.",
+        ),
+    ] = None,
+    cutout: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="CLASS[,CLASS] DIR|URL",
+            help="Also write the images with all but these classes transparent, as RGBA PNGs.",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS[,CLASS]",
+            help="Keep these classes alone, in all outputs but probabilities: other pixels become the class "
+            "`background` where the model has one, else void.",
+        ),
+    ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -256,6 +284,10 @@ def run(
         probabilities_dtype=probabilities_dtype or "float16",
         top_k=top_k,
         overlay=overlay,
+        colour_png=colour_png,
+        mask=mask,
+        cutout=cutout,
+        classes=classes,
         tile=int(tile) if tile.isdecimal() else tile,
         batch=batch_size,
         workers=workers,

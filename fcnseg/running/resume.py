@@ -198,8 +198,17 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "top-k": options.top_k,
         "overlay": absolute_place(os.fspath(options.overlay)) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
+        "colour-png": absolute_place(os.fspath(options.colour_png)) if options.colour_png else None,
+        "mask": _chosen_in(options.mask),
+        "cutout": _chosen_in(options.cutout),
+        "classes": options.classes,
         "out-format": options.out_format if options.out_format != "files" else None,
     }
+
+
+def _chosen_in(value: tuple[str, str | Path] | None) -> str | None:
+    """Return in words the classes and the place of one kind of output."""
+    return f"{value[0]} in {absolute_place(os.fspath(value[1]))}" if value else None
 
 
 def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:

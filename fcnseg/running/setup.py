@@ -8,6 +8,7 @@ from pathlib import Path
 from fcnseg.engine.open import engine_from
 from fcnseg.io.urls import is_url, local_path, plugin_scheme
 from fcnseg.recipes import Recipe
+from fcnseg.running.class_choice import keeping
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
@@ -64,4 +65,5 @@ def pipeline_of(
         replace=bool(ledger.fact("replace")),
         max_failures=options.max_failures,
         hooks=hooks,
+        keep=keeping(options.classes, outputs.heads),
     )

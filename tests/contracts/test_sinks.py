@@ -15,7 +15,8 @@ from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.atomic import checksum
 from fcnseg.io.storage import LocalFolder
 from fcnseg.labels import LabelSpace, voc_color
-from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
+from fcnseg.running.picture_sinks import ColorPngSink, CutoutSink, MaskSink, OverlaySink
+from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink
 from fcnseg.running.volumes import LabelVolume, ProbabilityVolume
 from fcnseg.running.writing import write
 from fcnseg.testing import check_sink
@@ -31,6 +32,9 @@ ENCODERS: dict[str, Callable[[Storage, EngineInfo], Sink]] = {
     "probabilities": NpyProbabilitySink,
     "most probable": lambda storage, info: NpyProbabilitySink(storage, info, "float32", top_k=2),
     "overlay": OverlaySink,
+    "colours": ColorPngSink,
+    "a mask": lambda storage, info: MaskSink(storage, info, "b"),
+    "cut-outs": lambda storage, info: CutoutSink(storage, info, "b,d"),
 }
 
 KINDS: dict[str, Callable[[Path, EngineInfo], Sink]] = {

@@ -13,6 +13,7 @@ from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.tar_folder import TarFolder
 from fcnseg.recipes import find_recipe
+from fcnseg.running.class_choice import keeping
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.intact import relative_path
 from fcnseg.running.options import RunOptions
@@ -155,6 +156,7 @@ class ShardWorker:
                 replace=True,
                 max_failures=max_failures,
                 hooks=hooks,
+                keep=keeping(self.options.classes, self._outputs.heads),
             )
             summary = pipeline.run()
             whole = not (summary.interrupted or summary.stopped)
