@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -18,22 +18,9 @@ from fcnseg.types import Frame, Output, OutputName, Prediction, Sink, Storage
 Heads = Mapping[str, LabelSpace]
 
 
-class SinkChoice(NamedTuple):
-    """A plug-in's sink by name, and the text for it."""
-
-    name: str
-    argument: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> SinkChoice:
-        """Return the parts of `NAME[:ARGUMENT]`."""
-        name, _, argument = text.partition(":")
-        return cls(name, argument)
-
-    @property
-    def plugin(self) -> Plugin:
-        """The plug-in that has it. Raises SettingsError if there is none."""
-        return find_plugin(SINKS, self.name, "install one, or leave out --sink")
+def plugin_of(text: str) -> Plugin:
+    """Return the plug-in of `NAME[:ARGUMENT]`. Raises SettingsError if there is none."""
+    return find_plugin(SINKS, text.partition(":")[0], "install one, or leave out --sink")
 
 
 def parse_sinks(texts: Iterable[str]) -> dict[str, str]:
@@ -54,11 +41,10 @@ def open_sink(text: str, storage: Storage, heads: Heads) -> PluginSink:
 
     Raises SettingsError if there is none, or it does not import, does not take its argument or is no sink.
     """
-    choice = SinkChoice.parse(text)
-    plugin = choice.plugin
+    plugin = plugin_of(text)
     make = plugin.load()
     with plugin.errors_as(SettingsError, f"to make --sink {text}"):
-        return PluginSink(plugin, make(storage, heads, choice.argument), storage)
+        return PluginSink(plugin, make(storage, heads, text.partition(":")[2]), storage)
 
 
 def plugin_names(text: str, heads: Heads) -> tuple[OutputName, ...]:

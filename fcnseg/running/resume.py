@@ -25,6 +25,7 @@ from fcnseg.running.ledger import SqliteLedger, has_begun
 from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.plugin_sinks import plugin_of
 from fcnseg.running.records import LEDGERS, parts_of
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, fingerprint_of
 from fcnseg.types import EngineInfo, Ledger, Reference
@@ -202,6 +203,7 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "mask": _chosen_in(options.mask),
         "cutout": _chosen_in(options.cutout),
         "classes": options.classes,
+        "sink": ", ".join(filter(None, map(_chosen_in, options.sinks.items()))) or None,
         "out-format": options.out_format if options.out_format != "files" else None,
     }
 
@@ -220,6 +222,7 @@ def plugin_versions(options: RunOptions) -> dict[str, str]:
     """Return the packages, with their versions, of the plug-ins that a run uses."""
     scheme = plugin_scheme(os.fspath(options.source))
     used = [find_plugin(SOURCES, scheme, "install one")] if scheme else []
+    used += [plugin_of(text) for text in options.sinks]
     return {f"{KINDS[plugin.group]} {plugin.name}": f"{plugin.package} {plugin.version}" for plugin in used}
 
 
