@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def keeping(names: str | Sequence[str] | None, heads: Heads) -> Callable[[Predic
         labels: dict[str, Labels] = {
             head: tables[head][values] if head in tables else values for head, values in prediction.labels.items()
         }
-        return Prediction(labels, prediction.probabilities)
+        return replace(prediction, labels=labels)
 
     return keep
 

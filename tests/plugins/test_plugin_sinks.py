@@ -158,9 +158,7 @@ def test_runs_in_shards_have_it_too(
 def test_what_it_fails_at_fails_the_image_and_writes_nothing_of_it(
     encode: str, says: str, install: Install, fcnseg: Command, photos: Path, tmp_path: Path, tiny: TinyModel
 ) -> None:
-    failing = f"if frame.stem == 'a':
-            {encode}; return
-        {SOUND['encode']}"
+    failing = f"if frame.stem == 'a':\n            {encode}; return\n        {SOUND['encode']}"
     package = install(SINKS, "text", code(encode=failing))
     words = ["run", photos, "--out", tmp_path / "m", "--overlay", tmp_path / "o", "--sink", f"text={tmp_path / 't'}"]
     done = fcnseg(*words, *tiny.arguments)
