@@ -21,7 +21,7 @@ from fcnseg.recipes import Recipe
 from fcnseg.running.intact import recorded_volumes, relative_path
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.options import RunOptions
-from fcnseg.running.output_kinds import KINDS, OutputKind, check_kinds, places_by_kind
+from fcnseg.running.output_kinds import OutputKind, check_kinds, kind_of, places_by_kind
 from fcnseg.running.records import LEDGERS, is_hdf5, ledger_file, record_folders, staging_folder
 from fcnseg.types import EngineInfo, OutputName, Sink
 
@@ -31,7 +31,7 @@ MARK = "records.txt"
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """One kind of output, of those in KINDS, and the folder or HDF5 file it goes to."""
+    """One kind of output, KINDS has them and plug-ins, and the folder or HDF5 file it goes to."""
 
     name: str
     target: Path
@@ -40,7 +40,7 @@ class OutputPlace:
     @property
     def kind(self) -> OutputKind:
         """The row of the table of kinds."""
-        return KINDS[self.name]
+        return kind_of(self.name)
 
     @property
     def is_hdf5(self) -> bool:
