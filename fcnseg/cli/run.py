@@ -131,6 +131,14 @@ def run(
             "`background` where the model has one, else void.",
         ),
     ] = None,
+    stats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.csv|FILE.parquet|URL",
+            help="Also write a table of the pixels and the share of each class, a row for each image; with "
+            "--save-probabilities also their mean confidence.",
+        ),
+    ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -288,6 +296,7 @@ def run(
         mask=mask,
         cutout=cutout,
         classes=classes,
+        stats=stats,
         tile=int(tile) if tile.isdecimal() else tile,
         batch=batch_size,
         workers=workers,

@@ -23,6 +23,10 @@ PLACES = "out", "probabilities", "overlay", "colour_png", "mask", "cutout"
 """The options that are places of outputs, or classes and a place."""
 
 
+TABLES = ("stats",)
+"""The options that are files of all images."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """All options of a run. The source, the model and the kinds of output are its settings: they cannot change while an
@@ -39,6 +43,8 @@ class RunOptions:
 
     `classes`: the classes to keep, as `"car,person"`. In all outputs but probabilities, pixels of other classes become
     the class `background` if the model has one, else void.
+
+    `stats`: a file, CSV or Parquet, of the pixels of each class in every image.
 
     `tile`: "auto", "off", or the side of tiles in pixels. `batch`: images of one size at once. `workers`: threads that
     decode, and as many that write. None leaves a number to fcnseg.
@@ -68,6 +74,7 @@ class RunOptions:
     mask: tuple[str, str | Path] | None = None
     cutout: tuple[str, str | Path] | None = None
     classes: str | None = None
+    stats: str | Path | None = None
     tile: str | int = "auto"
     batch: int | None = None
     workers: int | None = None
@@ -85,7 +92,7 @@ class RunOptions:
     out_format: str = "files"
 
     def __post_init__(self) -> None:
-        for name in PLACES:
+        for name in (*PLACES, *TABLES):
             value = getattr(self, name)
             before, place = value[:-1] if isinstance(value, tuple) else (), last_of(value)
             if place is not None and not is_url(place):
@@ -96,6 +103,11 @@ class RunOptions:
         """The places of outputs that were given, by option."""
         places = {name: last_of(getattr(self, name)) for name in PLACES}
         return {name: place for name, place in places.items() if place is not None}
+
+    @property
+    def tables(self) -> dict[str, str | Path]:
+        """The files of all images that were given, by option."""
+        return {name: place for name in TABLES if (place := getattr(self, name)) is not None}
 
     @property
     def is_sharded(self) -> bool:
@@ -140,8 +152,10 @@ def check_options(options: RunOptions) -> None:
 def _faults_of_shards(options: RunOptions, has_hdf5: bool) -> list[str]:
     """Return what is wrong with the options of runs with a plan and manifests."""
     faults = []
-    for place in options.places.values():
+    for place in (*options.places.values(), *options.tables.values()):
         refuse_lost_slash(place)
+    if not options.is_sharded and any(map(is_url, options.tables.values())):
+        faults.append(f"--{' and --'.join(options.tables)} can be at a URL where --out is; give a path")
     if len({is_url(place) for place in options.places.values()}) > 1:
         faults.append("outputs go to URLs, all of them, or to folders")
     if options.on not in (None, "ray"):

@@ -28,6 +28,7 @@ from fcnseg.running.picture_sinks import (
 )
 from fcnseg.running.records import is_hdf5
 from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, output_names
+from fcnseg.running.tables import check_tables
 from fcnseg.types import EngineInfo, OutputName, Reference, Sink, Storage
 
 PIXELS_A_PNG_BYTE, PIXELS_A_JPEG_BYTE = 1032, 64
@@ -150,6 +151,7 @@ def check_kinds(options: RunOptions, recipe: Recipe) -> None:
     would replace another."""
     heads = {head.name: head.labels for head in recipe.heads}
     keeping(options.classes, heads)
+    check_tables(options, recipe.name, heads)
     for name in places_by_kind(options):
         if KINDS[name].shows:
             shown_modality(recipe.name, recipe.modalities, KINDS[name].option)

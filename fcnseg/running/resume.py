@@ -19,7 +19,14 @@ from fcnseg.io.urls import absolute_place
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
-from fcnseg.running.intact import absolute_path, expect_volumes, is_intact, recorded_volumes
+from fcnseg.running.intact import (
+    absolute_path,
+    expect_tables,
+    expect_volumes,
+    is_intact,
+    recorded_tables,
+    recorded_volumes,
+)
 from fcnseg.running.ledger import SqliteLedger, has_begun
 from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
@@ -50,6 +57,7 @@ def open_ledger(
             hooks.on_note(f"going on although {changed}")
             ledger.note(machine=machine)
         expect_volumes(ledger, outputs.hdf5_files)
+        expect_tables(ledger, {place.name: str(place.target) for place in outputs.tables})
         yield ledger
 
 
@@ -170,7 +178,8 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
             continue  # another part of the same run
         try:
             with SqliteLedger(file, outputs.folder) as ledger:
-                for output in chain(chain.from_iterable(ledger.outputs()), recorded_volumes(ledger).values()):
+                files = (*recorded_volumes(ledger).values(), *recorded_tables(ledger).values())
+                for output in chain(chain.from_iterable(ledger.outputs()), files):
                     path = absolute_path(ledger.folder, output.path)
                     if outputs.holds(path) and is_intact(ledger.folder, output):  # anybody may have written the ledger
                         Path(path).unlink()
@@ -201,6 +210,7 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "mask": _chosen_in(options.mask),
         "cutout": _chosen_in(options.cutout),
         "classes": options.classes,
+        **{name: absolute_place(os.fspath(place)) for name, place in options.tables.items()},
         "out-format": options.out_format if options.out_format != "files" else None,
     }
 
