@@ -201,7 +201,7 @@ OPTIONAL = {
     "matplotlib": ("matplotlib", "scipy"),
     "nncf": ("nncf",),
     "obstore": ("obstore", "pyarrow"),
-    "pyarrow": ("obstore", "pyarrow"),
+    "pyarrow": ("pyarrow",),
     "ray": ("obstore", "pyarrow", "ray"),
     "pillow_heif": ("pillow-heif",),
     "scipy": ("scipy",),

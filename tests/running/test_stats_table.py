@@ -26,7 +26,7 @@ def written(table: StatsTable, *entries: tuple[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def test_rows_are_what_numpy_counts(tmp_path: Path) -> None:
+def test_rows_are_what_numpy_counts() -> None:
     heads = {"a": space("x", "y, z"), "b": space(*map(str, range(300)), ignore=65535)}
     rng = np.random.default_rng(0)
     shape = (700, 900)
@@ -54,7 +54,7 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
     labels = [np.full((3, 5), i % 2, np.uint8) for i in range(10)]
     table = StatsTable("t.csv", heads)
     entries = [
-        (f"{i}\udcff.jpg", table.entry(frame("", 3, 5), Prediction({"labels": l}))) for i, l in enumerate(labels)
+        (f"{i}\udcff.jpg", table.entry(frame("", 3, 5), Prediction({"labels": one}))) for i, one in enumerate(labels)
     ]
     (tmp_path / "t.PARQUET").write_bytes(written(StatsTable("t.PARQUET", heads), *entries))
     rows = parquet.read_table(tmp_path / "t.PARQUET").to_pylist()

@@ -45,7 +45,7 @@ def test_a_table_beside_the_label_maps(run: Run, place: Place, photos: Path) -> 
     (photos / "1/01.png").unlink()
     run(stats=stats)
     check(read(place, "stats.csv"), place, photos)
-    with pytest.raises(SettingsError, match="stats was .*, is None"):
+    with pytest.raises(SettingsError, match=r"stats was .*, is None"):
         run()
     run(resume="overwrite", stats=stats)
     check(read(place, "stats.csv"), place, photos)
