@@ -139,6 +139,26 @@ def run(
             "--save-probabilities also their mean confidence.",
         ),
     ] = None,
+    polygons: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.json|URL",
+            help="Also write a COCO file: an annotation for each class in each image, as an exact run-length encoding.",
+        ),
+    ] = None,
+    yolo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|URL", help="Also write text files of polygons, as YOLO's segmentation models take them."
+        ),
+    ] = None,
+    polygon_tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PX",
+            help="Write polygons in the COCO file, and simplify all polygons by about so many pixels; 0 is exact.",
+        ),
+    ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
@@ -296,7 +316,10 @@ def run(
         mask=mask,
         cutout=cutout,
         classes=classes,
+        yolo=yolo,
         stats=stats,
+        polygons=polygons,
+        polygon_tolerance=polygon_tolerance,
         tile=int(tile) if tile.isdecimal() else tile,
         batch=batch_size,
         workers=workers,

@@ -210,6 +210,8 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "mask": _chosen_in(options.mask),
         "cutout": _chosen_in(options.cutout),
         "classes": options.classes,
+        "yolo": absolute_place(os.fspath(options.yolo)) if options.yolo else None,
+        "polygon-tolerance": options.polygon_tolerance,
         **{name: absolute_place(os.fspath(place)) for name, place in options.tables.items()},
         "out-format": options.out_format if options.out_format != "files" else None,
     }

@@ -15,7 +15,8 @@ from typing import BinaryIO, Protocol
 from fcnseg.errors import SettingsError, require
 from fcnseg.io.parts import Part
 from fcnseg.io.urls import is_url
-from fcnseg.running.class_choice import Heads
+from fcnseg.running.class_choice import Heads, annotated_labels
+from fcnseg.running.coco_table import CocoTable, refuse_several_heads
 from fcnseg.running.options import RunOptions
 from fcnseg.running.stats_table import StatsTable, stats_bytes
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks
@@ -37,7 +38,7 @@ class TableKind:
     """A kind of table: its option, and the suffixes that files of it may have.
 
     `make` returns the table of a file of that name, `least_bytes` the fewest bytes of an image in it; `check` raises
-    SettingsError for models and options that it is not for.
+    SettingsError for models and options that it is not for. `packages`: the optional modules that it needs.
     """
 
     option: str
@@ -45,6 +46,7 @@ class TableKind:
     make: Callable[[str, EngineInfo, RunOptions], Table]
     least_bytes: Callable[[Heads], int]
     check: Callable[[str, Heads, RunOptions], None] = lambda model, heads, options: None
+    packages: tuple[str, ...] = ()
 
 
 TABLES: dict[str, TableKind] = {
@@ -53,6 +55,16 @@ TABLES: dict[str, TableKind] = {
         (".csv", ".parquet"),
         lambda name, info, options: StatsTable(name, info.heads, options.probabilities is not None),
         stats_bytes,
+    ),
+    "polygons": TableKind(
+        "--polygons",
+        (".json",),
+        lambda name, info, options: CocoTable(
+            info, next(iter(annotated_labels(options.classes, info.heads).values())), options.polygon_tolerance
+        ),
+        lambda heads: 64,
+        lambda model, heads, options: refuse_several_heads(model, heads),
+        ("pycocotools", "cv2"),
     ),
 }
 """The kinds of table by the names that records and dry runs have for them, which are those of their options, too."""
@@ -100,8 +112,7 @@ def check_tables(options: RunOptions, model: str, heads: Heads) -> None:
         if not os.fspath(place).lower().endswith(kind.suffixes):
             known = " or ".join(kind.suffixes)
             raise SettingsError(f"{kind.option} {place} is of no known form; give a name that ends with {known}")
-        if os.fspath(place).lower().endswith(".parquet"):
-            require("pyarrow")
+        require(*kind.packages, *(["pyarrow"] if os.fspath(place).lower().endswith(".parquet") else []))
         kind.check(model, heads, options)
         file = os.fspath(place) if is_url(place) else os.path.realpath(place)
         if (other := files.setdefault(file, kind.option)) != kind.option:

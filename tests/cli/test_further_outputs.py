@@ -12,7 +12,23 @@ from tests.conftest import Outcome, TinyModel, photograph
 
 Command = Callable[..., Outcome]
 STATS = ("--stats", "tables/stats.csv")
-EVERYTHING = ("--overlay", "o", "--colour-png", "out/colours", "--mask", "a,c", "m", "--cutout", "b,e", "cut", *STATS)
+EVERYTHING = (
+    *(
+        "--overlay",
+        "o",
+        "--colour-png",
+        "out/colours",
+        "--mask",
+        "a,c",
+        "m",
+        "--cutout",
+        "b,e",
+        "cut",
+        "--yolo",
+        "yolo",
+    ),
+    *(*STATS, "--polygons", "tables/p.json"),
+)
 
 
 @pytest.fixture
@@ -24,7 +40,7 @@ def run(fcnseg: Command, tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def pictures() -> dict[str, bytes]:
-    roots = map(Path, ("out", "o", "m", "cut", "tables"))
+    roots = map(Path, ("out", "o", "m", "cut", "tables", "yolo"))
     files = (p for root in roots for p in root.rglob("*") if p.is_file() and ".fcnseg" not in p.parts)
     return {p.as_posix(): p.read_bytes() for p in files}
 
@@ -32,7 +48,7 @@ def pictures() -> dict[str, bytes]:
 def test_everything_at_once_and_again(run: Command) -> None:
     assert run(*EVERYTHING).code == 0
     before = pictures()
-    assert len(before) == 4 * 6 + 1
+    assert len(before) == 4 * 7 + 2
     labels = np.asarray(Image.open("out/1/3.png"))
     assert np.array_equal(np.asarray(Image.open("m/c/1/3.png")) == 255, labels == 2)
     assert np.array_equal(np.asarray(Image.open("cut/1/3.png"))[..., 3] == 255, np.isin(labels, (1, 4)))
@@ -57,7 +73,9 @@ def test_a_dry_run_tells_of_each(run: Command) -> None:
         "colours",
         "masks",
         "cutouts",
+        "yolo",
         "stats",
+        "polygons",
     ]
     assert not pictures()
 
@@ -83,6 +101,10 @@ def test_classes_that_are_kept(run: Command) -> None:
         (["--colour-png", "x.h5"], "--colour-png writes a file for each image"),
         (["--mask", "a", "photos"], "photos is an input"),
         (["--colour-png", "s3://bucket/x"], "all of them, or to folders"),
+        (["--polygon-tolerance", "1"], "give --polygons or --yolo"),
+        (["--polygons", "p.json", "--polygon-tolerance", "-1"], "-1.0 is no number of pixels"),
+        (["--polygons", "p.txt"], "give a name that ends with .json"),
+        (["--model", "siftflow-fcn8s", "--polygons", "p.json"], "has the heads"),
         (["--colour-png", "out/1"], "1/1.png would be written among the files of --colour-png"),
     ],
 )
