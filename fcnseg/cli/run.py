@@ -35,7 +35,8 @@ def run(
         typer.Argument(
             metavar="SOURCE",
             help="A folder (searched through), an image, a .txt file with one path a line (- reads them from standard "
-            "input), a .zip or .tar archive, FILE.h5::/dataset, or a URL (s3://, gs://, az://).",
+            "input), a .zip or .tar archive, FILE.h5::/dataset, a URL (s3://, gs://, az://), or a plug-in's "
+            "NAME://PLACE.",
         ),
     ],
     out: Annotated[
@@ -157,6 +158,14 @@ def run(
         typer.Option(
             metavar="PX",
             help="Write polygons in the COCO file, and simplify all polygons by about so many pixels; 0 is exact.",
+        ),
+    ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:ARGUMENT]=DIR|URL",
+            help="Also write what a plug-in makes of each image; repeatable. `fcnseg doctor` lists plug-ins.",
+            show_default=False,
         ),
     ] = None,
     backend: Backend = "auto",
@@ -283,6 +292,7 @@ def run(
     from fcnseg.errors import SettingsError
     from fcnseg.io.buckets import parse_storage_options
     from fcnseg.running.options import RunOptions
+    from fcnseg.running.plugin_sinks import parse_sinks
 
     if going_on and not quiet:
         say("--continue is now called --accept-changed-environment; resuming as such needs no option")
@@ -320,6 +330,7 @@ def run(
         stats=stats,
         polygons=polygons,
         polygon_tolerance=polygon_tolerance,
+        sinks=parse_sinks(sink or ()),
         tile=int(tile) if tile.isdecimal() else tile,
         batch=batch_size,
         workers=workers,

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from fcnseg.drawing import overlay
+from fcnseg.drawing import color_table, overlay
 from fcnseg.labels import LabelSpace
 
 __all__ = ["color_table", "legend", "overlay"]
 
 LEGEND_ROW_PX, LEGEND_ROWS = 22, 20
 """The height of a row, and the most rows of a column."""
-
-
-def color_table(space: LabelSpace, values: int) -> NDArray[np.uint8]:
-    """Return the colours, RGB, of the labels 0 to `values` - 1 (256 or 65536), N x 3: those that an indexed PNG shows
-    up to 255, and black for what is no class above."""
-    table = np.zeros((max(values, space.classes, 256), 3), np.uint8)
-    table[:256] = np.frombuffer(space.palette, np.uint8).reshape(256, 3)
-    table[: space.classes] = space.colors
-    return table[:values]
 
 
 def legend(space: LabelSpace, only: Sequence[int] | None = None) -> Image.Image:

@@ -20,7 +20,7 @@ from fcnseg.running.hooks import Hooks
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.listing import survey
 from fcnseg.running.options import RunOptions
-from fcnseg.running.output_kinds import KINDS, places_by_kind
+from fcnseg.running.output_kinds import kind_of, places_by_kind
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.preflight import open_inputs, survey_inputs
 from fcnseg.running.resume import check_earlier_run
@@ -181,8 +181,8 @@ def _spread(total: int, count: int) -> frozenset[int]:
 
 def _trial_options(options: RunOptions, folder: Path) -> RunOptions:
     """Return the options of a run of the same inputs, model and kinds of output into a temporary folder."""
-    for name in places_by_kind(options):
-        options = KINDS[name].moved(options, folder / name)
+    for number, name in enumerate(places_by_kind(options)):
+        options = kind_of(name).moved(options, folder / str(number))  # a plug-in's name may be no path
     tables: dict[str, Any] = {name: folder / f"{name}{Path(place).suffix}" for name, place in options.tables.items()}
     options = replace(options, **tables)
     return replace(options, on=None, shard_images=None, num_parts=1, part_id=0, max_failures=None)

@@ -23,6 +23,9 @@ FORMATS = "files", "tar"
 PLACES = "out", "probabilities", "overlay", "colour_png", "mask", "cutout", "yolo"
 """The options that are places of outputs, or classes and a place."""
 
+SINK = "sink "
+"""What stands before the name of a plug-in's sink among places and kinds of output."""
+
 
 TABLES = "stats", "polygons"
 """The options that are files of all images."""
@@ -41,6 +44,8 @@ class RunOptions:
     classes, as `"road"` or `"car,person"`, and a folder. If `out` is a URL (`s3://bucket/masks`), the others are URLs,
     too; `storage_options` are for all of them. `probabilities_dtype`: float16 or float32. `top_k`: the probabilities of
     so many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
+
+    `sinks`: folders by plug-in, `{"NAME:ARGUMENT": "DIR"}`.
 
     `classes`: the classes to keep, as `"car,person"`. In all outputs but probabilities, pixels of other classes become
     the class `background` if the model has one, else void.
@@ -81,6 +86,7 @@ class RunOptions:
     stats: str | Path | None = None
     polygons: str | Path | None = None
     polygon_tolerance: float | None = None
+    sinks: Mapping[str, str | Path] = field(default_factory=dict)
     tile: str | int = "auto"
     batch: int | None = None
     workers: int | None = None
@@ -103,11 +109,14 @@ class RunOptions:
             before, place = value[:-1] if isinstance(value, tuple) else (), last_of(value)
             if place is not None and not is_url(place):
                 object.__setattr__(self, name, (*before, Path(place)) if before else Path(place))
+        sinks = {text: place if is_url(place) else Path(place) for text, place in self.sinks.items()}
+        object.__setattr__(self, "sinks", sinks)
 
     @property
     def places(self) -> dict[str, str | Path]:
         """The places of outputs that were given, by option."""
         places = {name: last_of(getattr(self, name)) for name in PLACES}
+        places |= {f"{SINK}{text}": place for text, place in self.sinks.items()}
         return {name: place for name, place in places.items() if place is not None}
 
     @property

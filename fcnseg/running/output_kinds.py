@@ -16,7 +16,7 @@ from fcnseg.io.urls import is_url
 from fcnseg.recipes import Recipe
 from fcnseg.running.class_choice import Heads, annotated_labels, keeping
 from fcnseg.running.name_rules import NameRules
-from fcnseg.running.options import RunOptions
+from fcnseg.running.options import SINK, RunOptions
 from fcnseg.running.picture_sinks import (
     ColorPngSink,
     CutoutSink,
@@ -26,6 +26,7 @@ from fcnseg.running.picture_sinks import (
     mask_names,
     shown_modality,
 )
+from fcnseg.running.plugin_sinks import open_sink, plugin_names
 from fcnseg.running.records import is_hdf5
 from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, output_names
 from fcnseg.running.tables import check_tables
@@ -68,6 +69,23 @@ class OutputKind:
         value = getattr(options, self.field)
         change: dict[str, Any] = {self.field: (value[0], place) if isinstance(value, tuple) else place}
         return replace(options, **change)
+
+
+class PluginKind(OutputKind):
+    """The kind of output of a plug-in, `NAME[:ARGUMENT]`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"--sink {text}",
+            f"{SINK}{text}",
+            lambda heads, options: plugin_names(text, heads),
+            lambda storage, info, options: open_sink(text, storage, info.heads),
+            lambda heads, options, pixels: 0 if options.classes else 16 * len(heads),
+        )
+
+    def moved(self, options: RunOptions, place: Path) -> RunOptions:
+        """Return the options with another place for it."""
+        return replace(options, sinks={**options.sinks, self.field.removeprefix(SINK): place})
 
 
 def _of_heads(suffix: str) -> Callable[[Heads, RunOptions], Names]:
@@ -153,9 +171,15 @@ KINDS: dict[str, OutputKind] = {
 refuse images that are too large for them before anything is written of them."""
 
 
+def kind_of(name: str) -> OutputKind:
+    """Return the kind of output of that name: one of KINDS, or a plug-in's."""
+    return KINDS[name] if name in KINDS else PluginKind(name.removeprefix(SINK))
+
+
 def places_by_kind(options: RunOptions) -> dict[str, str | Path]:
     """Return the places by kind of output, in the order they are written to."""
     places = {name: kind.place(options) for name, kind in KINDS.items()}
+    places |= {f"{SINK}{text}": place for text, place in options.sinks.items()}
     return {name: place for name, place in places.items() if place is not None}
 
 
@@ -166,9 +190,9 @@ def check_kinds(options: RunOptions, recipe: Recipe) -> None:
     keeping(options.classes, heads)
     check_tables(options, recipe.name, heads)
     for name in places_by_kind(options):
-        require(*KINDS[name].packages)
-        if KINDS[name].shows:
-            shown_modality(recipe.name, recipe.modalities, KINDS[name].option)
+        require(*kind_of(name).packages)
+        if kind_of(name).shows:
+            shown_modality(recipe.name, recipe.modalities, kind_of(name).option)
     owners: dict[tuple[str, str], str] = {}
     for option, folder, suffix in _folders(options, heads):
         other = owners.setdefault((folder, "" if options.out_format == "tar" else suffix), option)
@@ -181,8 +205,8 @@ def _folders(options: RunOptions, heads: Heads) -> Iterator[tuple[str, str, str]
     for name, place in places_by_kind(options).items():
         if not is_hdf5(place):
             root = str(place).rstrip("/") if is_url(place) else os.path.realpath(place)
-            for output in KINDS[name].names(heads, options):
-                yield KINDS[name].option, f"{root}/{output.prefix}".rstrip("/"), output.suffix
+            for output in kind_of(name).names(heads, options):
+                yield kind_of(name).option, f"{root}/{output.prefix}".rstrip("/"), output.suffix
 
 
 def taken_stems(options: RunOptions, heads: Heads) -> dict[str, str]:

@@ -22,7 +22,7 @@ from fcnseg.running.class_choice import Heads
 from fcnseg.running.intact import recorded_tables, recorded_volumes, relative_path
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.options import RunOptions
-from fcnseg.running.output_kinds import KINDS, OutputKind, check_kinds, places_by_kind
+from fcnseg.running.output_kinds import OutputKind, check_kinds, kind_of, places_by_kind
 from fcnseg.running.records import LEDGERS, is_hdf5, ledger_file, record_folders, staging_folder
 from fcnseg.running.tables import Table, table_places
 from fcnseg.types import EngineInfo, OutputName, Sink
@@ -33,7 +33,7 @@ MARK = "records.txt"
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """One kind of output, of those in KINDS, and the folder or HDF5 file it goes to."""
+    """One kind of output, KINDS has them and plug-ins, and the folder or HDF5 file it goes to."""
 
     name: str
     target: Path
@@ -42,7 +42,7 @@ class OutputPlace:
     @property
     def kind(self) -> OutputKind:
         """The row of the table of kinds."""
-        return KINDS[self.name]
+        return kind_of(self.name)
 
     def least_bytes(self, heads: Heads, pixels: int) -> int:
         """Return the fewest bytes that the files of an image of so many pixels can have."""

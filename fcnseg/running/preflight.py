@@ -11,9 +11,10 @@ from pathlib import Path
 from fcnseg.errors import ImageError, OutputError, SettingsError
 from fcnseg.io.folder_walk import Choice, walk
 from fcnseg.io.folders import is_run_output
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.images import MAX_PIXELS, allow_pixels
 from fcnseg.io.names import split_hdf5_name
-from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.sources import open_source
 from fcnseg.io.suffixes import IMAGES, has_suffix
 from fcnseg.io.urls import is_url, local_path
 from fcnseg.recipes import Recipe

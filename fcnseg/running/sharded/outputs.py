@@ -15,7 +15,7 @@ from fcnseg.io.urls import is_url
 from fcnseg.recipes import Recipe
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions
-from fcnseg.running.output_kinds import KINDS, check_kinds, places_by_kind
+from fcnseg.running.output_kinds import check_kinds, kind_of, places_by_kind
 from fcnseg.running.sharded.places import Shard
 from fcnseg.running.tables import Table, table_places
 from fcnseg.types import EngineInfo, OutputName, Reference, Sink, Storage
@@ -42,7 +42,7 @@ class ShardedOutputs:
     def sinks(self, info: EngineInfo, storages: Mapping[str, Storage] | None = None) -> list[Sink]:
         """Return a sink for each kind of output, for the predictions of an engine, in other storages if given."""
         places = (storages or self.storages).items()
-        return [KINDS[kind].sink(storage, info, self.options) for kind, storage in places]
+        return [kind_of(kind).sink(storage, info, self.options) for kind, storage in places]
 
     def archives(self, shard: Shard) -> dict[str, TarFolder]:
         """Return the tar of a shard for each kind of output; none if outputs are files of their own."""
@@ -57,7 +57,7 @@ class ShardedOutputs:
 
     def names(self, kind: str) -> tuple[OutputName, ...]:
         """Return the names of the files of every image in the place of one kind of output."""
-        return KINDS[kind].names(self.heads, self.options)
+        return kind_of(kind).names(self.heads, self.options)
 
     @property
     def suffixes(self) -> set[str]:
@@ -80,9 +80,11 @@ class ShardedOutputs:
                     raise _foreign(f"{place}/{found.key}")
                 taken.setdefault(kind, set()).add(hash(found.key))
 
+        names = {kind: self.names(kind) for kind in taken}
+
         def refuse_taken(reference: Reference) -> None:
             for kind, hashes in taken.items():
-                for name in (name.of(reference.stem) for name in self.names(kind)):
+                for name in (name.of(reference.stem) for name in names[kind]):
                     if hash(name) in hashes:
                         raise _foreign(f"{self.places[kind]}/{name}")
 

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from fcnseg.errors import SettingsError, require
 from fcnseg.io.buckets import Bucket, open_store
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.parts import Part
-from fcnseg.io.sources import ImageSource
 from fcnseg.io.urls import absolute_place, is_url, local_path
 from fcnseg.recipes import find_recipe
 from fcnseg.running.hooks import Hooks
