@@ -80,7 +80,7 @@ class PluginKind(OutputKind):
             f"{SINK}{text}",
             lambda heads, options: plugin_names(text, heads),
             lambda storage, info, options: open_sink(text, storage, info.heads),
-            lambda heads, options, pixels: 0 if options.classes else 16 * len(heads),
+            lambda heads, options, pixels: 0,
         )
 
     def moved(self, options: RunOptions, place: Path) -> RunOptions:
@@ -155,7 +155,7 @@ KINDS: dict[str, OutputKind] = {
         lambda storage, info, options: YoloSink(
             storage, info, annotated_labels(options.classes, info.heads), options.polygon_tolerance or 0
         ),
-        lambda heads, options, pixels: 0,
+        lambda heads, options, pixels: 0 if options.classes else 16 * len(heads),
         packages=("cv2",),
     ),
     "probabilities": OutputKind(
