@@ -80,7 +80,7 @@ class Predictor:
             self._most_px = known
             raise
 
-    def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[tuple[Frame, Prediction | ImageError]]:
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[tuple[Frame, Prediction | ImageError]]:
         """Yield every image with its prediction, or the reason why there is none, in order.
 
         The images of a batch are of one size. An engine that overlaps batches has two of them under way; an empty batch
