@@ -1,6 +1,6 @@
 """What is not known of a CUDA device, measured in at most eight minutes and printed as one table for RESULTS.md.
 
-From the project's root: `bash benchmarks/gpu.sh [PYTHON] [--rehearse] [PART ...]`; it needs what `benchmarks.bare` does.
+From the project's root: `bash benchmarks/gpu.sh [PYTHON] [--rehearse] [PART ...]`, with what `benchmarks.bare` needs.
 Each part is a process of its own with a limit of time: one that fails or hangs says so in a line, and the rest goes on.
 With `--rehearse` all runs on the processor, tiny, to see that it runs; without a device nothing else does.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fcnseg.engine.options import check_precision
 from fcnseg.engine.runtimes.common import check_memory, labels_dtype, output_names, too_large
-from fcnseg.engine.runtimes.overlapped import OverlappedEngine, Slot, TensorShapes, translated
+from fcnseg.engine.runtimes.overlapped import BatchMemory, OverlappedEngine, TensorShapes, translated
 from fcnseg.engine.runtimes.pytorch import exact_arithmetic, find_device, open_network, torch_dtype, torch_info
 from fcnseg.engine.runtimes.replays import Replays, Tensors
 from fcnseg.engine.runtimes.streams import streams_of
@@ -72,7 +72,7 @@ class BatchedTorchEngine(OverlappedEngine):
         with translated(self.title, self.instead):
             streams = self._streams = streams_of(self.device)
             self._network = LabelNetwork(network, self.recipe).to(self.device).eval()
-        self._slots = [Slot(streams) for _ in range(self.slots)]
+        self._slots = [BatchMemory(streams) for _ in range(self.slots)]
         self._replays = Replays(streams, self.on_note, enabled=self.graphs)
         self.info = replace(
             torch_info(self.recipe, self.device, self.precision, sha256, self.choice),

@@ -46,7 +46,7 @@ class OverlappedEngine(ClosesOnExit):
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._busy = False
-        self._slots: list[Slot] = []
+        self._slots: list[BatchMemory] = []
 
     # ------------------------------------------------------------------ what a subclass tells and does
 
@@ -97,7 +97,7 @@ class OverlappedEngine(ClosesOnExit):
             if self._busy:
                 raise EngineError("the engine is busy with infer_many; take all its results first")
             self._busy = True
-            pending: deque[tuple[Slot, bool]] = deque()
+            pending: deque[tuple[BatchMemory, bool]] = deque()
             parts: list[Results] = []
 
             def collected() -> Iterator[Results]:
@@ -133,7 +133,7 @@ class OverlappedEngine(ClosesOnExit):
         with suppress(RuntimeError):  # a device that failed has nothing to wait for
             self._streams.synchronize()
 
-    def _submit_some(self, slot: Slot, inputs: Inputs, begin: int, probabilities: bool) -> int:
+    def _submit_some(self, slot: BatchMemory, inputs: Inputs, begin: int, probabilities: bool) -> int:
         """Enqueue the images of a batch from `begin` on that are computed at once; return their number."""
         rows, height, width = next(iter(inputs.values())).shape[:3]
         while True:
@@ -147,7 +147,7 @@ class OverlappedEngine(ClosesOnExit):
             if not self._make_room(height, width):
                 raise lack
 
-    def _submit(self, slot: Slot, inputs: Inputs, probabilities: bool) -> None:
+    def _submit(self, slot: BatchMemory, inputs: Inputs, probabilities: bool) -> None:
         """Enqueue images: to the device, through the network, back into the slot's host memory."""
         rows, height, width = next(iter(inputs.values())).shape[:3]
         computed, types = self._rows_computed(rows, height, width), self._tensor_types()
@@ -168,7 +168,7 @@ class OverlappedEngine(ClosesOnExit):
                 self._streams.download(slot.results[name], tensors[name][:rows])
             slot.done = self._streams.mark()
 
-    def _collect(self, slot: Slot, probabilities: bool) -> Results:
+    def _collect(self, slot: BatchMemory, probabilities: bool) -> Results:
         """Wait for a slot's results and copy them out: its memory is used again."""
         with translated(self.title, self.instead):
             slot.done.synchronize()
@@ -181,7 +181,7 @@ class OverlappedEngine(ClosesOnExit):
         return labels, {head.name: arrays[name] for head, name in zip(heads, names, strict=True)}
 
 
-class Slot:
+class BatchMemory:
     """The memory of one batch in flight, grown to the largest seen; `done` marks the end of its results."""
 
     def __init__(self, streams: Streams) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 from fcnseg.engine.record import kernel_file, open_engine_file
 from fcnseg.engine.runtimes.common import check_inputs, too_large
 from fcnseg.engine.runtimes.overlapped import (
+    BatchMemory,
     Inputs,
     OverlappedEngine,
     Results,
-    Slot,
     TensorShapes,
     joined,
     translated,
@@ -71,7 +71,7 @@ class TensorRTEngine(OverlappedEngine):
         kernels = KernelCache(self.info.versions.get("kernels", STRATEGY), kernel_file(self.file))
         with streams.current(), translated(self.title, self.instead):
             self._session = Session(self._library, plan, self.recipe, self.probabilities, streams, kernels)
-        self._slots = [Slot(streams) for _ in range(self.slots)]
+        self._slots = [BatchMemory(streams) for _ in range(self.slots)]
         profiles = [profile.largest for profile in self._session.profiles]
         _, height, width = max(profiles, key=lambda largest: largest[1] * largest[2])
         self.info = replace(self.info, largest=(height, width), max_batch=max(rows for rows, *_ in profiles))
