@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fcnseg.drawing import areas, overlay
+from fcnseg.errors import SettingsError
 from fcnseg.labels import LabelSpace
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 AnyPath = str | os.PathLike[str]
 """A path as callers give it."""
@@ -33,14 +39,17 @@ Labels = NDArray[np.unsignedinteger[Any]]
 Probabilities = NDArray[np.floating[Any]]
 """K x H x W, 0..1, summing to 1 over K."""
 
+SHOWN_PX = 1600
+"""The longest side of a prediction as a notebook shows it."""
+
 
 @dataclass(frozen=True)
 class Reference:
     """One input as a source lists it.
 
     `key` identifies the image: its path relative to the source. `stem` is the path of its outputs relative to the
-    output folder, without suffix. `location` is for the source alone, to load the image. `fingerprint` is that of
-    `Source.fingerprint` if listing gives it at no cost, else "".
+    output folder, without suffix. `location` is for the source alone, to load the image: JSON can keep it, and what
+    that gives back is taken. `fingerprint` is that of `Source.fingerprint` if listing gives it at no cost, else "".
     """
 
     key: str
@@ -76,15 +85,68 @@ class Frame:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label map of each head for one image, and the probabilities of each head if they were requested."""
+    """The label map of each head for one image, and the probabilities of each head if they were requested.
+
+    `labels` are H x W, uint8 (uint16 above 256 classes), `probabilities` K x H x W, 0..1. Predictions of a `Segmenter`
+    also have `classes`, the names and colours of each head, and `picture`, which gives the image, uint8 H x W x 3 RGB:
+    what `overlay`, `areas` and a notebook need.
+    """
 
     labels: Mapping[str, Labels]
     probabilities: Mapping[str, Probabilities] | None = None
+    classes: Mapping[str, LabelSpace] = field(default_factory=dict)
+    picture: Callable[[], Pixels] | None = field(default=None, repr=False, compare=False)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
         return sum(a.nbytes for a in (*self.labels.values(), *(self.probabilities or {}).values()))
+
+    def areas(self, head: str | None = None) -> dict[str, int]:
+        """Return the pixels of each class that occurs, by name, the largest first. Raises SettingsError as `overlay`.
+
+        `head` may be left out where there is one.
+        """
+        name, space = self._head(head)
+        return areas(self.labels[name], space)
+
+    def overlay(self, head: str | None = None, opacity: float = 0.5) -> Image:
+        """Return the image with its classes drawn over it, an RGB Pillow image; `opacity` from 0 to 1 (the colours).
+
+        Raises SettingsError for an unknown head, or without one where there are several, and ImageError if the image
+        cannot be read any more.
+        """
+        from PIL import Image
+
+        name, space = self._head(head)
+        if self.picture is None:
+            raise SettingsError("this prediction has no image to draw over; those of a segmenter have")
+        return Image.fromarray(overlay(self.picture(), self.labels[name], space, opacity))
+
+    def _head(self, name: str | None) -> tuple[str, LabelSpace]:
+        """Return a head's name and classes; the only one's for None."""
+        known = self.classes
+        if name is None and len(known) == 1:
+            name = next(iter(known))
+        if name is None or name not in known:
+            given = "several heads" if name is None else f"no head {name!r}"
+            raise SettingsError(f"this prediction has {given}; name one of {', '.join(known) or '(none is known)'}")
+        return name, known[name]
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the overlays of all heads side by side, as notebooks show them; None without an image."""
+        from PIL import Image
+
+        if self.picture is None or not self.classes:
+            return None
+        drawn = [self.overlay(head) for head in self.classes]
+        whole = Image.new("RGB", (sum(image.width for image in drawn), drawn[0].height))
+        for place, image in enumerate(drawn):
+            whole.paste(image, (place * image.width, 0))
+        whole.thumbnail((SHOWN_PX, SHOWN_PX))  # only what is looked at
+        content = io.BytesIO()
+        whole.save(content, "PNG")
+        return content.getvalue()
 
 
 class OutputName(NamedTuple):
@@ -216,11 +278,12 @@ class StageTimes:
     utilisation: float
 
 
+@runtime_checkable
 class Source(Protocol):
     """A collection of images. `load` is safe to call from several threads.
 
     Iterating lists the images anew each time, streaming: references, and a Failure (stage "list") for what cannot be
-    listed.
+    listed. `fcnseg.testing.check_source` tells whether an implementation keeps to this.
     """
 
     def __iter__(self) -> Iterator[Reference | Failure]: ...
@@ -235,8 +298,13 @@ class Source(Protocol):
         """Release open files."""
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """A network on a device. Acquires nothing before entry. Labels do not depend on batch composition."""
+    """A network on a device. Acquires nothing before entry. Labels do not depend on batch composition.
+
+    One that overlaps batches also has `infer_many(batches, probabilities)`, which yields the results of `infer` for
+    each, in order. `fcnseg.testing.check_engine` tells whether an implementation keeps to this.
+    """
 
     @property
     def info(self) -> EngineInfo:
@@ -274,8 +342,13 @@ class Storage(Protocol):
         """Make durable what was placed until now. Raises OSError and OutputError."""
 
 
+@runtime_checkable
 class Sink(Protocol):
-    """An encoder of predictions, and the storage its files go to. Safe to use from several threads."""
+    """An encoder of predictions, and the storage its files go to. Safe to use from several threads.
+
+    It writes nothing by itself: fcnseg places what it encodes, whole or not at all, and records it. The same prediction
+    gives the same bytes. `fcnseg.testing.check_sink` tells whether an implementation keeps to this.
+    """
 
     @property
     def storage(self) -> Storage:
@@ -291,12 +364,16 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Settled:
-    """The end of one input: its outputs, or a failure. `fingerprint` is empty if the input was not looked into."""
+    """The end of one input: its outputs, or a failure. `fingerprint` is empty if the input was not looked into.
+
+    `entries`: what it adds to files of all images, by the kind of the file.
+    """
 
     key: str
     fingerprint: str
     outputs: tuple[RecordedOutput, ...] = ()
     failure: Failure | None = None
+    entries: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class LedgerRow(NamedTuple):
@@ -363,6 +440,9 @@ class Ledger(Protocol):
 
     def outputs(self) -> Iterator[Sequence[RecordedOutput]]:
         """Yield the outputs of every input that is done."""
+
+    def entries(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return what these inputs added to a file of all images when they were last done; the others are left out."""
 
     def fact(self, name: str) -> Any:
         """Return the JSON value noted under that name, or None."""

@@ -1,45 +1,18 @@
-"""Label maps drawn over their images, and the legend of the classes' colours."""
+"""Label maps drawn over their images or in colours, and the legend of the classes' colours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from fcnseg.drawing import color_table, overlay
 from fcnseg.labels import LabelSpace
-from fcnseg.types import Labels
+
+__all__ = ["color_table", "legend", "overlay"]
 
 LEGEND_ROW_PX, LEGEND_ROWS = 22, 20
 """The height of a row, and the most rows of a column."""
-
-
-def overlay(pixels: NDArray[np.uint8], labels: Labels, space: LabelSpace, opacity: float = 0.5) -> NDArray[np.uint8]:
-    """Mix each pixel of an image with the colour of its class.
-
-    `pixels` is uint8 H x W x 3, RGB; `labels` H x W, any unsigned type; `opacity` from 0 (the image) to 1 (the
-    colours). Void, and every other value that is no class, stays as the image. Returns uint8 H x W x 3, RGB. Raises
-    ValueError where the sizes differ or the opacity is out of range.
-    """
-    if pixels.shape != (*labels.shape, 3):
-        raise ValueError(f"the image is {pixels.shape}, the label map {labels.shape}; they must be H x W x 3 and H x W")
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is {opacity}; it must be from 0 to 1")
-    classes = space.classes
-    colors = np.array([*space.colors, (0, 0, 0)], np.float32)  # the last row: no class
-    shares = np.full(classes + 1, opacity, np.float32)
-    shares[classes] = 0
-    rows = np.minimum(labels, classes).astype(np.intp)
-    if space.ignore < classes:
-        rows[labels == space.ignore] = classes
-    # p + s (c - p) = s c + (1 - s) p, one look-up table a channel: level 0..255 by row
-    levels = np.arange(256, dtype=np.float32)
-    tables = colors[:, :, None] * shares[:, None, None] + (1 - shares)[:, None, None] * levels
-    mixed = np.empty_like(pixels)
-    for channel in range(3):
-        mixed[..., channel] = np.rint(tables[:, channel]).astype(np.uint8)[rows, pixels[..., channel]]
-    return mixed
 
 
 def legend(space: LabelSpace, only: Sequence[int] | None = None) -> Image.Image:

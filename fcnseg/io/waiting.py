@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
@@ -30,7 +30,7 @@ def interruptible(call: Callable[[], Result]) -> Result:
 
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int | None = None
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield the function's result for each item, in order, working on so many at once.
 
     At most `ahead` items are taken before their results are asked for, twice as many as threads if None. Raises what

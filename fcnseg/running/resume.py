@@ -13,17 +13,26 @@ from typing import Any
 from fcnseg.engine.identity import recipe_hash
 from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.names import split_hdf5_name
-from fcnseg.io.sources import ImageSource
-from fcnseg.io.urls import absolute_place
+from fcnseg.io.urls import absolute_place, plugin_scheme
+from fcnseg.plugins import KINDS, SOURCES, find_plugin
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
-from fcnseg.running.intact import absolute_path, expect_volumes, is_intact, recorded_volumes
+from fcnseg.running.intact import (
+    absolute_path,
+    expect_tables,
+    expect_volumes,
+    is_intact,
+    recorded_tables,
+    recorded_volumes,
+)
 from fcnseg.running.ledger import SqliteLedger, has_begun
 from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.plugin_sinks import plugin_of
 from fcnseg.running.records import LEDGERS, parts_of
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, fingerprint_of
 from fcnseg.types import EngineInfo, Ledger, Reference
@@ -50,6 +59,7 @@ def open_ledger(
             hooks.on_note(f"going on although {changed}")
             ledger.note(machine=machine)
         expect_volumes(ledger, outputs.hdf5_files)
+        expect_tables(ledger, {place.name: str(place.target) for place in outputs.tables})
         yield ledger
 
 
@@ -161,24 +171,33 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
     Only the folders that this run writes to are cleared.
     All parts are removed if the run was in another number of parts.
     """
-    for process in living_claimants(outputs.records):
-        raise SettingsError(
-            f"{process} is writing to {outputs.options.out}; end it before --overwrite: {process.remedy}"
-        )
+    refuse_writers(outputs.records, outputs.options.out)
     for file in outputs.records.glob(LEDGERS):
-        if file != outputs.ledger_file and parts_of(file) == outputs.part.count:
-            continue  # another part of the same run
-        try:
-            with SqliteLedger(file, outputs.folder) as ledger:
-                for output in chain(chain.from_iterable(ledger.outputs()), recorded_volumes(ledger).values()):
-                    path = absolute_path(ledger.folder, output.path)
-                    if outputs.holds(path) and is_intact(ledger.folder, output):  # anybody may have written the ledger
-                        Path(path).unlink()
-        except OutputError as error:
-            hooks.on_note(f"{error}; it is removed, and what it knew of is left where it is")
-        remove_ledger(file)
+        if file == outputs.ledger_file or parts_of(file) != outputs.part.count:  # no other part of the same run
+            remove_recorded(file, outputs.folder, outputs.holds, hooks.on_note)
     for staging in outputs.hdf5_files:
         rmtree(staging, ignore_errors=True)
+
+
+def refuse_writers(records: Path, out: str | Path) -> None:
+    """Raise SettingsError if a process works on an output that is to be started over."""
+    for process in living_claimants(records):
+        raise SettingsError(f"{process} is writing to {out}; end it before --overwrite: {process.remedy}")
+
+
+def remove_recorded(file: Path, folder: Path, holds: Callable[[str], bool], on_note: Callable[[str], None]) -> None:
+    """Remove a ledger, and the outputs it records where they may be by `holds` and are as they were written: anybody
+    may have written the ledger."""
+    try:
+        with SqliteLedger(file, folder) as ledger:
+            files = (*recorded_volumes(ledger).values(), *recorded_tables(ledger).values())
+            for output in chain(chain.from_iterable(ledger.outputs()), files):
+                path = absolute_path(ledger.folder, output.path)
+                if holds(path) and is_intact(ledger.folder, output):
+                    Path(path).unlink()
+    except OutputError as error:
+        on_note(f"{error}; it is removed, and what it knew of is left where it is")
+    remove_ledger(file)
 
 
 def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[str, Any]:
@@ -197,13 +216,34 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "top-k": options.top_k,
         "overlay": absolute_place(os.fspath(options.overlay)) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
+        "colour-png": absolute_place(os.fspath(options.colour_png)) if options.colour_png else None,
+        "mask": _chosen_in(options.mask),
+        "cutout": _chosen_in(options.cutout),
+        "classes": options.classes,
+        "yolo": absolute_place(os.fspath(options.yolo)) if options.yolo else None,
+        "polygon-tolerance": options.polygon_tolerance,
+        **{name: absolute_place(os.fspath(place)) for name, place in options.tables.items()},
+        "sink": ", ".join(filter(None, map(_chosen_in, options.sinks.items()))) or None,
         "out-format": options.out_format if options.out_format != "files" else None,
     }
 
 
+def _chosen_in(value: tuple[str, str | Path] | None) -> str | None:
+    """Return in words the classes and the place of one kind of output."""
+    return f"{value[0]} in {absolute_place(os.fspath(value[1]))}" if value else None
+
+
 def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
     """Return what may change with `resume="continue"`: the inputs' places, the device and the libraries."""
-    return {**input_places(options, source), "device": info.device, **info.versions}
+    return {**input_places(options, source), "device": info.device, **info.versions, **plugin_versions(options)}
+
+
+def plugin_versions(options: RunOptions) -> dict[str, str]:
+    """Return the packages, with their versions, of the plug-ins that a run uses."""
+    scheme = plugin_scheme(os.fspath(options.source))
+    used = [find_plugin(SOURCES, scheme, "install one")] if scheme else []
+    used += [plugin_of(text) for text in options.sinks]
+    return {f"{KINDS[plugin.group]} {plugin.name}": f"{plugin.package} {plugin.version}" for plugin in used}
 
 
 def input_places(options: RunOptions, source: ImageSource) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""A loaded model, for single images in Python."""
+"""A loaded model, for images in Python."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -12,13 +13,15 @@ from fcnseg.engine.options import EngineOptions, check_precision
 from fcnseg.engine.request import backend_for, refuse_settled_options
 from fcnseg.errors import EngineError, SettingsError
 from fcnseg.io.images import pixels_of
+from fcnseg.labels import LabelSpace
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
+from fcnseg.running.image_stream import ImageStream, images_in, with_picture
 from fcnseg.running.predictor import Predictor
 from fcnseg.types import AnyPath, Engine, EngineInfo, Frame, Prediction, optional_path
 
 
 class Segmenter:
-    """A model for color images, called with one or several; see `load`.
+    """A model for color images, called with one image or many; see `load`.
 
     Making one checks the options and acquires nothing. The engine is opened, and built if need be, when the `with`
     block is entered or at the first use, and released by `close`. Raises SettingsError for invalid options.
@@ -48,7 +51,7 @@ class Segmenter:
             labels_only = self._engines.get(False)
             if labels_only and labels_only.info.backend == "torch":
                 return labels_only
-            self._engines[probabilities] = engine_from(self._options, probabilities=probabilities).__enter__()
+            self._engines[probabilities] = engine_from(self._options, probabilities=probabilities, batch=1).__enter__()
         return self._engines[probabilities]
 
     @property
@@ -56,26 +59,42 @@ class Segmenter:
         """The description of the engine, which is opened for it."""
         return self._engine(probabilities=False).info
 
+    @property
+    def classes(self) -> Mapping[str, LabelSpace]:
+        """The names and colours of the classes of each head; no engine is opened for it."""
+        return {head.name: head.labels for head in self.recipe.heads}
+
     @overload
     def __call__(self, images: list[Any] | tuple[Any, ...], probabilities: bool = False) -> list[Prediction]: ...
+
+    @overload
+    def __call__(self, images: Iterator[Any], probabilities: bool = False) -> Iterator[Prediction]: ...
 
     @overload
     def __call__(self, images: Any, probabilities: bool = False) -> Prediction: ...
 
     def __call__(self, images: Any, probabilities: bool = False) -> Any:
-        """Return the Prediction of one image, or a list of them for a list or tuple.
+        """Return the Prediction of one image, a list of them for a list, a tuple or an array N x H x W x 3, or an
+        iterator for any other iterable, which is taken as the predictions are.
 
         An image is a path, a Pillow image (taken upright), or uint8 H x W x 3, RGB. A prediction holds, by head, labels
-        H x W and on request probabilities K x H x W. Raises ImageError for an image that cannot be read or predicted.
+        H x W and on request probabilities K x H x W. Several images are decoded ahead and predicted in batches; labels
+        do not depend on that, and come in the images' order. Raises ImageError for an image that cannot be read or
+        predicted, of an iterable after the predictions of those before it.
         """
-        if isinstance(images, list | tuple):
-            return [self._predict(image, probabilities) for image in images]
-        return self._predict(images, probabilities)
+        several = images_in(images)
+        if several is None:
+            return self._predict(images, probabilities)
+        stream = ImageStream(self._predictor(probabilities), several)
+        return list(stream) if isinstance(images, list | tuple) or hasattr(images, "shape") else iter(stream)
+
+    def _predictor(self, probabilities: bool) -> Predictor:
+        return Predictor(self._engine(probabilities), self.recipe, probabilities=probabilities)
 
     def _predict(self, image: Any, probabilities: bool) -> Prediction:
         key = str(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
-        predictor = Predictor(self._engine(probabilities), self.recipe, probabilities=probabilities)
-        return predictor.one(Frame(key, key, {"color": pixels_of(image)}))
+        predictor = self._predictor(probabilities)
+        return with_picture(predictor, predictor.one(Frame(key, key, {"color": pixels_of(image)})), image)
 
     def close(self) -> None:
         """Release the engine. A closed segmenter cannot be used again."""
@@ -102,7 +121,7 @@ def load(
     precision: str = "auto",
     engine: AnyPath | None = None,
 ) -> Segmenter:
-    """Return a model to call with single images: a shipped model or a recipe file, with its own weights or others.
+    """Return a model to call with images: a shipped model or a recipe file, with its own weights or others.
 
     Use it in a `with` block, or call it and `close` it. The first use of a model builds its engine, which takes seconds
     to minutes; later ones find it built. `engine` is a file that `build_engine` wrote, in place of a choice.

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.waiting import map_ahead
 from fcnseg.running.options import RunOptions
-from fcnseg.running.outputs import places_by_kind
 from fcnseg.running.sharded.manifest import READERS, Manifest, finished
-from fcnseg.running.sharded.places import MANIFESTS, PLAN, RUN, SUMMARY, Shard
+from fcnseg.running.sharded.places import ENTRIES, MANIFESTS, PLAN, RUN, SUMMARY, Shard
 from fcnseg.running.sharded.plan import newest_generation
 
 
@@ -18,7 +17,7 @@ def start_over(bucket: Bucket, options: RunOptions) -> None:
 
     Outputs of shards that have no manifest stay, and are replaced where the inputs are the same.
     """
-    places = [str(place) for place in places_by_kind(options).values()]
+    places = [str(place) for place in options.places.values()]
     newest = newest_generation(bucket)
     for number in range(1, newest.number + 1 if newest else 1):
         for shard in finished(bucket, number):
@@ -30,7 +29,7 @@ def start_over(bucket: Bucket, options: RunOptions) -> None:
                 store = open_store(place, options.storage_options)
                 _delete(store, _keys_below(str(bucket.url), paths, store.url))
     _delete(bucket, [RUN, SUMMARY])  # first: without it, nothing of the rest counts
-    for prefix in (PLAN, MANIFESTS):
+    for prefix in (PLAN, MANIFESTS, ENTRIES):
         _delete(bucket, [found.key for found in bucket.list(prefix)])
 
 
