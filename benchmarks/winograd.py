@@ -11,7 +11,7 @@ the tiles, the number of workers and the images before.
 The weights are a trained network's at both widths. Full width is voc-fcn8s with each channel of street-fcn8s copied,
 the copies scaled at random and the weights after them shared among them at random, which changes no score but for
 rounding; classes that street-fcn8s does not have never win. `level` is MNN's WINOGRAD_MEMORY_LEVEL: 3, its default,
-takes the units 2, 4 or 6 by a layer's size, 1 the unit 2.
+takes the units 2, 4 or 6 by a layer's size, 1 the unit 2 alone.
 """
 
 from __future__ import annotations
