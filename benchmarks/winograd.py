@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from fcnseg.engine.bench_frames import made_up_frames
+from fcnseg.engine.bench_session import peak_memory_bytes
 from fcnseg.engine.graph import PLAIN, write_graph
 from fcnseg.engine.hardware import cpu_name
 from fcnseg.engine.onnx_session import session_of
@@ -260,7 +260,7 @@ def _start(folder: Path, model: str, name: str) -> None:
         network(frame)
     moments.append(time.perf_counter())
     load, first, again, other, back = np.diff(moments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_memory_bytes() / 2**30
     print(
         f"{model} {name}: loaded in {load:.2f} s, first image {first:.2f} s, again {again:.2f}, another size "
         f"{other:.2f}, the first size again {back:.2f}; peak {peak:.2f} GiB",
