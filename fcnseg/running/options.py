@@ -32,6 +32,9 @@ class RunOptions:
     others are URLs, too; `storage_options` are for all of them. `probabilities_dtype`: float16 or float32.
     `top_k`: the probabilities of so many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
 
+    `resize_short`: images are resized to that short side, px, for the network, and label maps and probabilities are of
+    their own size all the same (see `running.short_side`); for models of color images.
+
     `tile`: "auto", "off", or the side of tiles in pixels. `batch`: images of one size at once. `workers`: threads that
     decode, and as many that write. None leaves a number to fcnseg.
 
@@ -71,6 +74,7 @@ class RunOptions:
     ray_address: str | None = None
     shard_images: int | None = None
     out_format: str = "files"
+    resize_short: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("out", "probabilities", "overlay"):
@@ -92,6 +96,8 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"resume {options.resume!r} is unknown; use auto, continue or overwrite")
     if not 0 <= options.part_id < options.num_parts:
         faults.append(f"--part-id {options.part_id} is not one of 0 to {options.num_parts - 1} (--num-parts)")
+    if options.resize_short is not None and options.resize_short < 1:
+        faults.append(f"--resize-short {options.resize_short} is no short side; give its pixels, e.g. 520")
     if options.top_k is not None and options.probabilities is None:
         faults.append("--top-k says which probabilities to keep; give --save-probabilities too")
     files = [place for place in (options.out, options.probabilities) if is_hdf5(place)]

@@ -20,6 +20,7 @@ from fcnseg.errors import ImageError, SettingsError, TooLargeError
 from fcnseg.models.halo import halo_of
 from fcnseg.models.spec import network_spec
 from fcnseg.recipes import Recipe
+from fcnseg.running.short_side import ShortSide
 from fcnseg.running.tile_grid import Tile, cut_image, smallest_side
 from fcnseg.types import Engine, Frame, Labels, Pixels, Prediction, Probabilities
 from fcnseg.workers.limits import free_memory_bytes
@@ -36,7 +37,8 @@ class Predictor:
     """An engine for images of any size, in batches that fit it.
 
     `tile` is "auto" (cut images that do not fit the engine or the memory), the largest side of tiles in px (cut all
-    that are larger), or "off". `batch` is the number of images of one size at once, None for the engine's best.
+    that are larger), or "off". `batch` is the number of images of one size at once, None for the engine's best. With
+    `short_side` images are resized for the network, and results have the images' own size again.
     `events` counts images that were cut and batches that were halved. The sizes that fit are remembered.
 
     Raises SettingsError for tiles smaller than the model's halo allows.
@@ -50,8 +52,10 @@ class Predictor:
         probabilities: bool = False,
         tile: str | int = "auto",
         batch: int | None = None,
+        short_side: ShortSide | None = None,
     ) -> None:
-        self.engine, self.probabilities, self.tile = engine, probabilities, tile
+        self.engine, self.tile, self.short_side = engine, tile, short_side
+        self.probabilities = probabilities or short_side is not None
         self.batch = batch or engine.info.max_batch
         self.events: Counter[str] = Counter()
         self._halo = halo_of(network_spec(recipe))
@@ -64,6 +68,19 @@ class Predictor:
 
     def one(self, frame: Frame) -> Prediction:
         """Return the prediction of one image. Raises ImageError."""
+        prepared = self.prepared(frame)
+        return self.finished(prepared, self._one(prepared))
+
+    def prepared(self, frame: Frame) -> Frame:
+        """Return what the network takes of an image. Raises ImageError. Any thread may call this."""
+        return self.short_side.resized(frame) if self.short_side else frame
+
+    def finished(self, frame: Frame, prediction: Prediction) -> Prediction:
+        """Return the prediction of the image of a prepared frame. Raises ImageError. Any thread may call this."""
+        return self.short_side.restored(frame, prediction) if self.short_side else prediction
+
+    def _one(self, frame: Frame) -> Prediction:
+        """Return the prediction of one prepared frame."""
         known = self._most_px
         try:
             while True:
@@ -79,7 +96,7 @@ class Predictor:
             raise
 
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[tuple[Frame, Prediction | ImageError]]:
-        """Yield every image with its prediction, or the reason why there is none, in order.
+        """Yield every prepared frame with its prediction, not finished, or the reason why there is none, in order.
 
         The images of a batch are of one size. An engine that overlaps batches has two of them under way; an empty batch
         makes it finish those.
@@ -125,7 +142,7 @@ class Predictor:
         """Predict a batch that may not fit as it is: in halves, down to single images."""
         if len(batch) == 1:
             try:
-                yield batch[0], self.one(batch[0])
+                yield batch[0], self._one(batch[0])
             except ImageError as error:
                 yield batch[0], error
             return

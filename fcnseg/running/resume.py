@@ -205,6 +205,7 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "top-k": options.top_k,
         "overlay": absolute_place(os.fspath(options.overlay)) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
+        "resize-short": options.resize_short,
         "out-format": options.out_format if options.out_format != "files" else None,
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fcnseg.engine.graph import write_graph
@@ -82,6 +83,27 @@ def test_scores_are_torchvisions(theirs: tuple[nn.Module, Path], recipe: Recipe,
     ours = LabelNetwork(load_weights(recipe, path).network(), recipe)
     with torch.inference_mode():
         check(ours.scores(torch.from_numpy(image))[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("size", [(67, 120), (150, 75), (96, 97)])
+def test_resized_images_have_torchvisions_labels(theirs: tuple[nn.Module, Path], size: tuple[int, int]) -> None:
+    """Of an image resized by torchvision's own transforms; its scores are interpolated to the image's own size."""
+    import fcnseg
+
+    network, path = theirs
+    image = Image.fromarray(photograph(size)[0]).resize((size[1] * 2, size[0] * 2))
+    transforms = segmentation.FCN_ResNet50_Weights.DEFAULT.transforms(resize_size=96)
+    with torch.inference_mode():
+        scores = network(transforms(image)[None])["out"]
+        own = nn.functional.interpolate(scores, image.size[::-1], mode="bilinear", align_corners=False)
+    with fcnseg.load("coco-fcn-resnet50", path, backend="torch", device="cpu", resize_short=96) as segmenter:
+        found = segmenter(image, probabilities=True)
+        (alone,) = segmenter([image])
+    assert (found.labels["labels"] == own.argmax(1)[0].numpy()).mean() >= 0.9999
+    assert found.probabilities is not None
+    assert np.abs(found.probabilities["labels"] - own.softmax(1)[0].numpy()).max() < 1e-4
+    assert np.array_equal(alone.labels["labels"], found.labels["labels"])
+    assert alone.probabilities is None
 
 
 def test_the_graph_gives_them_too(theirs: tuple[nn.Module, Path], recipe: Recipe, tmp_path: Path) -> None:
