@@ -184,10 +184,15 @@ class Predictor:
             least, side = smallest_side(self._halo), self._halo.side_px
             tiles_too = f"nor do tiles of {least} x {least}, the least that gives this model's labels"
             if height % side or width % side:
-                tiles_too = f"and tiles give this model's labels only where both sides are multiples of {side}"
+                tiles_too = (
+                    f"and tiles give this model's labels only where both sides are multiples of {side}, for its scores "
+                    "are enlarged by another factor else"
+                )
+            larger = f"--tile {self.tile}" if isinstance(self.tile, int) else "the engine or the memory"
+            resize = "" if self.short_side else ", or use --resize-short"
             raise ImageError(
-                f"{width} x {height} pixels do not fit the engine or the memory, {tiles_too}; free memory, or build an "
-                "engine with a larger --max-shape",
+                f"{width} x {height} pixels do not fit {larger}, {tiles_too}; free memory, or build an engine with a "
+                f"larger --max-shape{resize}",
                 "predict",
             )
         return tiles

@@ -15,16 +15,19 @@ from torch import nn
 
 from fcnseg.engine.graph import write_graph
 from fcnseg.engine.onnx_session import session_of
-from fcnseg.errors import RecipeError, WeightsMismatchError
+from fcnseg.errors import ImageError, RecipeError, WeightsMismatchError
 from fcnseg.models import network_spec
 from fcnseg.models.arithmetic import network_gflop
 from fcnseg.models.halo import halo_of
 from fcnseg.models.label_network import LabelNetwork
 from fcnseg.models.layers import weight_shapes
 from fcnseg.recipes import Recipe, find_recipe, load_recipe
+from fcnseg.running.predictor import Predictor
 from fcnseg.running.tile_grid import cut_image
+from fcnseg.types import EngineInfo, Frame
 from fcnseg.weights.importing import import_weights
 from fcnseg.weights.loading import load_weights
+from tests.cli.test_train import labelled
 
 segmentation = pytest.importorskip("torchvision.models.segmentation")
 
@@ -209,3 +212,77 @@ def test_a_recipe_of_another_stride_is_refused(recipe: Recipe, tmp_path: Path) -
         (tmp_path / "r.toml").write_text(text)
         with pytest.raises(RecipeError, match='resnet50 is of stride 8 and geometry "same"'):
             load_recipe(tmp_path / "r.toml")
+
+
+class Unneeded:
+    """An engine that takes images up to 1600 x 1600, which nothing reaches."""
+
+    info = EngineInfo("fake", "cpu", "fp32", "m", "0" * 64, {}, ("color",), {}, largest=(1600, 1600))
+
+
+@pytest.mark.parametrize("size", [(1601, 1608), (1608, 1999), (1611, 1613)])
+@pytest.mark.parametrize("tile", ["auto", 1024])
+def test_an_image_whose_scale_no_tile_has_is_refused_with_the_reason(
+    recipe: Recipe, size: tuple[int, int], tile: str | int
+) -> None:
+    frame = Frame("a", "a", {"color": np.zeros((*size, 3), np.uint8)})
+    predictor = Predictor(Unneeded(), recipe, tile=tile)  # type: ignore[arg-type]
+    ((_, error),) = predictor.stream([[frame]])
+    assert isinstance(error, ImageError)
+    assert "only where both sides are multiples of 8" in str(error)
+    assert "--resize-short" in str(error)
+    assert (f"do not fit --tile {tile}" in str(error)) == (tile != "auto")
+
+
+def in_torchvisions_form(spec: Any) -> dict[str, torch.Tensor]:
+    """Random tensors of a network of that width, named and normalised as torchvision saves them."""
+    torch.manual_seed(4)
+    state: dict[str, torch.Tensor] = {}
+    for name, shape in weight_shapes(spec).items():
+        layer, _, kind = name.rpartition(".")
+        if layer == "score_fr":
+            state[f"classifier.4.{kind}"] = torch.randn(shape) * 0.1
+        elif kind == "weight":
+            stage, _, part = layer.rpartition("_")
+            theirs = {"conv1": "backbone.conv1", "classifier_0": "classifier.0"}.get(layer)
+            norm = {"conv1": "backbone.bn1", "classifier_0": "classifier.1"}.get(layer)
+            block = f"backbone.{stage.replace('_', '.')}"
+            last = "downsample.0" if part == "downsample" else part
+            theirs = theirs or f"{block}.{last}"
+            norm = norm or f"{block}.{'downsample.1' if part == 'downsample' else part.replace('conv', 'bn')}"
+            state[f"{theirs}.weight"] = torch.randn(shape) * (2 / np.prod(shape[1:])) ** 0.5
+            for number, statistic in enumerate(("weight", "bias", "running_mean", "running_var")):
+                state[f"{norm}.{statistic}"] = torch.rand(shape[0]) * 0.3 + (0.6 if number in (0, 3) else 0)
+            state[f"{norm}.num_batches_tracked"] = torch.tensor(7)
+    return state
+
+
+def test_training_begins_with_them_and_its_model_runs(recipe: Recipe, tmp_path: Path) -> None:
+    import fcnseg
+
+    (tmp_path / "narrow.toml").write_text(recipe.path.read_text().replace("stride = 8", "stride = 8\nwidth = 0.05"))
+    narrow = load_recipe(tmp_path / "narrow.toml")
+    torch.save(in_torchvisions_form(network_spec(narrow)), tmp_path / "narrow.pth")
+    given = load_weights(narrow, tmp_path / "narrow.pth").tensors
+    labelled(tmp_path / "data/train", 4, classes=21)
+    labelled(tmp_path / "data/val", 1, classes=21, first=9)
+    result = fcnseg.train(
+        tmp_path / "data",
+        tmp_path / "run",
+        model=tmp_path / "narrow.toml",
+        weights=[tmp_path / "narrow.pth"],
+        steps=(2,),
+        batch_size=2,
+        crop=(33, 40),
+        device="cpu",
+    )
+    assert result
+    trained = find_recipe(tmp_path / "run/model.toml")
+    after = load_weights(trained, None).tensors
+    assert after.keys() == given.keys()
+    moved = [float(np.abs(after[name] - given[name]).max()) for name in given]
+    assert max(moved) > 0
+    assert max(moved) < 0.05  # two steps away from what was given, its score layer included
+    with fcnseg.load(str(tmp_path / "run/model.toml"), backend="torch", device="cpu") as segmenter:
+        labels = segmenter(tmp_path / "data/val/images/9.jpg").labels["labels"]
+    assert labels.shape == (48, 64)
