@@ -35,7 +35,19 @@ if TYPE_CHECKING:
     from fcnseg.scoring.score import score
     from fcnseg.training.plan import TrainHooks, TrainResult
     from fcnseg.training.train import train
-    from fcnseg.types import Failure, Frame, Prediction, Summary
+    from fcnseg.types import (
+        Engine,
+        EngineInfo,
+        Failure,
+        Frame,
+        OutputName,
+        Prediction,
+        Reference,
+        Sink,
+        Source,
+        Storage,
+        Summary,
+    )
 
 __version__ = "0.1.0"
 
@@ -44,17 +56,24 @@ __all__ = [
     "BuiltEngine",
     "Compared",
     "Diff",
+    "Engine",
+    "EngineInfo",
     "EngineOptions",
     "Failure",
     "FcnsegError",
     "Frame",
     "Hooks",
     "LabelSpace",
+    "OutputName",
     "Prediction",
     "Recipe",
+    "Reference",
     "RunOptions",
     "Score",
     "Segmenter",
+    "Sink",
+    "Source",
+    "Storage",
     "Summary",
     "TrainHooks",
     "TrainResult",
@@ -92,7 +111,19 @@ _HOMES = {
     "fcnseg.scoring.score": ("score",),
     "fcnseg.training.plan": ("TrainHooks", "TrainResult"),
     "fcnseg.training.train": ("train",),
-    "fcnseg.types": ("Failure", "Frame", "Prediction", "Summary"),
+    "fcnseg.types": (
+        "Engine",
+        "EngineInfo",
+        "Failure",
+        "Frame",
+        "OutputName",
+        "Prediction",
+        "Reference",
+        "Sink",
+        "Source",
+        "Storage",
+        "Summary",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic of label maps that are looked at: classes drawn over an image, and their areas."""
+"""Arithmetic of label maps that are looked at: classes drawn over an image, their colours and their areas."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def overlay(pixels: NDArray[np.uint8], labels: LabelMap, space: LabelSpace, opac
     for channel in range(3):
         mixed[..., channel] = np.rint(tables[:, channel]).astype(np.uint8)[rows, pixels[..., channel]]
     return mixed
+
+
+def color_table(space: LabelSpace, values: int) -> NDArray[np.uint8]:
+    """Return the colours, RGB, of the labels 0 to `values` - 1 (256 or 65536), N x 3: those that an indexed PNG shows
+    up to 255, and black for what is no class above."""
+    table = np.zeros((max(values, space.classes, 256), 3), np.uint8)
+    table[:256] = np.frombuffer(space.palette, np.uint8).reshape(256, 3)
+    table[: space.classes] = space.colors
+    return table[:values]
 
 
 def areas(labels: LabelMap, space: LabelSpace) -> dict[str, int]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,8 @@ class Reference:
     """One input as a source lists it.
 
     `key` identifies the image: its path relative to the source. `stem` is the path of its outputs relative to the
-    output folder, without suffix. `location` is for the source alone, to load the image. `fingerprint` is that of
-    `Source.fingerprint` if listing gives it at no cost, else "".
+    output folder, without suffix. `location` is for the source alone, to load the image: JSON can keep it, and what
+    that gives back is taken. `fingerprint` is that of `Source.fingerprint` if listing gives it at no cost, else "".
     """
 
     key: str
@@ -283,11 +283,12 @@ class StageTimes:
     utilisation: float
 
 
+@runtime_checkable
 class Source(Protocol):
     """A collection of images. `load` is safe to call from several threads.
 
     Iterating lists the images anew each time, streaming: references, and a Failure (stage "list") for what cannot be
-    listed.
+    listed. `fcnseg.testing.check_source` tells whether an implementation keeps to this.
     """
 
     def __iter__(self) -> Iterator[Reference | Failure]: ...
@@ -302,8 +303,13 @@ class Source(Protocol):
         """Release open files."""
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """A network on a device. Acquires nothing before entry. Labels do not depend on batch composition."""
+    """A network on a device. Acquires nothing before entry. Labels do not depend on batch composition.
+
+    One that overlaps batches also has `infer_many(batches, probabilities)`, which yields the results of `infer` for
+    each, in order. `fcnseg.testing.check_engine` tells whether an implementation keeps to this.
+    """
 
     @property
     def info(self) -> EngineInfo:
@@ -341,8 +347,13 @@ class Storage(Protocol):
         """Make durable what was placed until now. Raises OSError and OutputError."""
 
 
+@runtime_checkable
 class Sink(Protocol):
-    """An encoder of predictions, and the storage its files go to. Safe to use from several threads."""
+    """An encoder of predictions, and the storage its files go to. Safe to use from several threads.
+
+    It writes nothing by itself: fcnseg places what it encodes, whole or not at all, and records it. The same prediction
+    gives the same bytes. `fcnseg.testing.check_sink` tells whether an implementation keeps to this.
+    """
 
     @property
     def storage(self) -> Storage:

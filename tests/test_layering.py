@@ -12,7 +12,7 @@ import pytest
 from tests.imports import cycles, own_modules
 from tests.imports import modules as modules_of
 
-FOUNDATION = {"drawing", "errors", "labels", "recipes", "texts", "toml_table", "types"}
+FOUNDATION = {"drawing", "errors", "labels", "plugins", "recipes", "texts", "toml_table", "types"}
 COMPUTING = FOUNDATION | {"io", "models", "weights", "workers"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
@@ -25,6 +25,7 @@ ALLOWED = {
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
     "training": COMPUTING | {"scoring", "training", "engine.hardware", "engine.runtimes.pytorch", "running.tile_grid"},
     "hha": FOUNDATION | {"io", "workers", "running", "hha"},
+    "testing": FOUNDATION | {"io.plugin_source"},
     "__main__": {"cli"},
 }
 """What the modules of each layer may import: layers, or single modules of them."""

@@ -66,6 +66,9 @@ def _option_value(param: Any, value: Any) -> tuple[str, Any]:
         return "" if isinstance(value, bool) else "true or false", value
     if getattr(param, "count", False):
         return "" if type(value) is int else "a whole number", value
+    if param.nargs > 1:
+        fits = isinstance(value, list) and [type(item) for item in value] == [str] * param.nargs
+        return "" if fits else f"a list of {param.nargs} texts", value
     items = value if param.multiple and isinstance(value, list) else [value]
     if not all(type(item) in (str, int, float) for item in items):
         return "texts or numbers" if param.multiple else "a text or a number", value

@@ -16,6 +16,7 @@ from fcnseg.cli.progress import busy, interruptible
 
 if TYPE_CHECKING:
     from fcnseg.engine.machine import Backend, Library, Machine
+    from fcnseg.plugins import InspectedPlugin
 
 NAMES = {"tensorrt_rtx": "tensorrt-rtx"}
 
@@ -31,7 +32,7 @@ class DiskUse:
 
 @interruptible()
 def doctor(as_json: AsJson = False) -> None:
-    """Show processor, memory, GPUs and libraries of this machine, and the engines that can run here.
+    """Show processor, memory, GPUs and libraries of this machine, the engines that can run here, and plug-ins.
 
     What is missing is named with the one command that installs it. `runs` are the precisions a backend runs here,
     `builds` those it can only build, for another machine.
@@ -46,12 +47,14 @@ def doctor(as_json: AsJson = False) -> None:
     from fcnseg.engine.machine import backends, inspect_machine
     from fcnseg.engine.select import choose_backend
     from fcnseg.io.user_folders import engine_folder
+    from fcnseg.plugins import inspect_plugins
     from fcnseg.weights.store import store_folder
 
     with busy("looking at this machine"):
         machine = inspect_machine()
         listed = backends(machine)
         backend, why = choose_backend("auto", "auto", "auto")
+        installed = inspect_plugins()
     failed = [(f"{model} {name}", f"could not be built: {reason}") for model, name, reason in recorded_failures()]
     folders = {"engines": inspect_folder(engine_folder()), "weights": inspect_folder(store_folder())}
     if as_json:
@@ -62,6 +65,7 @@ def doctor(as_json: AsJson = False) -> None:
             "auto": {"backend": backend, "why": why},
             "failed": dict(failed),
             "folders": {name: asdict(folder) for name, folder in folders.items()},
+            "plugins": [asdict(plugin) for plugin in installed],
         }
         out().print_json(json.dumps(document, default=str), ensure_ascii=True)
         return
@@ -69,6 +73,8 @@ def doctor(as_json: AsJson = False) -> None:
     _say("machine", _machine(machine))
     _say("libraries", [(NAMES.get(name, name), _library(lib)) for name, lib in machine.libraries.items()])
     _say("engines", [*((b.name, _backend(b)) for b in listed), ("auto picks", f"{backend}: {why}"), *failed])
+    if installed:
+        _say("plug-ins", [(f"{each.kind} {each.name}", _plugin(each)) for each in installed])
     _say("folders", [(name, _folder(folder)) for name, folder in folders.items()])
     missing = [(b.name, f"{b.install}  ({b.missing})") for b in listed if b.install]
     _say("to install what is missing", missing or [("nothing", "everything is here")])
@@ -130,6 +136,11 @@ def _backend(backend: Backend) -> str:
     if backend.missing:
         parts.append(backend.missing)
     return "; ".join(parts)
+
+
+def _plugin(plugin: InspectedPlugin) -> str:
+    problem = f": {plugin.problem}" if plugin.problem else ""
+    return f"{plugin.package} {plugin.version}{problem}"
 
 
 def _folder(folder: DiskUse) -> str:

@@ -35,7 +35,8 @@ def run(
         typer.Argument(
             metavar="SOURCE",
             help="A folder (searched through), an image, a .txt file with one path a line (- reads them from standard "
-            "input), a .zip or .tar archive, FILE.h5::/dataset, or a URL (s3://, gs://, az://).",
+            "input), a .zip or .tar archive, FILE.h5::/dataset, a URL (s3://, gs://, az://), or a plug-in's "
+            "NAME://PLACE.",
         ),
     ],
     out: Annotated[
@@ -102,6 +103,42 @@ def run(
     ] = None,
     overlay: Annotated[
         str | None, typer.Option(metavar="DIR|URL", help="Also write the images with their labels drawn over them.")
+    ] = None,
+    colour_png: Annotated[
+        str | None,
+        typer.Option(
+            "--colour-png", "--color-png", metavar="DIR|URL", help="Also write the label maps in colours, as RGB PNGs."
+        ),
+    ] = None,
+    mask: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="CLASS[,CLASS] DIR|URL",
+            help="Also write masks, 255 where a pixel is of the class and else 0, of several classes in a folder each.",
+        ),
+    ] = None,
+    cutout: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="CLASS[,CLASS] DIR|URL",
+            help="Also write the images with all but these classes transparent, as RGBA PNGs.",
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASS[,CLASS]",
+            help="Keep these classes alone, in all outputs but probabilities: other pixels become the class "
+            "`background` where the model has one, else void.",
+        ),
+    ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:ARGUMENT]=DIR|URL",
+            help="Also write what a plug-in makes of each image; repeatable. `fcnseg doctor` lists plug-ins.",
+            show_default=False,
+        ),
     ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
@@ -236,6 +273,7 @@ def run(
     from fcnseg.errors import SettingsError
     from fcnseg.io.buckets import parse_storage_options
     from fcnseg.running.options import RunOptions
+    from fcnseg.running.plugin_sinks import parse_sinks
 
     if going_on and not quiet:
         say("--continue is now called --accept-changed-environment; resuming as such needs no option")
@@ -265,6 +303,11 @@ def run(
         probabilities_dtype=probabilities_dtype or "float16",
         top_k=top_k,
         overlay=overlay,
+        colour_png=colour_png,
+        mask=mask,
+        cutout=cutout,
+        classes=classes,
+        sinks=parse_sinks(sink or ()),
         tile=int(tile) if tile.isdecimal() else tile,
         batch=batch_size,
         workers=workers,

@@ -10,9 +10,9 @@ from fcnseg.errors import ImageError, SettingsError, SourceError
 from fcnseg.hha.arrays import read_array
 from fcnseg.hha.encoding import Array
 from fcnseg.io.folders import CompanionFolder, ImageFiles, file_fingerprint
+from fcnseg.io.image_source import CompanionCollection
 from fcnseg.io.images import MAX_PIXELS, ignore_size
 from fcnseg.io.names import is_hdf5_name
-from fcnseg.io.sources import CompanionCollection
 from fcnseg.io.suffixes import NUMPY, has_suffix
 from fcnseg.types import Reference
 

@@ -1,4 +1,4 @@
-"""Label maps drawn over their images, and the legend of the classes' colours."""
+"""Label maps drawn over their images or in colours, and the legend of the classes' colours."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fcnseg.drawing import overlay
+from fcnseg.drawing import color_table, overlay
 from fcnseg.labels import LabelSpace
 
-__all__ = ["legend", "overlay"]
+__all__ = ["color_table", "legend", "overlay"]
 
 LEGEND_ROW_PX, LEGEND_ROWS = 22, 20
 """The height of a row, and the most rows of a column."""

@@ -13,11 +13,15 @@ NAME = "fcnseg"
 """The first word of the marks: of SOFTWARE in PNGs, and of the comment in JPEGs."""
 
 
+KINDS = {"hha": "an HHA image", "colours": "a label map in colours", "mask": "a mask", "cutout": "a cut-out"}
+"""The images that have a mark of two words, by the second; a label map's is the version."""
+
+
 def refuse_own_output(image: Image.Image) -> None:
-    """Raise ImageError for an image that fcnseg wrote: a label map, an HHA image or an overlay."""
+    """Raise ImageError for an image that fcnseg wrote: a label map, an overlay, or one of KINDS."""
     mark = image.info.get(SOFTWARE) if image.format == "PNG" else image.info.get("comment")
     text = mark.decode("latin-1") if isinstance(mark, bytes) else str(mark or "")
-    if text.split(" ", 1)[0] == NAME:
-        kind = {"PNG": "a label map", "JPEG": "an overlay"}.get(image.format or "", "an image")
-        kind = "an HHA image" if text == f"{NAME} hha" else kind
+    name, _, second = text.partition(" ")
+    if name == NAME:
+        kind = KINDS.get(second) or {"PNG": "a label map", "JPEG": "an overlay"}.get(image.format or "", "an image")
         raise ImageError(f"{kind} that fcnseg wrote, no photograph; leave its folder out")

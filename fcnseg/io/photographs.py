@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from fcnseg.errors import ImageError, SettingsError, SourceError, StorageError
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.names import is_hdf5_name, split_hdf5_name
-from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.sources import open_source
 from fcnseg.io.urls import is_url
 from fcnseg.types import Pixels, Reference
 

@@ -1,4 +1,5 @@
-"""Label maps as PNG files: encoded in strips, so that huge ones take no second copy, and read without Pillow.
+"""Label maps and pictures as PNG files: encoded in strips, so that huge ones take no second copy; label maps are read
+without Pillow.
 
 Each row is stored as its difference from the row above (PNG's "up" filter, which makes most of a label map zeros) and
 deflated by zlib's run-length strategy, its fastest; see `benchmarks/png_encoding.py`. ISA-L takes a third of that time,
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from fcnseg.types import Labels, Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-GREY, INDEXED = 0, 3
+GREY, RGB, INDEXED, RGBA = 0, 2, 3, 6
 """Colour types."""
 
 OTHER_PICTURES = b"tRNS", b"acTL"
@@ -44,32 +45,51 @@ def encode(labels: Labels, palette: bytes, text: Mapping[str, str]) -> Iterator[
 
     `text` becomes text chunks. The same input always gives the same bytes.
     """
-    height, width = labels.shape
     indexed = labels.dtype == np.uint8
+    kind = INDEXED if indexed else GREY
+    yield from encode_strips(labels.shape, kind, strips(labels), text, palette if indexed else b"", 8 * labels.itemsize)
+
+
+def encode_strips(
+    size: tuple[int, ...],
+    kind: int,
+    pixels: Iterable[Pixels],
+    text: Mapping[str, str],
+    palette: bytes = b"",
+    bits: int = 8,
+) -> Iterator[bytes]:
+    """Encode a picture of that height and width, given from top to bottom in strips h x W or h x W x C.
+
+    `kind` is its colour type, `bits` those of a sample (8 or 16). The same input always gives the same bytes.
+    """
+    height, width = size
     yield SIGNATURE
-    yield _chunk(
-        b"IHDR", struct.pack(">IIBBBBB", width, height, 8 if indexed else 16, INDEXED if indexed else GREY, 0, 0, 0)
-    )
-    if indexed:
+    yield _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    if palette:
         yield _chunk(b"PLTE", palette)
     for keyword, value in text.items():
         yield _text(keyword, value)
     deflater = zlib.compressobj(*RUN_LENGTHS)
-    for strip in _filtered(labels):
+    for strip in _filtered(pixels):
         if data := deflater.compress(strip.data):
             yield _chunk(b"IDAT", data)
     yield _chunk(b"IDAT", deflater.flush())
     yield _chunk(b"IEND", b"")
 
 
-def _filtered(labels: Labels) -> Iterator[Pixels]:
+def strips(pixels: Pixels | Labels, pixel_bytes: int = 0) -> Iterator[Pixels]:
+    """Yield strips of rows of about STRIP_BYTES; `pixel_bytes` are those of a pixel if it is to be converted."""
+    rows = max(1, STRIP_BYTES // (pixels.shape[1] * (pixel_bytes or pixels.itemsize)))
+    for top in range(0, len(pixels), rows):
+        yield pixels[top : top + rows]
+
+
+def _filtered(pixels: Iterable[Pixels]) -> Iterator[Pixels]:
     """Yield strips of rows, uint8: the number of the filter, then the row's bytes less those of the row above."""
-    rows = max(1, STRIP_BYTES // (labels.shape[1] * labels.itemsize))
     above: Pixels | int = 0
-    for top in range(0, len(labels), rows):
-        strip = labels[top : top + rows]
-        if strip.dtype != np.uint8:
-            strip = strip.astype(">u2", order="C").view(np.uint8)
+    for samples in pixels:
+        wide = samples if samples.dtype == np.uint8 else samples.astype(">u2", order="C").view(np.uint8)
+        strip = wide.reshape(len(wide), -1)
         filtered = np.empty((len(strip), strip.shape[1] + 1), np.uint8)
         filtered[:, 0] = 2
         np.subtract(strip[:1], above, out=filtered[:1, 1:])

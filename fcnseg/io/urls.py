@@ -60,6 +60,12 @@ def parse_url(text: str | os.PathLike[str]) -> ParsedUrl:
     return ParsedUrl(scheme, bucket, "/".join(part for part in key.split("/") if part))
 
 
+def plugin_scheme(place: str) -> str:
+    """Return the scheme of a URL that is of no storage: a plug-in's, perhaps. Empty for everything else."""
+    match = _URL.match(place)
+    return match[1].lower() if match and match[1].lower() not in SCHEMES else ""
+
+
 def split_url(text: str) -> tuple[str, str]:
     """Return the URL of what an object lies in, and the object's name in that."""
     url = parse_url(text)
@@ -81,7 +87,9 @@ def local_path(place: str) -> str:
 
 
 def absolute_place(place: str) -> str:
-    """Return the absolute path of a place, or its URL in one form."""
+    """Return the absolute path of a place, or its URL in one form; a plug-in's as it is."""
+    if plugin_scheme(place):
+        return place
     return str(parse_url(place)) if is_url(place) else os.path.abspath(place)
 
 

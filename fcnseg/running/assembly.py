@@ -57,6 +57,6 @@ def _missing(source: Source, ledger: Ledger) -> tuple[dict[str, str], str]:
 
 
 def _volume(place: OutputPlace, info: EngineInfo) -> Volume:
-    if place.kind == "labels":
+    if place.name == "labels":
         return LabelVolume(place.target, info)
-    return ProbabilityVolume(place.target, info, place.dtype, place.top_k)
+    return ProbabilityVolume(place.target, info, place.options.probabilities_dtype, place.options.top_k)

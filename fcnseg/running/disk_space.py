@@ -7,20 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from fcnseg.labels import LabelSpace
 from fcnseg.running.outputs import OutputPlace
 from fcnseg.types import Reference
 
 SAMPLE = 16
 """The number of inputs that are looked at, or up to twice as many."""
-
-PIXELS_A_PNG_BYTE, PIXELS_A_JPEG_BYTE = 1032, 64
-"""The most pixels of a single colour that a byte holds."""
-
-SMALLEST_PNG_BYTES = 67
-"""An image of one pixel, without a palette."""
 
 
 @dataclass
@@ -44,15 +36,7 @@ class EvenSample:
 def least_bytes(place: OutputPlace, heads: Mapping[str, LabelSpace], size: tuple[int, int]) -> int:
     """Return the fewest bytes that the files of one image of that height and width can have."""
     height, width = size
-    if place.kind == "overlay":
-        return len(heads) * height * width // PIXELS_A_JPEG_BYTE
-    if place.kind == "labels":
-        return len(heads) * (SMALLEST_PNG_BYTES + height * width // PIXELS_A_PNG_BYTE)
-    value_bytes = np.dtype(place.dtype).itemsize  # probabilities are not compressed
-    if place.top_k:
-        value_bytes += 1 if max(space.classes for space in heads.values()) <= 256 else 2
-    classes = sum(min(space.classes, place.top_k or space.classes) for space in heads.values())
-    return classes * height * width * value_bytes
+    return place.kind.least_bytes(heads, place.options, height * width)
 
 
 def free_space(target: Path) -> tuple[int, int]:

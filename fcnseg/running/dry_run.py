@@ -19,6 +19,7 @@ from fcnseg.running.hooks import Hooks
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.listing import survey
 from fcnseg.running.options import RunOptions
+from fcnseg.running.output_kinds import kind_of, places_by_kind
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.preflight import open_inputs, survey_inputs
 from fcnseg.running.resume import check_earlier_run
@@ -43,7 +44,7 @@ class Estimate:
     that cannot be done. `largest` is the largest height and width the engine takes at once (None: as memory allows),
     `events` what it had to do for single images.
 
-    By kind of output (labels, probabilities, overlay): `bytes_written`, `bytes_needed` while it is written (images of
+    By kind of output, of those in KINDS: `bytes_written`, `bytes_needed` while it is written (images of
     HDF5 files are staged), and `free_bytes` of the file system where it would go, whose number is in `file_systems`; of
     storages behind URLs, only the first.
     """
@@ -178,17 +179,9 @@ def _spread(total: int, count: int) -> frozenset[int]:
 
 def _trial_options(options: RunOptions, folder: Path) -> RunOptions:
     """Return the options of a run of the same inputs, model and kinds of output into a temporary folder."""
-    return replace(
-        options,
-        out=folder / "labels",
-        probabilities=folder / "probabilities" if options.probabilities else None,
-        overlay=folder / "overlay" if options.overlay else None,
-        on=None,
-        shard_images=None,
-        num_parts=1,
-        part_id=0,
-        max_failures=None,
-    )
+    for number, name in enumerate(places_by_kind(options)):
+        options = kind_of(name).moved(options, folder / str(number))  # a plug-in's name may be no path
+    return replace(options, on=None, shard_images=None, num_parts=1, part_id=0, max_failures=None)
 
 
 def _try(
@@ -226,11 +219,11 @@ def _rate(summary: Summary, ended: list[float]) -> float:
 def _scale_up(outputs: Outputs | None, trial: Outputs, result: Estimate) -> None:
     """Scale what the sample wrote up to all inputs that are left, and look how much room folders have for it."""
     done = result.sampled - len(result.failures)
-    places = {place.kind: place for place in outputs.places} if outputs else {}
-    for tried in sorted(trial.places, key=lambda place: ("labels", "probabilities", "overlay").index(place.kind)):
+    places = {place.name: place for place in outputs.places} if outputs else {}
+    for tried in sorted(trial.places, key=lambda place: place.name != "labels"):
         files = (p for p in tried.folder.rglob("*") if p.is_file() and RECORDS not in p.parts)
         size = sum(p.stat().st_size for p in files) * result.left // done
-        result.bytes_written[tried.kind] = size
-        if place := places.get(tried.kind):
-            result.bytes_needed[place.kind] = 2 * size if place.is_hdf5 else size
-            result.file_systems[place.kind], result.free_bytes[place.kind] = free_space(place.target)
+        result.bytes_written[tried.name] = size
+        if place := places.get(tried.name):
+            result.bytes_needed[place.name] = 2 * size if place.is_hdf5 else size
+            result.file_systems[place.name], result.free_bytes[place.name] = free_space(place.target)

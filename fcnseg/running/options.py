@@ -19,6 +19,13 @@ FORMATS = "files", "tar"
 """The forms of outputs of runs in shards."""
 
 
+PLACES = "out", "probabilities", "overlay", "colour_png", "mask", "cutout"
+"""The options that are places of outputs, or classes and a place."""
+
+SINK = "sink "
+"""What stands before the name of a plug-in's sink among places and kinds of output."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """All options of a run. The source, the model and the kinds of output are its settings: they cannot change while an
@@ -28,9 +35,15 @@ class RunOptions:
     `companions`: folders or HDF5 datasets of further modalities ("depth", "hha"). `glob` chooses images, `layout` tells
     the axes of HDF5 datasets (auto, NHWC, NCHW). Images of more than `max_pixels` are refused.
 
-    `out`, `probabilities`: a folder or an HDF5 file; `overlay`: a folder. If `out` is a URL (`s3://bucket/masks`), the
-    others are URLs, too; `storage_options` are for all of them. `probabilities_dtype`: float16 or float32.
-    `top_k`: the probabilities of so many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
+    `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`: a folder. `mask`, `cutout`: classes, as
+    `"road"` or `"car,person"`, and a folder. If `out` is a URL (`s3://bucket/masks`), the others are URLs, too;
+    `storage_options` are for all of them. `probabilities_dtype`: float16 or float32. `top_k`: the probabilities of so
+    many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
+
+    `sinks`: folders by plug-in, `{"NAME:ARGUMENT": "DIR"}`.
+
+    `classes`: the classes to keep, as `"car,person"`. In all outputs but probabilities, pixels of other classes become
+    the class `background` if the model has one, else void.
 
     `resize_short`: images are resized to that short side, px, for the network, and label maps and probabilities are of
     their own size all the same (see `running.short_side`); for models of color images.
@@ -59,6 +72,11 @@ class RunOptions:
     top_k: int | None = None
     overlay: str | Path | None = None
     opacity: float = 0.5
+    colour_png: str | Path | None = None
+    mask: tuple[str, str | Path] | None = None
+    cutout: tuple[str, str | Path] | None = None
+    classes: str | None = None
+    sinks: Mapping[str, str | Path] = field(default_factory=dict)
     tile: str | int = "auto"
     batch: int | None = None
     workers: int | None = None
@@ -77,14 +95,30 @@ class RunOptions:
     resize_short: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("out", "probabilities", "overlay"):
-            if (place := getattr(self, name)) is not None and not is_url(place):
-                object.__setattr__(self, name, Path(place))
+        for name in PLACES:
+            value = getattr(self, name)
+            before, place = value[:-1] if isinstance(value, tuple) else (), last_of(value)
+            if place is not None and not is_url(place):
+                object.__setattr__(self, name, (*before, Path(place)) if before else Path(place))
+        sinks = {text: place if is_url(place) else Path(place) for text, place in self.sinks.items()}
+        object.__setattr__(self, "sinks", sinks)
+
+    @property
+    def places(self) -> dict[str, str | Path]:
+        """The places of outputs that were given, by option."""
+        places = {name: last_of(getattr(self, name)) for name in PLACES}
+        places |= {f"{SINK}{text}": place for text, place in self.sinks.items()}
+        return {name: place for name, place in places.items() if place is not None}
 
     @property
     def is_sharded(self) -> bool:
         """Tell whether the run has a plan and manifests in place of a ledger."""
         return self.on is not None or is_url(self.out)
+
+
+def last_of(value: str | Path | tuple[str, str | Path] | None) -> str | Path | None:
+    """Return the place in an option that is a place, or classes and a place."""
+    return value[-1] if isinstance(value, tuple) else value
 
 
 def check_options(options: RunOptions) -> None:
@@ -100,6 +134,11 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"--resize-short {options.resize_short} is no short side; give its pixels, e.g. 520")
     if options.top_k is not None and options.probabilities is None:
         faults.append("--top-k says which probabilities to keep; give --save-probabilities too")
+    faults += [
+        f"--{name.replace('_', '-')} writes a file for each image, and {place} is an HDF5 file; give a folder"
+        for name, place in options.places.items()
+        if is_hdf5(place) and name not in ("out", "probabilities")
+    ]
     files = [place for place in (options.out, options.probabilities) if is_hdf5(place)]
     paths = [os.path.realpath(file) for file in files if file is not None]
     if len(set(paths)) < len(paths):
@@ -116,11 +155,10 @@ def check_options(options: RunOptions) -> None:
 def _faults_of_shards(options: RunOptions, has_hdf5: bool) -> list[str]:
     """Return what is wrong with the options of runs with a plan and manifests."""
     faults = []
-    places = [place for place in (options.out, options.probabilities, options.overlay) if place is not None]
-    for place in places:
+    for place in options.places.values():
         refuse_lost_slash(place)
-    if len({is_url(place) for place in places}) > 1:
-        faults.append("labels, probabilities and overlays go to URLs, all of them, or to folders")
+    if len({is_url(place) for place in options.places.values()}) > 1:
+        faults.append("outputs go to URLs, all of them, or to folders")
     if options.on not in (None, "ray"):
         faults.append(f"--on {options.on} is unknown; use ray")
     if options.is_sharded and has_hdf5:

@@ -21,16 +21,9 @@ from fcnseg.recipes import Recipe
 from fcnseg.running.intact import recorded_volumes, relative_path
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.options import RunOptions
+from fcnseg.running.output_kinds import OutputKind, check_kinds, kind_of, places_by_kind
 from fcnseg.running.records import LEDGERS, is_hdf5, ledger_file, record_folders, staging_folder
-from fcnseg.running.sinks import (
-    FileSink,
-    LabelPngSink,
-    NpyProbabilitySink,
-    OverlaySink,
-    output_names,
-    overlaid_modality,
-)
-from fcnseg.types import EngineInfo, OutputName, Storage
+from fcnseg.types import EngineInfo, OutputName, Sink
 
 MARK = "records.txt"
 """The file that names the folder of a run's records, in outputs that lie elsewhere."""
@@ -38,20 +31,16 @@ MARK = "records.txt"
 
 @dataclass(frozen=True)
 class OutputPlace:
-    """One kind of output ("labels", "probabilities" or "overlay") and the folder or HDF5 file it goes to.
+    """One kind of output, KINDS has them and plug-ins, and the folder or HDF5 file it goes to."""
 
-    `dtype` and `top_k` are those of probabilities.
-    """
-
-    kind: str
+    name: str
     target: Path
-    dtype: str = "float16"
-    top_k: int | None = None
+    options: RunOptions
 
     @property
-    def suffix(self) -> str:
-        """The suffix of the files of single images."""
-        return suffix_of(self.kind, self.top_k)
+    def kind(self) -> OutputKind:
+        """The row of the table of kinds."""
+        return kind_of(self.name)
 
     @property
     def is_hdf5(self) -> bool:
@@ -61,11 +50,11 @@ class OutputPlace:
     @property
     def folder(self) -> Path:
         """The folder of the files of single images; those of an HDF5 file are staged beside it."""
-        return staging_folder(self.target, self.kind) if self.is_hdf5 else self.target
+        return staging_folder(self.target, self.name) if self.is_hdf5 else self.target
 
 
 class Outputs:
-    """The places that a run writes to. Raises SettingsError for overlays of a model that takes nothing to draw over."""
+    """The places that a run writes to. Raises SettingsError for outputs that the model cannot have."""
 
     def __init__(self, options: RunOptions, recipe: Recipe) -> None:
         self.options = options
@@ -73,9 +62,9 @@ class Outputs:
         self.folder, self.records = record_folders(Path(options.out))
         self.part = Part(options.part_id, options.num_parts)
         self.ledger_file = ledger_file(self.records, self.part)
-        if options.overlay:
-            overlaid_modality(recipe.name, recipe.modalities)
-        self.places = _places(options)
+        check_kinds(options, recipe)
+        places = [OutputPlace(name, Path(place), options) for name, place in places_by_kind(options).items()]
+        self.places = sorted(places, key=lambda place: place.is_hdf5)  # HDF5 files last
 
     @property
     def hdf5_files(self) -> dict[Path, Path]:
@@ -88,7 +77,7 @@ class Outputs:
         return tuple(
             OutputName(f"{place.folder}{os.sep}{name.prefix}", name.suffix)
             for place in self.places
-            for name in output_names(self.heads, place.suffix).values()
+            for name in place.kind.names(self.heads, self.options)
         )
 
     def holds(self, path: str) -> bool:
@@ -98,12 +87,9 @@ class Outputs:
         folders = {place.folder.resolve() for place in self.places}
         return not folders.isdisjoint(real.parents) or real in {place.target.resolve() for place in self.places}
 
-    def sinks(self, info: EngineInfo) -> list[FileSink]:
+    def sinks(self, info: EngineInfo) -> list[Sink]:
         """Return a sink for each place, for the predictions of an engine."""
-        return [self._sink(place, info) for place in self.places]
-
-    def _sink(self, place: OutputPlace, info: EngineInfo) -> FileSink:
-        return sink_of(place.kind, LocalFolder(place.folder), info, self.options)
+        return [place.kind.sink(LocalFolder(place.folder), info, self.options) for place in self.places]
 
     def ended(self) -> int:
         """Return the number of inputs of this part that are done or failed by its ledger."""
@@ -135,7 +121,7 @@ class Outputs:
 
     def _marked_folders(self) -> list[Path]:
         """Return the folders of records in other outputs than the label maps: each says where these records are."""
-        folders = [place.target / RECORDS for place in self.places if place.kind != "labels" and not place.is_hdf5]
+        folders = [place.target / RECORDS for place in self.places if place.name != "labels" and not place.is_hdf5]
         return [folder for folder in folders if folder != self.records]
 
     def has_recorded(self, file: Path) -> bool:
@@ -146,40 +132,6 @@ class Outputs:
                 if relative_path(ledger.folder, str(file)) in recorded:
                     return True
         return False
-
-
-def places_by_kind(options: RunOptions) -> dict[str, str | Path]:
-    """Return the places by kind of output, in the order they are written to: the overlay refuses images that are too
-    large for it before anything is written of them."""
-    places = {"overlay": options.overlay, "labels": options.out, "probabilities": options.probabilities}
-    return {kind: place for kind, place in places.items() if place is not None}
-
-
-def suffix_of(kind: str, top_k: int | None) -> str:
-    """Return the suffix of the files of single images, of a kind of output."""
-    if kind == "probabilities":
-        return NpyProbabilitySink.suffix_of(top_k)
-    return OverlaySink.suffix if kind == "overlay" else LabelPngSink.suffix
-
-
-def sink_of(kind: str, storage: Storage, info: EngineInfo, options: RunOptions) -> FileSink:
-    """Return the sink of a kind of output."""
-    if kind == "overlay":
-        return OverlaySink(storage, info, options.opacity)
-    if kind == "labels":
-        return LabelPngSink(storage, info)
-    return NpyProbabilitySink(storage, info, options.probabilities_dtype, options.top_k)
-
-
-def _places(options: RunOptions) -> list[OutputPlace]:
-    """Return the places, HDF5 files last."""
-    places = [
-        OutputPlace(kind, Path(place), options.probabilities_dtype, options.top_k)
-        if kind == "probabilities"
-        else OutputPlace(kind, Path(place))
-        for kind, place in places_by_kind(options).items()
-    ]
-    return sorted(places, key=lambda place: place.is_hdf5)
 
 
 def unwritable(folder: Path, number: int) -> OutputError:

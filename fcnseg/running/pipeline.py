@@ -72,6 +72,7 @@ class Pipeline:
     `part`: the inputs to work on, `total` of them. `workers` threads decode, and as many write. `ahead_bytes` bounds
     the decoded images in memory, and again the predictions that wait to be written; one larger image goes alone.
     After more than `max_failures` new failures the run stops. For `retry_failed` and `replace` see `Worklist`.
+    `keep` changes the labels of a prediction before sinks see it.
     """
 
     source: Source
@@ -86,6 +87,7 @@ class Pipeline:
     replace: bool = False
     max_failures: int | None = None
     hooks: Hooks = field(default_factory=Hooks)
+    keep: Callable[[Prediction], Prediction] = lambda prediction: prediction
 
     def run(self) -> Summary:
         """Bring every input of this part to an end: done, or failed for a recorded reason.
@@ -338,7 +340,7 @@ class _Stages:
             key = decoded.frame.key
             try:
                 with self.clock("write"):
-                    whole = self.predictor.finished(decoded.frame, prediction)
+                    whole = self.pipeline.keep(self.predictor.finished(decoded.frame, prediction))
                     written = write(self.pipeline.sinks, decoded.frame.original or decoded.frame, whole)
                     outputs = tuple(recorded(self.ledger.folder, output) for output in written)
                 self.ended.put(Settled(key, decoded.fingerprint, outputs))

@@ -11,9 +11,10 @@ from pathlib import Path
 from fcnseg.errors import ImageError, OutputError, SettingsError
 from fcnseg.io.folder_walk import Choice, walk
 from fcnseg.io.folders import is_run_output
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.images import MAX_PIXELS, allow_pixels
-from fcnseg.io.names import RECORDS, split_hdf5_name
-from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.names import split_hdf5_name
+from fcnseg.io.sources import open_source
 from fcnseg.io.suffixes import IMAGES, has_suffix
 from fcnseg.io.urls import is_url, local_path
 from fcnseg.recipes import Recipe
@@ -23,7 +24,8 @@ from fcnseg.running.ledger import has_begun
 from fcnseg.running.listing import Listing, survey
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
-from fcnseg.running.outputs import OutputPlace, Outputs, places_by_kind, unwritable
+from fcnseg.running.output_kinds import stem_check
+from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
 from fcnseg.running.records import LEDGERS, PLAN
 from fcnseg.types import Failure, Reference
 
@@ -47,7 +49,7 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
         options.companions,
         pattern=options.glob,
         exclude=(
-            *(local_path(os.fspath(place)) for place in places_by_kind(options).values()),
+            *(local_path(os.fspath(place)) for place in options.places.values()),
             *(os.fspath(path) for path in options.companions.values() if not _is_same(path, options.source)),
         ),
         max_pixels=options.max_pixels or MAX_PIXELS,
@@ -77,11 +79,11 @@ def survey_inputs(
     beside_inputs = any(may_hold_inputs(folder, place) for folder in folders for place in inputs)
 
     rules = NameRules(place.folder for place in outputs.places)
+    refuse_taken = stem_check(options, outputs.heads, rules)
 
     def check(reference: Reference) -> None:
         on_input(reference)
-        if rules.fold(reference.stem).startswith((f"{RECORDS}/", f"{RECORDS}.")):
-            raise SettingsError(f"{reference.key} would be written among the records of the run; rename it")
+        refuse_taken(reference)
         if not (foreign or beside_inputs):
             return
         for path in (Path(name.of(reference.stem)) for name in names):
@@ -108,15 +110,15 @@ def _check_outputs_inside(source: ImageSource, outputs: Outputs) -> None:
         if not any(_is_same(folder, place.target) for folder in source.excluded_inside):
             continue
         begun = is_run_output(os.fspath(place.target))
-        own = {other.suffix for other in outputs.places if begun and _is_same(other.target, place.target)}
+        alike = [other for other in outputs.places if begun and _is_same(other.target, place.target)]
+        own = {name.suffix for other in alike for name in other.kind.names(outputs.heads, outputs.options)}
         others = tuple(other.target for other in outputs.places if not _is_same(other.target, place.target))
         images = walk(os.fspath(place.target), IMAGES, others, Choice(enters=lambda path: not is_run_output(path)))
         foreign = next((key for key in images if not _is_output_name(key, own)), None)
         if foreign is not None:
-            option = {"labels": "--out", "probabilities": "--save-probabilities", "overlay": "--overlay"}[place.kind]
             raise SettingsError(
                 f"{place.target} lies in {source.name} and holds images of its own ({foreign}), which would be "
-                f"left out with the outputs; give another {option}"
+                f"left out with the outputs; give another {place.kind.option}"
             )
 
 

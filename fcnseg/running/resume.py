@@ -13,9 +13,10 @@ from typing import Any
 from fcnseg.engine.identity import recipe_hash
 from fcnseg.engine.record import read_record
 from fcnseg.errors import OutputError, SettingsError
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.names import split_hdf5_name
-from fcnseg.io.sources import ImageSource
-from fcnseg.io.urls import absolute_place
+from fcnseg.io.urls import absolute_place, plugin_scheme
+from fcnseg.plugins import KINDS, SOURCES, find_plugin
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
@@ -24,6 +25,7 @@ from fcnseg.running.ledger import SqliteLedger, has_begun
 from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.plugin_sinks import plugin_of
 from fcnseg.running.records import LEDGERS, parts_of
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, fingerprint_of
 from fcnseg.types import EngineInfo, Ledger, Reference
@@ -205,14 +207,32 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "top-k": options.top_k,
         "overlay": absolute_place(os.fspath(options.overlay)) if options.overlay else None,
         "opacity": options.opacity if options.overlay else None,
+        "colour-png": absolute_place(os.fspath(options.colour_png)) if options.colour_png else None,
+        "mask": _chosen_in(options.mask),
+        "cutout": _chosen_in(options.cutout),
+        "classes": options.classes,
+        "sink": ", ".join(filter(None, map(_chosen_in, options.sinks.items()))) or None,
         "resize-short": options.resize_short,
         "out-format": options.out_format if options.out_format != "files" else None,
     }
 
 
+def _chosen_in(value: tuple[str, str | Path] | None) -> str | None:
+    """Return in words the classes and the place of one kind of output."""
+    return f"{value[0]} in {absolute_place(os.fspath(value[1]))}" if value else None
+
+
 def machine_of(options: RunOptions, info: EngineInfo, source: ImageSource) -> dict[str, str]:
     """Return what may change with `resume="continue"`: the inputs' places, the device and the libraries."""
-    return {**input_places(options, source), "device": info.device, **info.versions}
+    return {**input_places(options, source), "device": info.device, **info.versions, **plugin_versions(options)}
+
+
+def plugin_versions(options: RunOptions) -> dict[str, str]:
+    """Return the packages, with their versions, of the plug-ins that a run uses."""
+    scheme = plugin_scheme(os.fspath(options.source))
+    used = [find_plugin(SOURCES, scheme, "install one")] if scheme else []
+    used += [plugin_of(text) for text in options.sinks]
+    return {f"{KINDS[plugin.group]} {plugin.name}": f"{plugin.package} {plugin.version}" for plugin in used}
 
 
 def input_places(options: RunOptions, source: ImageSource) -> dict[str, str]:

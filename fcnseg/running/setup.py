@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fcnseg.engine.open import engine_from
 from fcnseg.io.images import MAX_PIXELS
-from fcnseg.io.urls import is_url, local_path
+from fcnseg.io.urls import is_url, local_path, plugin_scheme
 from fcnseg.recipes import Recipe
+from fcnseg.running.class_choice import keeping
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
@@ -49,7 +50,8 @@ def predictor_of(options: RunOptions, recipe: Recipe, engine: Engine) -> Predict
 
 def threads_of(options: RunOptions) -> int:
     """Return the number of threads that decode, and of those that write."""
-    remote = any(map(is_url, (local_path(os.fspath(options.source)), options.out)))
+    source = local_path(os.fspath(options.source))
+    remote = (is_url(source) and not plugin_scheme(source)) or is_url(options.out)
     return options.workers or (THREADS_THAT_WAIT if remote else min(MOST_THREADS, usable_cores()))
 
 
@@ -70,4 +72,5 @@ def pipeline_of(
         replace=bool(ledger.fact("replace")),
         max_failures=options.max_failures,
         hooks=hooks,
+        keep=keeping(options.classes, outputs.heads),
     )

@@ -1,4 +1,4 @@
-"""Sinks: label maps as indexed PNGs, probabilities as NumPy files, overlays as JPEGs.
+"""Sinks: label maps as indexed PNGs, probabilities as NumPy files; `picture_sinks` has those for people to look at.
 
 Files mirror the source's tree in a storage; a model of several heads gets a folder for each head.
 """
@@ -8,25 +8,16 @@ from __future__ import annotations
 import io
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fcnseg.errors import ImageError, SettingsError
-from fcnseg.io.overlays import overlay
 from fcnseg.io.own_outputs import NAME, SOFTWARE
 from fcnseg.io.png import encode
 from fcnseg.labels import LabelSpace
-from fcnseg.types import EngineInfo, Frame, Labels, OutputName, Pixels, Prediction, Probabilities, Storage
-
-LONGEST_JPEG = 65_500
-"""The longest side that libjpeg writes, px."""
-
-STRIP_ROWS = 1024
-"""The rows of an overlay that are drawn at once."""
+from fcnseg.types import EngineInfo, Frame, Labels, OutputName, Prediction, Probabilities, Storage
 
 SORTED_ROWS = 64
 """The rows of probabilities that are sorted at once."""
@@ -129,44 +120,3 @@ def _npy(array: NDArray[np.generic]) -> Iterator[bytes | memoryview]:
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     yield header.getvalue()
     yield np.ascontiguousarray(array).data.cast("B")
-
-
-class OverlaySink(FileSink):
-    """The images with their labels drawn over them, as JPEG; `opacity` from 0 (the image) to 1 (the colours).
-
-    See `overlaid_modality` for the image that is shown.
-    """
-
-    suffix = ".jpg"
-
-    def __init__(self, storage: Storage, info: EngineInfo, opacity: float = 0.5) -> None:
-        super().__init__(storage, info)
-        self.modality, self.opacity = overlaid_modality(info.model, info.modalities), opacity
-
-    def encode_head(self, frame: Frame, prediction: Prediction, head: str) -> Content:
-        """Return the JPEG of one head's overlay. Raises ImageError if it is too large for a JPEG."""
-        if max(frame.size) > LONGEST_JPEG:
-            raise ImageError(f"an overlay is a JPEG of at most {LONGEST_JPEG} px a side; leave out --overlay", "write")
-        return iter([self._drawn(frame.inputs[self.modality], prediction.labels[head], self.heads[head])])
-
-    def _drawn(self, pixels: Pixels, labels: Labels, space: LabelSpace) -> bytes:
-        height, width = labels.shape
-        image = Image.new("RGB", (width, height))
-        for top in range(0, height, STRIP_ROWS):
-            strip = np.asarray(pixels[top : top + STRIP_ROWS])
-            drawn = overlay(strip, labels[top : top + STRIP_ROWS], space, self.opacity)
-            image.paste(Image.fromarray(drawn), (0, top))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=90, comment=f"{NAME} overlay")
-        return buffer.getvalue()
-
-
-def overlaid_modality(model: str, modalities: Iterable[str]) -> str:
-    """Return the modality that labels are drawn over: color, or HHA's channels where the model takes no color.
-
-    Raises SettingsError if it takes neither.
-    """
-    for name in ("color", "hha"):
-        if name in modalities:
-            return name
-    raise SettingsError(f"{model} takes no images to draw labels over; leave out --overlay")

@@ -15,15 +15,13 @@ FATAL = frozenset(
 
 
 def write(sinks: Iterable[Sink], frame: Frame, prediction: Prediction) -> tuple[Output, ...]:
-    """Encode a prediction and place the files, sink after sink.
+    """Encode a prediction and place the files, sink after sink; nothing is placed if one of them refuses the image.
 
     Raises ImageError (stage "write") if this image's files cannot be written, OutputError if none could.
     """
-    outputs = []
     try:
-        for sink in sinks:
-            for name, content in sink.encode(frame, prediction):
-                outputs.append(sink.storage.place(name, content))
+        encoded = [(sink.storage, *file) for sink in sinks for file in sink.encode(frame, prediction)]
+        return tuple(storage.place(name, content) for storage, name, content in encoded)
     except OSError as error:
         if error.errno not in FATAL:
             raise ImageError(error.strerror or str(error), "write") from error
@@ -32,4 +30,3 @@ def write(sinks: Iterable[Sink], frame: Frame, prediction: Prediction) -> tuple[
             f"cannot write the output of {frame.key}: {error.strerror}{where}; "
             "files written so far are whole, mend this and run the same command again"
         ) from error
-    return tuple(outputs)

@@ -18,7 +18,7 @@ def test_the_document_says_what_is_here(fcnseg: Command, monkeypatch: pytest.Mon
     done = fcnseg("doctor", "--json")
     assert done.code == 0
     found = json.loads(done.out)
-    assert set(found) == {"fcnseg", "machine", "backends", "auto", "failed", "folders"}
+    assert set(found) == {"fcnseg", "machine", "backends", "auto", "failed", "folders", "plugins"}
     assert found["machine"]["libraries"]["torch"]["version"]
     assert [b["name"] for b in found["backends"]] == ["tensorrt", "tensorrt-rtx", "openvino", "torch"]
     assert (found["auto"]["backend"], found["auto"]["why"]) == choose_backend("auto", "auto", "auto")

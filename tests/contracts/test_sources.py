@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -18,9 +15,11 @@ import pytest
 from PIL import Image
 
 from fcnseg.errors import ImageError
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.remote_sources import open_remote_images
-from fcnseg.io.sources import ImageSource, open_source
-from fcnseg.types import Failure, Pixels, Reference, Source
+from fcnseg.io.sources import open_source
+from fcnseg.testing import check_source
+from fcnseg.types import Pixels, Reference, Source
 from tests.fakes import MemorySource
 
 Images = dict[str, Pixels | None]
@@ -202,13 +201,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
         source.close()
 
 
-def test_listing_twice_gives_the_same(make: Make) -> None:
-    source = make(images_of(0))
-    first, second = (sorted(source, key=lambda listed: listed.key) for _ in range(2))
-    assert first == second
-    assert first
-    assert not [listed for listed in first if isinstance(listed, Failure)]
-    assert len({listed.key for listed in first}) == len(first)
+def test_it_keeps_to_the_contract(make: Make) -> None:
+    check_source(lambda: make(images_of(0)))
 
 
 def test_pixels_are_those_of_the_image(make: Make) -> None:
@@ -221,23 +215,6 @@ def test_pixels_are_those_of_the_image(make: Make) -> None:
         assert frame.inputs["color"].dtype == np.uint8
         assert frame.inputs["color"].flags.c_contiguous
         assert np.array_equal(frame.inputs["color"], pixels)
-
-
-def test_memory_is_reserved_once_before_it_is_taken(make: Make) -> None:
-    source = make(images_of(0))
-    reserved: list[int] = []
-    frame = source.load(references(source)[0], reserved.append)
-    assert len(reserved) == 1
-    assert reserved[0] >= frame.nbytes  # decoders take memory of their own
-
-
-def test_images_are_loaded_in_threads(make: Make) -> None:
-    source = make(images_of(0))
-    listed = references(source) * 8
-    alone = [source.load(reference).inputs["color"] for reference in listed]
-    with ThreadPoolExecutor(8) as threads:
-        together = list(threads.map(lambda reference: source.load(reference).inputs["color"], listed))
-    assert all(map(np.array_equal, alone, together))
 
 
 def test_fingerprints_change_with_the_content(make: Make) -> None:
@@ -262,16 +239,6 @@ def test_a_damaged_image_is_an_image_error(make: Make) -> None:
     assert "\n" not in str(caught.value)
     for reference in whole:
         source.load(reference)
-
-
-def test_references_outlive_json_and_the_source_that_listed_them(make: Make) -> None:
-    listing, images = make(images_of(0)), images_of(0)
-    for reference, pixels in zip(references(listing), list(images.values())[-len(references(listing)) :], strict=True):
-        stored = replace(reference, location=json.loads(json.dumps(reference.location)))
-        assert np.array_equal(listing.load(stored).inputs["color"], pixels)
-    listing.close()
-    fresh = make(images)
-    assert np.array_equal(fresh.load(stored).inputs["color"], pixels)
 
 
 @pytest.mark.parametrize("kind", ["bucket", "bucket_object", "bucket_list", "url_list"])

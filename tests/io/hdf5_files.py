@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from fcnseg.io.sources import ImageSource
+from fcnseg.io.image_source import ImageSource
 from fcnseg.types import Reference
 
 RNG = np.random.default_rng(0)

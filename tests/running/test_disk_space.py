@@ -11,8 +11,9 @@ from fcnseg.io.storage import LocalFolder
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.running import disk_space
 from fcnseg.running.disk_space import SAMPLE, EvenSample, bytes_text, least_bytes, shortages
+from fcnseg.running.options import RunOptions
+from fcnseg.running.output_kinds import KINDS
 from fcnseg.running.outputs import OutputPlace
-from fcnseg.running.sinks import FileSink, LabelPngSink, NpyProbabilitySink, OverlaySink
 from fcnseg.running.writing import write
 from fcnseg.types import EngineInfo, Frame, Prediction, Reference
 
@@ -32,38 +33,28 @@ def test_a_sample_is_evenly_spaced_and_small(count: int) -> None:
 
 
 @pytest.mark.parametrize("heads", [1, 2])
-@pytest.mark.parametrize("kind", ["labels", "probabilities", "float32", "best", "overlay"])
+@pytest.mark.parametrize("kind", [*KINDS, "float32", "best"])
 def test_no_outputs_are_smaller_than_the_least(tmp_path: Path, kind: str, heads: int) -> None:
     info = replace(INFO, heads={f"head{i}": SPACE for i in range(heads)})
-    storage = LocalFolder(tmp_path)
-    places: dict[str, tuple[OutputPlace, FileSink]] = {
-        "labels": (OutputPlace("labels", tmp_path), LabelPngSink(storage, info)),
-        "probabilities": (OutputPlace("probabilities", tmp_path), NpyProbabilitySink(storage, info)),
-        "float32": (
-            OutputPlace("probabilities", tmp_path, "float32"),
-            NpyProbabilitySink(storage, info, "float32"),
-        ),
-        "best": (
-            OutputPlace("probabilities", tmp_path, "float32", 2),
-            NpyProbabilitySink(storage, info, "float32", top_k=2),
-        ),
-        "overlay": (OutputPlace("overlay", tmp_path), OverlaySink(storage, info)),
-    }
-    place, sink = places[kind]
+    options = RunOptions("photos", tmp_path, mask=("a,b", tmp_path), cutout=("a", tmp_path))
+    if kind in ("float32", "best"):
+        options = replace(options, probabilities_dtype="float32", top_k=2 if kind == "best" else None)
+        kind = "probabilities"
     height, width = 500, 700
     frame = Frame("a.jpg", "a", {"color": np.zeros((height, width, 3), np.uint8)})
     labels = np.zeros((height, width), np.uint8)
     values = np.zeros((5, height, width), np.float32)
     prediction = Prediction(dict.fromkeys(info.heads, labels), dict.fromkeys(info.heads, values))
+    sink = KINDS[kind].sink(LocalFolder(tmp_path), info, options)
     size = sum(output.size for output in write([sink], frame, prediction))
-    assert 0.1 * size < least_bytes(place, info.heads, (height, width)) <= size
+    assert 0.1 * size < least_bytes(OutputPlace(kind, tmp_path, options), info.heads, (height, width)) <= size
 
 
 def test_what_shares_a_file_system_is_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     places = [
-        OutputPlace("probabilities", tmp_path / "a/b"),
-        OutputPlace("probabilities", tmp_path / "c", "float32"),
+        OutputPlace("probabilities", tmp_path / "a/b", RunOptions("photos", "out")),
+        OutputPlace("probabilities", tmp_path / "c", RunOptions("photos", "out", probabilities_dtype="float32")),
     ]
     sizes = [(10, 10), (10, 30)]  # 5 classes of 2 and 4 bytes: 3 kB and 9 kB, 6 kB on average
     found = {}

@@ -11,8 +11,8 @@ from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.running.intact import recorded_names
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.picture_sinks import shown_modality
 from fcnseg.running.preflight import check_places
-from fcnseg.running.sinks import overlaid_modality
 from fcnseg.types import EngineInfo
 
 
@@ -75,7 +75,7 @@ def test_records_that_are_a_link_are_refused(tmp_path: Path, out: str, link: str
 
 
 def test_a_model_without_pictures_has_no_overlays() -> None:
-    assert overlaid_modality("net", ("depth", "color")) == "color"
-    assert overlaid_modality("net", ("hha",)) == "hha"
-    with pytest.raises(SettingsError, match="leave out --overlay"):
-        overlaid_modality("net", ("depth",))
+    assert shown_modality("net", ("depth", "color"), "--overlay") == "color"
+    assert shown_modality("net", ("hha",), "--overlay") == "hha"
+    with pytest.raises(SettingsError, match="leave out --cutout"):
+        shown_modality("net", ("depth",), "--cutout")

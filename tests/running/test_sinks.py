@@ -9,11 +9,15 @@ from PIL import Image
 
 from fcnseg.errors import ImageError, SettingsError
 from fcnseg.io.atomic import checksum
+from fcnseg.io.images import pixels_of
 from fcnseg.io.overlays import overlay
 from fcnseg.io.storage import LocalFolder
 from fcnseg.labels import LabelSpace, voc_color
 from fcnseg.running.finish import write_legend
-from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, OverlaySink
+from fcnseg.running.options import RunOptions
+from fcnseg.running.output_kinds import KINDS
+from fcnseg.running.picture_sinks import ColorPngSink, CutoutSink, MaskSink, OverlaySink, class_folder
+from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink
 from fcnseg.types import EngineInfo, Frame, Output, Prediction, Sink
 from tests.conftest import mounted
 
@@ -193,3 +197,67 @@ def test_a_name_too_long_or_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
                 written(sink, frame(stem), Prediction({"head0": noise[:8] if len(stem) > 1 else noise}))
             assert failed.value.errno == code
             assert not list(folder.iterdir())
+
+
+def test_colours_are_those_that_the_label_map_is_shown_in(tmp_path: Path) -> None:
+    for classes in (21, 300):
+        values = np.arange(21, dtype=np.uint8 if classes == 21 else np.uint16).reshape(3, 7)
+        values[2, 6] = 255
+        prediction = Prediction({"head0": values})
+        written(ColorPngSink(LocalFolder(tmp_path / "rgb"), info(classes)), frame("a"), prediction)
+        shown = np.asarray(Image.open(tmp_path / "rgb/a.png"))
+        assert shown.dtype == np.uint8
+        assert shown.tolist() == [[[*voc_color(v)] for v in row] for row in values.tolist()]
+    written(LabelPngSink(LocalFolder(tmp_path), info(21)), frame("a"), Prediction({"head0": values.astype(np.uint8)}))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png").convert("RGB")), shown)
+
+
+def test_masks_are_of_one_class_each(tmp_path: Path) -> None:
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    prediction = Prediction({"head0": labels, "head1": labels % 2})
+    written(MaskSink(LocalFolder(tmp_path / "one"), info(3), "class 2"), frame("x/a"), prediction)
+    with Image.open(tmp_path / "one/x/a.png") as mask:
+        assert mask.mode == "L"
+        assert np.array_equal(np.asarray(mask), np.where(labels == 2, 255, 0))
+    written(MaskSink(LocalFolder(tmp_path / "two"), info(3, 2), "class 2,class 1"), frame("x/a"), prediction)
+    names = {
+        p.relative_to(tmp_path / "two").as_posix(): np.asarray(Image.open(p)) for p in (tmp_path / "two").rglob("*.png")
+    }
+    assert names.keys() == {f"head0/class {i}/x/a.png" for i in (1, 2)} | {"head1/class 1/x/a.png"}
+    assert np.array_equal(names["head1/class 1/x/a.png"] == 255, labels % 2 == 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [
+        (("road", "n/a", "..", " ", "Sky", "sky"), ["road", "class-1", "class-2", "class-3", "class-4", "class-5"]),
+        (("é", "x" * 250, "a\nb", "c."), ["é", "class-1", "class-2", "class-3"]),
+    ],
+)
+def test_folders_of_classes_can_be_made_everywhere(names: tuple[str, ...], folders: list[str]) -> None:
+    space = LabelSpace(names, tuple(voc_color(i) for i in range(len(names))))
+    assert [class_folder(space, label) for label in range(len(names))] == folders
+
+
+def test_cut_outs_have_the_photographs_pixels_and_nothing_else(tmp_path: Path) -> None:
+    one, labels = frame("a", 1500, 300), np.random.default_rng(1).integers(0, 4, (1500, 300), dtype=np.uint8)
+    labels[0, 0] = 255
+    written(CutoutSink(LocalFolder(tmp_path), info(4), "class 1,class 3"), one, Prediction({"head0": labels}))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "RGBA"
+        found = np.asarray(image)
+    inside = np.isin(labels, (1, 3))
+    assert np.array_equal(found[..., :3], np.where(inside[..., None], one.inputs["color"], 0))
+    assert np.array_equal(found[..., 3], np.where(inside, 255, 0))
+    with pytest.raises(SettingsError, match="leave out --cutout"):
+        CutoutSink(LocalFolder(tmp_path), replace(info(4), modalities=("depth",)), "class 1")
+
+
+@pytest.mark.parametrize("kind", ["colours", "masks", "cutouts"])
+def test_pictures_are_no_photographs(tmp_path: Path, kind: str) -> None:
+    labels = {"head0": np.zeros((3, 4), np.uint8)}
+    options = RunOptions("photos", tmp_path, mask=("class 1", tmp_path), cutout=("class 1", tmp_path))
+    sink = KINDS[kind].sink(LocalFolder(tmp_path), info(3), options)
+    (output,) = written(sink, frame("a"), Prediction(labels))
+    with pytest.raises(ImageError, match="that fcnseg wrote"):
+        pixels_of(output.location)

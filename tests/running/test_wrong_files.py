@@ -16,7 +16,8 @@ from PIL import Image
 
 from fcnseg.io.bucket_images import BucketImages
 from fcnseg.io.buckets import Bucket, open_store
-from fcnseg.io.sources import ImageSource, open_source
+from fcnseg.io.image_source import ImageSource
+from fcnseg.io.sources import open_source
 from tests.conftest import Outcome, TinyModel, photograph
 
 Command = Callable[..., Outcome]

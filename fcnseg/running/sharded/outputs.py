@@ -8,30 +8,27 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.buckets import open_store
-from fcnseg.io.names import RECORDS
 from fcnseg.io.remote_folder import open_folder
 from fcnseg.io.tar_folder import TarFolder, generation_of, tar_key
 from fcnseg.io.urls import is_url
 from fcnseg.recipes import Recipe
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions
-from fcnseg.running.outputs import places_by_kind, sink_of, suffix_of
+from fcnseg.running.output_kinds import check_kinds, kind_of, places_by_kind
 from fcnseg.running.sharded.places import Shard
-from fcnseg.running.sinks import FileSink, output_names, overlaid_modality
-from fcnseg.types import EngineInfo, OutputName, Reference, Storage
+from fcnseg.types import EngineInfo, OutputName, Reference, Sink, Storage
 
 
 class ShardedOutputs:
     """The places that a run in shards writes to.
 
-    Raises SettingsError for overlays of a model that takes no images to draw over.
+    Raises SettingsError for outputs that the model cannot have.
     """
 
     def __init__(self, options: RunOptions, recipe: Recipe) -> None:
         self.options, self.folder = options, str(options.out)
         self.heads = {head.name: head.labels for head in recipe.heads}
-        if options.overlay:
-            overlaid_modality(recipe.name, recipe.modalities)
+        check_kinds(options, recipe)
         self.places = {kind: str(place) for kind, place in places_by_kind(options).items()}
 
     @cached_property
@@ -39,9 +36,10 @@ class ShardedOutputs:
         """The storage of each kind of output."""
         return {kind: open_folder(place, self.options.storage_options) for kind, place in self.places.items()}
 
-    def sinks(self, info: EngineInfo, storages: Mapping[str, Storage] | None = None) -> list[FileSink]:
+    def sinks(self, info: EngineInfo, storages: Mapping[str, Storage] | None = None) -> list[Sink]:
         """Return a sink for each kind of output, for the predictions of an engine, in other storages if given."""
-        return [sink_of(kind, storage, info, self.options) for kind, storage in (storages or self.storages).items()]
+        places = (storages or self.storages).items()
+        return [kind_of(kind).sink(storage, info, self.options) for kind, storage in places]
 
     def archives(self, shard: Shard) -> dict[str, TarFolder]:
         """Return the tar of a shard for each kind of output; none if outputs are files of their own."""
@@ -52,7 +50,7 @@ class ShardedOutputs:
 
     def names(self, kind: str) -> tuple[OutputName, ...]:
         """Return the names of the files of every image in the place of one kind of output."""
-        return tuple(output_names(self.heads, suffix_of(kind, self.options.top_k)).values())
+        return kind_of(kind).names(self.heads, self.options)
 
     @property
     def suffixes(self) -> set[str]:
@@ -75,9 +73,11 @@ class ShardedOutputs:
                     raise _foreign(f"{place}/{found.key}")
                 taken.setdefault(kind, set()).add(hash(found.key))
 
+        names = {kind: self.names(kind) for kind in taken}
+
         def refuse_taken(reference: Reference) -> None:
             for kind, hashes in taken.items():
-                for name in (name.of(reference.stem) for name in self.names(kind)):
+                for name in (name.of(reference.stem) for name in names[kind]):
                     if hash(name) in hashes:
                         raise _foreign(f"{self.places[kind]}/{name}")
 
@@ -86,9 +86,3 @@ class ShardedOutputs:
 
 def _foreign(place: str) -> SettingsError:
     return SettingsError(f"{place} exists and no run of fcnseg made it; use --overwrite to replace it")
-
-
-def refuse_record_names(reference: Reference, rules: NameRules) -> None:
-    """Raise SettingsError for an input whose output would lie among the records."""
-    if rules.fold(reference.stem).startswith((f"{RECORDS}/", f"{RECORDS}.")):
-        raise SettingsError(f"{reference.key} would be written among the records of the run; rename it")

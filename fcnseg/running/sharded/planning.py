@@ -10,7 +10,7 @@ from typing import Self
 
 from fcnseg.errors import StorageError
 from fcnseg.io.buckets import Bucket
-from fcnseg.io.sources import ImageSource
+from fcnseg.io.image_source import ImageSource
 from fcnseg.running.sharded.known import DONE, FAILED, EndedInputs, ListingDigest, digest
 from fcnseg.running.sharded.manifest import Manifest, encoded_rows, finished, rows_of
 from fcnseg.running.sharded.parquet import ParquetBytes

@@ -15,13 +15,14 @@ from typing import Protocol
 
 from fcnseg.errors import SettingsError, require
 from fcnseg.io.buckets import Bucket, open_store
+from fcnseg.io.image_source import ImageSource
 from fcnseg.io.parts import Part
-from fcnseg.io.sources import ImageSource
 from fcnseg.io.urls import absolute_place, is_url, local_path
 from fcnseg.recipes import find_recipe
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.listing import survey
 from fcnseg.running.options import RunOptions
+from fcnseg.running.output_kinds import stem_check
 from fcnseg.running.preflight import open_inputs
 from fcnseg.running.records import LEDGERS, record_folders
 from fcnseg.running.resume import input_places
@@ -29,7 +30,7 @@ from fcnseg.running.setup import engine_of
 from fcnseg.running.sharded.board import Board
 from fcnseg.running.sharded.lease import Lease
 from fcnseg.running.sharded.local import LocalCrew
-from fcnseg.running.sharded.outputs import ShardedOutputs, refuse_record_names
+from fcnseg.running.sharded.outputs import ShardedOutputs
 from fcnseg.running.sharded.plan import newest_generation
 from fcnseg.running.sharded.planning import Planner
 from fcnseg.running.sharded.record import RunRecord, agree, read_run, write_end
@@ -113,10 +114,11 @@ def _listed(
     planner = Planner(bucket, source, newest_generation(bucket), options.retry_failed)
     rules = outputs.rules
     is_new = before is None and options.resume != "overwrite"
+    refuse_names = stem_check(options, outputs.heads, rules)
     refuse_taken = outputs.check() if is_new else lambda reference: None
 
     def check(reference: Reference) -> None:
-        refuse_record_names(reference, rules)
+        refuse_names(reference)
         refuse_taken(reference)
 
     with planner:

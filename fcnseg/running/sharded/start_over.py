@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.waiting import map_ahead
 from fcnseg.running.options import RunOptions
-from fcnseg.running.outputs import places_by_kind
 from fcnseg.running.sharded.manifest import READERS, Manifest, finished
 from fcnseg.running.sharded.places import MANIFESTS, PLAN, RUN, SUMMARY, Shard
 from fcnseg.running.sharded.plan import newest_generation
@@ -18,7 +17,7 @@ def start_over(bucket: Bucket, options: RunOptions) -> None:
 
     Outputs of shards that have no manifest stay, and are replaced where the inputs are the same.
     """
-    places = [str(place) for place in places_by_kind(options).values()]
+    places = [str(place) for place in options.places.values()]
     newest = newest_generation(bucket)
     for number in range(1, newest.number + 1 if newest else 1):
         for shard in finished(bucket, number):

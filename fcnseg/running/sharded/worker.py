@@ -13,12 +13,13 @@ from fcnseg.errors import ImageError, OutputError
 from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.tar_folder import TarFolder
 from fcnseg.recipes import find_recipe
+from fcnseg.running.class_choice import keeping
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.intact import relative_path
 from fcnseg.running.options import RunOptions
 from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.preflight import open_inputs
-from fcnseg.running.resume import settings_of
+from fcnseg.running.resume import plugin_versions, settings_of
 from fcnseg.running.setup import engine_of, predictor_of, threads_of
 from fcnseg.running.sharded.manifest import ShardLedger
 from fcnseg.running.sharded.outputs import ShardedOutputs
@@ -35,16 +36,17 @@ ENDED_ITS_PROCESS = "ended its process"
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """The engine of a worker that is ready, and the settings that its labels follow from."""
+    """The engine of a worker that is ready, the settings that its labels follow from, and the versions of plug-ins."""
 
     info: EngineInfo
     settings: Mapping[str, Any]
     host: str
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The device and the libraries: what all workers must have alike."""
-        return {"device": self.info.device, **self.info.versions}
+        """The device, the libraries and the plug-ins: what all workers must have alike."""
+        return {"device": self.info.device, **self.info.versions, **self.plugins}
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class ShardWorker:
         engine = self._stack.enter_context(self._open_engine(self.options, hooks))
         self._predictor = predictor_of(self.options, self._recipe, engine)
         settings = settings_of(self.options, self._recipe, engine.info)
-        return WorkerReport(engine.info, settings, platform.node())
+        return WorkerReport(engine.info, settings, platform.node(), plugin_versions(self.options))
 
     def close(self) -> None:
         """Release the engine and the source."""
@@ -154,6 +156,7 @@ class ShardWorker:
                 replace=True,
                 max_failures=max_failures,
                 hooks=hooks,
+                keep=keeping(self.options.classes, self._outputs.heads),
             )
             summary = pipeline.run()
             whole = not (summary.interrupted or summary.stopped)
