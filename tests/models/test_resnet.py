@@ -24,6 +24,7 @@ from fcnseg.models.layers import weight_shapes
 from fcnseg.recipes import Recipe, find_recipe, load_recipe
 from fcnseg.running.predictor import Predictor
 from fcnseg.running.tile_grid import cut_image
+from fcnseg.training.initial_weights import find_initial_weights
 from fcnseg.types import EngineInfo, Frame
 from fcnseg.weights.importing import import_weights
 from fcnseg.weights.loading import load_weights
@@ -283,6 +284,11 @@ def test_training_begins_with_them_and_its_model_runs(recipe: Recipe, tmp_path: 
     moved = [float(np.abs(after[name] - given[name]).max()) for name in given]
     assert max(moved) > 0
     assert max(moved) < 0.05  # two steps away from what was given, its score layer included
+    broken = in_torchvisions_form(network_spec(narrow))
+    del broken["backbone.layer2.1.bn2.running_var"]
+    torch.save(broken, tmp_path / "broken.pth")
+    with pytest.raises(WeightsMismatchError, match=r"layer2_1_conv2\.bias"):
+        find_initial_weights(narrow, [tmp_path / "broken.pth"])
     with fcnseg.load(str(tmp_path / "run/model.toml"), backend="torch", device="cpu") as segmenter:
         labels = segmenter(tmp_path / "data/val/images/9.jpg").labels["labels"]
     assert labels.shape == (48, 64)
