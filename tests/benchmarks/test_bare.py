@@ -65,11 +65,10 @@ def test_the_tests_for_gpus_are_collected_there(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_measurements_run_there(tmp_path: Path) -> None:
-    done = on_a_bare_machine(tmp_path, "benchmarks.gpu", "--rehearse", "machine", "torch-street", "run")
+    done = on_a_bare_machine(tmp_path, "benchmarks.gpu", "--rehearse", "machine", "run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "| stand-ins |" in done.stdout
+    assert "stand-ins for packages that are not installed: psutil" in done.stdout
     assert "of the bare engine" in done.stdout
-    assert done.stdout.count("| torch street-fcn8s |") == 4
 
 
 # ---------------------------------------------------------------------- the stand-ins, beside what they stand in for
