@@ -33,7 +33,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import fcnseg
 from benchmarks import first_gpu
-from benchmarks.bare import missing
 from fcnseg.engine.bench_frames import made_up_frames
 from fcnseg.engine.bench_session import peak_memory_bytes
 from fcnseg.engine.graph import GraphForm
@@ -93,8 +92,6 @@ Rows = Iterator[Row]
 def machine(scale: Scale) -> Rows:
     """Name the device and the versions."""
     yield Row("machine", remark=first_gpu.versions(Path()))
-    if lacking := missing():
-        yield Row("stand-ins", remark=", ".join(path.stem for path in lacking))
     if scale.device == "cuda":
         yield Row("memory", memory_bytes=torch_gpus()[0].memory_bytes)
 

@@ -63,6 +63,14 @@ def test_the_tests_for_gpus_are_collected_there(tmp_path: Path) -> None:
     assert "::test_labels_agree_with_the_network[tensorrt-fp16]" in done.stdout
 
 
+@pytest.mark.slow
+def test_the_measurements_run_there(tmp_path: Path) -> None:
+    done = on_a_bare_machine(tmp_path, "benchmarks.gpu", "--rehearse", "machine", "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "stand-ins for packages that are not installed: psutil" in done.stdout
+    assert "of the bare engine" in done.stdout
+
+
 # ---------------------------------------------------------------------- the stand-ins, beside what they stand in for
 
 

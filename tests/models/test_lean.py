@@ -20,7 +20,7 @@ VARIANTS = [spec(8), spec(16, EARLY), spec(32, LATE), spec(8, LATE), replace(spe
 PAIRS = [(network, LeanFCN.of(network)) for network in map(build, VARIANTS)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.sampled_from(range(len(VARIANTS))), st.integers(1, 150), st.integers(1, 150), st.integers(1, 3))
 def test_scores_are_the_same_at_every_size(variant: int, height: int, width: int, batch: int) -> None:
     plain, lean = PAIRS[variant]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 Work = Callable[[], None]
+
+_abandoned: list[torch.cuda.CUDAGraph] = []
+"""Graphs whose capture failed."""
 
 
 class Mark(Protocol):
@@ -129,9 +132,21 @@ class CudaStreams:
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._middle, capture_error_mode="thread_local"):
-            work()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._middle, capture_error_mode="thread_local"):
+                work()
+        except BaseException:
+            self._abandon(graph)
+            raise
         return graph.replay
+
+    def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Have torch end a capture that failed: its allocator would go on asking whether memory is for that graph, and
+        so keep the graph's address."""
+        _abandoned.append(graph)
+        with suppress(AttributeError, RuntimeError):  # a private function; an error if the capture was ended after all
+            torch._C._cuda_endAllocateToPool(self.device.index, self._pool)
+        self._pool = None
 
     def reserved_bytes(self) -> int:
         """Return the device memory that torch holds."""

@@ -47,7 +47,7 @@ def engine(request: pytest.FixtureRequest, tiny: TinyModel, caffe: TinyModel) ->
         yield opened
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.data())
 def test_labels_are_the_same_alone_in_any_batch_and_at_any_place(
     engine: BatchedTorchEngine, height: int, width: int, rows: int, data: st.DataObject
