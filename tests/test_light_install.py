@@ -22,7 +22,18 @@ from tests.test_dependencies import BASE
 from tests.test_dependencies import distribution as distribution_name
 from tests.weights.conftest import as_caffe
 
-EXTRAS = ("torch", "torchvision", "tensorboardX", "matplotlib", "scipy", "nncf", "onnxscript", "onnx_ir", "pillow_heif")
+EXTRAS = (
+    "torch",
+    "torchvision",
+    "tensorboardX",
+    "matplotlib",
+    "scipy",
+    "nncf",
+    "onnxscript",
+    "onnx_ir",
+    "pillow_heif",
+    "av",
+)
 
 WITHOUT_EXTRAS = f"""
 import sys

@@ -33,7 +33,8 @@ class RunOptions:
 
     `source`: a folder, an image, a list of paths ("-": on standard input), an archive, `FILE.h5::/dataset`, or a URL.
     `companions`: folders or HDF5 datasets of further modalities ("depth", "hha"). `glob` chooses images, `layout` tells
-    the axes of HDF5 datasets (auto, NHWC, NCHW). Images of more than `max_pixels` are refused.
+    the axes of HDF5 datasets (auto, NHWC, NCHW), `every` N takes every Nth frame of a video. Images of more than
+    `max_pixels` are refused.
 
     `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`: a folder. `mask`, `cutout`: classes, as
     `"road"` or `"car,person"`, and a folder. If `out` is a URL (`s3://bucket/masks`), the others are URLs, too;
@@ -64,6 +65,7 @@ class RunOptions:
     companions: Mapping[str, str | Path] = field(default_factory=dict)
     glob: str | None = None
     layout: str = "auto"
+    every: int | None = None
     probabilities: str | Path | None = None
     probabilities_dtype: str = "float16"
     top_k: int | None = None

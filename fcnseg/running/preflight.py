@@ -50,6 +50,7 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
         max_pixels=options.max_pixels or MAX_PIXELS,
         layout=options.layout,
         storage_options=options.storage_options,
+        every=options.every,
     )
     with closing(source):
         yield source
