@@ -103,7 +103,11 @@ def run(
         ),
     ] = None,
     overlay: Annotated[
-        str | None, typer.Option(metavar="DIR|URL", help="Also write the images with their labels drawn over them.")
+        str | None,
+        typer.Option(
+            metavar="DIR|URL|FILE.mp4",
+            help="Also write the images with their labels drawn over them; of a video, as a video.",
+        ),
     ] = None,
     colour_png: Annotated[
         str | None,

@@ -10,16 +10,28 @@ from itertools import chain
 from typing import Any
 
 import av
+import numpy as np
 from av.video.frame import PictureType
 
 from fcnseg.errors import ImageError
 from fcnseg.io.video_index import VideoIndex, opened
+from fcnseg.types import Pixels
 
 KEPT_FRAMES, KEPT_BYTES = 64, 256 << 20
 """The decoded frames that are kept for threads that ask for them a little later, and the bytes of their pixels."""
 
 WORTH_SEEKING = 16
 """The frames that are decoded rather than left out by seeking."""
+
+
+def upright(frame: Any) -> Pixels:
+    """Return the pixels of a frame of PyAV's as they are to be shown, uint8 H x W x 3, RGB."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns(frame)))
+
+
+def quarter_turns(frame: Any) -> int:
+    """Return how often a frame has to be turned by 90 degrees, counterclockwise."""
+    return int(round(frame.rotation / 90) % 4)
 
 
 class VideoFrames:

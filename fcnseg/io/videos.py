@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fcnseg.errors import ImageError, SettingsError, require
 from fcnseg.io.folders import file_fingerprint
 from fcnseg.io.images import OnSize
@@ -66,19 +64,21 @@ class VideoImages:
         """Decode one frame, uint8 H x W x 3. Raises ImageError."""
         if modality != "color":
             raise ImageError(f"videos are of color, not {modality}")
+        from fcnseg.io.video_frames import quarter_turns, upright  # PyAV takes a tenth of a second
+
         with self._lock:
             frames = self._frames
-        frame = frames.frame(location.number)
-        turns = round(frame.rotation / 90) % 4
-        height, width = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+        frame = frames.frame(FrameLocation(*location).number)
+        size = frame.height, frame.width
+        height, width = size[::-1] if quarter_turns(frame) % 2 else size
         if height * width > max_pixels:
             raise ImageError(f"{width} x {height} are more than the {max_pixels:,} pixels that --max-pixels allows")
         on_size(height, width, 3 * height * width)
-        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+        return upright(frame)
 
     def fingerprint(self, location: Any) -> str:
         """Return the size and time of the video."""
-        return file_fingerprint(location.file)
+        return file_fingerprint(FrameLocation(*location).file)
 
     def close(self) -> None:
         """Close the video."""

@@ -179,6 +179,8 @@ def _spread(total: int, count: int) -> frozenset[int]:
 
 def _trial_options(options: RunOptions, folder: Path) -> RunOptions:
     """Return the options of a run of the same inputs, model and kinds of output into a temporary folder."""
+    if options.overlay_video:
+        options = replace(options, overlay=None)
     for number, name in enumerate(places_by_kind(options)):
         options = kind_of(name).moved(options, folder / str(number))  # a plug-in's name may be no path
     return replace(options, on=None, shard_images=None, num_parts=1, part_id=0, max_failures=None)

@@ -26,6 +26,7 @@ from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
 from fcnseg.running.output_kinds import stem_check
 from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
+from fcnseg.running.overlay_video import check_overlay_video
 from fcnseg.running.records import LEDGERS, PLAN
 from fcnseg.types import Failure, Reference
 
@@ -144,6 +145,7 @@ def check_places(outputs: Outputs) -> None:
         if place.is_hdf5 and path.is_dir():
             raise OutputError(f"{path} is a folder, but the output is an HDF5 file; give another name")
         _check_folder(place)
+    check_overlay_video(outputs)
 
 
 def _check_folder(place: OutputPlace) -> None:

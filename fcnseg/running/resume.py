@@ -25,6 +25,7 @@ from fcnseg.running.ledger import SqliteLedger, has_begun
 from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.overlay_video import remove_overlay_video
 from fcnseg.running.plugin_sinks import plugin_of
 from fcnseg.running.records import LEDGERS, parts_of
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, fingerprint_of
@@ -176,6 +177,7 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
                     path = absolute_path(ledger.folder, output.path)
                     if outputs.holds(path) and is_intact(ledger.folder, output):  # anybody may have written the ledger
                         Path(path).unlink()
+                remove_overlay_video(ledger, outputs.options.overlay_video)
         except OutputError as error:
             hooks.on_note(f"{error}; it is removed, and what it knew of is left where it is")
         remove_ledger(file)
