@@ -24,7 +24,7 @@ ALLOWED = {
     "running": COMPUTING | {"engine", "running"},
     "scoring": FOUNDATION | {"io", "workers", "scoring"},
     "training": COMPUTING | {"scoring", "training", "engine.hardware", "engine.runtimes.pytorch", "running.tile_grid"},
-    "hha": FOUNDATION | {"io", "workers", "running.listing", "running.name_rules", "hha"},
+    "hha": FOUNDATION | {"io", "workers", "running", "hha"},
     "testing": FOUNDATION | {"io.plugin_source"},
     "__main__": {"cli"},
 }

@@ -30,9 +30,11 @@ class Camera:
             )
 
 
-CAMERAS = {"nyud": Camera(518.85790117450188, 519.46961112127485, 325.58244941119034, 253.73616633400465, (480, 640))}
+CAMERAS = {
+    "nyud": Camera(518.85790117450188, 519.46961112127485, 325.58244941119034 - 1, 253.73616633400465 - 1, (480, 640))
+}
 """`nyud`: the Kinect's colour camera, with which the depth maps of NYUDv2 are aligned (Silberman et al. 2012,
-`camera_params.m` of the data set's toolbox)."""
+`camera_params.m` of the data set's toolbox, which counts pixels from 1)."""
 
 KEYS = ("fx", "fy", "cx", "cy")
 

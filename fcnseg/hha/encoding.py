@@ -15,6 +15,11 @@ Camera coordinates are x right, y down, z forward; gravity is near (0, 1, 0) in 
 
 Missing depth (0, negative, NaN or infinite) is taken from the nearest measured pixel for disparity and height; normals
 are fitted to measured pixels only, and where there are too few the nearest normal is taken.
+
+The release reads two maps: `depth`, whose holes were filled, and the `raw` one. Given both, the result is the release's
+to a rounding: disparity, height and ground are those of the filled depth, normals are fitted to pixels that the raw map
+has a depth for, and where none is near the angle is its 180 degrees, stored as 218. (Where all that is near lies on a
+line, no plane fits and the release stores what rounding leaves: 218 here.)
 """
 
 from typing import Any
@@ -47,33 +52,68 @@ FLAT_SHARE = 1e-3
 LEAST_SPREAD = 1e-3
 """Smallest determinant of the covariance of pixel positions, px^4, that a plane is fitted to."""
 
+LEVEL_DEGREES = 0.1
+"""Heights are measured along the camera's y axis if gravity is no further from it, as `getRMatrix.m` has it."""
+
+UNKNOWN_DEGREES = 180.0
+"""The angle of pixels without a normal, where a raw map tells what was measured: MATLAB's `max(-1, NaN)` is -1."""
+
 PLAUSIBLE_M = (0.3, 100.0)
 """Range of plausible median depths; 8-bit images taken for millimetres are below it."""
 
 
-def encode(depth: Array, camera: Camera) -> NDArray[np.uint8]:
+def encode(depth: Array, camera: Camera, raw: Array | None = None) -> NDArray[np.uint8]:
     """Encode a depth map H x W in metres as HHA, uint8 H x W x 3 (see above for missing values).
 
+    `raw` H x W is the map that the sensor measured, in any unit, if the holes of `depth` were filled.
+
     Raises ImageError if it is not of the camera's size, has no depth or too little for any surface, or has an
-    implausible median, which means another unit.
+    implausible median, which means another unit; and for a raw map of another size or without any measurement.
     """
     camera.check(*depth.shape)
-    measured = np.isfinite(depth) & (depth > 0)
-    if not measured.any():
+    known = _has_depth(depth)
+    if not known.any():
         raise ImageError("no pixel has a depth")
-    median = float(np.median(depth[measured]))
+    measured = known if raw is None else known & _measured_in(raw, depth)
+    median = float(np.median(depth[known]))
     if not PLAUSIBLE_M[0] <= median <= PLAUSIBLE_M[1]:
         raise ImageError(f"the median depth is {median:.4g} m; --depth-scale says how many units a metre has")
-    filled = nearest(np.where(measured, depth, 0.0).astype(np.float64), measured)
+    filled = nearest(np.where(known, depth, 0.0).astype(np.float64), known)
     gravity = gravity_direction(normals(filled, measured, camera, COARSE_RADIUS))
     fine = normals(filled, measured, camera, FINE_RADIUS)
-    angle = np.degrees(np.arccos(np.clip(nearest(fine, np.isfinite(fine[..., 0])) @ gravity, -1, 1)))
-    height = -(points(filled, camera) @ gravity) * 100
-    lowest = float(height[measured].min())
+    if raw is None:
+        fine = nearest(fine, np.isfinite(fine[..., 0]))
+    angle = np.degrees(np.arccos(np.clip(fine @ gravity, -1, 1)))
+    angle[np.isnan(angle)] = UNKNOWN_DEGREES
+    height = -(points(filled, camera) @ _vertical(gravity)) * 100
+    lowest = float(height[known].min())
     ground = lowest if lowest <= LOWEST_GROUND_CM else USUAL_GROUND_CM
     disparity = DISPARITY_CM / np.maximum(filled * 100, NEAREST_CM)
     channels = np.stack([disparity, height - ground, angle + ANGLE_SHIFT], -1)
     return np.asarray(np.floor(np.clip(channels, 0, 255) + 0.5), np.uint8)
+
+
+def _has_depth(depth: Array) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(depth) & (depth > 0))
+
+
+def _measured_in(raw: Array, depth: Array) -> NDArray[np.bool_]:
+    """Return the pixels that a raw map has a depth for. Raises ImageError if there are none, or sizes differ."""
+    if raw.shape != depth.shape:
+        (height, width), (raw_height, raw_width) = depth.shape, raw.shape
+        raise ImageError(
+            f"its raw depth is {raw_width} x {raw_height} px, the depth {width} x {height}; they must be of one size"
+        )
+    measured = _has_depth(raw)
+    if not (measured & _has_depth(depth)).any():
+        raise ImageError("its raw depth has no measured pixel")
+    return measured
+
+
+def _vertical(gravity: Array) -> Array:
+    """Return the direction that heights are measured against."""
+    down = np.array([0.0, 1.0, 0.0])
+    return down if np.degrees(np.arccos(np.clip(gravity @ down, -1, 1))) <= LEVEL_DEGREES else gravity
 
 
 def points(depth: Array, camera: Camera) -> Array:
@@ -84,6 +124,8 @@ def points(depth: Array, camera: Camera) -> Array:
 
 def normals(depth: Array, measured: NDArray[np.bool_], camera: Camera, radius: int) -> Array:
     """Return unit normals H x W x 3 that point away from the camera; NaN where too few pixels are measured.
+
+    Away from the camera is where the point of `depth` lies as seen from it.
 
     On a plane the inverse of depth is an affine function of the pixel's position; its least-squares fit over the
     measured pixels of the window of (2 radius + 1)^2 around each pixel gives the normal.
@@ -107,7 +149,8 @@ def normals(depth: Array, measured: NDArray[np.bool_], camera: Camera, radius: i
         spread = uu * vv - uv * uv
         along_u, along_v = (uq * vv - vq * uv) / spread, (vq * uu - uq * uv) / spread
         vectors = np.stack([along_u * camera.fx, along_v * camera.fy, q - along_u * u - along_v * v], -1)
-        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        fitted = along_u * columns + along_v * rows + vectors[..., 2]  # the inverse of the plane's depth here
+        vectors *= np.where(fitted < 0, -1, 1)[..., None] / np.linalg.norm(vectors, axis=-1, keepdims=True)
     vectors[~(spread > LEAST_SPREAD) | (count * (2 * radius + 1) ** 2 < 2.5)] = np.nan
     return vectors
 

@@ -1,134 +1,105 @@
-"""HHA images in files, of depth maps in files: images as `fcnseg run` reads them, and `.npy` arrays."""
+"""HHA images in files, of depth maps in files, by the pipeline and with the ledger of a run."""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from fcnseg.errors import ImageError, OutputError, SettingsError, SourceError
-from fcnseg.hha.camera import Camera
-from fcnseg.hha.encoding import Array, encode
-from fcnseg.io.atomic import whole_file
-from fcnseg.io.folder_walk import walk
-from fcnseg.io.names import is_hdf5_name
-from fcnseg.io.own_outputs import NAME, SOFTWARE
-from fcnseg.io.sources import open_source
-from fcnseg.io.suffixes import NUMPY, has_suffix
+from fcnseg.errors import SettingsError
+from fcnseg.hha.depth_maps import DepthMaps
+from fcnseg.hha.encoders import Encoders
+from fcnseg.hha.records import HhaOptions, open_ledger, write_record
+from fcnseg.hha.stages import MARK, SUFFIX, HhaSink, HhaSource, NoNetwork
+from fcnseg.io.names import RECORDS
+from fcnseg.io.storage import LocalFolder
+from fcnseg.running.finish import check_outputs
+from fcnseg.running.hooks import Hooks
 from fcnseg.running.listing import survey
 from fcnseg.running.name_rules import NameRules
+from fcnseg.running.pipeline import Pipeline
 from fcnseg.types import Failure, Reference, Summary
 from fcnseg.workers.limits import usable_cores
-from fcnseg.workers.threads import map_in_threads
 
-MARK = (SOFTWARE, f"{NAME} hha")
-"""Text chunk of the PNGs that are written: they may be overwritten."""
-
-
-MILLIMETRES, METRES = 1000.0, 1.0
-"""Units of depth in a metre: in image files, and in `.npy` and HDF5 files."""
+FEWEST_A_PROCESS = 8
+"""With fewer depth maps for each, processes take longer to start than they save."""
 
 
 def encode_files(
-    source: Path | str,
-    camera: Camera,
-    out: Path,
-    scale: float | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    options: HhaOptions,
+    on_progress: Callable[[int, int], None] = lambda ended, total: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Encode the depth maps of a folder, file, archive or HDF5 dataset as `out/<stem>.png`, each written atomically.
 
-    `scale` is the units of depth in a metre (None: 1000 in images, 1 in `.npy` and HDF5). `on_progress` is called with
-    the number done and the total. Inputs that fail are in the summary.
+    The same call again goes on where an earlier one was stopped. Inputs that fail are in the summary. `on_progress` is
+    called with the number of depth maps that have ended and of those that need work, `on_note` with remarks.
 
-    Raises SourceError if there are no inputs; SettingsError if two would write one output, or if an output would
-    replace an input or a file that is no earlier output; OutputError for an output that cannot be written.
+    Raises SourceError if there are no inputs; SettingsError if two would write one output, if an output would replace
+    an input or a file that is no earlier output, or for other settings than those of the images that are there;
+    OutputError for an output that cannot be written.
     """
-    if scale is not None and not (np.isfinite(scale) and scale > 0):
-        raise SettingsError(f"--depth-scale is {scale}; give how many units of depth a metre has, e.g. 1000")
-    depth_maps = DepthMaps(source, exclude=(out,))
+    out = options.out
+    if options.raw is not None and os.path.realpath(options.raw) == os.path.realpath(out):
+        raise SettingsError(f"{out} holds the raw depth maps; choose another --out")
+    with closing(DepthMaps(options.source, options.raw, options.scale, exclude=(out,))) as maps:
+        rules = NameRules([out])
 
-    def check(reference: Reference) -> None:
-        _check_output(_output(out, reference), reference)
+        def check(reference: Reference) -> None:
+            if rules.fold(reference.stem).startswith((f"{RECORDS}/", f"{RECORDS}.")):
+                raise SettingsError(f"{reference.key} would be written among the records; rename it")
+            _check_output(out / f"{reference.stem}{SUFFIX}", reference)
 
-    total = survey(depth_maps, check=check, remedy="rename one of them", rules=NameRules([out])).total
-    summary = Summary(total)
-
-    def encoded(entry: Reference | Failure) -> NDArray[np.uint8] | Failure:
-        if isinstance(entry, Failure):
-            return entry
-        try:
-            depth, own_scale = depth_maps.read(entry)
-            return encode(depth / (scale or own_scale), camera)
-        except ImageError as error:
-            return Failure(entry.key, error.stage, str(error))
-
-    results = map_in_threads(encoded, depth_maps, usable_cores())
-    with closing(results):
-        for number, (entry, result) in enumerate(results):
-            on_progress(number, total)
-            if isinstance(result, Failure):
-                summary.add_failure(result)
-            elif isinstance(entry, Reference):
-                _write(_output(out, entry), result)
-                summary.done += 1
-    on_progress(total, total)
+        total = survey(maps, check=check, remedy="rename one of them", rules=rules).total
+        workers = options.workers or max(1, min(usable_cores(), total // FEWEST_A_PROCESS))
+        hooks = _Progress(total, on_progress).hooks(on_note)
+        with open_ledger(options, on_note) as ledger, Encoders(options.camera, processes=workers > 1) as encoders:
+            ledger.note(listed=[total], left_out={}, listed_at=time.time(), ended=None)
+            summary = Pipeline(
+                HhaSource(maps, encoders),
+                NoNetwork(),
+                [HhaSink(LocalFolder(out))],
+                ledger,
+                total=total,
+                workers=workers,
+                retry_failed=options.retry_failed,
+                replace=True,  # of others' files there are none, as the survey found
+                hooks=hooks,
+            ).run()
+            whole = not (summary.interrupted or summary.stopped)
+            if whole:
+                check_outputs(ledger)
+            ended = {"done": summary.done + summary.kept, "failed": summary.failed}
+            ledger.note(ended=ended if whole else None)
+            write_record(options, summary)
     return summary
 
 
-class DepthMaps:
-    """The depth maps of a source. Folders in `exclude` are not entered."""
+class _Progress:
+    """Counts depth maps that ended: those that need no work are none of the total."""
 
-    def __init__(self, source: str | Path, exclude: tuple[Path, ...] = ()) -> None:
-        self.path, self.exclude = os.fspath(source), exclude
-        self.single_array = has_suffix(self.path, NUMPY) and Path(self.path).is_file()
-        self._images = None if self.single_array else open_source(self.path, ("depth",), exclude=exclude)
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self.total, self.ended, self.on_progress = total, 0, on_progress
+        self.lock = threading.Lock()
 
-    def __iter__(self) -> Iterator[Reference | Failure]:
-        """List the images, then the arrays. Raises SourceError at the end if there was neither."""
-        arrays = list(self._arrays())
-        try:
-            yield from self._images or ()
-        except SourceError:
-            if not arrays:
-                raise
-        yield from arrays
+    def hooks(self, on_note: Callable[[str], None]) -> Hooks:
+        """Return the callbacks for the pipeline."""
+        return Hooks(on_result=self._end, on_kept=self._keep, on_failed_before=self._keep, on_note=on_note)
 
-    def _arrays(self) -> Iterator[Reference]:
-        if self.single_array:
-            yield _array_reference(Path(self.path).name, self.path)
-        elif Path(self.path).is_dir():
-            keys = (key for key in walk(self.path, (NUMPY,), self.exclude) if isinstance(key, str))
-            yield from (_array_reference(key, str(Path(self.path, key))) for key in keys)
+    def _end(self, key: str, failure: Failure | None) -> None:  # noqa: ARG002
+        with self.lock:
+            self.ended += 1
+        self.on_progress(self.ended, self.total)
 
-    def read(self, reference: Reference) -> tuple[Array, float]:
-        """Read a depth map H x W and the units of its depth in a metre. Raises ImageError."""
-        if self._images is None or (isinstance(reference.location, str) and has_suffix(reference.location, NUMPY)):
-            return _read_array(reference.location), METRES
-        depth = self._images.load(reference).inputs["depth"][..., 0]
-        return depth, METRES if is_hdf5_name(self.path) else MILLIMETRES
-
-
-def _array_reference(key: str, path: str) -> Reference:
-    return Reference(key, key[: -len(NUMPY)], "", path)
-
-
-def _read_array(file: str) -> Array:
-    try:
-        depth: Array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"cannot be read: {' '.join(str(error).split())}") from error
-    if depth.ndim != 2 or depth.dtype.kind not in "uif" or not depth.size:
-        raise ImageError(f"holds {depth.dtype} {' x '.join(map(str, depth.shape))}; a depth map is H x W numbers")
-    return depth
-
-
-def _output(out: Path, reference: Reference) -> Path:
-    return out / f"{reference.stem}.png"
+    def _keep(self, kept: str | Failure) -> None:  # noqa: ARG002
+        with self.lock:
+            self.total -= 1
+        self.on_progress(self.ended, self.total)
 
 
 def _check_output(path: Path, reference: Reference) -> None:
@@ -147,13 +118,3 @@ def _is_own_output(path: Path) -> bool:
             return image.info.get(key) == value
     except (OSError, ValueError, SyntaxError):
         return False
-
-
-def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
-    mark = PngInfo()
-    mark.add_text(*MARK)
-    try:
-        with whole_file(path) as file:
-            Image.fromarray(pixels).save(file, format="PNG", pnginfo=mark)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}; choose another --out") from error

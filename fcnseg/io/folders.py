@@ -17,7 +17,7 @@ from fcnseg.io.folder_walk import Choice, names_in, walk
 from fcnseg.io.image_kinds import START_BYTES, is_image_by_content
 from fcnseg.io.images import READERS, OnSize
 from fcnseg.io.left_out import LeftOut, files_below
-from fcnseg.io.names import RECORDS, stem_of
+from fcnseg.io.names import HHA_RECORD, RECORDS, stem_of
 from fcnseg.io.suffixes import IMAGES
 from fcnseg.types import Failure, Pixels, Reference
 
@@ -69,8 +69,9 @@ class ImageFolder(ImageFiles):
 
 
 def is_run_output(folder: str) -> bool:
-    """Tell whether a run wrote to this folder: its records lie in it."""
-    return os.path.isdir(os.path.join(folder, RECORDS))
+    """Tell whether a run wrote to this folder: its records lie in it, and are not those of HHA images."""
+    records = os.path.join(folder, RECORDS)
+    return os.path.isdir(records) and not os.path.exists(os.path.join(records, HHA_RECORD))
 
 
 def _starts_as_image(entry: os.DirEntry[str]) -> bool:

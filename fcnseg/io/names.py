@@ -13,6 +13,9 @@ LONGEST_KEY_BYTES, LONGEST_PART_BYTES = 3500, 255
 RECORDS = ".fcnseg"
 """The folder of a run's records inside its output folders."""
 
+HHA_RECORD = "hha.json"
+"""The file among the records of HHA images, which, other than outputs of runs, are inputs of runs."""
+
 NAMES_SHOWN = 3
 """How many names a message lists."""
 

@@ -37,10 +37,11 @@ class RunOptions:
     the axes of HDF5 datasets (auto, NHWC, NCHW), `every` N takes every Nth frame of a video. Images of more than
     `max_pixels` are refused.
 
-    `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`: a folder; `overlay` of a
-    video also an `.mp4`. `mask`, `cutout`: classes, as `"road"` or `"car,person"`, and a folder. If `out` is a URL (`s3://bucket/masks`), the others are URLs, too;
-    `storage_options` are for all of them. `probabilities_dtype`: float16 or float32. `top_k`: the probabilities of so
-    many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
+    `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`: a folder; `overlay` of a video also an
+    `.mp4`. `mask`, `cutout`: classes, as `"road"` or `"car,person"`, and a folder. If `out` is a URL
+    (`s3://bucket/masks`), the others are URLs, too; `storage_options` are for all of them. `probabilities_dtype`:
+    float16 or float32. `top_k`: the probabilities of so many classes alone. `opacity` of overlays: 0 (the image) to 1
+    (the colours).
 
     `sinks`: folders by plug-in, `{"NAME:ARGUMENT": "DIR"}`.
 

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -93,13 +93,17 @@ def write_overlay_video(source: Source, outputs: Outputs, ledger: Ledger, on_not
         ledger.note(overlay_video=[*recorded(ledger.folder, output), content])
 
 
-def remove_overlay_video(ledger: Ledger, target: Path | None) -> None:
-    """Remove the overlay video of an earlier run, if it lies at `target` and is as it was written."""
-    *known, _ = ledger.fact("overlay_video") or (None,)
-    if target and known and is_intact(ledger.folder, RecordedOutput(*known)):
-        path = Path(absolute_path(ledger.folder, known[0]))
-        if path.absolute() == target.absolute():
-            path.unlink()
+def remove_overlay_video(ledger_file: Path, outputs: Outputs) -> None:
+    """Remove the overlay video that a ledger tells of, if it is where this run's goes and as it was written."""
+    target = outputs.options.overlay_video
+    if target is None:
+        return
+    with suppress(OutputError), SqliteLedger(ledger_file, outputs.folder, reading=True) as ledger:
+        *known, _ = ledger.fact("overlay_video") or (None,)
+        if known and is_intact(ledger.folder, RecordedOutput(*known)):
+            path = Path(absolute_path(ledger.folder, known[0]))
+            if path.absolute() == target.absolute():
+                path.unlink()
 
 
 def _frames(source: Source, ledger: Ledger) -> Iterator[tuple[LabelledFrame, str]]:

@@ -14,9 +14,11 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fcnseg.errors import (
     NO_MORE_THREADS,
@@ -32,18 +34,28 @@ from fcnseg.running.batching import Decoded, batches
 from fcnseg.running.budget import Budget, Stopped
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.intact import recorded, recorded_names
-from fcnseg.running.predictor import Predictor
 from fcnseg.running.recording import groups
 from fcnseg.running.stage_times import StageClock
 from fcnseg.running.worklist import Worklist
 from fcnseg.running.writing import write
-from fcnseg.types import Failure, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
+from fcnseg.types import Failure, Frame, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
 
 MOST_REMARKS = 20
 """How many harmless faults of images are told."""
 
 LEAVING_SECONDS = 2.0
 """The time that threads get whose results no longer matter."""
+
+
+class StreamPredictor(Protocol):
+    """The middle of the pipeline: `Predictor`, or another. `batch` is the number of images of one size it takes at
+    once; `events` counts what it had to do for single images."""
+
+    batch: int
+    events: Counter[str]
+
+    def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[tuple[Frame, Prediction | ImageError]]:
+        """As `Predictor.stream`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Pipeline:
     """
 
     source: Source
-    predictor: Predictor
+    predictor: StreamPredictor
     sinks: Sequence[Sink]
     ledger: Ledger
     part: Part = field(default_factory=Part)

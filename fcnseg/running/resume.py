@@ -164,25 +164,33 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
     Only the folders that this run writes to are cleared.
     All parts are removed if the run was in another number of parts.
     """
-    for process in living_claimants(outputs.records):
-        raise SettingsError(
-            f"{process} is writing to {outputs.options.out}; end it before --overwrite: {process.remedy}"
-        )
+    refuse_writers(outputs.records, outputs.options.out)
     for file in outputs.records.glob(LEDGERS):
-        if file != outputs.ledger_file and parts_of(file) == outputs.part.count:
-            continue  # another part of the same run
-        try:
-            with SqliteLedger(file, outputs.folder) as ledger:
-                for output in chain(chain.from_iterable(ledger.outputs()), recorded_volumes(ledger).values()):
-                    path = absolute_path(ledger.folder, output.path)
-                    if outputs.holds(path) and is_intact(ledger.folder, output):  # anybody may have written the ledger
-                        Path(path).unlink()
-                remove_overlay_video(ledger, outputs.options.overlay_video)
-        except OutputError as error:
-            hooks.on_note(f"{error}; it is removed, and what it knew of is left where it is")
-        remove_ledger(file)
+        if file == outputs.ledger_file or parts_of(file) != outputs.part.count:  # no other part of the same run
+            remove_overlay_video(file, outputs)
+            remove_recorded(file, outputs.folder, outputs.holds, hooks.on_note)
     for staging in outputs.hdf5_files:
         rmtree(staging, ignore_errors=True)
+
+
+def refuse_writers(records: Path, out: str | Path) -> None:
+    """Raise SettingsError if a process works on an output that is to be started over."""
+    for process in living_claimants(records):
+        raise SettingsError(f"{process} is writing to {out}; end it before --overwrite: {process.remedy}")
+
+
+def remove_recorded(file: Path, folder: Path, holds: Callable[[str], bool], on_note: Callable[[str], None]) -> None:
+    """Remove a ledger, and the outputs it records where they may be by `holds` and are as they were written: anybody
+    may have written the ledger."""
+    try:
+        with SqliteLedger(file, folder) as ledger:
+            for output in chain(chain.from_iterable(ledger.outputs()), recorded_volumes(ledger).values()):
+                path = absolute_path(ledger.folder, output.path)
+                if holds(path) and is_intact(ledger.folder, output):
+                    Path(path).unlink()
+    except OutputError as error:
+        on_note(f"{error}; it is removed, and what it knew of is left where it is")
+    remove_ledger(file)
 
 
 def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[str, Any]:

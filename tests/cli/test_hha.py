@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -59,13 +60,13 @@ def test_a_folder_is_encoded_and_mirrored(fcnseg: Command, tmp_path: Path) -> No
         expected = encode(depth_map(i) / 1000, find_camera(str(own)))
         np.testing.assert_array_equal(written(tmp_path / "hha" / f"{name}.png"), expected)
     again = fcnseg("hha", tmp_path / "depth", "-c", own, "-o", tmp_path / "hha", "--json", "--quiet")
-    assert json.loads(again.out) == {"total": 3, "done": 3, "failed": 0, "failures": []}
+    assert json.loads(again.out) == {"total": 3, "done": 0, "kept": 3, "failed": 0, "failures": []}
     assert not again.err
 
 
 def test_the_command_of_the_documentation(fcnseg: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs/training.md").read_text()
-    (command,) = (line.split() for line in page.splitlines() if line.startswith("fcnseg hha"))
+    command = next(line.split() for line in page.splitlines() if line.startswith("fcnseg hha"))
     save(tmp_path / "depth/a.png", np.full((480, 640), 2000, np.uint16))
     monkeypatch.chdir(tmp_path)
     assert fcnseg(*command[1:]).code == 0
@@ -102,6 +103,158 @@ def test_the_labelled_file_of_nyud(fcnseg: Command, tmp_path: Path) -> None:
         np.testing.assert_array_equal(written(tmp_path / f"hha/depths/{i:06}.png"), expected)
 
 
+def test_filled_and_raw_depth_of_the_labelled_file(fcnseg: Command, tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:480, :640]
+    depths = np.stack([2 + 0.001 * rows, 3 + 0.001 * columns]).astype(np.float32)
+    raw = depths.copy()
+    raw[0, 100:200, 100:250] = raw[1, :, :50] = 0
+    with matlab73(tmp_path / "nyu.mat") as file:
+        put(file, "depths", depths.transpose(1, 2, 0))
+        put(file, "rawDepths", raw.transpose(1, 2, 0))
+    places = (f"{tmp_path}/nyu.mat::/depths", "--raw", f"{tmp_path}/nyu.mat::/rawDepths")
+    assert fcnseg("hha", *places, "-c", "nyud", "-o", tmp_path / "hha", "-j", 2).code == 0
+    for i in range(2):
+        expected = encode(depths[i].astype(float), find_camera("nyud"), raw[i])
+        np.testing.assert_array_equal(written(tmp_path / f"hha/depths/{i:06}.png"), expected)
+        assert (expected[..., 2] == 218).sum() > 10_000
+
+
+# ---------------------------------------------------------------------- raw maps beside filled ones
+
+
+def pair(folder: Path, name: str, seed: int = 0) -> None:
+    """A depth map, and the same with a hole."""
+    raw = depth_map(seed)
+    raw[8:22, 10:30] = 0
+    save(folder / f"depth/{name}.png", depth_map(seed))
+    save(folder / f"raw/{name}.png", raw)
+
+
+def test_raw_maps_are_found_by_name(fcnseg: Command, tmp_path: Path) -> None:
+    pair(tmp_path, "a/b")
+    pair(tmp_path, "c", 1)
+    (tmp_path / "raw/c.png").unlink()
+    hole = np.where(np.arange(30)[:, None] < 15, depth_map(1) / 1000, 0)
+    np.save(tmp_path / "raw/c.npy", hole)
+    words = ("hha", tmp_path / "depth", "--raw", tmp_path / "raw", "-c", camera(tmp_path), "-o", tmp_path / "hha")
+    assert fcnseg(*words).code == 0
+    own = find_camera(str(tmp_path / "K.json"))
+    with Image.open(tmp_path / "raw/a/b.png") as image:
+        expected = encode(depth_map(0) / 1000, own, np.asarray(image))
+    np.testing.assert_array_equal(written(tmp_path / "hha/a/b.png"), expected)
+    np.testing.assert_array_equal(written(tmp_path / "hha/c.png"), encode(depth_map(1) / 1000, own, hole))
+    assert (written(tmp_path / "hha/c.png")[20:, :, 2] == 218).all()
+    one = ("hha", tmp_path / "depth/a/b.png", "--raw", tmp_path / "raw/a/b.png", "-c", tmp_path / "K.json")
+    assert fcnseg(*one, "-o", tmp_path / "one").code == 0
+    assert (tmp_path / "one/b.png").read_bytes() == (tmp_path / "hha/a/b.png").read_bytes()
+
+
+def test_raw_maps_that_fail_are_named(fcnseg: Command, tmp_path: Path) -> None:
+    for name in ("good", "missing", "larger", "nothing", "twice", "torn"):
+        pair(tmp_path, name)
+    (tmp_path / "raw/missing.png").unlink()
+    save(tmp_path / "raw/larger.png", np.ones((31, 40), np.uint16))
+    save(tmp_path / "raw/nothing.png", np.zeros((30, 40), np.uint16))
+    np.save(tmp_path / "raw/twice.npy", depth_map(0))
+    (tmp_path / "raw/torn.png").write_bytes(b"no image")
+    words = ("hha", tmp_path / "depth", "--raw", tmp_path / "raw", "-c", camera(tmp_path), "-o", tmp_path / "hha")
+    done = fcnseg(*words)
+    assert done.code == 3
+    reasons = dict(line.removeprefix("fcnseg: failed: ").split(": ", 1) for line in done.err.splitlines())
+    assert "no raw depth image named missing in" in reasons["missing.png"]
+    assert "raw depth is 40 x 31 px, the depth 40 x 30" in reasons["larger.png"]
+    assert "no measured pixel" in reasons["nothing.png"]
+    assert "2 raw depth maps named twice" in reasons["twice.png"]
+    assert "its raw depth" in reasons["torn.png"]
+    pair(tmp_path, "missing")  # it has another fingerprint now, so that it is tried without being asked
+    again = fcnseg(*words, "--json")
+    assert (again.code, json.loads(again.out)["done"], json.loads(again.out)["kept"]) == (3, 1, 1)
+    assert "4 of these failed in an earlier call" in again.err
+    pair(tmp_path, "larger")
+    os.utime(tmp_path / "raw/larger.png", (0, 0))
+    (tmp_path / "raw/twice.npy").unlink()
+    assert json.loads(fcnseg(*words, "--json", "--retry-failed").out)["done"] == 2
+
+
+def test_a_place_of_raw_maps_that_is_none(fcnseg: Command, tmp_path: Path) -> None:
+    pair(tmp_path, "a")
+    words = ("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha", "--raw")
+    nowhere = fcnseg(*words, tmp_path / "nowhere")
+    assert (nowhere.code, "does not exist" in nowhere.error_line) == (1, True)
+    one = fcnseg(*words, tmp_path / "raw/a.png")
+    assert (one.code, "is one file" in one.error_line) == (2, True)
+    assert not (tmp_path / "hha").exists()
+
+
+# ---------------------------------------------------------------------- resuming
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def test_killed_and_resumed_it_ends_the_same(fcnseg: Command, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(1000, 4000, (240, 320)).astype(np.uint16)
+    for i in range(30):
+        save(tmp_path / f"depth/{i:02}.png", np.roll(values, i, 1))
+    (tmp_path / "K.json").write_text(json.dumps({"fx": 300, "fy": 300, "cx": 160, "cy": 120}))
+    words = ["hha", str(tmp_path / "depth"), "-c", str(tmp_path / "K.json"), "-j", "2", "-o"]
+    with subprocess.Popen([sys.executable, "-m", "fcnseg", *words, "killed"], cwd=tmp_path) as process:
+        while len(list(tmp_path.glob("killed/*.png"))) < 4 and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    before = outputs(tmp_path / "killed")
+    assert 4 <= len(before) < 30
+    seen = fcnseg("status", tmp_path / "killed")
+    assert (seen.code, "of 30 inputs are done" in seen.out) == (3, True)
+    again = fcnseg(*words, tmp_path / "killed", "--json")
+    assert again.code == 0
+    assert json.loads(again.out)["kept"] > 0
+    assert fcnseg(*words[:-2], "1", "-o", tmp_path / "undisturbed").code == 0
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "undisturbed")
+    assert len(outputs(tmp_path / "killed")) == 30
+    assert fcnseg("status", tmp_path / "killed").code == 0
+
+
+def test_other_settings_start_over_only_when_asked(fcnseg: Command, tmp_path: Path) -> None:
+    pair(tmp_path, "a")
+    words = ("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
+    assert fcnseg(*words).code == 0
+    before = outputs(tmp_path / "hha")
+    for more in (("--raw", tmp_path / "raw"), ("--depth-scale", 500)):
+        refused = fcnseg(*words, *more)
+        assert refused.code == 2
+        assert f"{more[0].lstrip('-')} was None, is" in refused.error_line
+        assert outputs(tmp_path / "hha") == before
+    assert fcnseg(*words, "--raw", tmp_path / "raw", "--overwrite").code == 0
+    assert outputs(tmp_path / "hha") != before
+    (tmp_path / "hha/a.png").write_bytes(b"damage")
+    (tmp_path / "hha/a.png").unlink()
+    assert fcnseg("status", tmp_path / "hha").code == 3
+    assert fcnseg(*words, "--raw", tmp_path / "raw").code == 0
+    assert outputs(tmp_path / "hha") != before
+
+
+def test_the_folder_of_a_run_is_refused(fcnseg: Command, tmp_path: Path) -> None:
+    save(tmp_path / "photos/a.png", np.zeros((40, 50, 3), np.uint8))
+    assert (
+        fcnseg("run", tmp_path / "photos", "--out", tmp_path / "out", "--backend", "torch", "--device", "cpu").code == 0
+    )
+    pair(tmp_path, "b")
+    refused = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "out")
+    assert (refused.code, "records of `fcnseg run`" in refused.error_line) == (2, True)
+    assert not (tmp_path / "out/b.png").exists()
+
+
+def test_encoded_folders_are_inputs_other_than_those_of_runs(fcnseg: Command, tmp_path: Path) -> None:
+    from fcnseg.io.folders import ImageFolder, is_run_output
+
+    pair(tmp_path, "a")
+    assert fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "all/hha").code == 0
+    assert not is_run_output(str(tmp_path / "all/hha"))
+    assert [entry.key for entry in ImageFolder(str(tmp_path / "all"))] == ["hha/a.png"]
+
+
 def test_what_fails_is_named_and_the_rest_done(fcnseg: Command, tmp_path: Path) -> None:
     save(tmp_path / "depth/good.png", depth_map(0))
     save(tmp_path / "depth/empty.png", np.zeros((30, 40), np.uint16))
@@ -111,7 +264,7 @@ def test_what_fails_is_named_and_the_rest_done(fcnseg: Command, tmp_path: Path) 
     np.save(tmp_path / "depth/cube.npy", np.ones((2, 30, 40)))
     done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
     assert done.code == 3
-    assert {path.name for path in (tmp_path / "hha").rglob("*")} == {"good.png"}
+    assert {path.name for path in (tmp_path / "hha").glob("*")} == {"good.png", ".fcnseg"}
     lines = [line.removeprefix("fcnseg: failed: ") for line in done.err.splitlines()]
     reasons = dict(line.split(": ", 1) for line in lines)
     assert set(reasons) == {"empty.png", "large.png", "photo.png", "torn.npy", "cube.npy"}
@@ -165,10 +318,10 @@ def test_nothing_to_encode(fcnseg: Command, tmp_path: Path) -> None:
 def test_outputs_within_the_source_are_not_inputs(fcnseg: Command, tmp_path: Path) -> None:
     own = camera(tmp_path)
     save(tmp_path / "data/a.png", depth_map(0))
-    for _ in range(2):
+    for said in ("1 HHA images", "0 HHA images in hha, 1 were there already"):
         done = fcnseg("hha", tmp_path / "data", "-c", own, "-o", tmp_path / "data/hha")
         assert done.code == 0
-        assert "1 HHA images" in done.out
+        assert said.replace("hha", str(tmp_path / "data/hha")) in done.out
 
 
 def test_an_output_that_cannot_be_written(fcnseg: Command, tmp_path: Path) -> None:
@@ -200,7 +353,7 @@ def test_arrays_of_any_case_but_not_hidden_ones(fcnseg: Command, tmp_path: Path)
     (tmp_path / "depth/._A.NPY").write_bytes(b"of the Finder")
     done = fcnseg("hha", tmp_path / "depth", "-c", camera(tmp_path), "-o", tmp_path / "hha")
     assert done.code == 0
-    assert [path.name for path in (tmp_path / "hha").iterdir()] == ["A.png"]
+    assert sorted(path.name for path in (tmp_path / "hha").iterdir()) == [".fcnseg", "A.png"]
 
 
 def test_depth_of_8_bits_is_not_in_millimetres(fcnseg: Command, tmp_path: Path) -> None:
@@ -228,4 +381,4 @@ def test_ctrl_c_waits_for_no_image(tmp_path: Path) -> None:
     said = process.communicate(timeout=60)[1]
     assert time.monotonic() - start < 3
     assert (process.returncode, "interrupted" in said.splitlines()[-1]) == (130, True)
-    assert not [path for path in tmp_path.glob("hha/*") if path.suffix != ".png"]
+    assert not [path for path in tmp_path.glob("hha/*") if path.suffix != ".png" and path.name != ".fcnseg"]
