@@ -130,7 +130,7 @@ def bench(
             frames, failures = sample_frames(files, images)
     for failure in failures:
         say_failed(failure)
-    opener = partial(open_candidate, model, weights, device, calibrate, companions)
+    opener = partial(open_candidate, model, weights, device, calibrate, companions, batch=batch_size)
     with counted_progress("starting", quiet, verbose) as on_step:
         result = measure(
             [Candidate(*name) for name in names],
@@ -211,7 +211,7 @@ def _print(result: BenchResult, machine: str) -> None:
         out().print(f"labels were not compared: torch in fp32 failed: {result.reference_failure}", markup=False)
     ceilings = ", ".join(f"{p} {value:.0f}" for p, value in result.ceilings_gflops.items())
     if ceilings:
-        out().print(f"matrix products reach {ceilings} GFLOP/s", markup=False)
+        out().print(f"the fastest arithmetic here reaches {ceilings} GFLOP/s", markup=False)
     out().print(f"speed is relative to {result.peer}", markup=False)
 
 
