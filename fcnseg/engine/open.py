@@ -158,6 +158,6 @@ def _check_probabilities(engine: Engine, wanted: bool) -> Engine:
     if wanted and not getattr(engine, "probabilities", True):
         raise SettingsError(
             "this engine gives labels alone; build one with `fcnseg build-engine --with-probabilities`, "
-            "or leave out --save-probabilities"
+            "or leave out --save-probabilities and --resize-short"
         )
     return engine

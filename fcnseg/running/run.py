@@ -69,6 +69,7 @@ def run(
     ray_address: str | None = None,
     shard_images: int | None = None,
     out_format: str = "files",
+    resize_short: int | None = None,
     hooks: Hooks | None = None,
 ) -> Summary:
     """Segment every image of a source, and write a label map for each.
@@ -134,6 +135,7 @@ def run(
         ray_address=ray_address,
         shard_images=shard_images,
         out_format=out_format,
+        resize_short=resize_short,
     )
     return run_with(options, hooks)
 
