@@ -198,6 +198,7 @@ def is_out_of_threads(error: BaseException | str) -> bool:
 
 
 OPTIONAL = {
+    "av": ("av",),
     "matplotlib": ("matplotlib", "scipy"),
     "cv2": ("opencv-python-headless",),
     "nncf": ("nncf",),

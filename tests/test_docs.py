@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Outcome
+from tests.io.video_files import write_video
 from tests.snippets import PAGES, ROOT, RUN, SHOWN, Block, blocks
 
 Command = Callable[..., Outcome]
@@ -37,7 +38,7 @@ def each_block(*, run: bool) -> list[Any]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files that the pages speak of: photographs, ground truth, labelled images, depth, and the examples."""
+    """The files that the pages speak of: photographs, ground truth, labelled images, depth, a video, the examples."""
     street = ROOT / "examples" / "street"
     for name in ("scene_0000", "scene_0001"):
         for folder, source, suffix in (
@@ -52,6 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "depth").mkdir()
     rows = np.linspace(900, 4000, 480, dtype=np.uint16)
     Image.fromarray(np.broadcast_to(rows[:, None], (480, 640)).copy()).save(tmp_path / "depth" / "room.png")
+    write_video(tmp_path / "drive.mp4", 3, size=(120, 160))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -24,7 +24,7 @@ from tests.weights.conftest import as_caffe
 
 EXTRAS = (
     *("torch", "torchvision", "tensorboardX", "matplotlib", "scipy", "nncf", "onnxscript", "onnx_ir", "pillow_heif"),
-    *("cv2", "pycocotools"),
+    *("cv2", "pycocotools", "av"),
 )
 
 WITHOUT_EXTRAS = f"""

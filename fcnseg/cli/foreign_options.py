@@ -26,7 +26,7 @@ FOREIGN_OPTIONS: dict[str, str | tuple[str, ...]] = {
     "--show": "use --overlay DIR, or `fcnseg view IMAGE MASK`",
     "--project": "use --out DIR, which may be any folder",
     "--exist-ok": "the same command goes on in the same --out DIR; --overwrite starts over",
-    "--vid-stride": "videos are not read; extract their frames first, e.g. with ffmpeg",
+    "--vid-stride": "use --every N",
     "--stream": "images always stream; leave it out",
     "--patience": "training runs its --epochs; RUN/best.toml is the best model so far",
     "--hyp": "use --preset FILE.toml",

@@ -35,7 +35,7 @@ def run(
         typer.Argument(
             metavar="SOURCE",
             help="A folder (searched through), an image, a .txt file with one path a line (- reads them from standard "
-            "input), a .zip or .tar archive, FILE.h5::/dataset, a URL (s3://, gs://, az://), or a plug-in's "
+            "input), a .zip or .tar archive, FILE.h5::/dataset, a video, a URL (s3://, gs://, az://), or a plug-in's "
             "NAME://PLACE.",
         ),
     ],
@@ -80,6 +80,7 @@ def run(
             help="Axes of an HDF5 dataset, if its shape does not tell them.",
         ),
     ] = "auto",
+    every: Annotated[int | None, typer.Option(min=1, metavar="N", help="Of a video, take every Nth frame.")] = None,
     save_probabilities: Annotated[
         str | None,
         typer.Option(
@@ -102,7 +103,11 @@ def run(
         ),
     ] = None,
     overlay: Annotated[
-        str | None, typer.Option(metavar="DIR|URL", help="Also write the images with their labels drawn over them.")
+        str | None,
+        typer.Option(
+            metavar="DIR|URL|FILE.mp4",
+            help="Also write the images with their labels drawn over them; of a video, as a video.",
+        ),
     ] = None,
     colour_png: Annotated[
         str | None,
@@ -327,6 +332,7 @@ def run(
         companions=companions_of(depth, hha),
         glob=glob,
         layout=layout,
+        every=every,
         probabilities=save_probabilities,
         probabilities_dtype=probabilities_dtype or "float16",
         top_k=top_k,

@@ -15,8 +15,9 @@ from fcnseg.io.image_list import ImageList
 from fcnseg.io.image_source import CompanionCollection, ImageCollection, ImageSource
 from fcnseg.io.images import MAX_PIXELS
 from fcnseg.io.names import is_hdf5_name
-from fcnseg.io.suffixes import ARCHIVES, LIST, has_suffix
+from fcnseg.io.suffixes import ARCHIVES, LIST, VIDEOS, has_suffix
 from fcnseg.io.urls import is_url, local_path, plugin_scheme, refuse_lost_slash
+from fcnseg.io.videos import VideoImages
 from fcnseg.types import Reference
 
 
@@ -41,17 +42,19 @@ def open_source(
     layout: str = "auto",
     stdin: BinaryIO | None = None,
     storage_options: Mapping[str, str] | None = None,
+    every: int | None = None,
 ) -> ImageSource:
     """Open the images of a folder (recursive), an image file, a `.txt` list of paths or URLs or one on standard input
-    (`-`), a zip or tar archive, an HDF5 or MATLAB v7.3 file (`data.h5::/images`), or a URL of any but the last.
+    (`-`), a zip or tar archive, a video, an HDF5 or MATLAB v7.3 file (`data.h5::/images`), or a URL of any but the last
+    two.
 
     `NAME://PLACE` is a source that a plug-in of that name opens: see `fcnseg.plugins`. It gives all modalities itself.
 
     `modalities` are what the model takes: the first comes from `source`, each further one from its folder, URL or HDF5
     file in `companions`. `pattern` keeps the keys it matches, `exclude` names folders and URLs that are not entered,
-    `layout` (auto, NHWC, NCHW) the axes of HDF5 datasets, `storage_options` are those of `open_store`. Raises
-    SourceError for a source that cannot be read, and when it is listed and holds no images; SettingsError for
-    companions or a layout that do not fit; StorageError.
+    `layout` (auto, NHWC, NCHW) the axes of HDF5 datasets, `every` N every Nth frame of a video; `storage_options` are
+    those of `open_store`. Raises SourceError for a source that cannot be read, and when it is listed and holds no
+    images; SettingsError for companions, a layout or `every` that do not fit; StorageError.
     """
     places = {name: local_path(os.fspath(path)) for name, path in (companions or {}).items()}
     place, options = local_path(os.fspath(source)), storage_options or {}
@@ -64,6 +67,10 @@ def open_source(
             raise SettingsError(f"this model takes {' and '.join(modalities)} images only; leave out --{name}")
     if layout != "auto" and not any(is_hdf5_name(os.fspath(path)) for path in (place, *places.values())):
         raise SettingsError("--layout is for the axes of HDF5 datasets; leave it out")
+    if every is not None and not is_video(place):
+        raise SettingsError(f"--every is for the frames of a video, and {source} is none; leave it out")
+    if is_video(place) and modalities != ("color",):
+        raise SettingsError(f"this model takes {' and '.join(modalities)} images, and a video has color alone")
     if scheme := plugin_scheme(place):
         from fcnseg.io.plugin_source import open_plugin_source  # other sources need no plug-in
 
@@ -76,8 +83,17 @@ def open_source(
 
         images: ImageCollection = open_remote_images(place, options, exclude)
     else:
-        images = _open_images(place, main, exclude, layout, stdin, options)
+        images = (
+            VideoImages(place, 1 if every is None else every)
+            if is_video(place)
+            else _open_images(place, main, exclude, layout, stdin, options)
+        )
     return ImageSource(getattr(images, "name", os.fspath(source)), images, main, opened, pattern, max_pixels)
+
+
+def is_video(place: str) -> bool:
+    """Tell whether a source is a video on this machine, by its name."""
+    return has_suffix(place, VIDEOS) and not is_url(place) and not Path(place).is_dir() and os.path.lexists(place)
 
 
 def _open_images(

@@ -11,6 +11,15 @@ IMAGES = (
 )
 """Image files: photographs, depth and HHA images, overlays."""
 
+VIDEOS = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
+    *(".3gp", ".ogv"),
+)
+"""Videos, of which every frame is an image."""
+
+VIDEO_OUTPUT = ".mp4"
+"""Videos of overlays."""
+
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 """HDF5 files, as inputs and as outputs."""
 

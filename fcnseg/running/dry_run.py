@@ -181,6 +181,8 @@ def _spread(total: int, count: int) -> frozenset[int]:
 
 def _trial_options(options: RunOptions, folder: Path) -> RunOptions:
     """Return the options of a run of the same inputs, model and kinds of output into a temporary folder."""
+    if options.overlay_video:
+        options = replace(options, overlay=None)
     for number, name in enumerate(places_by_kind(options)):
         options = kind_of(name).moved(options, folder / str(number))  # a plug-in's name may be no path
     tables: dict[str, Any] = {name: folder / f"{name}{Path(place).suffix}" for name, place in options.tables.items()}

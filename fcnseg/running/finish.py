@@ -22,6 +22,7 @@ from fcnseg.io.overlays import legend
 from fcnseg.labels import LabelSpace
 from fcnseg.running.intact import absolute_path, is_there, recorded_volumes
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.overlay_video import write_overlay_video
 from fcnseg.running.records import record_file
 from fcnseg.running.stage_times import bottleneck
 from fcnseg.running.table_files import write_tables
@@ -41,6 +42,8 @@ def finish(
         from fcnseg.running.assembly import assemble  # h5py: not for runs that write folders
 
         assemble(info, source, outputs, ledger, on_note)
+    if whole and outputs.options.overlay_video:
+        write_overlay_video(source, outputs, ledger, on_note)
     write_tables(info, source, outputs, ledger, on_note)
     if whole and summary.done:  # what was kept was looked at just now
         check_outputs(ledger)

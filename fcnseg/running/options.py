@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fcnseg.engine.options import EngineOptions
 from fcnseg.errors import SettingsError
+from fcnseg.io.suffixes import VIDEO_OUTPUT, VIDEOS, has_suffix
 from fcnseg.io.urls import is_url, refuse_lost_slash
 from fcnseg.running.records import is_hdf5
 
@@ -38,12 +39,14 @@ class RunOptions:
 
     `source`: a folder, an image, a list of paths ("-": on standard input), an archive, `FILE.h5::/dataset`, or a URL.
     `companions`: folders or HDF5 datasets of further modalities ("depth", "hha"). `glob` chooses images, `layout` tells
-    the axes of HDF5 datasets (auto, NHWC, NCHW). Images of more than `max_pixels` are refused.
+    the axes of HDF5 datasets (auto, NHWC, NCHW), `every` N takes every Nth frame of a video. Images of more than
+    `max_pixels` are refused.
 
-    `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`, `yolo`: a folder. `mask`, `cutout`:
-    classes, as `"road"` or `"car,person"`, and a folder. If `out` is a URL (`s3://bucket/masks`), the others are URLs,
-    too; `storage_options` are for all of them. `probabilities_dtype`: float16 or float32. `top_k`: the probabilities of
-    so many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
+    `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`, `yolo`: a folder; `overlay` of a video
+    also an `.mp4`. `mask`, `cutout`: classes, as `"road"` or `"car,person"`, and a folder. If `out` is a URL
+    (`s3://bucket/masks`), the others are URLs, too; `storage_options` are for all of them. `probabilities_dtype`:
+    float16 or float32. `top_k`: the probabilities of so many classes alone. `opacity` of overlays: 0 (the image) to 1
+    (the colours).
 
     `sinks`: folders by plug-in, `{"NAME:ARGUMENT": "DIR"}`.
 
@@ -76,6 +79,7 @@ class RunOptions:
     companions: Mapping[str, str | Path] = field(default_factory=dict)
     glob: str | None = None
     layout: str = "auto"
+    every: int | None = None
     probabilities: str | Path | None = None
     probabilities_dtype: str = "float16"
     top_k: int | None = None
@@ -117,9 +121,16 @@ class RunOptions:
         object.__setattr__(self, "sinks", sinks)
 
     @property
+    def overlay_video(self) -> Path | None:
+        """The video that overlays go to; None if they go to a folder, or are not asked for."""
+        return self.overlay if isinstance(self.overlay, Path) and has_suffix(self.overlay, VIDEOS) else None
+
+    @property
     def places(self) -> dict[str, str | Path]:
-        """The places of outputs that were given, by option."""
+        """The places of outputs that images have files in, by option."""
         places = {name: last_of(getattr(self, name)) for name in PLACES}
+        if self.overlay_video:
+            del places["overlay"]
         places |= {f"{SINK}{text}": place for text, place in self.sinks.items()}
         return {name: place for name, place in places.items() if place is not None}
 
@@ -162,6 +173,7 @@ def check_options(options: RunOptions) -> None:
         for name, place in options.places.items()
         if is_hdf5(place) and name not in ("out", "probabilities")
     ]
+    faults += _faults_of_overlay_video(options)
     files = [place for place in (options.out, options.probabilities) if is_hdf5(place)]
     paths = [os.path.realpath(file) for file in files if file is not None]
     if len(set(paths)) < len(paths):
@@ -173,6 +185,24 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"--tile {options.tile!r} is unknown; use auto, off or a size in pixels")
     if faults:
         raise SettingsError(". ".join(faults))
+
+
+def _faults_of_overlay_video(options: RunOptions) -> list[str]:
+    """Return why overlays cannot go into a video."""
+    if isinstance(options.overlay, str) and has_suffix(options.overlay, VIDEOS):
+        return [f"an overlay video is written on this machine, and {options.overlay} is a URL; give a folder there"]
+    if (video := options.overlay_video) is None:
+        return []
+    faults = []
+    if not has_suffix(video, VIDEO_OUTPUT):
+        faults.append(f"an overlay video is an MP4, and {video} is called another; give a name that ends in .mp4")
+    if not has_suffix(options.source, VIDEOS) or is_url(options.source):
+        faults.append(f"{video} is a video, and the source is none; give a folder as --overlay")
+    if options.is_sharded or options.num_parts > 1:
+        faults.append(f"{video} is written by one machine from all label maps; give a folder as --overlay")
+    if is_hdf5(options.out):
+        faults.append(f"{video} is made of label maps in a folder, and --out is HDF5; give folders")
+    return faults
 
 
 def _faults_of_shards(options: RunOptions, has_hdf5: bool) -> list[str]:

@@ -26,6 +26,7 @@ from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions, check_options
 from fcnseg.running.output_kinds import stem_check
 from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
+from fcnseg.running.overlay_video import check_overlay_video
 from fcnseg.running.records import LEDGERS, PLAN
 from fcnseg.running.tables import TablePlace
 from fcnseg.types import Failure, Reference
@@ -56,6 +57,7 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
         max_pixels=options.max_pixels or MAX_PIXELS,
         layout=options.layout,
         storage_options=options.storage_options,
+        every=options.every,
     )
     with closing(source):
         yield source
@@ -151,6 +153,7 @@ def check_places(outputs: Outputs) -> None:
     check_table_files(
         outputs.tables, options, lambda table: not os.path.lexists(table.target) or _may_replace(outputs, table)
     )
+    check_overlay_video(outputs)
 
 
 def check_table_files(

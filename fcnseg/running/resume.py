@@ -32,6 +32,7 @@ from fcnseg.running.ledger import SqliteLedger, has_begun
 from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
+from fcnseg.running.overlay_video import remove_overlay_video
 from fcnseg.running.plugin_sinks import plugin_of
 from fcnseg.running.records import LEDGERS, parts_of
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, fingerprint_of
@@ -174,6 +175,7 @@ def start_over(outputs: Outputs, hooks: Hooks) -> None:
     refuse_writers(outputs.records, outputs.options.out)
     for file in outputs.records.glob(LEDGERS):
         if file == outputs.ledger_file or parts_of(file) != outputs.part.count:  # no other part of the same run
+            remove_overlay_video(file, outputs)
             remove_recorded(file, outputs.folder, outputs.holds, hooks.on_note)
     for staging in outputs.hdf5_files:
         rmtree(staging, ignore_errors=True)

@@ -39,6 +39,7 @@ def run(
     companions: Mapping[str, AnyPath] | None = None,
     glob: str | None = None,
     layout: str = "auto",
+    every: int | None = None,
     probabilities: AnyPath | None = None,
     probabilities_dtype: str = "float16",
     top_k: int | None = None,
@@ -73,10 +74,10 @@ def run(
 ) -> Summary:
     """Segment every image of a source, and write a label map for each.
 
-    `source` is a folder, an image, a list of paths, an archive, or `FILE.h5::/dataset`. Label maps are indexed PNGs
-    H x W of the image's own size, uint8 (uint16 above 256 classes), in a tree under `out` that mirrors the source; or,
-    if `out` ends in .h5, one HDF5 file. `source` and `out` may be URLs (`s3://bucket/masks`), and `on="ray"` runs on a
-    cluster. The same call again goes on where an earlier one was stopped.
+    `source` is a folder, an image, a video, a list of paths, an archive, or `FILE.h5::/dataset`. Label maps are indexed
+    PNGs H x W of the image's own size, uint8 (uint16 above 256 classes), in a tree under `out` that mirrors the source;
+    or, if `out` ends in .h5, one HDF5 file. `source` and `out` may be URLs (`s3://bucket/masks`), and `on="ray"` runs
+    on a cluster. The same call again goes on where an earlier one was stopped.
 
     The other arguments are the fields of `fcnseg.EngineOptions` (`model` to `calibrate`) and `fcnseg.RunOptions`, which
     explain them. `model` None: the one of `engine`, else street-fcn8s.
@@ -104,6 +105,7 @@ def run(
         },
         glob=glob,
         layout=layout,
+        every=every,
         probabilities=None if probabilities is None else os.fspath(probabilities),
         probabilities_dtype=probabilities_dtype,
         top_k=top_k,
