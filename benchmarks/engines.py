@@ -1,16 +1,15 @@
 """Speed of the engines on this processor beside OpenCV, their time to load, and the peak memory of a run.
 
-Full-width voc-fcn8s at 500 x 375 with seeded random weights, measured in one run by the code of `fcnseg bench`: OpenCV,
+Full-width voc-fcn8s at 500 x 375 with random weights, measured in one run by the code of `fcnseg bench`: OpenCV,
 torch in fp32 and bf16, OpenVINO in fp32, bf16 and int8. Then, each in a fresh process: the time to load a built engine,
 and the peak memory of `fcnseg run --engine` on one image. From the project's root: `python -m benchmarks.engines speed`
 and `... start`.
 
 What it must reach: fp32 1.8, bf16 3.4 and int8 6 times OpenCV's speed; loading 1.5 s; 1.8 GiB in fp32, 1.4 in bf16.
 
-Random weights know no objects: with scores of equal spread the best two classes would nearly tie everywhere. Each
-class therefore weighs a pattern of its own of the trunk's features, less their mean (as measured on one image), which
-spreads the scores as training does. The labels of low precisions still differ on more pixels than a trained model's;
-so engines are built whatever their agreement, and the table shows it.
+The weights are random ones that behave as trained ones do (see `benchmarks.random_weights`), the images photographs of
+the examples that those were not fitted to. Engines are built whatever their agreement, and the table shows it. GFLOP/s
+are of the operations that an engine does: without blank margins and pixels that follow from their neighbours.
 """
 
 from __future__ import annotations
@@ -28,24 +27,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from benchmarks.opencv_peer import open_engine_or_peer
+from benchmarks.random_weights import sample_photographs, write_weights
 from fcnseg.engine.bench import bench
-from fcnseg.engine.bench_frames import made_up_frames
 from fcnseg.engine.bench_session import Candidate, Workload
 from fcnseg.engine.hardware import cpu_name
-from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import find_recipe
+from fcnseg.types import Frame
 from fcnseg.workers.limits import usable_cores
 
 MODEL = "voc-fcn8s"
 PRECISIONS = ("fp32", "bf16", "int8")
 SIZE = (375, 500)
-MEAN = (104.00699, 116.66877, 122.67892)
 ENGINES = ("opencv:fp32", "torch:fp32", "torch:bf16", "openvino:fp32", "openvino:bf16", "openvino:int8")
 IMAGES = 4
 SPEEDS = {"openvino:fp32": 1.8, "openvino:bf16": 3.4, "openvino:int8": 6.0}
@@ -75,30 +70,11 @@ finally:
 """
 
 
-@torch.no_grad()
-def write_weights(path: Path, sample: np.ndarray) -> None:
-    """Seeded weights: a trunk by Kaiming, scores with a spread between classes (see above)."""
-    torch.manual_seed(0)
-    network = FCN(network_spec(find_recipe(MODEL))).eval()
-    image = torch.from_numpy(sample[..., ::-1].astype(np.float32)).permute(2, 0, 1)[None]
-    image -= torch.tensor(MEAN)[:, None, None]
-    (taps,) = (network.trunk(stream, image) for stream in network.spec.streams)
-    for name, features in taps.items():
-        score = network.get_submodule(f"score_{name}")
-        assert isinstance(score, torch.nn.Conv2d)
-        assert score.bias is not None
-        centre, spread = features.mean((0, 2, 3)), features.std((0, 2, 3)).clamp_min(1e-6)
-        score.weight.normal_()
-        score.weight *= 3 * (spread.shape[0] ** -0.5 / spread)[None, :, None, None]
-        score.bias.copy_(-(score.weight[:, :, 0, 0] @ centre))
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path, {"recipe": MODEL})
-
-
 def write_images(folder: Path) -> None:
-    """Eight made-up photographs, for calibration and the run."""
+    """Eight photographs, for calibration and the run."""
     folder.mkdir()
-    for frame in made_up_frames(find_recipe(MODEL), SIZE, 8):
-        Image.fromarray(frame.inputs["color"]).save(folder / f"{frame.key}.png")
+    for number, pixels in enumerate(sample_photographs(8, SIZE)):
+        Image.fromarray(pixels).save(folder / f"photo-{number}.png")
 
 
 def call(code: str, *arguments: object) -> str:
@@ -115,7 +91,7 @@ def prepare(folder: Path, *sizes: object) -> tuple[Path, Path]:
     os.environ["FCNSEG_HOME"] = str(folder / "home")
     weights, photos = folder / "weights.safetensors", folder / "photos"
     write_images(photos)
-    write_weights(weights, made_up_frames(find_recipe(MODEL), SIZE, 1)[0].inputs["color"])
+    write_weights(weights, find_recipe(MODEL))
     for precision in PRECISIONS:
         calibrate = ["--calibrate", photos] if precision == "int8" else []
         chosen = ["--backend", "openvino", "--precision", precision, "--min-agreement", 0, *sizes]
@@ -130,7 +106,8 @@ def measure_speed(folder: Path) -> dict[str, Any]:
     recipe = find_recipe(MODEL)
     candidates = [Candidate(*name.split(":")) for name in ENGINES]
     opener = partial(open_engine_or_peer, MODEL, weights, "auto")
-    return asdict(bench(candidates, Workload(recipe, tuple(made_up_frames(recipe, SIZE, IMAGES)), opener)))
+    frames = tuple(Frame(str(n), str(n), {"color": p}) for n, p in enumerate(sample_photographs(IMAGES, SIZE)))
+    return asdict(bench(candidates, Workload(recipe, frames, opener)))
 
 
 def measure_start(folder: Path) -> dict[str, Any]:
@@ -142,7 +119,7 @@ def measure_start(folder: Path) -> dict[str, Any]:
         engine = folder / f"{precision}.engine"
         first, *again = (float(call(LOAD, MODEL, engine)) for _ in range(4))
         result["load_seconds"][precision] = {"first": first, "again": median(again)}
-        photo, out = photos / "made-up-0.png", folder / f"masks-{precision}"
+        photo, out = photos / "photo-0.png", folder / f"masks-{precision}"
         said = call(RUN, "run", photo, "--out", out, "--model", MODEL, "--engine", engine, "-q")
         result["run_peak_gib"][precision] = int(said.split()[-1]) / 2**30
     return result

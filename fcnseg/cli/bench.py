@@ -211,7 +211,7 @@ def _print(result: BenchResult, machine: str) -> None:
         out().print(f"labels were not compared: torch in fp32 failed: {result.reference_failure}", markup=False)
     ceilings = ", ".join(f"{p} {value:.0f}" for p, value in result.ceilings_gflops.items())
     if ceilings:
-        out().print(f"matrix products reach {ceilings} GFLOP/s", markup=False)
+        out().print(f"the fastest arithmetic here reaches {ceilings} GFLOP/s", markup=False)
     out().print(f"speed is relative to {result.peer}", markup=False)
 
 

@@ -25,7 +25,10 @@ from fcnseg.workers.remote import RemoteFunction
 REFERENCE = Candidate("torch" if find_spec("torch") else "onnxruntime", "fp32")
 """The network that labels are compared with."""
 
-CEILING = "a product of two large square matrices by torch in the same precision, median over the rounds"
+CEILING = (
+    "the fastest arithmetic that a library here gives in the same precision, median over the rounds: convolutions that "
+    "keep the registers busy by OpenVINO on processors, a product of two large square matrices by torch elsewhere"
+)
 
 OnStep = Callable[[int, int, str], None]
 """Called as each step begins: the steps done, all steps, and what begins."""
@@ -44,10 +47,11 @@ class BenchOptions:
 class Figures:
     """The measurements of one candidate.
 
-    `images_per_second` and `gflops` are those of the median round; a latency is that of one call, so of a whole
-    batch. `speed_ratio` is the median, over the rounds, of the peer's time by this one's. `peak_memory_bytes` is the
-    most the process ever held. `load_seconds` is the time to open the engine once its libraries are imported and its
-    file is cached, `start_seconds` the same in a fresh process, imports included. `agreement` is the share of pixels
+    `images_per_second` and `gflops` are those of the median round, the latter of the operations that the engine does,
+    which may leave out some of the network's. A latency is that of one call, so of a whole batch. `speed_ratio` is the
+    median, over the rounds, of the peer's time by this one's. `peak_memory_bytes` is the most the process ever held.
+    `load_seconds` is the time to open the engine once its libraries are imported and its file is cached,
+    `start_seconds` the same in a fresh process, imports included. `agreement` is the share of pixels
     with the label of torch in fp32, `ceiling_share` that of the ceiling in the same precision; None: not known.
     """
 
@@ -147,6 +151,7 @@ class _Contender:
     load_seconds: float = 0.0
     start_seconds: float = 0.0
     agreement: float | None = None
+    computed_gflop: float | None = None
     rounds: list[list[float]] = field(default_factory=list)
     peak_bytes: int = 0
 
@@ -204,6 +209,7 @@ class _Contender:
         self.start()
         self.start_seconds = self.ask("open") or 0.0
         self.device = self.ask("device") or ""
+        self.computed_gflop = self.ask("computed_gflop")
         labels = self.ask("labels")
         if labels is not None and expected is not None:
             self.agreement = agreement(labels, expected)
@@ -282,17 +288,17 @@ def _result(
         figures = None
         if contender.failure is None:
             ceiling = ceilings.get(precision) if contender.on_gpu == reference.on_gpu else None
-            figures = _figures(contender, peer, gflop, ceiling)
+            figures = _figures(contender, peer, ceiling)
         rows.append(Row(backend, precision, contender.device, contender.failure, figures))
     return BenchResult(
         workload.recipe.name, sizes, options, gflop, ceilings, str(peer.candidate), tuple(rows), reference.failure
     )
 
 
-def _figures(contender: _Contender, peer: _Contender, gflop: float | None, ceiling: float | None) -> Figures:
+def _figures(contender: _Contender, peer: _Contender, ceiling: float | None) -> Figures:
     calls = [seconds for round_calls in contender.rounds for seconds in round_calls]
     speed = len(contender.workload.frames) / median(contender.round_seconds)
-    gflops = gflop * speed if gflop is not None else None
+    gflops = contender.computed_gflop * speed if contender.computed_gflop is not None else None
     ratios = [theirs / own for theirs, own in zip(peer.round_seconds, contender.round_seconds, strict=True)]
     return Figures(
         images_per_second=speed,

@@ -15,7 +15,8 @@ import psutil
 from fcnseg.engine.open import engine_from
 from fcnseg.engine.options import EngineOptions
 from fcnseg.models import network_spec
-from fcnseg.models.arithmetic import network_gflop
+from fcnseg.models.arithmetic import computed_gflop, network_gflop
+from fcnseg.models.margins import applies
 from fcnseg.recipes import Recipe, find_recipe
 from fcnseg.types import Engine, Frame, Labels, Pixels
 
@@ -122,12 +123,20 @@ class BenchSession:
         spec, sizes = network_spec(self.workload.recipe), [frame.size for frame in self.workload.frames]
         return sum(network_gflop(spec, *size) for size in sizes) / len(sizes)
 
-    def ceiling(self, precision: str) -> float | None:
-        """Measure a large matrix product in 10^9 operations a second; None where there is none that is fast."""
-        # may import torch, which must not add to the memory of other engines' processes
-        from fcnseg.engine.ceiling import matrix_product_gflops
+    def computed_gflop(self) -> float:
+        """Return the 10^9 operations of an image that the open engine does, the mean over all."""
+        spec, info = network_spec(self.workload.recipe), self._opened.info
+        windowed = applies(spec) and (info.backend == "openvino" or "skip margins" in info.versions.get("graph", ""))
+        coarse = bool(getattr(self._opened, "coarse", False))
+        sizes = [frame.size for frame in self.workload.frames]
+        return sum(computed_gflop(spec, *size, windowed=windowed, coarse=coarse) for size in sizes) / len(sizes)
 
-        return matrix_product_gflops(precision, self.workload.device)
+    def ceiling(self, precision: str) -> float | None:
+        """Measure the fastest arithmetic here in 10^9 operations a second; None where there is none that is fast."""
+        # may import torch, which must not add to the memory of other engines' processes
+        from fcnseg.engine.ceiling import ceiling_gflops
+
+        return ceiling_gflops(precision, self.workload.device)
 
     @property
     def _opened(self) -> Engine:

@@ -111,10 +111,6 @@ class Builder:
         """Return the float32 tensors of the network by name."""
         return self._loaded().tensors
 
-    def graph_file(self) -> Path:
-        """Return the fp32 graph with probabilities, without the arithmetic of margins."""
-        return self.write("graph")
-
     def plain_graph_file(self) -> Path:
         """Return the plain fp32 graph with probabilities, which engines are held against."""
         return self.write("plain", form=PLAIN)

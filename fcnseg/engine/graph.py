@@ -21,7 +21,7 @@ from fcnseg.engine.graph_margins import windowed_trunk
 from fcnseg.engine.graph_sizes import FixedSizes, fix_sizes
 from fcnseg.engine.graph_trunk import TrunkWriter
 from fcnseg.engine.graph_writer import GraphWriter, Tensor
-from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.common import coarse_names, output_names
 from fcnseg.models import network_spec
 from fcnseg.models.margins import applies
 from fcnseg.models.spec import NetworkSpec
@@ -63,6 +63,7 @@ def write_graph(
     precision: str = "fp32",
     weights_sha256: str = "",
     separate_weights: bool = False,
+    coarse_scores: bool = False,
     fixed: FixedSizes | None = None,
 ) -> None:
     """Write the graph of a recipe with the weights of its network (see `weights.loading`) as ONNX.
@@ -72,7 +73,9 @@ def write_graph(
     label map of every head, uint8 N x H x W (uint16 above 256 classes), and, where `probabilities` names their type
     ("float32" or "float16"), the class probabilities of every head, N x K x H x W.
 
-    `precision` is that of the trunk. With `separate_weights` the numbers go into `<path>.data`. Raises OutputError.
+    `precision` is that of the trunk. With `separate_weights` the numbers go into `<path>.data`. `coarse_scores` adds
+    those of every head before the last upsampling, float32 N x K x h x w, as `coarse_names` names them. Raises
+    OutputError.
     """
     spec, graph = network_spec(recipe), GraphWriter()
     images = {
@@ -83,7 +86,7 @@ def write_graph(
     for stream in recipe.streams:
         prepared = [prepare(graph, source, images[source.modality]) for source in stream.inputs]
         streams.append(prepared[0] if len(prepared) == 1 else graph.node("Concat", *prepared, axis=1))
-    scores = write_network(graph, spec, weights, streams, form=form, precision=precision)
+    coarse, scores = write_scores(graph, spec, weights, streams, form=form, precision=precision)
     for head, score in zip(recipe.heads, scores, strict=True):
         dtype = TensorProto.UINT8 if head.labels.classes <= 256 else TensorProto.UINT16
         if form.classes_last:
@@ -99,6 +102,13 @@ def write_graph(
                 graph.cast(graph.node("Softmax", score, axis=1), dtype, name),
                 dtype,
                 ["N", head.labels.classes, "H", "W"],
+            )
+    if coarse_scores:
+        for head, name, score in zip(recipe.heads, coarse_names(recipe), coarse, strict=True):
+            graph.output(
+                graph.node("Identity", score, output=name),
+                TensorProto.FLOAT,
+                ["N", head.labels.classes, f"{name} rows", f"{name} columns"],
             )
     metadata = {
         "fcnseg": fcnseg.__version__,
@@ -122,13 +132,28 @@ def write_network(
 ) -> list[Tensor]:
     """Add a network that takes a float32 tensor a stream, N x C x H x W, as `models.fcn.FCN` does; returns the scores
     of each head, float32 N x K x H x W."""
+    return write_scores(graph, spec, weights, streams, form=form, precision=precision)[1]
+
+
+def write_scores(
+    graph: GraphWriter,
+    spec: NetworkSpec,
+    weights: Mapping[str, Array],
+    streams: Sequence[Tensor],
+    *,
+    form: GraphForm,
+    precision: str,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Add a network as `write_network` does; returns each head's scores before the last upsampling, and after it."""
     trunk = windowed_trunk if form.skip_margins and applies(spec) else TrunkWriter.trunk
     taps = [
         trunk(TrunkWriter(graph, spec, stream, weights, TYPES[precision]), x)
         for stream, x in zip(spec.streams, streams, strict=True)
     ]
     size = graph.size_of(streams[0])
-    return [Fusion(graph, spec, weights, head, subpixel=form.subpixel).fused(taps, size) for head in spec.heads]
+    fusions = [Fusion(graph, spec, weights, head, subpixel=form.subpixel) for head in spec.heads]
+    coarse = [fusion.coarse(taps) for fusion in fusions]
+    return coarse, [fusion.on_image(scores, size) for fusion, scores in zip(fusions, coarse, strict=True)]
 
 
 def prepare(graph: GraphWriter, source: Input, image: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fcnseg.engine.graph_writer import GraphWriter, Tensor
 from fcnseg.models.backbones import INTERPOLATED
-from fcnseg.models.spec import Head, NetworkSpec, plan_fusion
+from fcnseg.models.spec import Head, NetworkSpec, Upsampling, plan_fusion
 from fcnseg.weights.tensors import Array
 
 
@@ -20,27 +20,31 @@ class Fusion:
     ) -> None:
         self.graph, self.spec, self.weights, self.head, self.subpixel = graph, spec, weights, head, subpixel
 
-    def fused(self, taps: list[dict[str, Tensor]], size: Tensor) -> Tensor:
-        """Return scores N x K x H x W: upsample, crop to the skip layer, add, and so on up to the image's `size`."""
+    def coarse(self, taps: list[dict[str, Tensor]]) -> Tensor:
+        """Return scores N x K x h x w before the last upsampling: upsample, crop to the skip layer, add, and so on."""
         x = self._score("fr", taps)
-        if self.spec.backbone in INTERPOLATED:
-            return self.graph.interpolated(x, size)
-        for step in plan_fusion(self.spec):
-            name = step.name + self.head.suffix
-            x = self._upsampled(x, name, step.window.stride)
-            if step.target is None:
-                if step.offset < 0:
-                    raise ValueError(f"{self.spec.geometry!r} scores do not cover the image; read them coarse")
-                return self.graph.crop(x, step.offset, size)
+        for step in plan_fusion(self.spec)[:-1]:
+            assert step.target is not None  # the last step's alone is the image
+            x = self._upsampled(x, step)
             skip = self._score(step.target, taps)
             if step.offset >= 0:
                 x = self.graph.node("Add", self.graph.crop(x, step.offset, self.graph.size_of(skip)), skip)
             else:
                 x = self.graph.node("Add", x, self.graph.crop(skip, -step.offset, self.graph.size_of(x)))
-        raise AssertionError("a fusion plan ends at the image")
+        return x
 
-    def _upsampled(self, x: Tensor, name: str, stride: int) -> Tensor:
+    def on_image(self, x: Tensor, size: Tensor) -> Tensor:
+        """Upsample coarse scores for the last time, and crop them to the image's `size`."""
+        if self.spec.backbone in INTERPOLATED:
+            return self.graph.interpolated(x, size)
+        last = plan_fusion(self.spec)[-1]
+        if last.offset < 0:
+            raise ValueError(f"{self.spec.geometry!r} scores do not cover the image; read them coarse")
+        return self.graph.crop(self._upsampled(x, last), last.offset, size)
+
+    def _upsampled(self, x: Tensor, step: Upsampling) -> Tensor:
         """Return a deconvolution of scores, with the weights C x C / groups x k x k."""
+        name, stride = step.name + self.head.suffix, step.window.stride
         weight = self.weights[f"{name}.weight"]
         groups = self.head.classes // weight.shape[1]
         if self.subpixel and weight.shape[2:] == (2 * stride, 2 * stride):

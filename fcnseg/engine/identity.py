@@ -22,10 +22,11 @@ from fcnseg.weights.store import find_weights
 
 GRAPH_SOURCES = (
     "models/*.py",
+    "engine/coarse_labels.py",
     "engine/graph*.py",
     "engine/precision.py",
     "engine/builder.py",
-    "engine/runtimes/openvino.py",
+    "engine/runtimes/openvino*.py",
     "engine/runtimes/tensorrt/compile.py",
     "engine/runtimes/tensorrt/kernels.py",
     "engine/runtimes/tensorrt/onnx_graph.py",

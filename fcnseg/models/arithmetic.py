@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fcnseg.models.backbones import Bottleneck, Conv, Inception, Layer, LocalResponseNorm, MaxPool, backbone_layers
 from fcnseg.models.geometry import Window
 from fcnseg.models.layers import WeightLayer, trunk_names, weight_layers
+from fcnseg.models.margins import computed_cells
 from fcnseg.models.spec import NetworkSpec, plan_fusion
 
 Size = tuple[int, int]
@@ -21,6 +22,25 @@ def network_gflop(spec: NetworkSpec, height: int, width: int) -> float:
     return sum(_operations(layers[name], cells) for name, cells in _cells(spec, (height, width))) / 1e9
 
 
+def computed_gflop(
+    spec: NetworkSpec, height: int, width: int, *, windowed: bool = False, coarse: bool = False
+) -> float:
+    """Count 10^9 operations that an engine does for one image: deconvolutions of each class alone, where they are.
+
+    `windowed`: without the blank margins (see `margins`). `coarse`: without the last upsampling, of which most is not
+    computed where labels are made of coarse scores.
+    """
+    layers = {layer.name: layer for layer in weight_layers(spec)}
+    cells = dict(_cells(spec, (height, width)))
+    if windowed:
+        computed = computed_cells(backbone_layers(spec.backbone, spec.geometry), height, width)
+        for stream in spec.streams:
+            cells |= {trunk_names(spec, stream)[layer]: count for layer, count in computed.items()}
+    if coarse:
+        cells |= {step.name + head.suffix: 0 for step in plan_fusion(spec)[-1:] for head in spec.heads}
+    return sum(_operations(layers[name], count, layers[name].groups) for name, count in cells.items()) / 1e9
+
+
 def feature_values(spec: NetworkSpec, height: int, width: int) -> int:
     """Estimate the values of the feature maps of one image that a backward pass keeps: those of convolutions, and more
     than half as many for pooling and normalisation (VGG-16 has 1.4 times in all, AlexNet 2.5 times)."""
@@ -29,10 +49,10 @@ def feature_values(spec: NetworkSpec, height: int, width: int) -> int:
     return int(values * 1.6)
 
 
-def _operations(layer: WeightLayer, cells: int) -> int:
+def _operations(layer: WeightLayer, cells: int, groups: int | None = None) -> int:
     """Two for each number of a kernel at each place that it is put: cells of a convolution's output, of a
     deconvolution's input."""
-    groups = 1 if layer.kind == "deconvolution" else layer.groups
+    groups = groups or (1 if layer.kind == "deconvolution" else layer.groups)
     return 2 * layer.channels_in // groups * layer.channels * layer.window.kernel**2 * cells
 
 

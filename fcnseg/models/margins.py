@@ -37,6 +37,19 @@ def applies(spec: NetworkSpec) -> bool:
     return spec.backbone == "vgg16" and spec.geometry == "caffe" and not spec.batch_norm
 
 
+def computed_cells(layers: tuple[Layer, ...], height: int, width: int) -> dict[str, int]:
+    """Count the cells of each convolution that are computed for an image: those of its window and of the blank map."""
+    plan = plan_windows(layers)
+    windows, blanks, cells = [height, width], [plan.blank_size(n) for n in (height, width)], {}
+    for index, step in enumerate(plan.steps):
+        windows = [step.window_size(n) for n in windows]
+        if index and isinstance(step.layer, MaxPool):
+            blanks = [-(-n // step.layer.window.stride) for n in blanks]
+        if isinstance(step.layer, Conv):
+            cells[step.layer.name] = prod(windows) + (prod(blanks) if index else 0)  # the first blank map is one vector
+    return cells
+
+
 # ---------------------------------------------------------------------- the plan: arithmetic along one axis
 
 
@@ -86,6 +99,12 @@ class Step:
     first: int
     background: int
 
+    def window_size(self, before: int) -> int:
+        """Return the cells of the window after this layer, along an axis, that had `before` cells before it."""
+        if isinstance(self.layer, MaxPool):
+            return before // self.layer.window.stride
+        return -(-(before + 2 * self.padding) // self.multiple) * self.multiple if self.padding else before
+
 
 @dataclass(frozen=True)
 class WindowPlan:
@@ -99,6 +118,10 @@ class WindowPlan:
     block_px: int
     blank: int
     surplus: int
+
+    def blank_size(self, image: int) -> int:
+        """Return the cells of the blank map, along an axis, for an image of that many pixels."""
+        return self.blank + (image + self.surplus) % self.block_px
 
 
 @lru_cache

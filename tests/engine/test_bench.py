@@ -15,11 +15,11 @@ import pytest
 from fcnseg.engine import ceiling
 from fcnseg.engine.bench import BenchOptions, BenchResult, Figures, Row, agreement, bench
 from fcnseg.engine.bench_frames import made_up_frames
-from fcnseg.engine.bench_session import Candidate, Workload, peak_memory_bytes
-from fcnseg.engine.ceiling import matrix_product_gflops
+from fcnseg.engine.bench_session import BenchSession, Candidate, Workload, open_candidate, peak_memory_bytes
+from fcnseg.engine.ceiling import ceiling_gflops, matrix_product_gflops
 from fcnseg.errors import EngineError
 from fcnseg.models import network_spec
-from fcnseg.models.arithmetic import network_gflop
+from fcnseg.models.arithmetic import computed_gflop, network_gflop
 from fcnseg.recipes import find_recipe
 from fcnseg.types import Engine, Labels, Pixels, Probabilities
 from tests.conftest import TinyModel
@@ -178,7 +178,9 @@ def test_real_engines_agree_and_their_arithmetic_is_counted(tiny: TinyModel) -> 
         assert figures is not None
         assert figures.agreement is not None
         assert figures.agreement >= 0.999
-        assert figures.gflops == pytest.approx(result.gflop_per_image * figures.images_per_second)
+        done = computed_gflop(network_spec(recipe), 48, 64)
+        assert done < result.gflop_per_image
+        assert figures.gflops == pytest.approx(done * figures.images_per_second)
         assert figures.ceiling_share is not None
         assert 0 < figures.latency_median_seconds <= figures.latency_p95_seconds
         assert min(figures.load_seconds, figures.start_seconds) > 0
@@ -188,9 +190,29 @@ def _files(tiny: TinyModel) -> tuple[Path, Path]:
     return tiny.recipe, tiny.weights
 
 
-def test_ceilings() -> None:
-    assert (matrix_product_gflops("fp32", "cpu") or 0) > 0.1
-    assert matrix_product_gflops("fp16", "cpu") is None
+def test_the_arithmetic_that_an_engine_leaves_out_is_not_counted(coarse: TinyModel) -> None:
+    recipe = find_recipe(coarse.recipe)
+    opener = partial(open_candidate, str(coarse.recipe), coarse.weights, "cpu", None, {})
+    session = BenchSession(
+        Candidate("openvino", "fp32"), Workload(recipe, tuple(made_up_frames(recipe, (48, 64), 1)), opener, "cpu"), 1
+    )
+    session.open()
+    assert session.computed_gflop() == computed_gflop(network_spec(recipe), 48, 64, coarse=True)
+    session.close()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_ceilings(precision: str) -> None:
+    found, product = ceiling_gflops(precision, "cpu"), matrix_product_gflops(precision, "cpu")
+    assert found is not None
+    assert found > 0.1
+    assert product is None or product > 0.1
+
+
+def test_what_nothing_computes_in_has_no_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ceiling_gflops("fp16", "cpu") is None
+    monkeypatch.setattr(ceiling, "processor_has", lambda precision: False)
+    assert ceiling_gflops("bf16", "cpu") is None
 
 
 def test_ceilings_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

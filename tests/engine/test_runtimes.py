@@ -9,9 +9,9 @@ import onnx
 import pytest
 import torch
 
-from fcnseg.engine.graph import write_graph
+from fcnseg.engine.graph import GraphForm, write_graph
 from fcnseg.engine.onnx_session import session_of
-from fcnseg.engine.runtimes.common import output_names
+from fcnseg.engine.runtimes.common import coarse_names, output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.errors import OutputError
 from fcnseg.io.hashing import file_sha256
@@ -67,6 +67,7 @@ def export(folder: Path, family: str) -> Exported:
     recipe = load_recipe(tiny.recipe)
     loaded = load_weights(recipe, tiny.weights)
     write_graph(folder / "model.onnx", recipe, loaded.tensors, probabilities="float32")
+    write_graph(folder / "coarse.onnx", recipe, loaded.tensors, form=GraphForm(classes_last=True), coarse_scores=True)
     return Exported(recipe, LabelNetwork(loaded.network(), recipe).eval(), folder / "model.onnx")
 
 
@@ -89,7 +90,10 @@ def test_every_runtime_agrees_with_torch_at_every_size(family: str, tmp_path: Pa
     exported = export(tmp_path, family)
     assert_file_says_what_it_takes_and_gives(exported)
     session = session_of(str(exported.file))
-    with openvino_engine(exported, tmp_path / "engine") as engine:
+    with (
+        openvino_engine(exported, tmp_path / "engine") as engine,
+        openvino_engine(exported, tmp_path / "coarse", probabilities=False) as coarse,
+    ):
         for size in SIZES:
             inputs = exported.inputs(*size)
             expected = exported.expected(inputs)
@@ -97,13 +101,19 @@ def test_every_runtime_agrees_with_torch_at_every_size(family: str, tmp_path: Pa
             labels, probabilities = engine.infer(inputs, probabilities=True)
             assert probabilities is not None
             assert_agree([*labels.values(), *probabilities.values()], expected)
+            for head, found in coarse.infer(inputs)[0].items():
+                assert found.dtype == labels[head].dtype
+                assert np.array_equal(found, labels[head])
 
 
-def openvino_engine(exported: Exported, file: Path) -> OpenVINOEngine:
+def openvino_engine(exported: Exported, file: Path, *, probabilities: bool = True) -> OpenVINOEngine:
     recipe = exported.recipe
-    compile_graph(exported.file, {file: output_names(recipe, True)}, "fp32")
+    if probabilities:
+        compile_graph(exported.file, {file: output_names(recipe, True)}, "fp32")
+    else:
+        compile_graph(exported.file.with_name("coarse.onnx"), {file: coarse_names(recipe)}, "fp32")
     info = EngineInfo("openvino", "", "fp32", recipe.name, "", {h.name: h.labels for h in recipe.heads}, (), {})
-    return OpenVINOEngine(recipe, file, info, sha256=file_sha256(file), probabilities=True)
+    return OpenVINOEngine(recipe, file, info, sha256=file_sha256(file), probabilities=probabilities)
 
 
 def assert_file_says_what_it_takes_and_gives(exported: Exported) -> None:

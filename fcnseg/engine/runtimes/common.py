@@ -32,9 +32,6 @@ class GraphSource(Protocol):
     def weights(self) -> Mapping[str, Array]:
         """Return the float32 tensors of the network by name."""
 
-    def graph_file(self) -> Path:
-        """Return the fp32 graph with probabilities."""
-
     def plain_graph_file(self) -> Path:
         """Return the same without leaving margins out: what engines are held against."""
 
@@ -79,6 +76,11 @@ def output_names(recipe: Recipe, probabilities: bool = False) -> tuple[str, ...]
     heads = [head.name for head in recipe.heads]
     named = ["probabilities"] if len(heads) == 1 else [f"{head}_probabilities" for head in heads]
     return tuple(heads + (named if probabilities else []))
+
+
+def coarse_names(recipe: Recipe) -> tuple[str, ...]:
+    """Name the outputs of scores before the last upsampling, one a head."""
+    return tuple(f"{head.name}:coarse" for head in recipe.heads)
 
 
 def labels_dtype(head: HeadRecipe) -> type[np.unsignedinteger[Any]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fcnseg.engine.coarse_labels import Blocks, coarse_labels, has_coarse_labels
 from fcnseg.engine.options import check_precision
 from fcnseg.engine.record import open_engine_file
 from fcnseg.engine.runtimes.common import (
@@ -27,9 +28,11 @@ from fcnseg.engine.runtimes.common import (
     GraphSource,
     check_inputs,
     check_memory,
+    coarse_names,
     output_names,
     too_large,
 )
+from fcnseg.engine.runtimes.openvino_last_layers import LastLayers
 from fcnseg.errors import (
     EngineError,
     ImageError,
@@ -40,8 +43,10 @@ from fcnseg.errors import (
     is_out_of_memory,
     is_out_of_threads,
 )
+from fcnseg.models.spec import network_spec, plan_fusion
 from fcnseg.recipes import Recipe
 from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
+from fcnseg.weights.tensors import Array
 from fcnseg.workers.limits import affine_cores, numeric_threads
 from fcnseg.workers.signals import SYSTEM_STOPS
 
@@ -115,8 +120,18 @@ def _hint(precision: str) -> Any:
 
 
 def compile_engines(builder: GraphSource, identity: EngineIdentity, outputs: Mapping[Path, Sequence[str]]) -> Compiled:
-    """Write compiled models with the outputs named for each file."""
-    graph = builder.graph_file()
+    """Write compiled models with the outputs named for each file.
+
+    Where these are labels alone and the network allows, the models give scores before the last upsampling instead, of
+    which the engine makes the same labels.
+    """
+    from fcnseg.engine.graph import GraphForm  # brings onnx, which nothing but compiling needs
+
+    coarse = has_coarse_labels(network_spec(builder.recipe), builder.weights())
+    graph = builder.write("graph", form=GraphForm(classes_last=True), coarse_scores=coarse)
+    if coarse:
+        labels = output_names(builder.recipe)
+        outputs = {f: coarse_names(builder.recipe) if names == labels else names for f, names in outputs.items()}
     builder.on_progress("calibrating" if identity.precision == "int8" else "compiling", 0.3)
     compile_graph(graph, outputs, identity.precision, builder.calibration())
     return Compiled(graph)
@@ -146,10 +161,20 @@ def compile_graph(
             for port in kept.outputs:
                 if not port.get_names() & set(outputs):
                     kept.remove_result(port.get_node())
-            compiled = _core().compile_model(kept, "CPU", {**_settings(), "INFERENCE_PRECISION_HINT": _hint(precision)})
-            _check_precision(compiled, precision)
+            compiled = compiled_for_processor(kept, precision)
             with file.open("wb") as stream:
                 stream.write(compiled.export_model().getbuffer())
+
+
+def compiled_for_processor(model: Any, precision: str) -> Any:
+    """Return a model compiled in a precision. Raises EngineError if most of its convolutions are in another."""
+    compiled = _compiled(model, precision)
+    _check_precision(compiled, precision)
+    return compiled
+
+
+def _compiled(model: Any, precision: str = "fp32") -> Any:
+    return _core().compile_model(model, "CPU", {**_settings(), "INFERENCE_PRECISION_HINT": _hint(precision)})
 
 
 def _quantize(model: Any, calibration: Sequence[Mapping[str, Pixels]]) -> Any:
@@ -218,7 +243,7 @@ class OpenVINOEngine(ClosesOnExit):
 
     `info` and `sha256` are from the file's record; other bytes than these are not loaded. Images of a batch run one at
     a time: kernels differ by batch size, and labels must not depend on batch composition. Several threads may call
-    `infer`; they take turns.
+    `infer`; they take turns. A file whose model gives coarse scores has its labels made here: see `coarse_labels`.
     """
 
     def __init__(
@@ -228,6 +253,7 @@ class OpenVINOEngine(ClosesOnExit):
         self.probabilities = probabilities
         self._settings: dict[str, Any] = {}  # empty while closed
         self._request: Any = None  # none after a failure, until the next call
+        self._last_layers: dict[str, LastLayers] = {}  # of each head, if the model gives coarse scores
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -244,11 +270,22 @@ class OpenVINOEngine(ClosesOnExit):
             self._request = compiled.create_infer_request()
         _check_precision(compiled, self.info.precision)
         self._outputs = {name: i for i, port in enumerate(compiled.outputs) for name in port.get_names()}
+        if set(coarse_names(self.recipe)) <= set(self._outputs):
+            spec = network_spec(self.recipe)
+            self._blocks, window = Blocks.of(spec), plan_fusion(spec)[-1].window
+            self._last_layers = {
+                head.name: LastLayers(head.labels.classes, window, _compiled) for head in self.recipe.heads
+            }
+
+    @property
+    def coarse(self) -> bool:
+        """True if labels are made of scores before the last upsampling."""
+        return bool(self._last_layers)
 
     def close(self) -> None:
         """Release the model."""
         self._request = self._blob = None
-        self._settings = {}
+        self._settings, self._last_layers = {}, {}
 
     def infer(
         self, inputs: Mapping[str, Pixels], probabilities: bool = False
@@ -260,7 +297,7 @@ class OpenVINOEngine(ClosesOnExit):
             raise EngineError("this engine gives labels alone; open one with probabilities")
         rows = check_inputs(self.recipe, inputs)
         names = output_names(self.recipe, probabilities)
-        outputs: dict[str, list[Any]] = {name: [] for name in names}
+        outputs: dict[str, list[Array]] = {name: [] for name in names}
         with self._lock:
             for row in range(rows):
                 self._infer_one({m: pixels[row : row + 1] for m, pixels in inputs.items()}, outputs)
@@ -271,23 +308,35 @@ class OpenVINOEngine(ClosesOnExit):
             return labels, None
         return labels, dict(zip(heads, (stacked[name] for name in names[len(heads) :]), strict=True))
 
-    def _infer_one(self, inputs: dict[str, Pixels], outputs: dict[str, list[Any]]) -> None:
-        height, width = next(iter(inputs.values())).shape[1:3]
+    def _infer_one(self, inputs: dict[str, Pixels], outputs: dict[str, list[Array]]) -> None:
+        size = height, width = next(iter(inputs.values())).shape[1:3]
         check_memory(self.recipe, height, width, 2 if self.info.precision == "bf16" else 4)
         if self._request is None:
             self._load()
         try:
             self._request.infer({m: np.ascontiguousarray(pixels) for m, pixels in inputs.items()})
-            found = {name: self._request.get_output_tensor(self._outputs[name]).data for name in outputs}
-            if any(array.shape[-2:] != (height, width) for array in found.values()):
+            found = self._labels(size) if self._last_layers else {name: self._output(name) for name in outputs}
+            if any(array.shape[-2:] != size for array in found.values()):
                 raise MemoryError("out of memory")  # OpenVINO may leave an output empty and say nothing
         except (RuntimeError, MemoryError) as error:
-            self._request = self._blob = None  # what it computes after a failed allocation is wrong without a word
+            # what it computes after a failed allocation is wrong without a word
+            self._request, self._blob, self._last_layers = None, None, {}
             if is_out_of_memory(error):
                 raise TooLargeError(too_large(height, width)) from error
             raise ImageError(f"OpenVINO cannot run {width} x {height} pixels: {_reason(error)}", "predict") from error
         for name, array in found.items():
             outputs[name].append(array.copy())  # overwritten by the next
+
+    def _output(self, name: str) -> Array:
+        array: Array = self._request.get_output_tensor(self._outputs[name]).data
+        if not array.size:
+            raise MemoryError("out of memory")
+        return array
+
+    def _labels(self, size: tuple[int, int]) -> dict[str, Labels]:
+        """Make the labels 1 x H x W of each head from the scores before the last upsampling."""
+        scores = zip(self._last_layers.items(), map(self._output, coarse_names(self.recipe)), strict=True)
+        return {head: coarse_labels(values, size, self._blocks, last)[None] for (head, last), (values,) in scores}
 
 
 @contextlib.contextmanager
