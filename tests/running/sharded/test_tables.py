@@ -65,7 +65,7 @@ def test_a_table_on_this_machine_and_parts(run: Run, place: Place, photos: Path,
 
 
 def test_all_kinds_at_once(run: Run, place: Place, photos: Path, tmp_path: Path) -> None:
-    """In shards the files are those of a run without: the engine's classes are a to d there, the recipe's are others."""
+    """The engine has the recipe's classes here, for options name these."""
     names = find_recipe("street-fcn8s").heads[0].labels.names
 
     class Named(RedEngine):
