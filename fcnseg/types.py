@@ -65,11 +65,15 @@ them is free."""
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded image, upright: `inputs` maps each modality to its pixels, all of one H x W."""
+    """One decoded image, upright: `inputs` maps each modality to its pixels, all of one H x W.
+
+    `original` is the image itself, if these pixels are the image resized for the network.
+    """
 
     key: str
     stem: str
     inputs: Mapping[str, Pixels]
+    original: Frame | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -79,8 +83,9 @@ class Frame:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its pixels."""
-        return sum(pixels.nbytes for pixels in self.inputs.values())
+        """Bytes of its pixels, and those of its original."""
+        own = sum(pixels.nbytes for pixels in self.inputs.values())
+        return own + (self.original.nbytes if self.original else 0)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from itertools import count
 
 from fcnseg.cli.console import out, say, shown
 from fcnseg.cli.progress import build_display, counted_progress, interruptible
-from fcnseg.cli.wording import described, duration, in_detail, left_out_line
+from fcnseg.cli.wording import described, duration, in_detail, left_out_line, resized_line
 from fcnseg.running.disk_space import bytes_text
 from fcnseg.running.dry_run import Estimate, estimate
 from fcnseg.running.hooks import Hooks
 from fcnseg.running.options import RunOptions
+from fcnseg.running.short_side import resized_size
 from fcnseg.types import EngineInfo
 
 SIZES_SHOWN = 8
@@ -46,7 +47,7 @@ def show_estimate(options: RunOptions, quiet: bool, as_json: bool, verbose: int)
         result = estimate(options, Hooks(hooks, on_start=on_start), on_tried)
     if as_json:
         sizes = [{"height": h, "width": w, "images": n} for (h, w), n in result.sizes.most_common()]
-        values = {**asdict(result), "sizes": sizes, "too_large": result.too_large}
+        values = {**asdict(result), "sizes": sizes, "too_large": result.too_large, "resize_short": options.resize_short}
         out().print_json(json.dumps(values), ensure_ascii=True)
     else:
         for line in _lines(result, options):
@@ -67,12 +68,16 @@ def _lines(result: Estimate, options: RunOptions) -> list[str]:
         first, others = shown(result.in_the_way[0]), len(result.in_the_way) - 1
         lines.append(f"in the way    {first}{f' and {others:,} more' * (others > 0)}: made by no run of fcnseg")
         lines.append("              (their images will fail; remove them, or start over with --overwrite)")
-    sizes = [f"{width} x {height} ({n})" for (height, width), n in result.sizes.most_common(SIZES_SHOWN)]
+    sizes_tried = result.sizes.most_common()
+    sizes = [f"{width} x {height} ({n})" for (height, width), n in sizes_tried[:SIZES_SHOWN]]
     more = f" and {len(result.sizes) - SIZES_SHOWN} more sizes" if len(result.sizes) > SIZES_SHOWN else ""
     lines.append(f"sizes         {', '.join(sizes) or '?'}{more}; of {result.sampled} inputs tried")
+    if options.resize_short:
+        lines.append(f"resized       {resized_line(options.resize_short)}")
     if result.largest:
         height, width = result.largest
-        beyond = sum(n for (h, w), n in result.sizes.items() if h > height or w > width)
+        taken = [(resized_size(s, options.resize_short) if options.resize_short else s, n) for s, n in sizes_tried]
+        beyond = sum(n for (h, w), n in taken if h > height or w > width)
         lines.append(f"engine        takes up to {width} x {height}; {beyond} of those tried are larger and are cut")
     lines += [f"              {name}: {n}" for name, n in result.events.items()]
     if result.failures:

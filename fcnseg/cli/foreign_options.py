@@ -11,7 +11,7 @@ FOREIGN_OPTIONS: dict[str, str | tuple[str, ...]] = {
     # Ultralytics
     "--source": "the images are the argument SOURCE: `fcnseg run photos/ --out masks/`",
     "--imgsz": (
-        "images are never resized, labels have their size; --tile N cuts large ones",
+        "images are never resized but by --resize-short N; labels have their size; --tile N cuts large ones",
         "use --crop WxH",
         "use --size WxH",
         "images are never resized; leave it out",

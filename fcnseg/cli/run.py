@@ -202,6 +202,15 @@ def run(
             help="Cut larger images into tiles; labels stay the same.",
         ),
     ] = "auto",
+    resize_short: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Resize images to a short side of N pixels for the network; label maps keep the images' own size.",
+            show_default="images are not resized",
+        ),
+    ] = None,
     max_pixels: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Refuse larger images (decompression bombs).", show_default="178956970"),
@@ -346,6 +355,7 @@ def run(
         ray_address=ray_address,
         shard_images=shard_images,
         out_format=out_format,
+        resize_short=resize_short,
     )
     if dry_run:
         raise typer.Exit(show_estimate(options, quiet, as_json, verbose))

@@ -10,6 +10,7 @@ from fcnseg.cli.console import err, out, shown
 from fcnseg.cli.live import LiveReporter
 from fcnseg.cli.progress import build_display
 from fcnseg.cli.reporters import FAILURES_SHOWN, JsonReporter, PlainReporter, Reporter
+from fcnseg.cli.wording import resized_line
 from fcnseg.running.options import RunOptions
 from fcnseg.running.run import run_with
 from fcnseg.running.stage_times import bottleneck
@@ -31,7 +32,7 @@ def run_and_show(options: RunOptions, *, quiet: bool, as_json: bool, json_logs: 
         for line in _last_lines(summary, options, quiet):
             err().print(line, markup=False)
     if as_json:
-        values = {**asdict(summary), "exit_code": summary.exit_code}
+        values = {**asdict(summary), "exit_code": summary.exit_code, "resize_short": options.resize_short}
         out().print_json(json.dumps(values), ensure_ascii=True)
     return summary.exit_code
 
@@ -69,6 +70,8 @@ def _last_lines(summary: Summary, options: RunOptions, quiet: bool) -> list[str]
         failed = f", {summary.failed:,} failed" if summary.failed else ""
         maps = "label map" if summary.done == 1 else "label maps"
         lines.append(f"{summary.done:,} {maps} in {where}{kept}{failed} ({summary.seconds:.1f} s, {rate:.1f} images/s)")
+        if options.resize_short:
+            lines.append(resized_line(options.resize_short))
         if summary.done and summary.seconds > ADVICE_SECONDS:
             stage, advice = bottleneck(summary.stages)
             lines.append(f"busiest: {stage}, {summary.stages[stage].utilisation:.0%} of the time; {advice}")

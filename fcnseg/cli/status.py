@@ -11,7 +11,7 @@ import typer
 from fcnseg.cli.console import out, shown
 from fcnseg.cli.options import AsJson, StorageOption
 from fcnseg.cli.progress import busy, interruptible
-from fcnseg.cli.wording import left_out_line
+from fcnseg.cli.wording import left_out_line, resized_line
 
 if TYPE_CHECKING:
     from fcnseg.running.part_status import PartStatus, ShardsStatus
@@ -41,6 +41,7 @@ def status(
             "whole": whole,
             "parts": [{**asdict(part), "missing": part.missing} for part in parts],
             "left_out": dict(found.left_out),
+            "resize_short": found.resize_short,
             **({"shards": asdict(shards)} if shards else {}),
             **({"failures": [asdict(failure) for failure in found.failures()]} if failures else {}),
         }
@@ -50,6 +51,8 @@ def status(
             out().print(_line(part, len(parts)), markup=False)
         if shards:
             out().print(_shards_line(shards), markup=False)
+        if found.resize_short:
+            out().print(resized_line(found.resize_short), markup=False)
         if found.left_out:
             out().print(left_out_line(found.left_out), markup=False)
         if failures:

@@ -77,6 +77,11 @@ def shards_text(state: ShardsState) -> str:
     return f"{state.done:,} of {state.total:,} shards by {workers}{lost}"
 
 
+def resized_line(short_px: int) -> str:
+    """Return that images were resized for the network, and that label maps were not."""
+    return f"images are resized to a short side of {short_px:,} px for the network; label maps have their own size"
+
+
 def left_out_line(left_out: Mapping[str, int]) -> str:
     """Return how many files were not taken for images, and of which kinds: `3 files left out: 2 .mp4, 1 in @eaDir`."""
     total = sum(left_out.values())

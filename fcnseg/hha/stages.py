@@ -52,10 +52,18 @@ class NoNetwork:
     def __init__(self) -> None:
         self.events: Counter[str] = Counter()
 
+    def prepared(self, frame: Frame) -> Frame:
+        """Return the frame as it is."""
+        return frame
+
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[tuple[Frame, Prediction]]:
         """Yield every frame with an empty prediction."""
         for batch in batches:
             yield from ((frame, Prediction({})) for frame in batch)
+
+    def finished(self, frame: Frame, prediction: Prediction) -> Prediction:  # noqa: ARG002
+        """Return the prediction as it is."""
+        return prediction
 
 
 class HhaSink:

@@ -38,6 +38,11 @@ class Budget:
             self._items -= 1
             self._changed.notify_all()
 
+    def add(self, nbytes: int) -> None:
+        """Take more room for an item that is there, whether or not there is any."""
+        with self._changed:
+            self._bytes += nbytes
+
     def give_back_part(self, nbytes: int) -> None:
         """Free so much of the room of an item that stays."""
         with self._changed:

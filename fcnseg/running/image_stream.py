@@ -41,16 +41,22 @@ class ImageStream:
                 image = self._taken.popleft()
                 if isinstance(result, ImageError):
                     raise _named(result, image, frame.key) from result
-                yield with_picture(self._predictor, result, image)
+                yield with_picture(self._predictor, self._finished(frame, result, image), image)
         if self._error:
             raise self._error
+
+    def _finished(self, frame: Frame, prediction: Prediction, image: Any) -> Prediction:
+        try:
+            return self._predictor.finished(frame, prediction)
+        except ImageError as error:
+            raise _named(error, image, frame.key) from error
 
     def _batches(self) -> Generator[Sequence[Frame]]:
         """Yield consecutive images of one size, up to the engine's best batch; up to the first that cannot be read."""
         batch: list[Frame] = []
         ahead = 2 * max(self._threads, self._predictor.batch)
         try:
-            with closing(map_ahead(_decoded, self._numbered(), self._threads, ahead)) as decoded:
+            with closing(map_ahead(self._decoded, self._numbered(), self._threads, ahead)) as decoded:
                 for image, frame in decoded:
                     if batch and (frame.size != batch[0].size or len(batch) == self._predictor.batch):
                         yield batch
@@ -61,6 +67,13 @@ class ImageStream:
             self._error = error
         if batch:
             yield batch
+
+    def _decoded(self, numbered: tuple[int, Any]) -> tuple[Any, Frame]:
+        number, image = numbered
+        try:
+            return image, self._predictor.prepared(Frame(str(number), "", {"color": pixels_of(image)}))
+        except ImageError as error:
+            raise _named(error, image, str(number)) from error
 
     def _numbered(self) -> Iterator[tuple[int, Any]]:
         try:
@@ -81,14 +94,6 @@ def images_in(images: Any) -> Iterable[Any] | None:
     if hasattr(images, "__array__") or hasattr(images, "shape"):
         return images if len(images.shape) == 4 else None
     return images if isinstance(images, Iterable) else None
-
-
-def _decoded(numbered: tuple[int, Any]) -> tuple[Any, Frame]:
-    number, image = numbered
-    try:
-        return image, Frame(str(number), "", {"color": pixels_of(image)})
-    except ImageError as error:
-        raise _named(error, image, str(number)) from error
 
 
 def _named(error: ImageError, image: Any, number: str) -> ImageError:

@@ -54,6 +54,9 @@ class RunOptions:
     run-length encodings, or with `polygon_tolerance` (px, 0 is exact) of polygons. `yolo`: a folder of text files of
     polygons, of the same tolerance or exact.
 
+    `resize_short`: images are resized to that short side, px, for the network, and label maps and probabilities are of
+    their own size all the same (see `running.short_side`); for models of color images.
+
     `tile`: "auto", "off", or the side of tiles in pixels. `batch`: images of one size at once. `workers`: threads that
     decode, and as many that write. None leaves a number to fcnseg.
 
@@ -102,6 +105,7 @@ class RunOptions:
     ray_address: str | None = None
     shard_images: int | None = None
     out_format: str = "files"
+    resize_short: int | None = None
 
     def __post_init__(self) -> None:
         for name in (*PLACES, *TABLES):
@@ -144,6 +148,8 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"resume {options.resume!r} is unknown; use auto, continue or overwrite")
     if not 0 <= options.part_id < options.num_parts:
         faults.append(f"--part-id {options.part_id} is not one of 0 to {options.num_parts - 1} (--num-parts)")
+    if options.resize_short is not None and options.resize_short < 1:
+        faults.append(f"--resize-short {options.resize_short} is no short side; give its pixels, e.g. 520")
     if options.top_k is not None and options.probabilities is None:
         faults.append("--top-k says which probabilities to keep; give --save-probabilities too")
     if options.polygon_tolerance is not None:

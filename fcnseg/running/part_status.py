@@ -50,9 +50,11 @@ class ShardsStatus:
 @dataclass(frozen=True)
 class RunStatus:
     """The status of a run, in one part or several. `left_out` counts files of the source that are no images by suffix;
-    `failures` yields every failed input. `shards` is None for runs of one machine."""
+    `failures` yields every failed input. `shards` is None for runs of one machine. `resize_short` is the short side
+    that images are resized to for the network, px, None if they are not."""
 
     parts: list[PartStatus]
     left_out: Mapping[str, int]
     failures: Callable[[], Iterator[Failure]]
     shards: ShardsStatus | None = None
+    resize_short: int | None = None

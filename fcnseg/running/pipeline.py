@@ -55,8 +55,15 @@ class StreamPredictor(Protocol):
     batch: int
     events: Counter[str]
 
+    def prepared(self, frame: Frame) -> Frame:
+        """Return what `stream` takes of a frame; called in the threads that decode. Raises ImageError."""
+
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Iterator[tuple[Frame, Prediction | ImageError]]:
         """As `Predictor.stream`."""
+
+    def finished(self, frame: Frame, prediction: Prediction) -> Prediction:
+        """Return the prediction of the original of a prepared frame; called in the threads that write. Raises
+        ImageError."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class _Stages:
             lambda: self.stopping,
             self.hooks.on_note,
         )
-        items = 4 * max(self.workers, self.predictor.batch)
+        items = 6 * max(self.workers, self.predictor.batch)  # several batches are in flight, one before and one behind
         self.listing = Budget(0, 2 * self.workers)
         self.decoding, self.writing = Budget(pipeline.ahead_bytes, items), Budget(pipeline.ahead_bytes, items)
         self.listed: queue.SimpleQueue[Reference | None] = queue.SimpleQueue()
@@ -277,13 +284,15 @@ class _Stages:
             with self.clock("decode"):
                 fingerprint = self.source.fingerprint(reference)
                 with remarks() as faults:
-                    frame = self.source.load(reference, reserve)
+                    frame = self.predictor.prepared(self.source.load(reference, reserve))
                 self._remark(reference.key, faults)
                 if not reserved_bytes:
                     reserve(frame.nbytes)
                 if frame.nbytes < reserved_bytes:  # what the decoder took is free again
                     self.decoding.give_back_part(reserved_bytes - frame.nbytes)
-                    reserved_bytes = frame.nbytes
+                else:
+                    self.decoding.add(frame.nbytes - reserved_bytes)
+                reserved_bytes = frame.nbytes
         except (Stopped, StorageError):  # the latter is no fault of this image
             raise
         except Exception as error:
@@ -333,10 +342,11 @@ class _Stages:
             key = decoded.frame.key
             try:
                 with self.clock("write"):
-                    kept = self.pipeline.keep(prediction)
+                    frame = decoded.frame.original or decoded.frame
+                    kept = self.pipeline.keep(self.predictor.finished(decoded.frame, prediction))
                     tables = self.pipeline.tables.items()
-                    entries = {kind: table.entry(decoded.frame, kept) for kind, table in tables}
-                    written = write(self.pipeline.sinks, decoded.frame, kept)
+                    entries = {kind: table.entry(frame, kept) for kind, table in tables}
+                    written = write(self.pipeline.sinks, frame, kept)
                     outputs = tuple(recorded(self.ledger.folder, output) for output in written)
                 self.ended.put(Settled(key, decoded.fingerprint, outputs, entries=entries))
             except ImageError as error:

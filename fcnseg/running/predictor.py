@@ -20,6 +20,7 @@ from fcnseg.errors import ImageError, SettingsError, TooLargeError
 from fcnseg.models.halo import halo_of
 from fcnseg.models.spec import network_spec
 from fcnseg.recipes import Recipe
+from fcnseg.running.short_side import ShortSide
 from fcnseg.running.tile_grid import Tile, cut_image, smallest_side
 from fcnseg.types import Engine, Frame, Labels, Pixels, Prediction, Probabilities
 from fcnseg.workers.limits import free_memory_bytes
@@ -36,8 +37,9 @@ class Predictor:
     """An engine for images of any size, in batches that fit it.
 
     `tile` is "auto" (cut images that do not fit the engine or the memory), the largest side of tiles in px (cut all
-    that are larger), or "off". `batch` is the number of images of one size at once, None for the engine's best.
-    `events` counts images that were cut and batches that were halved. The sizes that fit are remembered.
+    that are larger), or "off". `batch` is the number of images of one size at once, None for the engine's best. With
+    `short_side` images are resized for the network, and results have the images' own size again. `events` counts images
+    that were cut and batches that were halved, by the engine itself if it does so. The sizes that fit are remembered.
 
     Raises SettingsError for tiles smaller than the model's halo allows.
     """
@@ -50,10 +52,13 @@ class Predictor:
         probabilities: bool = False,
         tile: str | int = "auto",
         batch: int | None = None,
+        short_side: ShortSide | None = None,
     ) -> None:
-        self.engine, self.probabilities, self.tile = engine, probabilities, tile
+        self.engine, self.tile, self.short_side = engine, tile, short_side
+        self.probabilities = probabilities or short_side is not None
         self.batch = batch or engine.info.max_batch
-        self.events: Counter[str] = Counter()
+        events: Counter[str] | None = getattr(engine, "events", None)
+        self.events = Counter[str]() if events is None else events
         self._halo = halo_of(network_spec(recipe))
         self._most_px: float = inf
         if isinstance(tile, int) and tile < smallest_side(self._halo):
@@ -64,6 +69,19 @@ class Predictor:
 
     def one(self, frame: Frame) -> Prediction:
         """Return the prediction of one image. Raises ImageError."""
+        prepared = self.prepared(frame)
+        return self.finished(prepared, self._one(prepared))
+
+    def prepared(self, frame: Frame) -> Frame:
+        """Return what the network takes of an image. Raises ImageError. Any thread may call this."""
+        return self.short_side.resized(frame) if self.short_side else frame
+
+    def finished(self, frame: Frame, prediction: Prediction) -> Prediction:
+        """Return the prediction of the image of a prepared frame. Raises ImageError. Any thread may call this."""
+        return self.short_side.restored(frame, prediction) if self.short_side else prediction
+
+    def _one(self, frame: Frame) -> Prediction:
+        """Return the prediction of one prepared frame."""
         known = self._most_px
         try:
             while True:
@@ -79,7 +97,7 @@ class Predictor:
             raise
 
     def stream(self, batches: Iterable[Sequence[Frame]]) -> Generator[tuple[Frame, Prediction | ImageError]]:
-        """Yield every image with its prediction, or the reason why there is none, in order.
+        """Yield every prepared frame with its prediction, not finished, or the reason why there is none, in order.
 
         The images of a batch are of one size. An engine that overlaps batches has two of them under way; an empty batch
         makes it finish those.
@@ -125,7 +143,7 @@ class Predictor:
         """Predict a batch that may not fit as it is: in halves, down to single images."""
         if len(batch) == 1:
             try:
-                yield batch[0], self.one(batch[0])
+                yield batch[0], self._one(batch[0])
             except ImageError as error:
                 yield batch[0], error
             return
@@ -167,10 +185,15 @@ class Predictor:
             least, side = smallest_side(self._halo), self._halo.side_px
             tiles_too = f"nor do tiles of {least} x {least}, the least that gives this model's labels"
             if height % side or width % side:
-                tiles_too = f"and tiles give this model's labels only where both sides are multiples of {side}"
+                tiles_too = (
+                    f"and tiles give this model's labels only where both sides are multiples of {side}, for its scores "
+                    "are enlarged by another factor else"
+                )
+            larger = f"--tile {self.tile}" if isinstance(self.tile, int) else "the engine or the memory"
+            resize = "" if self.short_side else ", or use --resize-short"
             raise ImageError(
-                f"{width} x {height} pixels do not fit the engine or the memory, {tiles_too}; free memory, or build an "
-                "engine with a larger --max-shape",
+                f"{width} x {height} pixels do not fit {larger}, {tiles_too}; free memory, or build an engine with a "
+                f"larger --max-shape{resize}",
                 "predict",
             )
         return tiles

@@ -38,6 +38,11 @@ def open_inputs(options: RunOptions, recipe: Recipe) -> Iterator[ImageSource]:
     Raises SettingsError for options that no run can have, SourceError for a source that cannot be read.
     """
     check_options(options)
+    if options.resize_short and recipe.modalities != ("color",):
+        raise SettingsError(
+            f"--resize-short is for models of color images, and {recipe.name} takes "
+            f"{' and '.join(recipe.modalities)}; leave it out"
+        )
     allow_pixels(options.max_pixels or MAX_PIXELS)
     source = open_source(
         options.source,

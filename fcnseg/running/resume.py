@@ -224,6 +224,7 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "polygon-tolerance": options.polygon_tolerance,
         **{name: absolute_place(os.fspath(place)) for name, place in options.tables.items()},
         "sink": ", ".join(filter(None, map(_chosen_in, options.sinks.items()))) or None,
+        "resize-short": options.resize_short,
         "out-format": options.out_format if options.out_format != "files" else None,
     }
 

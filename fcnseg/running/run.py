@@ -68,6 +68,7 @@ def run(
     ray_address: str | None = None,
     shard_images: int | None = None,
     out_format: str = "files",
+    resize_short: int | None = None,
     hooks: Hooks | None = None,
 ) -> Summary:
     """Segment every image of a source, and write a label map for each.
@@ -132,6 +133,7 @@ def run(
         ray_address=ray_address,
         shard_images=shard_images,
         out_format=out_format,
+        resize_short=resize_short,
     )
     return run_with(options, hooks)
 

@@ -17,6 +17,7 @@ from fcnseg.labels import LabelSpace
 from fcnseg.recipes import DEFAULT_MODEL, find_recipe
 from fcnseg.running.image_stream import ImageStream, images_in, with_picture
 from fcnseg.running.predictor import Predictor
+from fcnseg.running.short_side import ShortSide
 from fcnseg.types import AnyPath, Engine, EngineInfo, Frame, Prediction, optional_path
 
 
@@ -27,7 +28,9 @@ class Segmenter:
     block is entered or at the first use, and released by `close`. Raises SettingsError for invalid options.
     """
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, resize_short: int | None = None) -> None:
+        if resize_short is not None and resize_short < 1:
+            raise SettingsError(f"resize_short is {resize_short}; give a short side in pixels, e.g. 520")
         self.recipe = find_recipe(options.model)
         if self.recipe.modalities != ("color",):
             raise SettingsError(
@@ -39,19 +42,21 @@ class Segmenter:
         else:
             backend, _ = backend_for(options)
             check_precision(options.precision, backend)
-        self._options = options
+        self._options, self.resize_short = options, resize_short
         self._engines: dict[bool, Engine] = {}
         self._closed = False
 
     def _engine(self, probabilities: bool) -> Engine:
-        """Return the engine with or without probabilities, opened if need be; torch's gives both."""
+        """Return the engine with or without probabilities, opened if need be; torch's gives both. What is resized has
+        its labels made from probabilities."""
+        probabilities = probabilities or self.resize_short is not None
         if self._closed:
             raise EngineError("the segmenter is closed; load the model again")
         if probabilities not in self._engines:
             labels_only = self._engines.get(False)
             if labels_only and labels_only.info.backend == "torch":
                 return labels_only
-            self._engines[probabilities] = engine_from(self._options, probabilities=probabilities).__enter__()
+            self._engines[probabilities] = engine_from(self._options, probabilities=probabilities, batch=1).__enter__()
         return self._engines[probabilities]
 
     @property
@@ -89,7 +94,8 @@ class Segmenter:
         return list(stream) if isinstance(images, list | tuple) or hasattr(images, "shape") else iter(stream)
 
     def _predictor(self, probabilities: bool) -> Predictor:
-        return Predictor(self._engine(probabilities), self.recipe, probabilities=probabilities)
+        short_side = ShortSide(self.resize_short, probabilities) if self.resize_short else None
+        return Predictor(self._engine(probabilities), self.recipe, probabilities=probabilities, short_side=short_side)
 
     def _predict(self, image: Any, probabilities: bool) -> Prediction:
         key = str(os.fspath(image)) if isinstance(image, str | os.PathLike) else ""
@@ -120,11 +126,13 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     engine: AnyPath | None = None,
+    resize_short: int | None = None,
 ) -> Segmenter:
     """Return a model to call with images: a shipped model or a recipe file, with its own weights or others.
 
     Use it in a `with` block, or call it and `close` it. The first use of a model builds its engine, which takes seconds
     to minutes; later ones find it built. `engine` is a file that `build_engine` wrote, in place of a choice.
+    With `resize_short`, images are resized to that short side, px, for the network; predictions have their own size.
 
     Raises SettingsError for unknown names and choices; EngineError and WeightsError, at its first use, for what cannot
     be had here.
@@ -137,4 +145,5 @@ def load(
     """
     engine_file = optional_path(engine)
     model = model or (model_of(engine_file) if engine_file else DEFAULT_MODEL)
-    return Segmenter(EngineOptions(model, optional_path(weights), backend, device, precision, engine_file))
+    options = EngineOptions(model, optional_path(weights), backend, device, precision, engine_file)
+    return Segmenter(options, resize_short)

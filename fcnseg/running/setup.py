@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from fcnseg.engine.open import engine_from
+from fcnseg.io.images import MAX_PIXELS
 from fcnseg.io.urls import is_url, local_path, plugin_scheme
 from fcnseg.recipes import Recipe
 from fcnseg.running.class_choice import keeping
@@ -14,6 +15,7 @@ from fcnseg.running.options import RunOptions
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.predictor import Predictor
+from fcnseg.running.short_side import ShortSide
 from fcnseg.types import Engine, Ledger, Source
 from fcnseg.workers.limits import usable_cores
 
@@ -30,15 +32,21 @@ def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
     return engine_from(
         options.engine,
         hooks.build,
-        probabilities=options.probabilities is not None,
+        probabilities=options.probabilities is not None or options.resize_short is not None,
         companions={name: Path(folder) for name, folder in companions.items() if not is_url(folder)},
+        batch=options.batch,
     )
 
 
 def predictor_of(options: RunOptions, recipe: Recipe, engine: Engine) -> Predictor:
     """Return a predictor for images of any size. Raises SettingsError for tiles that are too small."""
     probabilities = options.probabilities is not None
-    return Predictor(engine, recipe, probabilities=probabilities, tile=options.tile, batch=options.batch)
+    short_side = None
+    if options.resize_short:
+        short_side = ShortSide(options.resize_short, probabilities, options.max_pixels or MAX_PIXELS)
+    return Predictor(
+        engine, recipe, probabilities=probabilities, tile=options.tile, batch=options.batch, short_side=short_side
+    )
 
 
 def threads_of(options: RunOptions) -> int:

@@ -27,7 +27,7 @@ def read_status(out: str | Path, storage_options: Mapping[str, str] | None = Non
         require("obstore", "pyarrow")
         return sharded_status(out, storage_options)
     folder = Path(out)
-    return RunStatus(status(folder), left_out(folder), partial(failures, folder))
+    return RunStatus(status(folder), left_out(folder), partial(failures, folder), resize_short=resize_short(folder))
 
 
 def status(out: Path) -> list[PartStatus]:
@@ -64,6 +64,17 @@ def left_out(out: Path) -> dict[str, int]:
             if (at := ledger.fact("listed_at") or 0.0) > newest:
                 newest, files = at, ledger.fact("left_out") or {}
     return files
+
+
+def resize_short(out: Path) -> int | None:
+    """Return the short side, px, that images are resized to for the network; None if they are not."""
+    folder, records = record_folders(out)
+    for file in records.glob(LEDGERS):
+        with SqliteLedger(file, folder, reading=True) as ledger:
+            if settings := ledger.fact("settings"):
+                short_px: int | None = settings.get("resize-short")
+                return short_px
+    return None
 
 
 def _is_at_work(ledger: Ledger, records: Path, parts: int) -> bool:

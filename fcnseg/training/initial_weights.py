@@ -11,11 +11,14 @@ from torch import Tensor
 from fcnseg.errors import SettingsError, WeightsError, WeightsMismatchError
 from fcnseg.recipes import Recipe
 from fcnseg.training.weight_surgery import at_stride, early_fusion, late_fusion, without_upsampling
+from fcnseg.weights import torchvision_fcn
 from fcnseg.weights.fit import fit
 from fcnseg.weights.hashing import weights_sha256
 from fcnseg.weights.matching import match
+from fcnseg.weights.mismatch import mismatch
 from fcnseg.weights.reading import detect, read_weights
 from fcnseg.weights.state_dict import load_content
+from fcnseg.weights.torchvision_vgg import folded
 
 COLOR_LAYER = "conv1_1"
 """The first layer of a net of colour images, where the one of early fusion has another name."""
@@ -38,7 +41,8 @@ class InitialWeights:
 def find_initial_weights(recipe: Recipe, files: Sequence[Path], *, expand: bool = False) -> InitialWeights:
     """Read initial weights for a recipe from one file, or from one for each stream of a late fusion, in order.
 
-    ILSVRC classifiers (Caffe's, torchvision's) are transplanted, fully connected layers to convolutions; a training's
+    ILSVRC classifiers (Caffe's, torchvision's) are transplanted, fully connected layers to convolutions; the
+    normalisation of torchvision's FCNs is folded; a training's
     `checkpoint.pt` keeps its normalisation layers. Score layers of the same number of classes are kept; others are
     reinitialised, or with `expand` extended by the new classes. Raises SettingsError, WeightsError or
     WeightsMismatchError.
@@ -65,7 +69,14 @@ def _read(recipe: Recipe, path: Path) -> dict[str, Tensor]:
         return state
     file = read_weights(path)
     fused_layer = recipe.streams[0].first_layer
-    tensors = match(file, recipe).canonical
+    matched = match(file, recipe)
+    tensors = matched.canonical
+    if torchvision_fcn.is_fcn(matched.source):
+        if any(not fault.name.startswith("score_") for fault in matched.faults):  # other classes are no fault
+            raise mismatch(file, recipe, matched, transplant=False)
+        tensors = torchvision_fcn.folded(matched.source)
+        weight, bias = f"{torchvision_fcn.FIRST}.weight", f"{torchvision_fcn.FIRST}.bias"
+        tensors[weight], tensors[bias] = folded(tensors[weight], tensors[bias], recipe)
     if not any(name.startswith("score_") for name in tensors):
         plain = recipe
         if fused_layer:

@@ -20,7 +20,8 @@ EPSILON = 1e-5
 
 AUXILIARY = "aux_classifier."
 
-SCORE = "classifier.4"
+FIRST, SCORE = "conv1", "classifier.4"
+"""The first layer, by our name, and the last, by theirs."""
 
 _CONVOLUTION = re.compile(
     r"(?P<conv1>backbone\.conv1)|backbone\.(?P<layer>layer\d\.\d+\.)(?P<part>conv\d|downsample\.0)|(?P<head>classifier\.0)"

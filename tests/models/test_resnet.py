@@ -10,20 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from fcnseg.engine.graph import write_graph
 from fcnseg.engine.onnx_session import session_of
-from fcnseg.errors import RecipeError, WeightsMismatchError
+from fcnseg.errors import ImageError, RecipeError, WeightsMismatchError
 from fcnseg.models import network_spec
 from fcnseg.models.arithmetic import network_gflop
 from fcnseg.models.halo import halo_of
 from fcnseg.models.label_network import LabelNetwork
 from fcnseg.models.layers import weight_shapes
 from fcnseg.recipes import Recipe, find_recipe, load_recipe
+from fcnseg.running.predictor import Predictor
 from fcnseg.running.tile_grid import cut_image
+from fcnseg.training.initial_weights import find_initial_weights
+from fcnseg.types import EngineInfo, Frame
 from fcnseg.weights.importing import import_weights
 from fcnseg.weights.loading import load_weights
+from tests.cli.test_train import labelled
 
 segmentation = pytest.importorskip("torchvision.models.segmentation")
 
@@ -82,6 +87,27 @@ def test_scores_are_torchvisions(theirs: tuple[nn.Module, Path], recipe: Recipe,
     ours = LabelNetwork(load_weights(recipe, path).network(), recipe)
     with torch.inference_mode():
         check(ours.scores(torch.from_numpy(image))[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("size", [(67, 120), (150, 75), (96, 97)])
+def test_resized_images_have_torchvisions_labels(theirs: tuple[nn.Module, Path], size: tuple[int, int]) -> None:
+    """Of an image resized by torchvision's own transforms; its scores are interpolated to the image's own size."""
+    import fcnseg
+
+    network, path = theirs
+    image = Image.fromarray(photograph(size)[0]).resize((size[1] * 2, size[0] * 2))
+    transforms = segmentation.FCN_ResNet50_Weights.DEFAULT.transforms(resize_size=96)
+    with torch.inference_mode():
+        scores = network(transforms(image)[None])["out"]
+        own = nn.functional.interpolate(scores, image.size[::-1], mode="bilinear", align_corners=False)
+    with fcnseg.load("coco-fcn-resnet50", path, backend="torch", device="cpu", resize_short=96) as segmenter:
+        found = segmenter(image, probabilities=True)
+        (alone,) = segmenter([image])
+    assert (found.labels["labels"] == own.argmax(1)[0].numpy()).mean() >= 0.9999
+    assert found.probabilities is not None
+    assert np.abs(found.probabilities["labels"] - own.softmax(1)[0].numpy()).max() < 1e-4
+    assert np.array_equal(alone.labels["labels"], found.labels["labels"])
+    assert alone.probabilities is None
 
 
 def test_the_graph_gives_them_too(theirs: tuple[nn.Module, Path], recipe: Recipe, tmp_path: Path) -> None:
@@ -187,3 +213,82 @@ def test_a_recipe_of_another_stride_is_refused(recipe: Recipe, tmp_path: Path) -
         (tmp_path / "r.toml").write_text(text)
         with pytest.raises(RecipeError, match='resnet50 is of stride 8 and geometry "same"'):
             load_recipe(tmp_path / "r.toml")
+
+
+class Unneeded:
+    """An engine that takes images up to 1600 x 1600, which nothing reaches."""
+
+    info = EngineInfo("fake", "cpu", "fp32", "m", "0" * 64, {}, ("color",), {}, largest=(1600, 1600))
+
+
+@pytest.mark.parametrize("size", [(1601, 1608), (1608, 1999), (1611, 1613)])
+@pytest.mark.parametrize("tile", ["auto", 1024])
+def test_an_image_whose_scale_no_tile_has_is_refused_with_the_reason(
+    recipe: Recipe, size: tuple[int, int], tile: str | int
+) -> None:
+    frame = Frame("a", "a", {"color": np.zeros((*size, 3), np.uint8)})
+    predictor = Predictor(Unneeded(), recipe, tile=tile)  # type: ignore[arg-type]
+    ((_, error),) = predictor.stream([[frame]])
+    assert isinstance(error, ImageError)
+    assert "only where both sides are multiples of 8" in str(error)
+    assert "--resize-short" in str(error)
+    assert (f"do not fit --tile {tile}" in str(error)) == (tile != "auto")
+
+
+def in_torchvisions_form(spec: Any) -> dict[str, torch.Tensor]:
+    """Random tensors of a network of that width, named and normalised as torchvision saves them."""
+    torch.manual_seed(4)
+    state: dict[str, torch.Tensor] = {}
+    for name, shape in weight_shapes(spec).items():
+        layer, _, kind = name.rpartition(".")
+        if layer == "score_fr":
+            state[f"classifier.4.{kind}"] = torch.randn(shape) * 0.1
+        elif kind == "weight":
+            stage, _, part = layer.rpartition("_")
+            theirs = {"conv1": "backbone.conv1", "classifier_0": "classifier.0"}.get(layer)
+            norm = {"conv1": "backbone.bn1", "classifier_0": "classifier.1"}.get(layer)
+            block = f"backbone.{stage.replace('_', '.')}"
+            last = "downsample.0" if part == "downsample" else part
+            theirs = theirs or f"{block}.{last}"
+            norm = norm or f"{block}.{'downsample.1' if part == 'downsample' else part.replace('conv', 'bn')}"
+            state[f"{theirs}.weight"] = torch.randn(shape) * (2 / np.prod(shape[1:])) ** 0.5
+            for number, statistic in enumerate(("weight", "bias", "running_mean", "running_var")):
+                state[f"{norm}.{statistic}"] = torch.rand(shape[0]) * 0.3 + (0.6 if number in (0, 3) else 0)
+            state[f"{norm}.num_batches_tracked"] = torch.tensor(7)
+    return state
+
+
+def test_training_begins_with_them_and_its_model_runs(recipe: Recipe, tmp_path: Path) -> None:
+    import fcnseg
+
+    (tmp_path / "narrow.toml").write_text(recipe.path.read_text().replace("stride = 8", "stride = 8\nwidth = 0.05"))
+    narrow = load_recipe(tmp_path / "narrow.toml")
+    torch.save(in_torchvisions_form(network_spec(narrow)), tmp_path / "narrow.pth")
+    given = load_weights(narrow, tmp_path / "narrow.pth").tensors
+    labelled(tmp_path / "data/train", 4, classes=21)
+    labelled(tmp_path / "data/val", 1, classes=21, first=9)
+    result = fcnseg.train(
+        tmp_path / "data",
+        tmp_path / "run",
+        model=tmp_path / "narrow.toml",
+        weights=[tmp_path / "narrow.pth"],
+        steps=(2,),
+        batch_size=2,
+        crop=(33, 40),
+        device="cpu",
+    )
+    assert result
+    trained = find_recipe(tmp_path / "run/model.toml")
+    after = load_weights(trained, None).tensors
+    assert after.keys() == given.keys()
+    moved = [float(np.abs(after[name] - given[name]).max()) for name in given]
+    assert max(moved) > 0
+    assert max(moved) < 0.05  # two steps away from what was given, its score layer included
+    broken = in_torchvisions_form(network_spec(narrow))
+    del broken["backbone.layer2.1.bn2.running_var"]
+    torch.save(broken, tmp_path / "broken.pth")
+    with pytest.raises(WeightsMismatchError, match=r"layer2_1_conv2\.bias"):
+        find_initial_weights(narrow, [tmp_path / "broken.pth"])
+    with fcnseg.load(str(tmp_path / "run/model.toml"), backend="torch", device="cpu") as segmenter:
+        labels = segmenter(tmp_path / "data/val/images/9.jpg").labels["labels"]
+    assert labels.shape == (48, 64)

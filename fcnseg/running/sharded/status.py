@@ -13,6 +13,7 @@ from fcnseg.running.sharded.lease import living_drivers
 from fcnseg.running.sharded.manifest import finished, tallies
 from fcnseg.running.sharded.plan import Generation, newest_generation
 from fcnseg.running.sharded.planning import failed_rows
+from fcnseg.running.sharded.record import read_run
 from fcnseg.types import Failure
 
 
@@ -32,7 +33,9 @@ def sharded_status(out: str | Path, storage_options: Mapping[str, str] | None = 
         at_work=bool(drivers),
     )
     shards = ShardsStatus(plan.shards, len(done_shards), drivers)
-    return RunStatus([inputs], plan.left_out, partial(_failures, bucket, plan), shards)
+    run = read_run(bucket)
+    resize_short = run.settings.get("resize-short") if run else None
+    return RunStatus([inputs], plan.left_out, partial(_failures, bucket, plan), shards, resize_short)
 
 
 def _failures(bucket: Bucket, plan: Generation) -> Iterator[Failure]:

@@ -187,6 +187,7 @@ def provenance(record: Mapping[str, Any], name: str = "") -> list[tuple[str, str
         "engine": engine.get("backend"),
         "device": engine.get("device"),
         "precision": engine.get("precision"),
+        "images resized to a short side of, px": settings.get("resize_short") or settings.get("resize-short"),
         "agreement with the fp32 network": percent(verification.get("agreement")),
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
         "predicted": record.get("ended"),
