@@ -16,6 +16,9 @@ RECORDS = ".fcnseg"
 HHA_RECORD = "hha.json"
 """The file among the records of HHA images, which, other than outputs of runs, are inputs of runs."""
 
+RECORDS_ELSEWHERE = "records.txt"
+"""The file that names the folder of a run's records, in that of outputs that lie elsewhere: overlays, masks ..."""
+
 NAMES_SHOWN = 3
 """How many names a message lists."""
 

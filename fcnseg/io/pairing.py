@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fcnseg.errors import LabelsError, SettingsError, SourceError
-from fcnseg.io.folder_walk import walk
+from fcnseg.io.folder_walk import Choice, walk
 from fcnseg.io.label_maps_npy import locate_in_npy
 from fcnseg.io.label_maps_remote import locate_in_bucket
-from fcnseg.io.names import first_few, without_map_suffix
+from fcnseg.io.names import RECORDS, RECORDS_ELSEWHERE, first_few, without_map_suffix
 from fcnseg.io.raw_map import MapLocation
 from fcnseg.io.suffixes import HDF5, LABEL_MAPS, NUMPY, TAR, has_suffix
 from fcnseg.io.urls import is_url, refuse_lost_slash
@@ -106,9 +106,11 @@ def _is_stack(source: str) -> bool:
 
 
 def _map_files(folder: str) -> Iterator[str]:
-    """Yield the label maps below a folder, relative to it; folders in it that cannot be listed are passed by."""
+    """Yield the label maps below a folder, relative to it; folders in it that cannot be listed are passed by, and those
+    that hold what a run writes beside label maps."""
+    maps_alone = Choice(enters=lambda path: not Path(path, RECORDS, RECORDS_ELSEWHERE).is_file())
     try:
-        for name in walk(folder, LABEL_MAPS):
+        for name in walk(folder, LABEL_MAPS, choice=maps_alone):
             if isinstance(name, str):
                 yield name
     except SourceError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fcnseg.errors import OutputError
 from fcnseg.io.atomic import make_durable_folder
-from fcnseg.io.names import RECORDS
+from fcnseg.io.names import RECORDS, RECORDS_ELSEWHERE
 from fcnseg.io.parts import Part
 from fcnseg.io.storage import LocalFolder
 from fcnseg.recipes import Recipe
@@ -26,9 +26,6 @@ from fcnseg.running.output_kinds import OutputKind, check_kinds, kind_of, places
 from fcnseg.running.records import LEDGERS, is_hdf5, ledger_file, record_folders, staging_folder
 from fcnseg.running.tables import Table, table_places
 from fcnseg.types import EngineInfo, OutputName, Sink
-
-MARK = "records.txt"
-"""The file that names the folder of a run's records, in outputs that lie elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,9 @@ class Outputs:
                 with tempfile.TemporaryFile(dir=folder):  # has no name that a power cut could leave
                     pass
                 if folder != self.records:  # not written aside, which a power cut would leave
-                    (folder / MARK).write_text(f"{os.fspath(self.records.absolute())}\n", "utf-8", "surrogateescape")
+                    (folder / RECORDS_ELSEWHERE).write_text(
+                        f"{os.fspath(self.records.absolute())}\n", "utf-8", "surrogateescape"
+                    )
             except OSError as error:
                 raise unwritable(folder, error.errno or errno.EIO) from error
 

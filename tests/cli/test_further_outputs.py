@@ -64,6 +64,12 @@ def test_everything_at_once_and_again(run: Command) -> None:
     assert pictures() == before
 
 
+def test_what_lies_beside_label_maps_is_none(fcnseg: Command, run: Command) -> None:
+    assert run("--colour-png", "out/colours", "--overlay", "out/drawn", "--mask", "a", "out/a").code == 0
+    assert run("--out", "other").code == 0
+    assert fcnseg("diff", "out", "other").code == 0
+
+
 def test_a_dry_run_tells_of_each(run: Command) -> None:
     done = run(*EVERYTHING, "--dry-run")
     assert done.code == 0

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from PIL import Image
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.sources import open_source
+from fcnseg.recipes import find_recipe
 from tests.conftest import photograph
+from tests.fakes import RedEngine
 from tests.running.sharded.conftest import IMAGES, Place, Run
 from tests.running.sharded.test_run import Breaking
 
@@ -58,6 +62,36 @@ def test_a_table_on_this_machine_and_parts(run: Run, place: Place, photos: Path,
     parquet = pytest.importorskip("pyarrow.parquet")
     rows = [{name: str(value) for name, value in row.items()} for row in parquet.read_table(stats).to_pylist()]
     check(rows, place, photos)
+
+
+def test_all_kinds_at_once(run: Run, place: Place, photos: Path, tmp_path: Path) -> None:
+    """The engine has the recipe's classes here, for options name these."""
+    names = find_recipe("street-fcn8s").heads[0].labels.names
+
+    class Named(RedEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            heads = {head.name: head.labels for head in find_recipe("street-fcn8s").heads}
+            self.info = replace(self.info, heads=heads)
+
+    kinds = {"mask": ",".join(names[:2]), "cutout": names[2]}
+    options = {name: (classes, f"{place.out}/{name}") for name, classes in kinds.items()}
+    options |= {name: f"{place.out}/{name}" for name in ("overlay", "colour_png", "yolo")}
+    tables = {"polygons": f"{place.out}/p.json", "polygon_tolerance": 0, "stats": tmp_path / "s.csv"}
+    run(Named, classes=f"{names[1]},{names[2]}", **tables, **options)
+    for photo in open_source(photos):
+        labels = np.asarray(Image.open(io.BytesIO(place.bucket.get(photo.stem + ".png"))))
+        assert set(np.unique(labels)) <= {1, 2, 255}
+        mask = np.asarray(Image.open(io.BytesIO(place.bucket.get(f"mask/{names[1]}/{photo.stem}.png"))))
+        assert np.array_equal(mask == 255, labels == 1)
+        cut = np.asarray(Image.open(io.BytesIO(place.bucket.get(f"cutout/{photo.stem}.png"))))
+        assert np.array_equal(cut[..., 3] == 255, labels == 2)
+        for key in (f"overlay/{photo.stem}.jpg", f"colour_png/{photo.stem}.png", f"yolo/{photo.stem}.txt"):
+            place.bucket.head(key)
+    found = json.loads(place.bucket.get("p.json"))
+    assert [image["file_name"] for image in found["images"]] == [one.key for one in open_source(photos)]
+    assert {one["category_id"] for one in found["annotations"]} == {1, 2}
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == IMAGES + 1
 
 
 def test_a_file_that_no_run_made_is_not_replaced(run: Run, place: Place, tmp_path: Path) -> None:
