@@ -199,10 +199,12 @@ def is_out_of_threads(error: BaseException | str) -> bool:
 
 OPTIONAL = {
     "matplotlib": ("matplotlib", "scipy"),
+    "cv2": ("opencv-python-headless",),
     "nncf": ("nncf",),
     "obstore": ("obstore", "pyarrow"),
-    "pyarrow": ("obstore", "pyarrow"),
+    "pyarrow": ("pyarrow",),
     "ray": ("obstore", "pyarrow", "ray"),
+    "pycocotools": ("pycocotools",),
     "pillow_heif": ("pillow-heif",),
     "scipy": ("scipy",),
     "tensorboardX": ("tensorboardx", "torch"),

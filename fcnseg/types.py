@@ -364,12 +364,16 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Settled:
-    """The end of one input: its outputs, or a failure. `fingerprint` is empty if the input was not looked into."""
+    """The end of one input: its outputs, or a failure. `fingerprint` is empty if the input was not looked into.
+
+    `entries`: what it adds to files of all images, by the kind of the file.
+    """
 
     key: str
     fingerprint: str
     outputs: tuple[RecordedOutput, ...] = ()
     failure: Failure | None = None
+    entries: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class LedgerRow(NamedTuple):
@@ -436,6 +440,9 @@ class Ledger(Protocol):
 
     def outputs(self) -> Iterator[Sequence[RecordedOutput]]:
         """Yield the outputs of every input that is done."""
+
+    def entries(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return what these inputs added to a file of all images when they were last done; the others are left out."""
 
     def fact(self, name: str) -> Any:
         """Return the JSON value noted under that name, or None."""

@@ -22,7 +22,10 @@ from tests.test_dependencies import BASE
 from tests.test_dependencies import distribution as distribution_name
 from tests.weights.conftest import as_caffe
 
-EXTRAS = ("torch", "torchvision", "tensorboardX", "matplotlib", "scipy", "nncf", "onnxscript", "onnx_ir", "pillow_heif")
+EXTRAS = (
+    *("torch", "torchvision", "tensorboardX", "matplotlib", "scipy", "nncf", "onnxscript", "onnx_ir", "pillow_heif"),
+    *("cv2", "pycocotools"),
+)
 
 WITHOUT_EXTRAS = f"""
 import sys
@@ -121,6 +124,8 @@ def test_label_maps_are_those_of_torch(place: Path, tiny: TinyModel, tmp_path: P
         (["score", "photos", "photos", "--report", "r.html"], "matplotlib scipy"),
         (["score", "photos", "photos", "--boundary"], "scipy"),
         (["hha", "photos", "--camera", "nyud", "--out", "h"], "scipy"),
+        (["run", "photos", "--out", "m", "--polygons", "p.json"], "opencv-python-headless pycocotools"),
+        (["run", "photos", "--out", "m", "--yolo", "y"], "opencv-python-headless"),
         (["build-engine", "--precision", "int8", "--calibrate", "photos"], "nncf"),
     ],
 )

@@ -20,7 +20,7 @@ FOREIGN_OPTIONS: dict[str, str | tuple[str, ...]] = {
     "--conf": "every pixel gets its most probable class; --save-probabilities DIR keeps all of them",
     "--iou": "semantic segmentation has no boxes to suppress; leave it out",
     "--half": "use --precision fp16 (on a GPU) or bf16",
-    "--save-txt": "label maps are PNG, a pixel's value is its class; use --out DIR, or --out FILE.h5",
+    "--save-txt": "use --yolo DIR for text files of polygons; label maps are PNG, in --out DIR",
     "--save-conf": "use --save-probabilities DIR",
     "--save": "label maps are always written, to --out DIR",
     "--show": "use --overlay DIR, or `fcnseg view IMAGE MASK`",

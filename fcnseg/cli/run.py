@@ -132,6 +132,34 @@ def run(
             "`background` where the model has one, else void.",
         ),
     ] = None,
+    stats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.csv|FILE.parquet|URL",
+            help="Also write a table of the pixels and the share of each class, a row for each image; with "
+            "--save-probabilities also their mean confidence.",
+        ),
+    ] = None,
+    polygons: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.json|URL",
+            help="Also write a COCO file: an annotation for each class in each image, as an exact run-length encoding.",
+        ),
+    ] = None,
+    yolo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|URL", help="Also write text files of polygons, as YOLO's segmentation models take them."
+        ),
+    ] = None,
+    polygon_tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PX",
+            help="Write polygons in the COCO file, and simplify all polygons by about so many pixels; 0 is exact.",
+        ),
+    ] = None,
     sink: Annotated[
         list[str] | None,
         typer.Option(
@@ -298,6 +326,10 @@ def run(
         mask=mask,
         cutout=cutout,
         classes=classes,
+        yolo=yolo,
+        stats=stats,
+        polygons=polygons,
+        polygon_tolerance=polygon_tolerance,
         sinks=parse_sinks(sink or ()),
         tile=int(tile) if tile.isdecimal() else tile,
         batch=batch_size,

@@ -52,6 +52,13 @@ def labels_by_head(names: str | Sequence[str], heads: Heads, option: str) -> dic
     return {head: labels for head, labels in found.items() if labels}
 
 
+def annotated_labels(names: str | Sequence[str] | None, heads: Heads) -> dict[str, tuple[int, ...]]:
+    """Return the labels that polygons are made of, by head: of the classes that are kept alone, or of all."""
+    if names is None:
+        return {head: tuple(range(space.classes)) for head, space in heads.items()}
+    return labels_by_head(names, heads, "--classes")
+
+
 def others_label(space: LabelSpace) -> int:
     """Return the label of what is not kept: that of the class `background`, or void where there is no such class."""
     return space.names.index(BACKGROUND) if BACKGROUND in space.names else space.ignore

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fcnseg.labels import LabelSpace
 from fcnseg.running.outputs import OutputPlace
+from fcnseg.running.tables import TablePlace
 from fcnseg.types import Reference
 
 SAMPLE = 16
@@ -33,10 +34,10 @@ class EvenSample:
         self._seen += 1
 
 
-def least_bytes(place: OutputPlace, heads: Mapping[str, LabelSpace], size: tuple[int, int]) -> int:
+def least_bytes(place: OutputPlace | TablePlace, heads: Mapping[str, LabelSpace], size: tuple[int, int]) -> int:
     """Return the fewest bytes that the files of one image of that height and width can have."""
     height, width = size
-    return place.kind.least_bytes(heads, place.options, height * width)
+    return place.least_bytes(heads, height * width)
 
 
 def free_space(target: Path) -> tuple[int, int]:
@@ -70,13 +71,13 @@ class Shortage:
 
 
 def shortages(
-    places: Sequence[OutputPlace],
+    places: Sequence[OutputPlace | TablePlace],
     heads: Mapping[str, LabelSpace],
     sizes: Sequence[tuple[int, int]],
     images: int,
 ) -> list[Shortage]:
     """Return the file systems without room for so many images; `sizes` are the heights and widths of some of them."""
-    by_device: dict[int, list[OutputPlace]] = {}
+    by_device: dict[int, list[OutputPlace | TablePlace]] = {}
     free = {}
     for place in places:
         device, free_bytes = free_space(place.folder)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from fcnseg.errors import SourceError
 from fcnseg.io.names import RECORDS
@@ -25,6 +26,7 @@ from fcnseg.running.preflight import open_inputs, survey_inputs
 from fcnseg.running.resume import check_earlier_run
 from fcnseg.running.setup import engine_of, pipeline_of, predictor_of
 from fcnseg.running.status import read_status
+from fcnseg.running.table_files import write_tables
 from fcnseg.running.worklist import LOOKED_UP_AT_ONCE, chunks, is_new
 from fcnseg.types import Engine, Failure, Frame, Reference, Reserve, Source, Summary
 
@@ -181,6 +183,8 @@ def _trial_options(options: RunOptions, folder: Path) -> RunOptions:
     """Return the options of a run of the same inputs, model and kinds of output into a temporary folder."""
     for number, name in enumerate(places_by_kind(options)):
         options = kind_of(name).moved(options, folder / str(number))  # a plug-in's name may be no path
+    tables: dict[str, Any] = {name: folder / f"{name}{Path(place).suffix}" for name, place in options.tables.items()}
+    options = replace(options, **tables)
     return replace(options, on=None, shard_images=None, num_parts=1, part_id=0, max_failures=None)
 
 
@@ -199,6 +203,7 @@ def _try(
     predictor = predictor_of(outputs.options, recipe, engine)
     with SqliteLedger(outputs.ledger_file, outputs.folder) as ledger:
         summary = pipeline_of(source, predictor, outputs, ledger, timing, 0).run()
+        write_tables(engine.info, source, outputs, ledger, hooks.on_note)
     if summary.interrupted:
         raise KeyboardInterrupt
     result.sampled, result.sizes, result.failures = summary.done + summary.failed, source.sizes, summary.failures
@@ -227,3 +232,9 @@ def _scale_up(outputs: Outputs | None, trial: Outputs, result: Estimate) -> None
         if place := places.get(tried.name):
             result.bytes_needed[place.name] = 2 * size if place.is_hdf5 else size
             result.file_systems[place.name], result.free_bytes[place.name] = free_space(place.target)
+    for table in trial.tables:
+        size = Path(table.target).stat().st_size * result.left // done
+        result.bytes_written[table.name] = size
+        if outputs and (target := outputs.options.tables[table.name]):
+            result.bytes_needed[table.name] = 2 * size  # with the entries among the records
+            result.file_systems[table.name], result.free_bytes[table.name] = free_space(Path(target))

@@ -24,6 +24,7 @@ from fcnseg.running.intact import absolute_path, is_there, recorded_volumes
 from fcnseg.running.outputs import Outputs
 from fcnseg.running.records import record_file
 from fcnseg.running.stage_times import bottleneck
+from fcnseg.running.table_files import write_tables
 from fcnseg.types import EngineInfo, Ledger, Source, Summary
 from fcnseg.workers.limits import usable_cores
 
@@ -31,15 +32,18 @@ from fcnseg.workers.limits import usable_cores
 def finish(
     info: EngineInfo, source: Source, outputs: Outputs, ledger: Ledger, summary: Summary, on_note: Callable[[str], None]
 ) -> None:
-    """Finish the outputs of a run, unless it was interrupted or stopped, and write its record."""
-    whole = not (summary.interrupted or summary.stopped)
-    if whole:
-        if outputs.hdf5_files:
-            from fcnseg.running.assembly import assemble  # h5py: not for runs that write folders
+    """Finish the outputs of a run and write its record.
 
-            assemble(info, source, outputs, ledger, on_note)
-        if summary.done:  # what was kept was looked at just now
-            check_outputs(ledger)
+    If it was interrupted or stopped, HDF5 files have to wait; tables hold what is done.
+    """
+    whole = not (summary.interrupted or summary.stopped)
+    if whole and outputs.hdf5_files:
+        from fcnseg.running.assembly import assemble  # h5py: not for runs that write folders
+
+        assemble(info, source, outputs, ledger, on_note)
+    write_tables(info, source, outputs, ledger, on_note)
+    if whole and summary.done:  # what was kept was looked at just now
+        check_outputs(ledger)
     ledger.note(ended={"done": summary.done + summary.kept, "failed": summary.failed} if whole else None)
     write_legend(outputs.records, info)
     write_record(info, outputs, summary)

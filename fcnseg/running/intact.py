@@ -120,3 +120,23 @@ def intact_staging_folders(ledger: Ledger) -> tuple[str, ...]:
     """Return the staging folders (with a slash behind) whose HDF5 files are still as they were written."""
     volumes = recorded_volumes(ledger)
     return tuple(staging + os.sep for staging, file in volumes.items() if is_intact(ledger.folder, file))
+
+
+# ---------------------------------------------------------------------- tables, which are made of entries in the ledger
+
+
+def expect_tables(ledger: Ledger, files: Mapping[str, str]) -> None:
+    """Record which tables, by their names, a new run is to write."""
+    known = ledger.fact("tables") or {}
+    expected = {name: [relative_path(ledger.folder, file), -1, "", 0] for name, file in files.items()}
+    ledger.note(tables={**expected, **known})
+
+
+def note_table(ledger: Ledger, name: str, file: RecordedOutput) -> None:
+    """Record a table that is written, and about to get its name."""
+    ledger.note(tables={**(ledger.fact("tables") or {}), name: [*file]})
+
+
+def recorded_tables(ledger: Ledger) -> dict[str, RecordedOutput]:
+    """Return the tables that a run has written, or is to write, by name."""
+    return {name: RecordedOutput(*value) for name, value in (ledger.fact("tables") or {}).items()}

@@ -132,13 +132,14 @@ class SqliteLedger:
 
     def settle(self, settled: Iterable[Settled]) -> None:
         """Record the ends of inputs, in one transaction. Those that nobody claimed have no attempts."""
-        rows = []
-        for end in settled:
+        rows, ends = [], list(settled)
+        for end in ends:
             state, stage, reason = (
                 ("failed", end.failure.stage, end.failure.reason) if end.failure else ("done", "", "")
             )
             outputs = json.dumps(end.outputs)
             rows.append((os.fsencode(end.key), state, stage, plain(reason), end.fingerprint, outputs))
+        entries = [(kind, os.fsencode(end.key), content) for end in ends for kind, content in end.entries.items()]
         with self._writing() as database:
             database.executemany(
                 "INSERT INTO images (key, state, attempts, stage, reason, stamp, outputs) VALUES (?, ?, 0, ?, ?, ?, ?) "
@@ -146,6 +147,8 @@ class SqliteLedger:
                 "reason = excluded.reason, stamp = excluded.stamp, outputs = excluded.outputs",
                 rows,
             )
+            if entries:  # ledgers of earlier versions have no table for them
+                database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", entries)
 
     def release(self, claimant: str) -> None:
         """Forget the claims of `claimant` that were not settled, of inputs that nobody claimed before.
@@ -177,6 +180,17 @@ class SqliteLedger:
         """Yield the outputs of every input that is done."""
         for _, outputs in self._by_key("key, outputs", "done"):
             yield from _outputs([outputs])
+
+    def entries(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return what these inputs added to a file of all images when they were last done; the others are left out."""
+        found: dict[str, bytes] = {}
+        with self._reading() as database:
+            for start in range(0, len(keys), ROWS_A_QUERY):
+                names = [os.fsencode(key) for key in keys[start : start + ROWS_A_QUERY]]
+                marks = ",".join("?" * len(names))
+                query = f"SELECT key, content FROM entries WHERE kind = ? AND key IN ({marks})"
+                found |= {os.fsdecode(key): content for key, content in database.execute(query, [kind, *names])}
+        return found
 
     def _by_key(self, columns: str, state: str) -> Iterator[tuple[Any, ...]]:
         """Yield columns (the key is the first) of the inputs in a state, by key, without holding the database."""

@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS images (
     key BLOB PRIMARY KEY, state TEXT NOT NULL, owner TEXT, attempts INTEGER NOT NULL,
     stage TEXT, reason TEXT, stamp TEXT, outputs TEXT
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entries (
+    kind TEXT NOT NULL, key BLOB NOT NULL, content BLOB NOT NULL, PRIMARY KEY (kind, key)
+);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 

@@ -24,6 +24,7 @@ class MemoryLedger:
         self.folder = folder
         self._rows: dict[str, LedgerRow] = {}
         self._facts: dict[str, Any] = {}
+        self._entries: dict[tuple[str, str], bytes] = {}
         self._alive: set[str] = set()
         self._numbers = count()
         self._lock = threading.RLock()
@@ -81,6 +82,7 @@ class MemoryLedger:
                 state, stage, reason = (
                     ("failed", end.failure.stage, end.failure.reason) if end.failure else ("done", "", "")
                 )
+                self._entries |= {(kind, end.key): content for kind, content in end.entries.items()}
                 attempts = before.attempts if before else 0
                 self._rows[end.key] = LedgerRow(
                     state, None, attempts, stage, plain(reason), end.fingerprint, list(end.outputs)
@@ -124,6 +126,11 @@ class MemoryLedger:
         for _, row in self.settled():
             if row.state == "done":
                 yield row.outputs
+
+    def entries(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return what these inputs added to a file of all images when they were last done; the others are left out."""
+        with self._lock:
+            return {key: self._entries[kind, key] for key in keys if (kind, key) in self._entries}
 
     def fact(self, name: str) -> Any:
         """Return the value noted under that name, or None."""

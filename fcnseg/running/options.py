@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 from fcnseg.engine.options import EngineOptions
@@ -19,11 +20,15 @@ FORMATS = "files", "tar"
 """The forms of outputs of runs in shards."""
 
 
-PLACES = "out", "probabilities", "overlay", "colour_png", "mask", "cutout"
+PLACES = "out", "probabilities", "overlay", "colour_png", "mask", "cutout", "yolo"
 """The options that are places of outputs, or classes and a place."""
 
 SINK = "sink "
 """What stands before the name of a plug-in's sink among places and kinds of output."""
+
+
+TABLES = "stats", "polygons"
+"""The options that are files of all images."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,19 @@ class RunOptions:
     `companions`: folders or HDF5 datasets of further modalities ("depth", "hha"). `glob` chooses images, `layout` tells
     the axes of HDF5 datasets (auto, NHWC, NCHW). Images of more than `max_pixels` are refused.
 
-    `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`: a folder. `mask`, `cutout`: classes, as
-    `"road"` or `"car,person"`, and a folder. If `out` is a URL (`s3://bucket/masks`), the others are URLs, too;
-    `storage_options` are for all of them. `probabilities_dtype`: float16 or float32. `top_k`: the probabilities of so
-    many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
+    `out`, `probabilities`: a folder or an HDF5 file; `overlay`, `colour_png`, `yolo`: a folder. `mask`, `cutout`:
+    classes, as `"road"` or `"car,person"`, and a folder. If `out` is a URL (`s3://bucket/masks`), the others are URLs,
+    too; `storage_options` are for all of them. `probabilities_dtype`: float16 or float32. `top_k`: the probabilities of
+    so many classes alone. `opacity` of overlays: 0 (the image) to 1 (the colours).
 
     `sinks`: folders by plug-in, `{"NAME:ARGUMENT": "DIR"}`.
 
     `classes`: the classes to keep, as `"car,person"`. In all outputs but probabilities, pixels of other classes become
     the class `background` if the model has one, else void.
+
+    `stats`: a file, CSV or Parquet, of the pixels of each class in every image. `polygons`: a COCO file (JSON), of
+    run-length encodings, or with `polygon_tolerance` (px, 0 is exact) of polygons. `yolo`: a folder of text files of
+    polygons, of the same tolerance or exact.
 
     `tile`: "auto", "off", or the side of tiles in pixels. `batch`: images of one size at once. `workers`: threads that
     decode, and as many that write. None leaves a number to fcnseg.
@@ -73,6 +82,10 @@ class RunOptions:
     mask: tuple[str, str | Path] | None = None
     cutout: tuple[str, str | Path] | None = None
     classes: str | None = None
+    yolo: str | Path | None = None
+    stats: str | Path | None = None
+    polygons: str | Path | None = None
+    polygon_tolerance: float | None = None
     sinks: Mapping[str, str | Path] = field(default_factory=dict)
     tile: str | int = "auto"
     batch: int | None = None
@@ -91,7 +104,7 @@ class RunOptions:
     out_format: str = "files"
 
     def __post_init__(self) -> None:
-        for name in PLACES:
+        for name in (*PLACES, *TABLES):
             value = getattr(self, name)
             before, place = value[:-1] if isinstance(value, tuple) else (), last_of(value)
             if place is not None and not is_url(place):
@@ -105,6 +118,11 @@ class RunOptions:
         places = {name: last_of(getattr(self, name)) for name in PLACES}
         places |= {f"{SINK}{text}": place for text, place in self.sinks.items()}
         return {name: place for name, place in places.items() if place is not None}
+
+    @property
+    def tables(self) -> dict[str, str | Path]:
+        """The files of all images that were given, by option."""
+        return {name: place for name in TABLES if (place := getattr(self, name)) is not None}
 
     @property
     def is_sharded(self) -> bool:
@@ -128,6 +146,11 @@ def check_options(options: RunOptions) -> None:
         faults.append(f"--part-id {options.part_id} is not one of 0 to {options.num_parts - 1} (--num-parts)")
     if options.top_k is not None and options.probabilities is None:
         faults.append("--top-k says which probabilities to keep; give --save-probabilities too")
+    if options.polygon_tolerance is not None:
+        if options.polygons is None and options.yolo is None:
+            faults.append("--polygon-tolerance is that of polygons; give --polygons or --yolo, too")
+        if not 0 <= options.polygon_tolerance < inf:
+            faults.append(f"--polygon-tolerance {options.polygon_tolerance} is no number of pixels from 0 up")
     faults += [
         f"--{name.replace('_', '-')} writes a file for each image, and {place} is an HDF5 file; give a folder"
         for name, place in options.places.items()
@@ -149,8 +172,10 @@ def check_options(options: RunOptions) -> None:
 def _faults_of_shards(options: RunOptions, has_hdf5: bool) -> list[str]:
     """Return what is wrong with the options of runs with a plan and manifests."""
     faults = []
-    for place in options.places.values():
+    for place in (*options.places.values(), *options.tables.values()):
         refuse_lost_slash(place)
+    if not options.is_sharded and any(map(is_url, options.tables.values())):
+        faults.append(f"--{' and --'.join(options.tables)} can be at a URL where --out is; give a path")
     if len({is_url(place) for place in options.places.values()}) > 1:
         faults.append("outputs go to URLs, all of them, or to folders")
     if options.on not in (None, "ray"):

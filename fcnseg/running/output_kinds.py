@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fcnseg.errors import SettingsError
+from fcnseg.errors import SettingsError, require
 from fcnseg.io.names import RECORDS
 from fcnseg.io.urls import is_url
 from fcnseg.recipes import Recipe
-from fcnseg.running.class_choice import Heads, keeping
+from fcnseg.running.class_choice import Heads, annotated_labels, keeping
 from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import SINK, RunOptions
 from fcnseg.running.picture_sinks import (
@@ -29,6 +29,8 @@ from fcnseg.running.picture_sinks import (
 from fcnseg.running.plugin_sinks import open_sink, plugin_names
 from fcnseg.running.records import is_hdf5
 from fcnseg.running.sinks import LabelPngSink, NpyProbabilitySink, output_names
+from fcnseg.running.tables import check_tables
+from fcnseg.running.yolo_sink import YoloSink
 from fcnseg.types import EngineInfo, OutputName, Reference, Sink, Storage
 
 PIXELS_A_PNG_BYTE, PIXELS_A_JPEG_BYTE = 1032, 64
@@ -46,6 +48,7 @@ class OutputKind:
 
     `names` are those of the files of every image, `least_bytes` the fewest that these can have at so many pixels.
     `shows`: the photographs are in it, which not all models take. `hdf5`: one HDF5 file may hold it.
+    `packages`: the optional modules that it needs.
     """
 
     option: str
@@ -55,6 +58,7 @@ class OutputKind:
     least_bytes: Callable[[Heads, RunOptions, int], int]
     shows: bool = False
     hdf5: bool = False
+    packages: tuple[str, ...] = ()
 
     def place(self, options: RunOptions) -> str | Path | None:
         """Return the folder, file or URL that it goes to; None if it is not asked for."""
@@ -144,6 +148,16 @@ KINDS: dict[str, OutputKind] = {
         lambda heads, options, pixels: _png_bytes(len(cutout_names(heads, _classes(options.cutout))), pixels, 4),
         shows=True,
     ),
+    "yolo": OutputKind(
+        "--yolo",
+        "yolo",
+        _of_heads(YoloSink.suffix),
+        lambda storage, info, options: YoloSink(
+            storage, info, annotated_labels(options.classes, info.heads), options.polygon_tolerance or 0
+        ),
+        lambda heads, options, pixels: 0 if options.classes else 16 * len(heads),
+        packages=("cv2",),
+    ),
     "probabilities": OutputKind(
         "--save-probabilities",
         "probabilities",
@@ -174,7 +188,9 @@ def check_kinds(options: RunOptions, recipe: Recipe) -> None:
     would replace another."""
     heads = {head.name: head.labels for head in recipe.heads}
     keeping(options.classes, heads)
+    check_tables(options, recipe.name, heads)
     for name in places_by_kind(options):
+        require(*kind_of(name).packages)
         if kind_of(name).shows:
             shown_modality(recipe.name, recipe.modalities, kind_of(name).option)
     owners: dict[tuple[str, str], str] = {}

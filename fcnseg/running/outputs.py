@@ -18,11 +18,13 @@ from fcnseg.io.names import RECORDS
 from fcnseg.io.parts import Part
 from fcnseg.io.storage import LocalFolder
 from fcnseg.recipes import Recipe
-from fcnseg.running.intact import recorded_volumes, relative_path
+from fcnseg.running.class_choice import Heads
+from fcnseg.running.intact import recorded_tables, recorded_volumes, relative_path
 from fcnseg.running.ledger import SqliteLedger
 from fcnseg.running.options import RunOptions
 from fcnseg.running.output_kinds import OutputKind, check_kinds, kind_of, places_by_kind
 from fcnseg.running.records import LEDGERS, is_hdf5, ledger_file, record_folders, staging_folder
+from fcnseg.running.tables import Table, table_places
 from fcnseg.types import EngineInfo, OutputName, Sink
 
 MARK = "records.txt"
@@ -41,6 +43,10 @@ class OutputPlace:
     def kind(self) -> OutputKind:
         """The row of the table of kinds."""
         return kind_of(self.name)
+
+    def least_bytes(self, heads: Heads, pixels: int) -> int:
+        """Return the fewest bytes that the files of an image of so many pixels can have."""
+        return self.kind.least_bytes(heads, self.options, pixels)
 
     @property
     def is_hdf5(self) -> bool:
@@ -65,6 +71,7 @@ class Outputs:
         check_kinds(options, recipe)
         places = [OutputPlace(name, Path(place), options) for name, place in places_by_kind(options).items()]
         self.places = sorted(places, key=lambda place: place.is_hdf5)  # HDF5 files last
+        self.tables = table_places(options, self.part)
 
     @property
     def hdf5_files(self) -> dict[Path, Path]:
@@ -85,11 +92,17 @@ class Outputs:
         folder, name = os.path.split(path)
         real = Path(folder).resolve() / name
         folders = {place.folder.resolve() for place in self.places}
-        return not folders.isdisjoint(real.parents) or real in {place.target.resolve() for place in self.places}
+        targets = [*(place.target for place in self.places), *(Path(table.target) for table in self.tables)]
+        files = {target.resolve() for target in targets}
+        return not folders.isdisjoint(real.parents) or real in files
 
     def sinks(self, info: EngineInfo) -> list[Sink]:
         """Return a sink for each place, for the predictions of an engine."""
         return [place.kind.sink(LocalFolder(place.folder), info, self.options) for place in self.places]
+
+    def table_makers(self, info: EngineInfo) -> dict[str, Table]:
+        """Return what the images of a run add to its tables."""
+        return {place.name: place.kind.make(str(place.target), info, self.options) for place in self.tables}
 
     def ended(self) -> int:
         """Return the number of inputs of this part that are done or failed by its ledger."""
@@ -125,11 +138,11 @@ class Outputs:
         return [folder for folder in folders if folder != self.records]
 
     def has_recorded(self, file: Path) -> bool:
-        """Tell whether an earlier run was to write that HDF5 file."""
+        """Tell whether an earlier run was to write that file of all images."""
         for path in self.records.glob(LEDGERS):
             with SqliteLedger(path, self.folder, reading=True) as ledger:
-                recorded = {volume.path for volume in recorded_volumes(ledger).values()}
-                if relative_path(ledger.folder, str(file)) in recorded:
+                files = (*recorded_volumes(ledger).values(), *recorded_tables(ledger).values())
+                if relative_path(ledger.folder, str(file)) in {recorded.path for recorded in files}:
                     return True
         return False
 

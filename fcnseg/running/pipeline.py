@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,6 +36,7 @@ from fcnseg.running.hooks import Hooks
 from fcnseg.running.intact import recorded, recorded_names
 from fcnseg.running.recording import groups
 from fcnseg.running.stage_times import StageClock
+from fcnseg.running.tables import Table
 from fcnseg.running.worklist import Worklist
 from fcnseg.running.writing import write
 from fcnseg.types import Failure, Frame, Ledger, Prediction, Reference, Settled, Sink, Source, Summary
@@ -65,7 +66,7 @@ class Pipeline:
     `part`: the inputs to work on, `total` of them. `workers` threads decode, and as many write. `ahead_bytes` bounds
     the decoded images in memory, and again the predictions that wait to be written; one larger image goes alone.
     After more than `max_failures` new failures the run stops. For `retry_failed` and `replace` see `Worklist`.
-    `keep` changes the labels of a prediction before sinks see it.
+    `keep` changes the labels of a prediction before sinks see it; `tables` give what images add to files of all images.
     """
 
     source: Source
@@ -81,6 +82,7 @@ class Pipeline:
     max_failures: int | None = None
     hooks: Hooks = field(default_factory=Hooks)
     keep: Callable[[Prediction], Prediction] = lambda prediction: prediction
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
     def run(self) -> Summary:
         """Bring every input of this part to an end: done, or failed for a recorded reason.
@@ -331,9 +333,12 @@ class _Stages:
             key = decoded.frame.key
             try:
                 with self.clock("write"):
-                    written = write(self.pipeline.sinks, decoded.frame, self.pipeline.keep(prediction))
+                    kept = self.pipeline.keep(prediction)
+                    tables = self.pipeline.tables.items()
+                    entries = {kind: table.entry(decoded.frame, kept) for kind, table in tables}
+                    written = write(self.pipeline.sinks, decoded.frame, kept)
                     outputs = tuple(recorded(self.ledger.folder, output) for output in written)
-                self.ended.put(Settled(key, decoded.fingerprint, outputs))
+                self.ended.put(Settled(key, decoded.fingerprint, outputs, entries=entries))
             except ImageError as error:
                 self._end_failed(key, decoded.fingerprint, error)
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from fcnseg.running.options import RunOptions, check_options
 from fcnseg.running.output_kinds import stem_check
 from fcnseg.running.outputs import OutputPlace, Outputs, unwritable
 from fcnseg.running.records import LEDGERS, PLAN
+from fcnseg.running.tables import TablePlace
 from fcnseg.types import Failure, Reference
 
 
@@ -130,8 +131,7 @@ def check_places(outputs: Outputs) -> None:
         raise SettingsError(
             f"{options.out} was filled in shards, with --on ray or as a URL; go on so, or give another --out"
         )
-    inputs = [options.source, *options.companions.values()]
-    sources = {os.path.realpath(split_hdf5_name(local_path(os.fspath(place)))[0]) for place in inputs}
+    sources = _source_files(options)
     for place in outputs.places:
         path = place.target
         if os.path.realpath(path) in sources:
@@ -142,13 +142,43 @@ def check_places(outputs: Outputs) -> None:
             raise SettingsError(f"{path} exists and no run of fcnseg made it; use --overwrite to replace it")
         if place.is_hdf5 and path.is_dir():
             raise OutputError(f"{path} is a folder, but the output is an HDF5 file; give another name")
-        _check_folder(place)
+        _check_folder(place.target, is_file=place.is_hdf5)
+    check_table_files(
+        outputs.tables, options, lambda table: not os.path.lexists(table.target) or _may_replace(outputs, table)
+    )
 
 
-def _check_folder(place: OutputPlace) -> None:
+def check_table_files(
+    tables: Iterable[TablePlace], options: RunOptions, may_write: Callable[[TablePlace], bool]
+) -> None:
+    """Refuse tables in the place of inputs and of files that no run made, and those that cannot be written."""
+    sources = _source_files(options)
+    for table in tables:
+        if not is_url(table.target):
+            path = Path(table.target)
+            if os.path.realpath(path) in sources:
+                raise SettingsError(f"{path} is an input, and would be replaced; give another {table.kind.option}")
+            if path.is_dir():
+                raise OutputError(f"{path} is a folder, but {table.kind.option} is a file; give another name")
+            _check_folder(path, is_file=True)
+        if not may_write(table):
+            raise SettingsError(f"{table.target} exists and no run of fcnseg made it; use --overwrite to replace it")
+
+
+def _may_replace(outputs: Outputs, table: TablePlace) -> bool:
+    return outputs.options.resume == "overwrite" or outputs.has_recorded(Path(table.target))
+
+
+def _source_files(options: RunOptions) -> set[str]:
+    """Return the files and folders of the inputs."""
+    inputs = [options.source, *options.companions.values()]
+    return {os.path.realpath(split_hdf5_name(local_path(os.fspath(place)))[0]) for place in inputs}
+
+
+def _check_folder(target: Path, *, is_file: bool) -> None:
     """Refuse a file where a folder should be, and a folder that may not be written to."""
-    absolute = place.target.absolute()
-    folders = absolute.parents if place.is_hdf5 else (absolute, *absolute.parents)
+    absolute = target.absolute()
+    folders = absolute.parents if is_file else (absolute, *absolute.parents)
     existing = next(folder for folder in folders if os.path.lexists(folder))
     if not existing.is_dir():
         what = "a file" if existing.exists() else "a link to nowhere"
@@ -161,9 +191,10 @@ def _check_folder(place: OutputPlace) -> None:
 def check_space(source: ImageSource, outputs: Outputs, sample: EvenSample, inputs: int, hooks: Hooks) -> None:
     """Note it if the outputs of so many inputs are unlikely to have room. Raises OutputError if they cannot have."""
     sizes = [size for reference in sample.references if (size := source.size(reference))]
-    if not sizes or not shortages(outputs.places, outputs.heads, sizes, inputs):
+    places: list[OutputPlace | TablePlace] = [*outputs.places, *outputs.tables]
+    if not sizes or not shortages(places, outputs.heads, sizes, inputs):
         return
-    for short in shortages(outputs.places, outputs.heads, sizes, max(0, inputs - outputs.ended())):
+    for short in shortages(places, outputs.heads, sizes, max(0, inputs - outputs.ended())):
         if short.sure:
             raise OutputError(f"{short}; make room, write elsewhere, or try all the same with --no-space-check")
         hooks.on_note(f"{short}; --dry-run tells more")

@@ -20,7 +20,14 @@ from fcnseg.plugins import KINDS, SOURCES, find_plugin
 from fcnseg.recipes import Recipe
 from fcnseg.running.claims import living_claimants
 from fcnseg.running.hooks import Hooks
-from fcnseg.running.intact import absolute_path, expect_volumes, is_intact, recorded_volumes
+from fcnseg.running.intact import (
+    absolute_path,
+    expect_tables,
+    expect_volumes,
+    is_intact,
+    recorded_tables,
+    recorded_volumes,
+)
 from fcnseg.running.ledger import SqliteLedger, has_begun
 from fcnseg.running.ledger_file import remove_ledger
 from fcnseg.running.options import RunOptions
@@ -52,6 +59,7 @@ def open_ledger(
             hooks.on_note(f"going on although {changed}")
             ledger.note(machine=machine)
         expect_volumes(ledger, outputs.hdf5_files)
+        expect_tables(ledger, {place.name: str(place.target) for place in outputs.tables})
         yield ledger
 
 
@@ -182,7 +190,8 @@ def remove_recorded(file: Path, folder: Path, holds: Callable[[str], bool], on_n
     may have written the ledger."""
     try:
         with SqliteLedger(file, folder) as ledger:
-            for output in chain(chain.from_iterable(ledger.outputs()), recorded_volumes(ledger).values()):
+            files = (*recorded_volumes(ledger).values(), *recorded_tables(ledger).values())
+            for output in chain(chain.from_iterable(ledger.outputs()), files):
                 path = absolute_path(ledger.folder, output.path)
                 if holds(path) and is_intact(ledger.folder, output):
                     Path(path).unlink()
@@ -211,6 +220,9 @@ def settings_of(options: RunOptions, recipe: Recipe, info: EngineInfo) -> dict[s
         "mask": _chosen_in(options.mask),
         "cutout": _chosen_in(options.cutout),
         "classes": options.classes,
+        "yolo": absolute_place(os.fspath(options.yolo)) if options.yolo else None,
+        "polygon-tolerance": options.polygon_tolerance,
+        **{name: absolute_place(os.fspath(place)) for name, place in options.tables.items()},
         "sink": ", ".join(filter(None, map(_chosen_in, options.sinks.items()))) or None,
         "out-format": options.out_format if options.out_format != "files" else None,
     }

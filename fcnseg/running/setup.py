@@ -66,4 +66,5 @@ def pipeline_of(
         max_failures=options.max_failures,
         hooks=hooks,
         keep=keeping(options.classes, outputs.heads),
+        tables=outputs.table_makers(predictor.engine.info),
     )

@@ -92,7 +92,7 @@ def test_answers_name_only_options_that_the_command_has(name: str, known: set[st
         (["run", "--source", "photos", "-o", "m"], "the argument SOURCE"),
         (["run", "photos", "-o", "m", "--imgsz", "640"], "never resized"),
         (["train", "street-fcn8s", "--imgsz", "640"], "use --crop WxH"),
-        (["run", "photos", "-o", "m", "--save-txt"], "label maps are PNG"),
+        (["run", "photos", "-o", "m", "--save-txt"], "use --yolo DIR"),
         (["run", "photos", "-o", "m", "--gpu-id", "0"], "--device cuda"),
         (["run", "photos", "-o", "m", "--cpu"], "--device cpu"),
         (["run", "photos", "-o", "m", "--save_probabilities"], "it is written --save-probabilities"),

@@ -194,3 +194,14 @@ def test_ends_outlive_the_process(one: Ledger, tmp_path: Path) -> None:
     assert [output[:3] for output in rows[odd].outputs] == [output[:3] for output in two]
     assert later.counts() == {"done": 2, "failed": 1}
     assert list(later.failures()) == [Failure("b", "load", "broken")]
+
+
+def test_entries_are_those_of_the_last_time_an_input_was_done(one: Ledger, other: Ledger) -> None:
+    one.settle(
+        [Settled("a", "1", entries={"stats": b"\x00first", "shapes": b"x"}), Settled("b", "1", entries={"stats": b""})]
+    )
+    assert other.entries("stats", ["b", "a", "c"]) == {"a": b"\x00first", "b": b""}
+    one.settle([Settled("a", "2", entries={"stats": b"second"}), Settled("b\udcff", "1")])
+    assert other.entries("stats", ["a", "b\udcff"]) == {"a": b"second"}
+    assert other.entries("shapes", ["a", "b"]) == {"a": b"x"}
+    assert other.entries("nothing", ["a"]) == {}

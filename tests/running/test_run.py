@@ -34,7 +34,7 @@ def test_arguments_are_the_fields_of_the_options() -> None:
     assert list(parameters)[:2] == ["source", "out"]
     assert set(parameters) == {*by_name, "hooks"}
     for name, parameter in list(parameters.items())[2:-1]:
-        if name not in ("model", "companions", "storage_options"):  # None: as the engine file says, and none
+        if name not in ("model", "companions", "sinks", "storage_options"):  # None: as the engine file says, and none
             default = by_name[name].default
             assert default is not MISSING
             assert parameter.default == default, name

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fcnseg.errors import SettingsError
 from fcnseg.io.buckets import open_store
+from fcnseg.io.parts import Part
 from fcnseg.io.remote_folder import open_folder
 from fcnseg.io.tar_folder import TarFolder, generation_of, tar_key
 from fcnseg.io.urls import is_url
@@ -16,6 +17,7 @@ from fcnseg.running.name_rules import NameRules
 from fcnseg.running.options import RunOptions
 from fcnseg.running.output_kinds import check_kinds, kind_of, places_by_kind
 from fcnseg.running.sharded.places import Shard
+from fcnseg.running.tables import Table, table_places
 from fcnseg.types import EngineInfo, OutputName, Reference, Sink, Storage
 
 
@@ -29,6 +31,7 @@ class ShardedOutputs:
         self.options, self.folder = options, str(options.out)
         self.heads = {head.name: head.labels for head in recipe.heads}
         check_kinds(options, recipe)
+        self.tables = table_places(options, Part())
         self.places = {kind: str(place) for kind, place in places_by_kind(options).items()}
 
     @cached_property
@@ -47,6 +50,10 @@ class ShardedOutputs:
             return {}
         options, key = self.options.storage_options, tar_key(*shard)
         return {kind: TarFolder(open_store(place, options), key, place) for kind, place in self.places.items()}
+
+    def table_makers(self, info: EngineInfo) -> dict[str, Table]:
+        """Return what the images of a run add to its tables."""
+        return {place.name: place.kind.make(str(place.target), info, self.options) for place in self.tables}
 
     def names(self, kind: str) -> tuple[OutputName, ...]:
         """Return the names of the files of every image in the place of one kind of output."""

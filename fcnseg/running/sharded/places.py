@@ -15,6 +15,9 @@ SUMMARY = f"{RECORDS}/summary.json"
 
 PLAN, MANIFESTS, LEASES = f"{RECORDS}/{records.PLAN}", f"{RECORDS}/manifests", f"{RECORDS}/leases"
 
+ENTRIES = f"{RECORDS}/entries"
+"""What the images of each shard add to files of all images."""
+
 
 class Shard(NamedTuple):
     """A shard: the generation of the plan it belongs to, from 1, and its number in that, from 0."""
@@ -44,6 +47,11 @@ def manifests_prefix(generation: int) -> str:
 def manifest_key(shard: Shard) -> str:
     """Return the key of a shard's manifest."""
     return f"{manifests_prefix(shard.generation)}/{shard.number:08}.parquet"
+
+
+def entries_key(shard: Shard) -> str:
+    """Return the key of a shard's entries."""
+    return f"{ENTRIES}/{shard.generation:04}/{shard.number:08}.parquet"
 
 
 def number_of(key: str) -> int | None:

@@ -23,11 +23,12 @@ from fcnseg.running.hooks import Hooks
 from fcnseg.running.listing import survey
 from fcnseg.running.options import RunOptions
 from fcnseg.running.output_kinds import stem_check
-from fcnseg.running.preflight import open_inputs
+from fcnseg.running.preflight import check_table_files, open_inputs
 from fcnseg.running.records import LEDGERS, record_folders
 from fcnseg.running.resume import input_places
 from fcnseg.running.setup import engine_of
 from fcnseg.running.sharded.board import Board
+from fcnseg.running.sharded.entries import exists, write_tables_of_shards
 from fcnseg.running.sharded.lease import Lease
 from fcnseg.running.sharded.local import LocalCrew
 from fcnseg.running.sharded.outputs import ShardedOutputs
@@ -86,6 +87,7 @@ def run_in_shards(options: RunOptions, hooks: Hooks, open_engine: OpenEngine = e
         crew.work(board, record)
         summary = board.summary
         summary.seconds = time.monotonic() - start
+        write_tables_of_shards(bucket, generation.number, report.info, source, outputs)
         if not (summary.interrupted or summary.stopped):
             write_end(bucket, report.info, summary)
     return summary
@@ -114,6 +116,7 @@ def _listed(
     planner = Planner(bucket, source, newest_generation(bucket), options.retry_failed)
     rules = outputs.rules
     is_new = before is None and options.resume != "overwrite"
+    check_table_files(outputs.tables, options, lambda table: not is_new or not exists(table, outputs))
     refuse_names = stem_check(options, outputs.heads, rules)
     refuse_taken = outputs.check() if is_new else lambda reference: None
 

@@ -8,7 +8,7 @@ from fcnseg.io.buckets import Bucket, open_store
 from fcnseg.io.waiting import map_ahead
 from fcnseg.running.options import RunOptions
 from fcnseg.running.sharded.manifest import READERS, Manifest, finished
-from fcnseg.running.sharded.places import MANIFESTS, PLAN, RUN, SUMMARY, Shard
+from fcnseg.running.sharded.places import ENTRIES, MANIFESTS, PLAN, RUN, SUMMARY, Shard
 from fcnseg.running.sharded.plan import newest_generation
 
 
@@ -29,7 +29,7 @@ def start_over(bucket: Bucket, options: RunOptions) -> None:
                 store = open_store(place, options.storage_options)
                 _delete(store, _keys_below(str(bucket.url), paths, store.url))
     _delete(bucket, [RUN, SUMMARY])  # first: without it, nothing of the rest counts
-    for prefix in (PLAN, MANIFESTS):
+    for prefix in (PLAN, MANIFESTS, ENTRIES):
         _delete(bucket, [found.key for found in bucket.list(prefix)])
 
 

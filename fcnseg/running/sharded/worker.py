@@ -21,6 +21,7 @@ from fcnseg.running.pipeline import Pipeline
 from fcnseg.running.preflight import open_inputs
 from fcnseg.running.resume import plugin_versions, settings_of
 from fcnseg.running.setup import engine_of, predictor_of, threads_of
+from fcnseg.running.sharded.entries import put_entries
 from fcnseg.running.sharded.manifest import ShardLedger
 from fcnseg.running.sharded.outputs import ShardedOutputs
 from fcnseg.running.sharded.places import Shard
@@ -157,6 +158,7 @@ class ShardWorker:
                 max_failures=max_failures,
                 hooks=hooks,
                 keep=keeping(self.options.classes, self._outputs.heads),
+                tables=self._outputs.table_makers(self._predictor.engine.info),
             )
             summary = pipeline.run()
             whole = not (summary.interrupted or summary.stopped)
@@ -183,6 +185,7 @@ class ShardWorker:
             )
         for tar in tars:
             tar.put()
+        put_entries(self._bucket, ledger, self._outputs)
         archives = [relative_path(ledger.folder, f"{tar.root}/{tar.key}") for tar in tars]
         return ledger.publish(self._bucket, host=platform.node(), seconds=round(summary.seconds, 3), archives=archives)
 
