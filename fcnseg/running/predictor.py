@@ -37,7 +37,8 @@ class Predictor:
 
     `tile` is "auto" (cut images that do not fit the engine or the memory), the largest side of tiles in px (cut all
     that are larger), or "off". `batch` is the number of images of one size at once, None for the engine's best.
-    `events` counts images that were cut and batches that were halved. The sizes that fit are remembered.
+    `events` counts images that were cut and batches that were halved, by the engine itself if it does so. The sizes
+    that fit are remembered.
 
     Raises SettingsError for tiles smaller than the model's halo allows.
     """
@@ -53,7 +54,8 @@ class Predictor:
     ) -> None:
         self.engine, self.probabilities, self.tile = engine, probabilities, tile
         self.batch = batch or engine.info.max_batch
-        self.events: Counter[str] = Counter()
+        events: Counter[str] | None = getattr(engine, "events", None)
+        self.events = Counter[str]() if events is None else events
         self._halo = halo_of(network_spec(recipe))
         self._most_px: float = inf
         if isinstance(tile, int) and tile < smallest_side(self._halo):
