@@ -31,7 +31,7 @@ from PIL import Image
 
 from benchmarks.opencv_peer import open_engine_or_peer
 from benchmarks.random_weights import sample_photographs, write_weights
-from fcnseg.engine.bench import bench
+from fcnseg.engine.bench import BenchOptions, bench
 from fcnseg.engine.bench_session import Candidate, Workload
 from fcnseg.engine.hardware import cpu_name
 from fcnseg.recipes import find_recipe
@@ -42,7 +42,7 @@ MODEL = "voc-fcn8s"
 PRECISIONS = ("fp32", "bf16", "int8")
 SIZE = (375, 500)
 ENGINES = ("opencv:fp32", "torch:fp32", "torch:bf16", "openvino:fp32", "openvino:bf16", "openvino:int8")
-IMAGES = 4
+IMAGES = 2
 SPEEDS = {"openvino:fp32": 1.8, "openvino:bf16": 3.4, "openvino:int8": 6.0}
 MEMORY_GIB = {"fp32": 1.8, "bf16": 1.4}
 LOAD_SECONDS = 1.5
@@ -90,6 +90,8 @@ def prepare(folder: Path, *sizes: object) -> tuple[Path, Path]:
     files of their own, for `fcnseg run` takes none from the cache that was held to nothing."""
     os.environ["FCNSEG_HOME"] = str(folder / "home")
     weights, photos = folder / "weights.safetensors", folder / "photos"
+    if weights.exists():
+        return weights, photos
     write_images(photos)
     write_weights(weights, find_recipe(MODEL))
     for precision in PRECISIONS:
@@ -100,14 +102,16 @@ def prepare(folder: Path, *sizes: object) -> tuple[Path, Path]:
     return weights, photos
 
 
-def measure_speed(folder: Path) -> dict[str, Any]:
+def measure_speed(folder: Path, repeat: int = 3) -> dict[str, Any]:
     """Engines side by side, built for the model's own range of sizes; speed is relative to OpenCV, the first."""
     weights, _ = prepare(folder)
+    if not repeat:
+        return {}
     recipe = find_recipe(MODEL)
     candidates = [Candidate(*name.split(":")) for name in ENGINES]
     opener = partial(open_engine_or_peer, MODEL, weights, "auto")
     frames = tuple(Frame(str(n), str(n), {"color": p}) for n, p in enumerate(sample_photographs(IMAGES, SIZE)))
-    return asdict(bench(candidates, Workload(recipe, frames, opener)))
+    return asdict(bench(candidates, Workload(recipe, frames, opener), BenchOptions(repeat=repeat, warm_up=1)))
 
 
 def measure_start(folder: Path) -> dict[str, Any]:
@@ -136,7 +140,8 @@ def show(result: dict[str, Any]) -> None:
         share = f"{figures['ceiling_share']:.0%} of the ceiling" if figures["ceiling_share"] else "no ceiling known"
         print(
             f"{name:14}  {figures['latency_median_seconds']:.2f} s/image, {figures['speed_ratio']:.2f} times "
-            f"{result['peer']}{target}, labels {figures['agreement']:.2%}, {figures['gflops']:.0f} GFLOP/s, {share}"
+            f"{result['peer']}{target}, labels {figures['agreement']:.2%}, {figures['gflops']:.0f} GFLOP/s, {share}, "
+            f"{figures['peak_memory_bytes'] / 2**30:.2f} GiB"
         )
     for precision, seconds in result.get("load_seconds", {}).items():
         print(
@@ -153,9 +158,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS, help="what to measure")
     parser.add_argument("--out", type=Path, help="also write everything that was measured, as JSON")
+    parser.add_argument("--repeat", type=int, default=3, help="rounds of the speed; 0 prepares alone")
+    parser.add_argument("--folder", type=Path, help="keep weights and engines there, and take them from there")
     given = parser.parse_args()
+    options = {"repeat": given.repeat} if given.part == "speed" else {}
     with tempfile.TemporaryDirectory() as folder:
-        result = PARTS[given.part](Path(folder))
+        result = PARTS[given.part](given.folder or Path(folder), **options)
     print(f"{cpu_name()}, {usable_cores()} cores, {datetime.now(UTC):%Y-%m-%d}: benchmarks.engines {given.part}")
     show(result)
     if given.out:

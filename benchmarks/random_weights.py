@@ -20,12 +20,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from fcnseg.engine.reference import at_size
 from fcnseg.models import FCN, network_spec
 from fcnseg.models.backbones import backbone_layers, grids
 from fcnseg.models.layers import trunk_names
 from fcnseg.recipes import Recipe
 
 STREET = Path(__file__).parent.parent / "examples" / "street"
+SIZE = (360, 480)
+"""Height and width of the photographs that weights are fitted to."""
+
 TARGET = 10.0
 """The score that a pixel's own class is fitted to; the others are fitted to 0."""
 
@@ -48,8 +52,9 @@ def write_weights(path: Path, recipe: Recipe, photographs: int = 4) -> None:
 def _street(recipe: Recipe, count: int) -> tuple[Tensor, Tensor]:
     """The network's inputs N x 3 x H x W and ground truth N x H x W of example photographs."""
     files = sorted((STREET / "images").glob("*.jpg"))[:count]
-    pixels = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
-    truth = np.stack([np.asarray(Image.open(STREET / "labels" / f"{file.stem}.png")) for file in files])
+    pixels = np.stack([at_size(np.asarray(Image.open(file).convert("RGB")), *SIZE) for file in files])
+    masks = [np.asarray(Image.open(STREET / "labels" / f"{file.stem}.png")) for file in files]
+    truth = np.stack([at_size(mask, *SIZE) for mask in masks])
     (source,) = recipe.streams[0].inputs
     ordered = pixels[..., ::-1] if source.order == "bgr" else pixels
     images = torch.from_numpy(ordered.astype(np.float32)).permute(0, 3, 1, 2) - torch.tensor(source.mean)[:, None, None]
@@ -134,7 +139,5 @@ def _ridge(score: nn.Conv2d, features: Tensor, wanted: Tensor) -> None:
 
 def sample_photographs(count: int, size: tuple[int, int]) -> Sequence[np.ndarray]:
     """The last example photographs, uint8 H x W x 3, cut or mirrored to `size` (height, width): none of the fit."""
-    from fcnseg.engine.reference import at_size
-
     files = sorted((STREET / "images").glob("*.jpg"))[-count:]
     return [at_size(np.asarray(Image.open(file).convert("RGB")), *size) for file in files]

@@ -127,7 +127,8 @@ class BenchSession:
     def computed_gflop(self) -> float:
         """Return the 10^9 operations of an image that the open engine does, the mean over all."""
         spec, info = network_spec(self.workload.recipe), self._opened.info
-        windowed = applies(spec) and (info.backend == "openvino" or "skip margins" in info.versions.get("graph", ""))
+        leaves_out = info.backend == "openvino" or (info.backend == "torch" and info.device.startswith("cuda"))
+        windowed = applies(spec) and (leaves_out or "skip margins" in info.versions.get("graph", ""))
         coarse = bool(getattr(self._opened, "coarse", False))
         sizes = [frame.size for frame in self.workload.frames]
         return sum(computed_gflop(spec, *size, windowed=windowed, coarse=coarse) for size in sizes) / len(sizes)
