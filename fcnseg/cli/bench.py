@@ -130,7 +130,7 @@ def bench(
             frames, failures = sample_frames(files, images)
     for failure in failures:
         say_failed(failure)
-    opener = partial(open_candidate, model, weights, device, calibrate, companions)
+    opener = partial(open_candidate, model, weights, device, calibrate, companions, batch=batch_size)
     with counted_progress("starting", quiet, verbose) as on_step:
         result = measure(
             [Candidate(*name) for name in names],

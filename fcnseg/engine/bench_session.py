@@ -53,8 +53,9 @@ def open_candidate(
     calibrate: Path | None,
     companions: Mapping[str, Path],
     candidate: Candidate,
+    batch: int | None = None,
 ) -> Engine:
-    """Return a candidate's engine, built and cached if need be and whatever its agreement.
+    """Return a candidate's engine for calls of `batch` images, built and cached if need be and whatever its agreement.
 
     The opener of `fcnseg bench`.
     """
@@ -65,7 +66,7 @@ def open_candidate(
     if candidate.backend == "openvino":
         device = "auto"  # it has the processor alone, also where torch is given a GPU
     options = EngineOptions(model, weights, candidate.backend, device, candidate.precision, calibrate=calibrate)
-    return engine_from(options, companions=companions, require_verified=False)
+    return engine_from(options, companions=companions, require_verified=False, batch=batch)
 
 
 class BenchSession:

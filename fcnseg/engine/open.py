@@ -30,12 +30,14 @@ def open_engine(
     calibrate: AnyPath | None = None,
     companions: Mapping[str, AnyPath] | None = None,
     probabilities: bool = False,
+    batch: int | None = None,
     hooks: BuildHooks | None = None,
 ) -> Engine:
     """Return an engine that runs a model, built and verified first if need be; it acquires nothing until entered.
 
     `engine` is a file that `build_engine` wrote, in place of all that chooses one. `probabilities`: the engine shall be
-    able to give class probabilities. For the others see `build_engine`.
+    able to give class probabilities. `batch`: images of one size that PyTorch on an NVIDIA GPU computes at once, which
+    it does however many it is given. For the others see `build_engine`.
 
     Raises SettingsError for unknown choices, EngineError for what cannot be had here, WeightsError without weights.
 
@@ -48,7 +50,7 @@ def open_engine(
     weights, engine, calibrate = map(optional_path, (weights, engine, calibrate))
     options = EngineOptions(model, weights, backend, device, precision, engine, calibrate)
     folders = {name: Path(folder) for name, folder in (companions or {}).items()}
-    return engine_from(options, hooks, probabilities=probabilities, companions=folders)
+    return engine_from(options, hooks, probabilities=probabilities, companions=folders, batch=batch)
 
 
 def engine_from(
@@ -58,6 +60,7 @@ def engine_from(
     probabilities: bool = False,
     companions: Mapping[str, Path] | None = None,
     require_verified: bool = True,
+    batch: int | None = None,
 ) -> Engine:
     """Return the engine of those options, as `open_engine` does.
 
@@ -72,13 +75,13 @@ def engine_from(
         return _check_probabilities(load_engine(recipe, file), probabilities)
     backend, reason = backend_for(options)
     if backend == "torch":
-        return _torch_engine(recipe, options, reason)
+        return _torch_engine(recipe, options, reason, batch, hooks)
     request = request_engine(options, backend, probabilities=probabilities, companions=companions)
     may_fall_back = options.backend == "auto" and options.precision in ("auto", "fp32") and find_spec("torch")
 
     def torch_instead(error: FcnsegError) -> Engine:
         hooks.on_note(f"{backend} cannot be used: {error}; torch runs the model")
-        return _torch_engine(recipe, options, f"{backend} cannot be used")
+        return _torch_engine(recipe, options, f"{backend} cannot be used", batch, hooks)
 
     def find_or_build() -> Path:
         if options.precision != "auto":
@@ -137,13 +140,18 @@ def _keep_engines_elsewhere(error: OutputError, hooks: BuildHooks) -> None:
     hooks.on_note(f"{str(error).partition(';')[0]}; the engine is kept in {folder} instead")
 
 
-def _torch_engine(recipe: Recipe, options: EngineOptions, choice: str) -> Engine:
+def _torch_engine(recipe: Recipe, options: EngineOptions, choice: str, batch: int | None, hooks: BuildHooks) -> Engine:
+    """Return torch's engine: in batches on an NVIDIA GPU, elsewhere one image at a time."""
     if not find_spec("torch"):
         raise EngineError(f"torch is not installed, which runs networks as they are; {installs('torch')}")
-    from fcnseg.engine.runtimes.pytorch import TorchEngine
+    from fcnseg.engine.runtimes.batched import BatchedTorchEngine
+    from fcnseg.engine.runtimes.pytorch import TorchEngine, find_device
 
     precision = "fp32" if options.precision == "auto" else options.precision
-    return TorchEngine(recipe, options.weights, options.device, precision, choice=choice)
+    how = (recipe, options.weights, options.device, precision, choice)
+    if find_device(options.device).type == "cuda":
+        return BatchedTorchEngine(*how, batch=batch, on_note=hooks.on_note)
+    return TorchEngine(*how)
 
 
 def _check_probabilities(engine: Engine, wanted: bool) -> Engine:

@@ -68,13 +68,14 @@ class FCN(nn.Module):
         names = trunk_names(self.spec, stream)
         x = x.to(next(self._layer(names[self.layers[0].name]).parameters()).dtype)
         for layer in self.layers:
-            x = self._run(layer, names[layer.name], x)
+            x = self.run(layer, names[layer.name], x)
             if layer.name in self.spec.skips:
                 taps[layer.name] = x
         taps["fr"] = x
         return {name: tap.float() for name, tap in taps.items()}
 
-    def _run(self, layer: Layer, name: str, x: Tensor) -> Tensor:
+    def run(self, layer: Layer, name: str, x: Tensor) -> Tensor:
+        """Run a layer of the trunk, of that name in its stream, on a map N x C x H x W."""
         if isinstance(layer, Conv):
             conv = self._layer(name)
             if layer.window.pad > layer.window.span // 2:
@@ -96,14 +97,14 @@ class FCN(nn.Module):
         if isinstance(layer, Bottleneck):
             y = x
             for convolution in layer.convolutions:
-                y = self._run(convolution, convolution.name + suffix, y)
+                y = self.run(convolution, convolution.name + suffix, y)
             projection = layer.projection
-            return F.relu(y + (self._run(projection, projection.name + suffix, x) if projection else x))
+            return F.relu(y + (self.run(projection, projection.name + suffix, x) if projection else x))
         outputs = []
         for branch in layer.branches:
             y = x
             for part in branch:
-                y = self._run(part, part.name + suffix, y)
+                y = self.run(part, part.name + suffix, y)
             outputs.append(y)
         return torch.cat(outputs, dim=1)
 

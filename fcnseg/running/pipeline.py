@@ -126,7 +126,7 @@ class _Stages:
             lambda: self.stopping,
             self.hooks.on_note,
         )
-        items = 4 * max(self.workers, self.predictor.batch)
+        items = 6 * max(self.workers, self.predictor.batch)  # several batches are in flight, one before and one behind
         self.listing = Budget(0, 2 * self.workers)
         self.decoding, self.writing = Budget(pipeline.ahead_bytes, items), Budget(pipeline.ahead_bytes, items)
         self.listed: queue.SimpleQueue[Reference | None] = queue.SimpleQueue()

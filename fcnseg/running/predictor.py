@@ -38,8 +38,8 @@ class Predictor:
 
     `tile` is "auto" (cut images that do not fit the engine or the memory), the largest side of tiles in px (cut all
     that are larger), or "off". `batch` is the number of images of one size at once, None for the engine's best. With
-    `short_side` images are resized for the network, and results have the images' own size again.
-    `events` counts images that were cut and batches that were halved. The sizes that fit are remembered.
+    `short_side` images are resized for the network, and results have the images' own size again. `events` counts images
+    that were cut and batches that were halved, by the engine itself if it does so. The sizes that fit are remembered.
 
     Raises SettingsError for tiles smaller than the model's halo allows.
     """
@@ -57,7 +57,8 @@ class Predictor:
         self.engine, self.tile, self.short_side = engine, tile, short_side
         self.probabilities = probabilities or short_side is not None
         self.batch = batch or engine.info.max_batch
-        self.events: Counter[str] = Counter()
+        events: Counter[str] | None = getattr(engine, "events", None)
+        self.events = Counter[str]() if events is None else events
         self._halo = halo_of(network_spec(recipe))
         self._most_px: float = inf
         if isinstance(tile, int) and tile < smallest_side(self._halo):

@@ -56,7 +56,7 @@ class Segmenter:
             labels_only = self._engines.get(False)
             if labels_only and labels_only.info.backend == "torch":
                 return labels_only
-            self._engines[probabilities] = engine_from(self._options, probabilities=probabilities).__enter__()
+            self._engines[probabilities] = engine_from(self._options, probabilities=probabilities, batch=1).__enter__()
         return self._engines[probabilities]
 
     @property

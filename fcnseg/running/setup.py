@@ -34,6 +34,7 @@ def engine_of(options: RunOptions, hooks: Hooks) -> Engine:
         hooks.build,
         probabilities=options.probabilities is not None or options.resize_short is not None,
         companions={name: Path(folder) for name, folder in companions.items() if not is_url(folder)},
+        batch=options.batch,
     )
 
 

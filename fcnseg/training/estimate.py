@@ -67,7 +67,8 @@ def estimate_needs(plan: TrainPlan, execution: Execution) -> Needs:
     height, width = preset.crop if any(preset.crop) else np.max(plan.sizes, axis=0).tolist() if plan.sizes else TYPICAL
     images = min(execution.micro_batch, preset.batch_size)
     trunk_bytes = 2 if preset.precision == "bf16" else 4
-    values = feature_values(spec, height, width) * (2 if preset.batch_norm and plan.initial.state is None else 1)
+    normalised = preset.batch_norm if plan.initial.state is None else preset.restore_batch_norm
+    values = feature_values(spec, height, width) * (2 if normalised else 1)
     classes = sum(head.labels.classes for head in plan.recipe.heads)
     maps = values * trunk_bytes + SCORE_COPIES * classes * height * width * 4
     compute = weights * (copies + 1) + images * maps  # and the gradients

@@ -86,6 +86,8 @@ class Preset:
     """Largest norm of the gradient; 0: no clipping."""
     batch_norm: bool = True
     """Train random weights with batch normalisation, which is folded into the convolutions afterwards."""
+    restore_batch_norm: bool = False
+    """Give initial weights that have no batch normalisation layers of it, which change nothing at first."""
     ema_decay: float = 0.998
     """Decay of the exponential moving average of the weights, which is the result; 0: no average."""
     precision: str = "auto"

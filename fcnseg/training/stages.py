@@ -13,6 +13,7 @@ from torch import Tensor
 from fcnseg.errors import LabelsError, OutputError, SettingsError
 from fcnseg.models import FCN, network_spec
 from fcnseg.recipes import Recipe
+from fcnseg.training.augmentation import AugmentedSamples
 from fcnseg.training.class_weights import balanced_weights, count_class_pixels
 from fcnseg.training.distributed import Ranks
 from fcnseg.training.estimate import Needs, estimate_needs
@@ -21,6 +22,7 @@ from fcnseg.training.plan import StageStart, TrainHooks, TrainPlan, TrainResult
 from fcnseg.training.presets import STRIDES
 from fcnseg.training.readers import Readers, ReadingStoppedError
 from fcnseg.training.records import RunFolder
+from fcnseg.training.restored_norm import with_restored_norm
 from fcnseg.training.samples import KEPT_BYTES, KeptSamples
 from fcnseg.training.stage_run import StageRun
 from fcnseg.training.summary import class_weight_line, settings_lines
@@ -202,7 +204,11 @@ def _initial_network(
     network = new_network(replace(spec, batch_norm=batch_norm), random_scores=not plan.preset.staged)
     if state is None:
         return network, None
-    return network, load_initial(network, state, keep_scores=plan.initial.keep_scores)
+    transfer = load_initial(network, state, keep_scores=plan.initial.keep_scores)
+    if plan.preset.restore_batch_norm and not batch_norm:
+        ignore = {head.name: head.labels.ignore for head in recipe.heads}
+        network = with_restored_norm(network, recipe, AugmentedSamples(plan.train, plan.preset, (plan.seed,), ignore))
+    return network, transfer
 
 
 def _class_weights(plan: TrainPlan, ranks: Ranks, hooks: TrainHooks, readers: Readers) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "photograph": lambda rows=1: {"color": np.zeros((rows, 30, 40, 3), np.uint8)},
     }.items():
         monkeypatch.setattr(first_gpu, name, value)
-    for name, value in {"load_library": load, "find_device": torch.device, "CudaStream": FakeStream}.items():
+    for name, value in {"load_library": load, "find_device": torch.device, "CudaStreams": FakeStream}.items():
         monkeypatch.setattr(tensorrt_runtime, name, value)
     return used
 

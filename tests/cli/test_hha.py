@@ -365,7 +365,7 @@ def test_depth_of_8_bits_is_not_in_millimetres(fcnseg: Command, tmp_path: Path) 
     assert again.code == 0
 
 
-def test_ctrl_c_waits_for_no_image(tmp_path: Path) -> None:
+def test_ctrl_c_does_not_wait_for_the_images_that_are_left(tmp_path: Path) -> None:
     (tmp_path / "depth").mkdir()
     for name in "abc":
         np.save(tmp_path / "depth" / f"{name}.npy", np.full((3000, 4000), 2.0, np.float32))
@@ -376,9 +376,8 @@ def test_ctrl_c_waits_for_no_image(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     process.stderr.readline()  # progress: it has begun
-    start = time.monotonic()
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert time.monotonic() - start < 3
+    assert len(list(tmp_path.glob("hha/*.png"))) < 3
     assert (process.returncode, "interrupted" in said.splitlines()[-1]) == (130, True)
     assert not [path for path in tmp_path.glob("hha/*") if path.suffix != ".png" and path.name != ".fcnseg"]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fcnseg.engine.graph import write_graph
+from fcnseg.engine.runtimes.batched import BatchedTorchEngine
 from fcnseg.engine.runtimes.common import output_names
 from fcnseg.engine.runtimes.openvino import OpenVINOEngine, compile_graph
 from fcnseg.engine.runtimes.pytorch import TorchEngine
@@ -40,7 +41,7 @@ def openvino_file(model: TinyModel, tmp_path_factory: pytest.TempPathFactory) ->
     return folder / "engine"
 
 
-@pytest.fixture(params=["torch", "openvino", "tensorrt"])
+@pytest.fixture(params=["torch", "torch in batches", "openvino", "tensorrt"])
 def make(
     request: pytest.FixtureRequest, model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Engine]:
@@ -50,13 +51,15 @@ def make(
     info = EngineInfo(request.param, "", "fp32", recipe.name, "", heads, recipe.modalities, {})
     if request.param == "torch":
         return lambda: TorchEngine(recipe, model.weights, "cpu")
+    if request.param == "torch in batches":
+        return lambda: BatchedTorchEngine(recipe, model.weights, "cpu", batch=4)
     if request.param == "openvino":
         file = request.getfixturevalue("openvino_file")
         return lambda: OpenVINOEngine(recipe, file, info, sha256=file_sha256(file), probabilities=True)
     plan = FakePlan([SMALL], WITH_PROBABILITIES)
     monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library())
     monkeypatch.setattr(tensorrt_runtime, "find_device", torch.device)
-    monkeypatch.setattr(tensorrt_runtime, "CudaStream", FakeStream)
+    monkeypatch.setattr(tensorrt_runtime, "CudaStreams", FakeStream)
     (tmp_path / "plan").write_bytes(b"plan")
     return lambda: TensorRTEngine(
         recipe, tmp_path / "plan", info, sha256=file_sha256(tmp_path / "plan"), probabilities=True
@@ -76,6 +79,7 @@ def test_making_one_reads_no_file(model: TinyModel, tmp_path: Path) -> None:
     recipe = load_recipe(model.recipe)
     info = EngineInfo("", "", "fp32", recipe.name, "", {}, recipe.modalities, {})
     TorchEngine(recipe, tmp_path / "absent", "cpu")
+    BatchedTorchEngine(recipe, tmp_path / "absent", "cpu")
     OpenVINOEngine(recipe, tmp_path / "absent", info, sha256="")
     TensorRTEngine(recipe, tmp_path / "absent", info, sha256="")
 

@@ -1,12 +1,13 @@
-"""The PyTorch engine: the reference for all others, on any device that torch knows."""
+"""The PyTorch engine: the reference for all others, on any device that torch knows; see `batched` for GPUs."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from fcnseg.errors import EngineError, SettingsError, TooLargeError, is_out_of_m
 from fcnseg.models import FCN, network_spec
 from fcnseg.models.label_network import LabelNetwork, labels_of
 from fcnseg.recipes import Recipe
-from fcnseg.types import Labels, Pixels, Probabilities
+from fcnseg.types import EngineInfo, Labels, Pixels, Probabilities
 from fcnseg.weights.loading import load_whole_model
 from fcnseg.workers.limits import numeric_threads
 
@@ -48,30 +49,9 @@ class TorchEngine(ClosesOnExit):
         self._network: LabelNetwork | None = None
 
     def __enter__(self) -> Self:
-        limit_threads()
-        loaded, spec = load_whole_model(self.recipe, self.weights), network_spec(self.recipe)
-        if self.precision == "fp16" and is_homogeneous(spec):
-            loaded = replace(loaded, tensors=with_headroom(loaded.tensors, spec))
-        if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False
-        try:
-            network = loaded.network().to(self.device).to(memory_format=torch.channels_last)
-            lower_trunk(network, torch_dtype(self.precision))
-            self._network = LabelNetwork(network, self.recipe).to(self.device).eval()
-        except RuntimeError as error:
-            reason = " ".join(str(error).partition("\n")[0].split())
-            raise EngineError(
-                f"torch cannot put {self.recipe.name} on {self.device}: {reason}; free its memory or use --device cpu"
-            ) from error
-        self.info = engine_info(
-            self.recipe,
-            backend="torch",
-            device=str(self.device),
-            precision=self.precision,
-            weights_sha256=loaded.sha256,
-            versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
-            choice=self.choice,
-        )
+        network, sha256 = open_network(self.recipe, self.weights, self.device, self.precision)
+        self._network = LabelNetwork(network, self.recipe).to(self.device).eval()
+        self.info = torch_info(self.recipe, self.device, self.precision, sha256, self.choice)
         return self
 
     def close(self) -> None:
@@ -101,14 +81,80 @@ class TorchEngine(ClosesOnExit):
         if self._network is None:
             raise EngineError("the engine is closed; use it inside its `with` block")
         try:
-            scores = self._network.scores(*(image.to(self.device) for image in images))
-            labels = [labels_of(s)[0].cpu().numpy() for s in scores]
-            probable = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
+            with exact_arithmetic(self.device):
+                scores = self._network.scores(*(image.to(self.device) for image in images))
+                labels = [labels_of(s)[0].cpu().numpy() for s in scores]
+                probable = [s[0].softmax(0).cpu().numpy() for s in scores] if probabilities else []
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise TooLargeError(too_large(*images[0].shape[1:3])) from error
         return labels, probable
+
+
+def open_network(
+    recipe: Recipe,
+    weights: Path | None,
+    device: torch.device,
+    precision: str,
+    form: Callable[[FCN], FCN] = lambda network: network,
+) -> tuple[FCN, str]:
+    """Return a recipe's network in a form on a device, its trunk in `precision`, and the SHA-256 of its weights.
+
+    Raises EngineError if the device does not hold it.
+    """
+    limit_threads()
+    loaded, spec = load_whole_model(recipe, weights), network_spec(recipe)
+    if precision == "fp16" and is_homogeneous(spec):
+        loaded = replace(loaded, tensors=with_headroom(loaded.tensors, spec))
+    try:
+        network = form(loaded.network()).to(device).to(memory_format=torch.channels_last)
+        lower_trunk(network, torch_dtype(precision))
+    except RuntimeError as error:
+        reason = " ".join(str(error).partition("\n")[0].split())
+        raise EngineError(
+            f"torch cannot put {recipe.name} on {device}: {reason}; free its memory or use --device cpu"
+        ) from error
+    return network, loaded.sha256
+
+
+def torch_info(recipe: Recipe, device: torch.device, precision: str, sha256: str, choice: str) -> EngineInfo:
+    """Return the information of an engine of torch."""
+    return engine_info(
+        recipe,
+        backend="torch",
+        device=str(device),
+        precision=precision,
+        weights_sha256=sha256,
+        versions={"fcnseg": fcnseg.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        choice=choice,
+    )
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Have a CUDA device compute float32 in float32, and by the same kernels each time.
+
+    No TF32; no kernels chosen by timing, which may be others in the next process; none whose sums depend on chance.
+    The settings are the process's, and are put back afterwards.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    exact: list[tuple[Any, str, Any]] = [(cudnn, "benchmark", False), (cudnn, "deterministic", True)]
+    if hasattr(cudnn, "conv"):  # torch 2.9: what is "ieee" does not follow a general permission
+        exact += [(cudnn.conv, "fp32_precision", "ieee"), (products, "fp32_precision", "ieee")]
+    else:
+        exact += [(cudnn, "allow_tf32", False), (products, "allow_tf32", False)]
+    before = [(where, name, getattr(where, name)) for where, name, _ in exact]
+    try:
+        for where, name, value in exact:
+            setattr(where, name, value)
+        yield
+    finally:
+        for where, name, value in before:
+            setattr(where, name, value)
 
 
 def torch_dtype(precision: str) -> torch.dtype:

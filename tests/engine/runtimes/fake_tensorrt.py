@@ -53,8 +53,10 @@ class FakeStream:
     def give_back(self) -> None:
         self.given_back += 1
 
-    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+    def upload(self, target: torch.Tensor, source: torch.Tensor) -> None:
         self.waiting.append(lambda: target.copy_(source))
+
+    download = upload
 
     def mark(self) -> Any:
         self.marks += 1

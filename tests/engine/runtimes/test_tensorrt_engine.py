@@ -44,7 +44,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ten
     ) -> TensorRTEngine:
         monkeypatch.setattr(tensorrt_runtime, "load_library", lambda name: plan.library(name=name))
         monkeypatch.setattr(tensorrt_runtime, "find_device", torch.device)
-        monkeypatch.setattr(tensorrt_runtime, "CudaStream", FakeStream)
+        monkeypatch.setattr(tensorrt_runtime, "CudaStreams", FakeStream)
         file = tmp_path / "plan"
         own = replace(info, backend=backend, versions=versions)
         return TensorRTEngine(recipe, file, own, sha256=file_sha256(file), probabilities=probabilities)

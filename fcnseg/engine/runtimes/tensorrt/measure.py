@@ -7,7 +7,7 @@ from math import inf, prod
 
 from fcnseg.engine.hardware import cuda_capability
 from fcnseg.engine.runtimes.pytorch import find_device
-from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
+from fcnseg.engine.runtimes.streams import CudaStreams
 from fcnseg.engine.runtimes.tensorrt.library import load_library
 from fcnseg.engine.runtimes.tensorrt.plan import Plan
 from fcnseg.engine.runtimes.tensorrt.session import Session
@@ -28,7 +28,7 @@ def image_seconds(library: str, plan: Plan, recipe: Recipe, shapes: Shapes, prob
 
     Batches that its memory does not hold are halved; infinity if it holds no image.
     """
-    stream = CudaStream(find_device("cuda"))
+    stream = CudaStreams(find_device("cuda"))
     with stream.current():
         session = Session(load_library(library), bytes(plan.content), recipe, probabilities, stream)
         try:
@@ -46,7 +46,7 @@ def image_seconds(library: str, plan: Plan, recipe: Recipe, shapes: Shapes, prob
             stream.give_back()
 
 
-def _batch_seconds(session: Session, stream: CudaStream, recipe: Recipe, batch: int, size: tuple[int, int]) -> float:
+def _batch_seconds(session: Session, stream: CudaStreams, recipe: Recipe, batch: int, size: tuple[int, int]) -> float:
     inputs: dict[str, tuple[int, ...]] = {m: (batch, *size, MODALITIES[m]) for m in recipe.modalities}
     shapes = {**inputs, **session.shape(session.profile_for(*size), inputs)}
     tensors = {name: stream.allocate(prod(shape) * session.types[name].itemsize) for name, shape in shapes.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from fcnseg.engine.runtimes.common import output_names
-from fcnseg.engine.runtimes.tensorrt.cuda import CudaStream
+from fcnseg.engine.runtimes.streams import CudaStreams
 from fcnseg.engine.runtimes.tensorrt.kernels import KernelCache
 from fcnseg.engine.runtimes.tensorrt.library import TensorRTLibrary
 from fcnseg.errors import EngineError, ImageError, TooLargeError
@@ -39,7 +39,7 @@ class Profile:
 
 
 class Session:
-    """A plan, deserialised, and one context for it, used from one thread at a time and on one stream.
+    """A plan, deserialised, and one context for it, used from one thread at a time and on the middle stream.
 
     Raises EngineError if the library refuses the plan or it is not one of this recipe's.
     """
@@ -50,7 +50,7 @@ class Session:
         plan: bytes,
         recipe: Recipe,
         probabilities: bool,
-        stream: CudaStream,
+        stream: CudaStreams,
         kernels: KernelCache | None = None,
     ) -> None:
         self.library, self._stream = library, stream
