@@ -60,8 +60,10 @@ def main() -> None:
         except EOFError:  # nobody waits for answers any more, so not for the call in progress either
             os._exit(130)
         except Exception:
-            traceback.print_exc()
-            os._exit(1)
+            try:
+                traceback.print_exc()
+            finally:  # the parent may have been killed within a request: nobody reads this, and that is an error, too
+                os._exit(1)
 
     threading.Thread(target=read_requests, daemon=True).start()
     while True:

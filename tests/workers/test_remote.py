@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -85,3 +87,19 @@ def test_a_process_that_cannot_begin_says_why(monkeypatch: pytest.MonkeyPatch) -
     function: RemoteFunction[str, None] = RemoteFunction(module.function)
     with pytest.raises(WorkerDiedError, match="exit code 1: ModuleNotFoundError: No module named 'nowhere'"):
         function("")
+
+
+def test_a_process_ends_with_a_parent_that_is_killed_within_a_request() -> None:
+    request = pickle.dumps(bytes(1000))
+    with subprocess.Popen(
+        [sys.executable, "-c", "from fcnseg.workers.remote import main; main()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stderr
+        process.stderr.close()  # as the parent's death closes it
+        process.stdin.write(pickle.dumps(len) + request[:500])
+        process.stdin.close()
+        assert process.wait(30) == 1
