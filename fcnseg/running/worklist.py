@@ -139,7 +139,7 @@ class Worklist:
     def _needs_work(self, reference: Reference, row: LedgerRow | None, waiting: list[Reference]) -> bool:
         """Tell whether there is work to do on an input, by its row."""
         if row is None or is_new(row):
-            return self._is_free(reference)
+            return self._is_free(reference, waiting)
         if row.state == "claimed":
             if self._is_abandoned(row, reference):
                 return True
@@ -159,9 +159,13 @@ class Worklist:
             self.on_kept(reference.key)
         return not whole
 
-    def _is_free(self, reference: Reference) -> bool:
-        """Tell whether no file lies where a new input's output belongs; the input is settled as failed if one does."""
+    def _is_free(self, reference: Reference, waiting: list[Reference]) -> bool:
+        """Tell whether there is work to do on a new input: it is settled as failed if a file lies where its output
+        belongs, unless another run has claimed it since and written that."""
         for path in () if self.replace else filter(os.path.lexists, self._paths(reference)):
+            row = self.ledger.rows([reference.key]).get(reference.key)
+            if not is_new(row):
+                return self._needs_work(reference, row, waiting)
             reason = f"{path} exists and no run of fcnseg made it; remove it, or start over with --overwrite"
             failure = Failure(reference.key, "write", reason)
             self.ledger.settle([Settled(reference.key, "", failure=failure)])  # without fingerprint: tried again

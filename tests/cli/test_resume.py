@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcnseg.running import sinks
+from fcnseg.running import picture_sinks
 from tests.cli.test_run import label_maps, python_fcnseg
 from tests.conftest import Outcome, TinyModel, make_tiny, mounted, photograph
 
@@ -489,7 +489,7 @@ def test_outputs_beside_a_folder_that_is_a_link_are_found_again(run: Command, tm
 def test_an_overlay_that_is_too_large_leaves_no_label_map(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks, "LONGEST_JPEG", 31)  # px; some of the images are wider
+    monkeypatch.setattr(picture_sinks, "LONGEST_JPEG", 31)  # px; some of the images are wider
     done = run("--overlay", tmp_path / "drawn")
     assert (done.code, "leave out --overlay" in done.err) == (3, True)
     drawn = sorted(path.relative_to(tmp_path / "drawn").with_suffix("") for path in (tmp_path / "drawn").rglob("*.jpg"))
