@@ -38,7 +38,8 @@ BAR = 40
 
 def command(given: argparse.Namespace, source: Path, out: Path, *more: object) -> list[str]:
     """A run with the chosen precision."""
-    words = ["run", source, "--out", out, "--backend", "openvino", "--precision", given.precision, "-q", *more]
+    words = ["run", source, "--out", out, "--backend", "openvino", "--precision", given.precision, "-q"]
+    words += ["--max-pixels", max(SIDES) ** 2, *more]
     return [sys.executable, "-c", "from fcnseg.cli import main; main()", *map(str, words)]
 
 
