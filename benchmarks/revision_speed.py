@@ -1,6 +1,6 @@
 """Speed of `fcnseg run` in two revisions, in turns, and whether they give the same label maps.
 
-    python -m benchmarks.revisions CHECKOUT PHOTOS [--model M] [--precision P ...] [--rounds N] [--copies N]
+    python -m benchmarks.revision_speed CHECKOUT PHOTOS [--model M] [--precision P ...] [--rounds N] [--copies N]
                                 [--home DIR]
 
 CHECKOUT is another revision's worktree; both run in this environment's libraries. Each round runs the same photographs
