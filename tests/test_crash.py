@@ -1,18 +1,14 @@
 """Killed at any moment, a run goes on where it was, and ends as an undisturbed one does."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fcnseg.running.status import status
+from tests.killed_runs import start, tree, write_photos
 
 CHILD = """
 import sys, time
@@ -44,34 +40,13 @@ IMAGES = 300
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for i in range(IMAGES):
-        path = folder / f"{i % 7}" / f"{i:04}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (20 + i % 5, 30, 3), dtype=np.uint8)).save(path, compress_level=1)
-    return folder
-
-
-def start(photos: Path, out: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(photos), str(out)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file but the records."""
-    files = (p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder).parts[0] != ".fcnseg")
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+    return write_photos(tmp_path_factory.mktemp("photos"), IMAGES)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed")
-    with start(photos, out) as child:
+    with start(CHILD, photos, out) as child:
         assert child.communicate()[0].split() == [str(IMAGES), "0", "0"]
     return tree(out)
 
@@ -80,7 +55,7 @@ def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_forty_kills_change_nothing(photos: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     out, rng, done_before = tmp_path / "out", random.Random(0), 0
     for kill in range(40):
-        with start(photos, out) as child:
+        with start(CHILD, photos, out) as child:
             deadline = time.monotonic() + 30
             goal = done_before + rng.randrange(5)  # this many label maps more, then a random moment later
             while child.poll() is None and len(list(out.glob("*/*.png"))) < goal and time.monotonic() < deadline:
@@ -91,7 +66,7 @@ def test_forty_kills_change_nothing(photos: Path, undisturbed: dict[str, bytes],
         for name, content in tree(out).items():
             assert ".fcnseg-part-" in name or content == undisturbed[name], (kill, name)
         assert done_before < IMAGES, "killed too late to mean anything"
-    with start(photos, out) as child:
+    with start(CHILD, photos, out) as child:
         done, kept, failed = map(int, child.communicate(timeout=60)[0].split())
     assert (done + kept, failed) == (IMAGES, 0)
     assert kept > 0.5 * done_before, "finished work is kept"
@@ -99,11 +74,12 @@ def test_forty_kills_change_nothing(photos: Path, undisturbed: dict[str, bytes],
     (part,) = status(out)
     assert (part.done, part.failed, part.running) == (IMAGES, 0, 0)
     assert not list((out / ".fcnseg").glob("*.lock"))
+    assert list(out.rglob(".fcnseg")) == [out / ".fcnseg"]
 
 
 def test_two_processes_at_once_do_each_image_once(photos: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with start(photos, out) as one, start(photos, out) as other:
+    with start(CHILD, photos, out) as one, start(CHILD, photos, out) as other:
         tallies = [tuple(map(int, child.communicate(timeout=60)[0].split())) for child in (one, other)]
     assert sum(done for done, _, _ in tallies) == IMAGES
     assert all(done + kept == IMAGES for done, kept, _ in tallies)
@@ -115,7 +91,7 @@ def test_one_of_two_processes_may_die(
     photos: Path, undisturbed: dict[str, bytes], tmp_path: Path, number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
-    with start(photos, out) as one, start(photos, out) as other:
+    with start(CHILD, photos, out) as one, start(CHILD, photos, out) as other:
         while len(list(out.glob("*/*.png"))) < 40:
             time.sleep(0.002)
         one.send_signal(number)
